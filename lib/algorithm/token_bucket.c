@@ -1,0 +1,158 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Token bucket: at most burst + rate * span in any span of time.
+ *
+ * Kept is the used credit and the instant at which it was used; credit comes in units in which nothing
+ * rounds: a request costs `period`, a microsecond earns `count`. The unit depends on the period alone,
+ * so what is used stays used when another plan has another count or burst. This is the same
+ * line as GCRA's theoretical arrival time (ITU-T I.371), read at another place: a request whose clock
+ * reading is a little older than the state is judged further up that line and loses nothing to the order.
+ */
+
+#include "rlp_algorithm.h"
+
+__extension__ typedef unsigned __int128 credit_t;
+
+typedef struct {
+    uint64_t used_low;
+    uint64_t used_high;
+    rlp_time_t at;
+    uint64_t seen; /* 1 once written: tells a new key from a full bucket */
+} bucket_t;
+
+_Static_assert(sizeof(bucket_t) <= RLP_STATE_MAX, "a bucket fits into a slot of one cache line");
+
+#define BUCKET_TIME_MAX (INT64_C(1) << 62)
+
+static credit_t bucket_credit(rlp_units_t units, const rlp_limit_t *limit)
+{
+    return (credit_t)(uint64_t)units * (uint64_t)(limit->period / RLP_UNIT);
+}
+
+/* Most credits fit 64 bits, and then this is one instruction instead of a call. */
+static uint64_t bucket_divide(credit_t credit, uint64_t by)
+{
+    if (credit >> 64) {
+        return (uint64_t)(credit / by);
+    }
+    return (uint64_t)credit / by;
+}
+
+/* Microseconds, rounded up, in which the limit earns the credit. */
+static rlp_time_t bucket_span(credit_t credit, const rlp_limit_t *limit)
+{
+    return (rlp_time_t)bucket_divide(credit + (uint64_t)limit->count - 1, (uint64_t)limit->count);
+}
+
+static bool bucket_sound(const bucket_t *bucket)
+{
+    if (bucket->seen != 1) {
+        return (bucket->seen | bucket->used_low | bucket->used_high | (uint64_t)bucket->at) == 0;
+    }
+    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX && bucket->used_high < UINT64_C(1) << 62;
+}
+
+/* Credit in use at the instant now, never above the capacity. */
+static credit_t bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
+{
+    const credit_t capacity = bucket_credit(limit->burst, limit);
+    credit_t used = (credit_t)bucket->used_high << 64 | bucket->used_low;
+
+    if (!bucket->seen) {
+        return capacity - bucket_credit(limit->initial, limit);
+    }
+    if (now >= bucket->at) {
+        const credit_t earned = (credit_t)(uint64_t)(now - bucket->at) * (uint64_t)limit->count;
+        used = used > earned ? used - earned : 0;
+    } else {
+        used += (credit_t)(uint64_t)(bucket->at - now) * (uint64_t)limit->count;
+    }
+    return used < capacity ? used : capacity;
+}
+
+static void bucket_write(bucket_t *bucket, credit_t used, rlp_time_t now)
+{
+    *bucket = (bucket_t){
+        .used_low = (uint64_t)used, .used_high = (uint64_t)(used >> 64), .at = now, .seen = 1
+    };
+}
+
+/* What there is to tell of a bucket with so much in use. */
+static void bucket_report(rlp_decision_t *d, credit_t used, rlp_time_t now,
+                          const rlp_limit_t *limit)
+{
+    const credit_t capacity = bucket_credit(limit->burst, limit);
+
+    d->remaining = (int64_t)bucket_divide(capacity - used, (uint64_t)limit->period);
+    if (d->remaining == 0) {
+        d->next = limit->burst < RLP_UNIT
+                      ? RLP_TIME_NEVER
+                      : bucket_span(used + (uint64_t)limit->period - capacity, limit);
+    }
+    d->reset = bucket_span(used, limit);
+    d->loss = rlp_loss((uint64_t)d->reset, (uint64_t)limit->drain);
+    /* a bucket that starts with less than it holds is not as good as new when it is full */
+    d->expires = limit->initial == limit->burst ? now + d->reset : RLP_TIME_NEVER;
+}
+
+static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, credit_t *used,
+                          const rlp_limit_t *limit, const rlp_op_t *op)
+{
+    const credit_t capacity = bucket_credit(limit->burst, limit);
+    const credit_t amount = bucket_credit(op->units < 0 ? -op->units : op->units, limit);
+
+    if (!bucket->seen) {
+        return;
+    }
+    if (op->units < 0) {
+        *used = *used > amount ? *used - amount : 0;
+    } else {
+        *used = *used + amount < capacity ? *used + amount : capacity;
+    }
+    bucket_write(bucket, *used, op->now);
+    d->changed = true;
+}
+
+static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
+{
+    bucket_t *bucket = state;
+    rlp_decision_t d = { .verdict = RLP_ALLOW };
+
+    if (!bucket_sound(bucket)) {
+        *bucket = (bucket_t){ 0 };
+        d.damaged = true;
+    }
+    credit_t used = bucket_used(bucket, op->now, limit);
+
+    if (op->kind == RLP_SETTLE) {
+        bucket_settle(bucket, &d, &used, limit, op);
+    } else if (op->units < 0 || op->units > limit->burst) {
+        d.verdict = RLP_NEVER;
+    } else {
+        const credit_t wanted = used + bucket_credit(op->units, limit);
+        const credit_t capacity = bucket_credit(limit->burst, limit);
+
+        if (wanted > capacity) {
+            d.verdict = RLP_DENY;
+            d.retry = bucket_span(wanted - capacity, limit);
+            if (op->kind == RLP_TAKE && bucket->at - op->now > limit->drain + RLP_CLOCK_SKEW) {
+                bucket_write(bucket, used, op->now); /* heal, or it would refuse until that future */
+                d.changed = true;
+            }
+        } else if (op->kind == RLP_TAKE && op->units > 0) {
+            used = wanted;
+            bucket_write(bucket, used, op->now);
+            d.changed = true;
+        }
+    }
+    bucket_report(&d, used, op->now, limit);
+    return d;
+}
+
+const rlp_algorithm_t rlp_token_bucket = {
+    .name = "token-bucket",
+    .state_size = sizeof(bucket_t),
+    .takes = RLP_TAKES_BURST | RLP_TAKES_INITIAL,
+    .step = bucket_step,
+};

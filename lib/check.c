@@ -1,0 +1,158 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The only code that knows both stores and algorithms.
+ */
+
+#include "rlp.h"
+
+typedef struct {
+    rlp_charge_t *charges;
+    rlp_op_t op;
+} check_t;
+
+static void check_step(rlp_charge_t *charge, const rlp_op_t *op)
+{
+    const bool damaged = charge->decision.damaged;
+
+    charge->decision = charge->limit->algorithm->step(charge->entry.state, charge->limit, op);
+    charge->decision.damaged |= damaged;
+    charge->entry.dirty = charge->decision.changed;
+    charge->entry.expires = charge->decision.expires;
+    charge->entry.loss = charge->decision.loss;
+}
+
+/* One limit decides for itself. Of several, all are asked before any is charged; when one refuses, the refusing
+   ones are asked for good, since that may heal a state (rlp_algorithm.h), and the others stay as they are. */
+static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
+{
+    check_t *check = baton;
+    rlp_op_t peek = check->op;
+    bool refused = false;
+
+    (void)entries;
+    check->op.now = now;
+    peek.now = now;
+    peek.kind = RLP_PEEK;
+    for (int i = 0; i < n && n > 1 && check->op.kind == RLP_TAKE; i++) {
+        check_step(&check->charges[i], &peek);
+        refused |= check->charges[i].decision.verdict != RLP_ALLOW;
+    }
+    for (int i = 0; i < n; i++) {
+        if (!refused || check->charges[i].decision.verdict != RLP_ALLOW) {
+            check_step(&check->charges[i], &check->op);
+        }
+    }
+}
+
+/* Is a more in the way than b? The order of the header fields (design: the refusing one, then the smallest
+   rest, then the longest time). */
+static bool check_tighter(const rlp_charge_t *a, const rlp_charge_t *b)
+{
+    const rlp_decision_t *da = &a->decision;
+    const rlp_decision_t *db = &b->decision;
+
+    if (da->verdict != db->verdict) {
+        return da->verdict > db->verdict;
+    }
+    if (da->verdict == RLP_DENY && da->retry != db->retry) {
+        return da->retry > db->retry;
+    }
+    if (da->remaining != db->remaining) {
+        return da->remaining < db->remaining;
+    }
+    return rlp_limit_effective(a->limit, da) > rlp_limit_effective(b->limit, db);
+}
+
+static void check_answer(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
+{
+    *answer = (rlp_answer_t){ .verdict = RLP_ALLOW };
+    for (int i = 0; i < n; i++) {
+        const rlp_decision_t *d = &charges[i].decision;
+
+        answer->damaged |= d->damaged;
+        if (i > 0 && check_tighter(&charges[i], &charges[answer->tightest])) {
+            answer->tightest = i;
+        }
+        if (d->verdict > answer->verdict) {
+            answer->verdict = d->verdict;
+        }
+        if (d->retry > answer->retry) {
+            answer->retry = d->retry;
+        }
+    }
+    if (answer->verdict == RLP_NEVER) {
+        answer->retry = 0;
+    }
+}
+
+static apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
+                              const rlp_question_t *question, check_t *check, rlp_answer_t *answer)
+{
+    rlp_entry_t *entries[RLP_ENTRIES_MAX];
+
+    if (n < 1 || n > RLP_ENTRIES_MAX) {
+        return APR_EINVAL;
+    }
+    for (int i = 0; i < n; i++) {
+        entries[i] = &charges[i].entry;
+        charges[i].decision.damaged = false;
+    }
+    check->charges = charges;
+    const apr_status_t rv =
+        store->type->update(store, entries, n, question->now, check_update, check);
+
+    if (rv == APR_SUCCESS) {
+        check_answer(charges, n, answer);
+    }
+    return rv;
+}
+
+void rlp_charge_init(rlp_charge_t *charge, const char *identity, size_t identity_len,
+                     uint64_t signature, const rlp_limit_t *limit)
+{
+    charge->entry.key = (rlp_key_t){ .identity = identity,
+                                     .identity_len = identity_len,
+                                     .signature = signature,
+                                     .size = limit->algorithm->state_size };
+    charge->entry.state = charge->room;
+    charge->limit = limit;
+}
+
+apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,
+                       const rlp_question_t *question, rlp_answer_t *answer)
+{
+    check_t check = { .op = { .kind = RLP_TAKE, .units = question->cost } };
+
+    return check_run(store, charges, n, question, &check, answer);
+}
+
+apr_status_t rlp_peek(rlp_store_t *store, rlp_charge_t charges[], int n,
+                      const rlp_question_t *question, rlp_answer_t *answer)
+{
+    check_t check = { .op = { .kind = RLP_PEEK, .units = question->cost } };
+
+    return check_run(store, charges, n, question, &check, answer);
+}
+
+apr_status_t rlp_refund(rlp_store_t *store, rlp_charge_t charges[], int n,
+                        const rlp_question_t *question, rlp_answer_t *answer)
+{
+    check_t check = { .op = { .kind = RLP_SETTLE, .charged_at = question->charged_at } };
+
+    if (question->cost < 0 || question->cost > RLP_UNITS_MAX) {
+        return APR_EINVAL;
+    }
+    check.op.units = -question->cost;
+    return check_run(store, charges, n, question, &check, answer);
+}
+
+rlp_time_t rlp_store_time(const rlp_store_t *store, rlp_time_t now)
+{
+    return store->type->time(store, now);
+}
+
+int64_t rlp_seconds(rlp_time_t span)
+{
+    return span <= RLP_SECOND ? 1 : (span - 1) / RLP_SECOND + 1;
+}

@@ -1,0 +1,47 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef RLP_ENTRY_H
+#define RLP_ENTRY_H
+
+/*
+ * What check.c and a store hand to each other: a key, its state, and what became of it.
+ */
+
+#include "rlp_algorithm.h"
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RLP_ENTRIES_MAX 64 /* keys of one update */
+
+/* Which counter. The identity is bytes of the caller's, such as "ip:192.0.2.1"; the signature says which
+   limit of which rule (rlp_signature()). Both together name it; the size belongs to the signature. */
+typedef struct {
+    const char *identity;
+    size_t identity_len;
+    uint64_t signature;
+    uint32_t size; /* of the state, bytes */
+} rlp_key_t;
+
+/* One key in an update. The caller sets key and state; the store fills the state, calls the function,
+   and keeps what is dirty. */
+typedef struct {
+    rlp_key_t key;
+    void *state;           /* room for key.size bytes, aligned to 8; all zero when the key is new */
+    rlp_time_t expires;    /* set with dirty: then the key may be forgotten */
+    uint16_t loss;         /* set with dirty: what forgetting it earlier would lose (rlp_decision_t) */
+    bool dirty;            /* keep the state */
+    uint64_t fingerprint;  /* the store's own */
+} rlp_entry_t;
+
+/* Judges n loaded states at the instant now of the store's time line and marks what is to be kept.
+   Pure: a store may call it again after a lost race. */
+typedef void rlp_update_fn(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,17 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef LIMIT_H
+#define LIMIT_H
+
+#include "rlp.h"
+
+/* Parses words into limits, RLP_LIMITS_MAX at most; wall is the time of day. NULL, or what was expected. */
+const char *limit_parse_words(rlp_limit_t *limits, int *n, const char *const words[], int nwords,
+                              rlp_time_t wall, apr_pool_t *pool);
+
+/* One limit in words. */
+const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool);
+
+/* Do both count the same thing, ordinals aside? */
+bool limit_same_kind(const rlp_limit_t *a, const rlp_limit_t *b);
+
+#endif

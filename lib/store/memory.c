@@ -1,0 +1,104 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "rlp_store.h"
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+#include <apr_thread_mutex.h>
+
+#include <string.h>
+
+typedef struct {
+    rlp_store_t head;
+    apr_pool_t *pool;
+    apr_hash_t *states; /* signature and identity, as bytes -> memory_state_t */
+    apr_thread_mutex_t *mutex;
+} memory_t;
+
+typedef struct {
+    rlp_time_t expires;
+    uint64_t bytes[]; /* key.size of them */
+} memory_state_t;
+
+/* The key as bytes: the signature has a fixed length, so no two keys give the same. */
+static char *memory_key(const rlp_key_t *key, apr_size_t *len, apr_pool_t *pool)
+{
+    char *bytes = apr_palloc(pool, sizeof(key->signature) + key->identity_len);
+
+    memcpy(bytes, &key->signature, sizeof(key->signature));
+    memcpy(bytes + sizeof(key->signature), key->identity, key->identity_len);
+    *len = sizeof(key->signature) + key->identity_len;
+    return bytes;
+}
+
+static void memory_load(rlp_entry_t *entry, const memory_state_t *kept, rlp_time_t now)
+{
+    entry->dirty = false;
+    memset(entry->state, 0, entry->key.size);
+    if (kept != NULL && kept->expires > now) {
+        memcpy(entry->state, kept->bytes, entry->key.size);
+    }
+}
+
+static void memory_keep(memory_t *memory, const rlp_entry_t *entry, const char *key, apr_size_t len)
+{
+    memory_state_t *kept = apr_hash_get(memory->states, key, (apr_ssize_t)len);
+
+    if (kept == NULL) {
+        kept = apr_palloc(memory->pool, sizeof(*kept) + entry->key.size);
+        apr_hash_set(memory->states, apr_pmemdup(memory->pool, key, len), (apr_ssize_t)len, kept);
+    }
+    kept->expires = entry->expires;
+    memcpy(kept->bytes, entry->state, entry->key.size);
+}
+
+static apr_status_t memory_update(rlp_store_t *store, rlp_entry_t *entries[], int n, rlp_time_t now,
+                                  rlp_update_fn *fn, void *baton)
+{
+    memory_t *memory = (memory_t *)store;
+    apr_pool_t *scratch;
+    char *keys[RLP_ENTRIES_MAX];
+    apr_size_t lens[RLP_ENTRIES_MAX];
+
+    if (n < 1 || n > RLP_ENTRIES_MAX) {
+        return APR_EINVAL;
+    }
+    apr_thread_mutex_lock(memory->mutex);
+    apr_pool_create(&scratch, memory->pool);
+    for (int i = 0; i < n; i++) {
+        keys[i] = memory_key(&entries[i]->key, &lens[i], scratch);
+        memory_load(entries[i], apr_hash_get(memory->states, keys[i], (apr_ssize_t)lens[i]), now);
+    }
+    fn(entries, n, now, baton);
+    for (int i = 0; i < n; i++) {
+        if (entries[i]->dirty) {
+            memory_keep(memory, entries[i], keys[i], lens[i]);
+        }
+    }
+    apr_pool_destroy(scratch);
+    apr_thread_mutex_unlock(memory->mutex);
+    return APR_SUCCESS;
+}
+
+static rlp_time_t memory_time(const rlp_store_t *store, rlp_time_t now)
+{
+    (void)store;
+    return now;
+}
+
+static const rlp_store_type_t memory_type = {
+    .name = "memory",
+    .update = memory_update,
+    .time = memory_time,
+};
+
+apr_status_t rlp_memory_create(rlp_store_t **store, apr_pool_t *pool)
+{
+    memory_t *memory = apr_pcalloc(pool, sizeof(*memory));
+
+    memory->head.type = &memory_type;
+    memory->pool = pool;
+    memory->states = apr_hash_make(pool);
+    *store = &memory->head;
+    return apr_thread_mutex_create(&memory->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
+}

@@ -1,0 +1,342 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "rlp_store.h"
+#include "slab.h"
+
+#include <apr_general.h>
+#include <apr_siphash.h>
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct {
+    rlp_store_t head;
+    slab_t slab;
+    unsigned char key[32];
+    rlp_time_t offset; /* of the slab's time line from the monotonic clock */
+} shm_t;
+
+/* What opening a segment needs all along its way. */
+typedef struct {
+    const char *path;
+    size_t size;
+    const rlp_clock_t *clock;
+    const char **error;
+    apr_pool_t *pool;
+} shm_job_t;
+
+#define SHM_TIME_MAX (INT64_C(1) << 60)
+
+static apr_status_t shm_fail(const shm_job_t *job, const char *what, apr_status_t rv)
+{
+    char reason[120];
+
+    apr_strerror(rv, reason, sizeof(reason));
+    *job->error = apr_psprintf(job->pool, "%s %s: %s", what, job->path, reason);
+    return rv;
+}
+
+/* A lock of the open file description: inherited by fork, gone with the last process that has it. */
+static apr_status_t shm_lock(const shm_job_t *job, int fd)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
+        return APR_SUCCESS;
+    }
+    const apr_status_t rv = errno;
+
+    if (rv != EAGAIN && rv != EACCES) {
+        return shm_fail(job, "cannot lock the store file", rv);
+    }
+    *job->error = apr_psprintf(job->pool,
+                               "the store file %s is in use by another server; give this one a file= "
+                               "of its own",
+                               job->path);
+    return rv;
+}
+
+static apr_status_t shm_map(const shm_job_t *job, rlp_segment_t *segment, size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, 0);
+
+    if (memory == MAP_FAILED) {
+        return shm_fail(job, "cannot map the store file", errno);
+    }
+    segment->memory = memory;
+    segment->size = size;
+    return APR_SUCCESS;
+}
+
+/* The slab's time line begins at the wall clock, so that windows are aligned to the epoch. */
+static void shm_begin_time(slab_base_t *base, const rlp_clock_t *clock)
+{
+    base->offset = clock->wall - clock->monotonic;
+    base->wall_offset = 0;
+    memcpy(base->boot_id, clock->boot_id, sizeof(base->boot_id));
+}
+
+/* Carries the time line on. After a reboot the monotonic clock began anew, and the wall clock tells how
+   much time went by; where that was set back, time goes on from the latest instant seen. */
+static void shm_resume_time(const slab_t *slab, const rlp_clock_t *clock)
+{
+    slab_base_t *base = slab_base(slab);
+    const rlp_time_t last = slab_last(slab);
+    const bool same_boot = clock->boot_id[0] != '\0' &&
+                           strncmp(base->boot_id, clock->boot_id, sizeof(base->boot_id)) == 0;
+
+    if (base->offset < -SHM_TIME_MAX || base->offset > SHM_TIME_MAX ||
+        base->wall_offset < -SHM_TIME_MAX || base->wall_offset > SHM_TIME_MAX || last < 0 ||
+        last > SHM_TIME_MAX) {
+        shm_begin_time(base, clock);
+        return;
+    }
+    rlp_time_t now = same_boot ? clock->monotonic + base->offset : clock->wall - base->wall_offset;
+
+    if (now < last) {
+        now = last;
+    }
+    base->offset = now - clock->monotonic;
+    base->wall_offset = clock->wall - now;
+    memcpy(base->boot_id, clock->boot_id, sizeof(base->boot_id));
+}
+
+/* Fills an empty file that is open and locked. All its blocks are allocated now: a full disk met later
+   would be a SIGBUS in a child. */
+static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
+{
+    unsigned char key[32];
+    slab_t slab;
+    apr_status_t rv = fchmod(segment->fd, 0600) == 0 ? APR_SUCCESS : errno;
+
+    if (rv == APR_SUCCESS) {
+        rv = posix_fallocate(segment->fd, 0, (off_t)job->size);
+    }
+    if (rv != APR_SUCCESS) {
+        (void)!ftruncate(segment->fd, 0);
+        return shm_fail(job,
+                        apr_psprintf(job->pool, "cannot allocate %" APR_SIZE_T_FMT
+                                                " bytes for the store file", job->size),
+                        rv);
+    }
+    rv = shm_map(job, segment, job->size);
+    if (rv == APR_SUCCESS) {
+        rv = apr_generate_random_bytes(key, sizeof(key));
+    }
+    if (rv == APR_SUCCESS) {
+        slab_format(segment->memory, job->size, key);
+        (void)slab_attach(&slab, segment->memory, job->size);
+        shm_begin_time(slab_base(&slab), job->clock);
+    }
+    return rv;
+}
+
+/* Puts a file made from nothing in the place of the one that is there. old: a usable store of another
+   size whose counters move over, or NULL. */
+static apr_status_t shm_replace(const shm_job_t *job, rlp_segment_t *segment, const slab_t *old)
+{
+    const char *name = apr_pstrcat(job->pool, job->path, ".new", NULL);
+    rlp_segment_t made = { .fd = -1 };
+    slab_t slab;
+
+    (void)unlink(name);
+    made.fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (made.fd < 0) {
+        return shm_fail(job, "cannot make a new store file beside", errno);
+    }
+    apr_status_t rv = shm_lock(job, made.fd);
+
+    if (rv == APR_SUCCESS) {
+        rv = shm_fill(job, &made);
+    }
+    if (rv == APR_SUCCESS && old != NULL) {
+        slab_format(made.memory, made.size, slab_key(old));
+        (void)slab_attach(&slab, made.memory, made.size);
+        *slab_base(&slab) = *slab_base(old);
+        slab_rehash(&slab, old, job->clock->monotonic + slab_base(old)->offset);
+    }
+    if (rv == APR_SUCCESS && rename(name, job->path) != 0) {
+        rv = shm_fail(job, "cannot replace the store file", errno);
+    }
+    if (rv != APR_SUCCESS) {
+        (void)unlink(name);
+        rlp_segment_close(&made);
+        return rv;
+    }
+    rlp_segment_close(segment);
+    *segment = made;
+    return APR_SUCCESS;
+}
+
+/* Why a file cannot be trusted by its looks, or NULL. */
+static const char *shm_distrust(const struct stat *info)
+{
+    if (info->st_uid != geteuid()) {
+        return "it belongs to another user";
+    }
+    if (info->st_mode & (S_IRWXG | S_IRWXO)) {
+        return "other users have access to it";
+    }
+    if (info->st_nlink != 1) {
+        return "it has a second name";
+    }
+    return NULL;
+}
+
+/* The file is open and locked: use it as it is, rehash it, or begin anew. */
+static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const struct stat *info,
+                             const char **warning)
+{
+    const char *reason = shm_distrust(info);
+    slab_t slab;
+
+    if (reason == NULL && info->st_size == 0) {
+        return shm_fill(job, segment);
+    }
+    if (reason == NULL) {
+        const apr_status_t rv = shm_map(job, segment, (size_t)info->st_size);
+
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        reason = slab_attach(&slab, segment->memory, segment->size);
+    }
+    if (reason != NULL) {
+        *warning = apr_psprintf(job->pool, "the store file %s is unusable (%s): starting with an empty one",
+                                job->path, reason);
+        return shm_replace(job, segment, NULL);
+    }
+    slab_unlock_all(&slab);
+    shm_resume_time(&slab, job->clock);
+    return segment->size == job->size ? APR_SUCCESS : shm_replace(job, segment, &slab);
+}
+
+/* Opens and locks the file that has the path's name; APR_EAGAIN if it lost that name meanwhile. */
+static apr_status_t shm_open_locked(const shm_job_t *job, rlp_segment_t *segment, struct stat *info)
+{
+    struct stat named;
+
+    segment->fd = open(job->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+    if (segment->fd < 0) {
+        return shm_fail(job, errno == ELOOP ? "will not follow the symbolic link" : "cannot open the store file",
+                        errno);
+    }
+    if (fstat(segment->fd, info) != 0) {
+        return shm_fail(job, "cannot look at the store file", errno);
+    }
+    if (!S_ISREG(info->st_mode)) {
+        return shm_fail(job, "not a regular file:", EINVAL);
+    }
+    const apr_status_t rv = shm_lock(job, segment->fd);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (fstat(segment->fd, info) != 0 || lstat(job->path, &named) != 0 ||
+        named.st_ino != info->st_ino || named.st_dev != info->st_dev) {
+        (void)shm_fail(job, "another process replaces the store file", EBUSY);
+        return APR_EAGAIN;
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t size,
+                              const rlp_clock_t *clock, const char **warning, const char **error,
+                              apr_pool_t *pool)
+{
+    const shm_job_t job = { .path = path, .size = size, .clock = clock, .error = error, .pool = pool };
+    struct stat info;
+    apr_status_t rv = APR_EAGAIN;
+
+    *warning = NULL;
+    *segment = (rlp_segment_t){ .fd = -1 };
+    if (size < RLP_SEGMENT_MIN || size % 4096 != 0) {
+        return shm_fail(&job, "not a whole number of pages from 1 MB up, for the store file", EINVAL);
+    }
+    for (int tries = 0; tries < 3 && rv == APR_EAGAIN; tries++) {
+        rlp_segment_close(segment);
+        rv = shm_open_locked(&job, segment, &info);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = shm_take(&job, segment, &info, warning);
+    }
+    if (rv != APR_SUCCESS) {
+        rlp_segment_close(segment);
+    }
+    return rv;
+}
+
+void rlp_segment_close(rlp_segment_t *segment)
+{
+    if (segment->memory != NULL) {
+        (void)munmap(segment->memory, segment->size);
+    }
+    if (segment->fd >= 0) {
+        (void)close(segment->fd);
+    }
+    *segment = (rlp_segment_t){ .fd = -1 };
+}
+
+static apr_status_t shm_update(rlp_store_t *store, rlp_entry_t *entries[], int n, rlp_time_t now,
+                               rlp_update_fn *fn, void *baton)
+{
+    shm_t *shm = (shm_t *)store;
+
+    for (int i = 0; i < n; i++) {
+        const rlp_key_t *key = &entries[i]->key;
+
+        if (i > 0 && key->identity == entries[i - 1]->key.identity &&
+            key->identity_len == entries[i - 1]->key.identity_len) {
+            entries[i]->fingerprint = entries[i - 1]->fingerprint;
+        } else {
+            entries[i]->fingerprint = apr_siphash24(key->identity, key->identity_len, shm->key);
+        }
+    }
+    return slab_update(&shm->slab, entries, n, now + shm->offset, fn, baton);
+}
+
+static rlp_time_t shm_time(const rlp_store_t *store, rlp_time_t now)
+{
+    return now + ((const shm_t *)store)->offset;
+}
+
+static const rlp_store_type_t shm_type = {
+    .name = "shm",
+    .update = shm_update,
+    .time = shm_time,
+};
+
+apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool)
+{
+    shm_t *shm = apr_pcalloc(pool, sizeof(*shm));
+
+    if (slab_attach(&shm->slab, segment->memory, segment->size) != NULL) {
+        return APR_EINVAL;
+    }
+    shm->head.type = &shm_type;
+    shm->offset = slab_base(&shm->slab)->offset;
+    memcpy(shm->key, slab_key(&shm->slab), sizeof(shm->key));
+    *store = &shm->head;
+    return APR_SUCCESS;
+}
+
+void rlp_shm_digest(const rlp_store_t *store, const char *secret, size_t len, char digest[33])
+{
+    const shm_t *shm = (const shm_t *)store;
+    unsigned char key[APR_SIPHASH_KSIZE];
+
+    /* two keyed 64-bit hashes, under two keys derived from the secret half of the segment's */
+    memcpy(key, shm->key + APR_SIPHASH_KSIZE, sizeof(key));
+    const apr_uint64_t high = apr_siphash24(secret, len, key);
+
+    key[0] ^= 0x5a;
+    const apr_uint64_t low = apr_siphash24(secret, len, key);
+
+    apr_snprintf(digest, 33, "%016" APR_UINT64_T_HEX_FMT "%016" APR_UINT64_T_HEX_FMT, high, low);
+}

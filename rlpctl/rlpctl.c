@@ -1,0 +1,285 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * rlpctl: what would this plan do? Reads moments and costs, answers as a server would.
+ */
+
+#include "rlp.h"
+
+#include <apr_file_io.h>
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TRY_USAGE                                                                             \
+    "usage: rlpctl try [--json] [--store=memory|shm] LIMIT...\n"                              \
+    "\n"                                                                                      \
+    "Reads lines \"AT [COST]\" (AT in seconds, COST 1 if left out; both may have decimals)\n" \
+    "and says of each what a server with these limits would answer.\n"                        \
+    "\n"                                                                                      \
+    "LIMIT: rate=COUNT/PERIOD [burst=N] [initial=N] [algorithm=NAME] [start=TIME]\n"          \
+    "       quota=COUNT\n"                                                                    \
+    "\n"                                                                                      \
+    "  --json               one JSON object a line\n"                                         \
+    "  --store=memory|shm   where the counters live (memory)\n"                               \
+    "  --help, --version\n"
+
+enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
+
+typedef struct {
+    bool json;
+    bool shm;
+    rlp_store_t *store;
+    rlp_segment_t segment;
+    const rlp_plan_t *plan;
+    rlp_charge_t charges[RLP_LIMITS_MAX];
+} try_t;
+
+/* Seconds with up to six decimals, as microseconds; -1 if it is no such number. */
+static rlp_time_t try_time(const char *text)
+{
+    const size_t whole = strspn(text, "0123456789");
+    const char *fraction = text[whole] == '.' ? text + whole + 1 : text + whole;
+    const size_t decimals = strspn(fraction, "0123456789");
+    rlp_time_t at = 0;
+
+    if (whole > 11 || decimals > 6 || whole + decimals == 0 || fraction[decimals] != '\0') {
+        return -1;
+    }
+    for (size_t i = 0; i < whole; i++) {
+        at = at * 10 + (text[i] - '0');
+    }
+    for (size_t i = 0; i < 6; i++) {
+        at = at * 10 + (i < decimals ? fraction[i] - '0' : 0);
+    }
+    return at;
+}
+
+static const char *try_verdict(const rlp_answer_t *answer)
+{
+    static const char *const names[] = {
+        [RLP_ALLOW] = "allow", [RLP_DENY] = "deny", [RLP_NEVER] = "never"
+    };
+
+    return names[answer->verdict];
+}
+
+/* Whole seconds, rounded up; -1 for never. */
+static int64_t try_seconds(rlp_time_t span)
+{
+    return span == RLP_TIME_NEVER ? -1 : span == 0 ? 0 : rlp_seconds(span);
+}
+
+/* The moment as a JSON number, whatever zeros it was written with. */
+static const char *try_moment(rlp_time_t at, apr_pool_t *pool)
+{
+    char *text = apr_psprintf(pool, "%" APR_INT64_T_FMT ".%06d", (apr_int64_t)(at / RLP_SECOND),
+                              (int)(at % RLP_SECOND));
+    char *end = text + strlen(text);
+
+    while (end[-1] == '0') {
+        *--end = '\0';
+    }
+    if (end[-1] == '.') {
+        end[-1] = '\0';
+    }
+    return text;
+}
+
+static const char *try_number(int64_t number, const char *otherwise, apr_pool_t *pool)
+{
+    return number < 0 ? otherwise : apr_psprintf(pool, "%" APR_INT64_T_FMT, (apr_int64_t)number);
+}
+
+static void try_print(const try_t *try, const char *at, const rlp_answer_t *answer,
+                      apr_pool_t *pool)
+{
+    const rlp_decision_t *d = &try->charges[answer->tightest].decision;
+    const char *none = try->json ? "null" : "-";
+    int64_t retry = 0;
+
+    if (answer->verdict == RLP_DENY) {
+        retry = rlp_seconds(answer->retry);
+    } else if (answer->verdict == RLP_NEVER) {
+        retry = -1;
+    }
+    printf(try->json ? "{\"at\":%s,\"verdict\":\"%s\",\"remaining\":%" PRId64
+                       ",\"retry\":%s,\"reset\":%s}\n"
+                     : "%s\t%s\tremaining=%" PRId64 "\tretry=%s\treset=%s\n",
+           at, try_verdict(answer), d->remaining, try_number(retry, none, pool),
+           try_number(try_seconds(d->reset), none, pool));
+    fflush(stdout);
+}
+
+/* Answers one line; NULL, or what was expected in it. */
+static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
+{
+    char *rest = NULL;
+    const char *at = strtok_r(line, " \t\r\n", &rest);
+    const char *cost = strtok_r(NULL, " \t\r\n", &rest);
+    rlp_question_t question = { .cost = RLP_UNIT };
+    rlp_answer_t answer;
+
+    if (at == NULL) {
+        return NULL;
+    }
+    question.now = try_time(at);
+    if (question.now < 0 || strtok_r(NULL, " \t\r\n", &rest) != NULL) {
+        return "expected \"AT [COST]\", AT in seconds with at most six decimals";
+    }
+    if (cost != NULL && cost[0] == '-') {
+        question.cost = -1; /* refused as any negative cost, not a mistake of the input */
+    } else if (cost != NULL) {
+        const char *error = rlp_units_parse(&question.cost, cost, pool);
+
+        if (error != NULL) {
+            return error;
+        }
+    }
+    if (rlp_check(try->store, try->charges, try->plan->n, &question, &answer) != APR_SUCCESS) {
+        return "the store failed";
+    }
+    try_print(try, try->json ? try_moment(question.now, pool) : at, &answer, pool);
+    return NULL;
+}
+
+static int try_run(try_t *try, apr_pool_t *pool)
+{
+    apr_pool_t *scratch;
+    char *line = NULL;
+    size_t size = 0;
+
+    apr_pool_create(&scratch, pool);
+    for (int n = 1; getline(&line, &size, stdin) >= 0; n++) {
+        const char *error = try_line(try, line, scratch);
+
+        if (error != NULL) {
+            fprintf(stderr, "rlpctl: line %d: %s\n", n, error);
+            free(line);
+            return EXIT_INPUT;
+        }
+        apr_pool_clear(scratch);
+    }
+    free(line);
+    return EXIT_SUCCESS;
+}
+
+/* A store of its own in a file without a name: nothing is left behind however this process ends. */
+static const char *try_open_shm(try_t *try, apr_pool_t *pool)
+{
+    const char *dir;
+    const char *warning;
+    const char *error = "no directory for temporary files";
+    rlp_clock_t clock = { .monotonic = 0 };
+
+    if (apr_temp_dir_get(&dir, pool) != APR_SUCCESS) {
+        return error;
+    }
+    char *path = apr_pstrcat(pool, dir, "/rlpctl.XXXXXX", NULL);
+    const int fd = mkstemp(path);
+
+    if (fd < 0) {
+        return apr_psprintf(pool, "cannot make a file in %s", dir);
+    }
+    const apr_status_t rv =
+        rlp_segment_open(&try->segment, path, RLP_SEGMENT_MIN, &clock, &warning, &error, pool);
+
+    (void)close(fd);
+    (void)unlink(path);
+    if (rv != APR_SUCCESS) {
+        return error;
+    }
+    return rlp_shm_create(&try->store, &try->segment, pool) == APR_SUCCESS ? NULL : "no store";
+}
+
+static const char *try_open(try_t *try, apr_pool_t *pool)
+{
+    if (try->shm) {
+        return try_open_shm(try, pool);
+    }
+    return rlp_memory_create(&try->store, pool) == APR_SUCCESS ? NULL : "out of memory";
+}
+
+/* Options before the limits; the index of the first limit, or -1 with a message printed. */
+static int try_options(try_t *try, int argc, const char *const argv[])
+{
+    int i = 0;
+
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            try->json = true;
+        } else if (strcmp(argv[i], "--store=shm") == 0) {
+            try->shm = true;
+        } else if (strcmp(argv[i], "--store=memory") == 0) {
+            try->shm = false;
+        } else {
+            fprintf(stderr, "rlpctl: expected --json or --store=memory|shm, got \"%s\"\n\n%s",
+                    argv[i], TRY_USAGE);
+            return -1;
+        }
+    }
+    return i;
+}
+
+static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
+{
+    static const char identity[] = "global";
+    try_t try = { .segment = { .fd = -1 } };
+    const int first = try_options(&try, argc, argv);
+    rlp_clock_t clock;
+    rlp_plan_t *plan = NULL;
+
+    if (first < 0) {
+        return EXIT_USAGE;
+    }
+    rlp_clock_read(&clock);
+    const char *error =
+        rlp_plan_parse(&plan, "try", argv + first, argc - first, NULL, clock.wall, pool);
+
+    if (error != NULL) {
+        fprintf(stderr, "rlpctl: %s\n", error);
+        return EXIT_USAGE;
+    }
+    error = try_open(&try, pool);
+    if (error != NULL) {
+        fprintf(stderr, "rlpctl: %s\n", error);
+        return EXIT_STORE;
+    }
+    try.plan = plan;
+    for (int i = 0; i < plan->n; i++) {
+        rlp_charge_init(&try.charges[i], identity, strlen(identity),
+                        rlp_signature("try", NULL, &plan->limits[i]), &plan->limits[i]);
+    }
+    const int status = try_run(&try, pool);
+
+    rlp_segment_close(&try.segment);
+    return status;
+}
+
+int main(int argc, const char *const *argv)
+{
+    apr_pool_t *pool;
+    int status = EXIT_USAGE;
+
+    if (apr_initialize() != APR_SUCCESS || apr_pool_create(&pool, NULL) != APR_SUCCESS) {
+        return EXIT_STORE;
+    }
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
+        fputs(TRY_USAGE, stdout);
+        status = EXIT_SUCCESS;
+    } else if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("rlpctl " RLP_VERSION);
+        status = EXIT_SUCCESS;
+    } else if (argc > 2 && strcmp(argv[1], "try") == 0) {
+        status = try_main(argc - 2, argv + 2, pool);
+    } else {
+        fputs(TRY_USAGE, stderr);
+    }
+    apr_terminate();
+    return status;
+}
