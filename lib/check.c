@@ -22,8 +22,9 @@ static void check_step(rlp_charge_t *charge, const rlp_op_t *op)
     charge->entry.loss = charge->decision.loss;
 }
 
-/* One limit decides for itself. Of several, all are asked before any is charged; when one refuses, the refusing
-   ones are asked for good, since that may heal a state (rlp_algorithm.h), and the others stay as they are. */
+/* One limit decides for itself. Of several, all are asked before any is charged; when one refuses,
+   the refusing ones are asked for good, since that may heal a state (rlp_algorithm.h), and the
+   others stay as they are. */
 static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
 {
     check_t *check = baton;
@@ -45,8 +46,8 @@ static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *ba
     }
 }
 
-/* Is a more in the way than b? The order of the header fields (design: the refusing one, then the smallest
-   rest, then the longest time). */
+/* Is a more in the way than b? The order of the header fields (design: the refusing one, then the
+   smallest rest, then the longest time). */
 static bool check_tighter(const rlp_charge_t *a, const rlp_charge_t *b)
 {
     const rlp_decision_t *da = &a->decision;

@@ -1,7 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The grammar of limits (docs/directives.md, "Limits"). What a step cannot represent exactly is refused here.
+ * The grammar of limits (docs/directives.md, "Limits"). What a step cannot represent exactly is
+ * refused here.
  */
 
 #include "limit.h"
@@ -71,7 +72,8 @@ static const char *limit_rate(parser_t *parser, const char *word, const char *va
                             word);
     }
     if (count < 0 || slash[1] == '\0') {
-        return limit_error(parser, "rate=COUNT/PERIOD with a whole number, such as rate=10/min", word);
+        return limit_error(parser, "rate=COUNT/PERIOD with a whole number, such as rate=10/min",
+                           word);
     }
     const char *error = rlp_duration_parse(&limit->period, slash + 1, parser->pool);
 
@@ -97,8 +99,8 @@ static const char *limit_quota(parser_t *parser, const char *word, const char *v
             (*zone == '\0' || (*zone == '@' && zone[1] != '\0'))) {
             return apr_psprintf(parser->pool,
                                 "expected quota=COUNT, which is never renewed (this version has no "
-                                "calendar quotas; rate=%.*s/%s algorithm=fixed-window is the nearest), "
-                                "got \"%s\"",
+                                "calendar quotas; rate=%.*s/%s algorithm=fixed-window is the "
+                                "nearest), got \"%s\"",
                                 (int)digits, value, i < 2 ? periods[i] : "30days", word);
         }
     }
@@ -168,8 +170,7 @@ static const char *limit_algorithm(parser_t *parser, const char *word, const cha
     const char *nearest = rlp_nearest(value, names);
 
     return apr_psprintf(parser->pool, "expected algorithm=NAME with one of %s, got \"%s\"%s", list,
-                        word,
-                        nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
+                        word, nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
 }
 
 static const char *limit_start(parser_t *parser, const char *word, const char *value)
@@ -185,11 +186,14 @@ static const char *limit_start(parser_t *parser, const char *word, const char *v
         if (end != NULL && *end == '\0') {
             const long east = tm.tm_gmtoff; /* timegm() forgets it */
             *start = ((rlp_time_t)timegm(&tm) - east) * RLP_SECOND;
-            return *start <= parser->wall ? NULL
-                                          : limit_error(parser, "a start that is not in the future", word);
+            return *start <= parser->wall
+                       ? NULL
+                       : limit_error(parser, "a start that is not in the future", word);
         }
     }
-    return limit_error(parser, "start=TIME such as 2026-01-31, 2026-01-31T06:00Z or 2026-01-31T06:00:00+02:00",
+    return limit_error(parser,
+                       "start=TIME such as 2026-01-31, 2026-01-31T06:00Z or "
+                       "2026-01-31T06:00:00+02:00",
                        word);
 }
 
@@ -198,10 +202,14 @@ static const struct limit_word {
     bool begins;      /* a limit of its own, not an option of the one before */
     const char *(*parse)(parser_t *parser, const char *word, const char *value);
 } limit_words[] = {
-    { "rate=", true, limit_rate },           { "quota=", true, limit_quota },
-    { "concurrent=", true, limit_concurrent }, { "bandwidth=", true, limit_bandwidth },
-    { "burst=", false, limit_burst },        { "initial=", false, limit_initial },
-    { "algorithm=", false, limit_algorithm }, { "start=", false, limit_start },
+    { "rate=", true, limit_rate },
+    { "quota=", true, limit_quota },
+    { "concurrent=", true, limit_concurrent },
+    { "bandwidth=", true, limit_bandwidth },
+    { "burst=", false, limit_burst },
+    { "initial=", false, limit_initial },
+    { "algorithm=", false, limit_algorithm },
+    { "start=", false, limit_start },
     { "lease=", false, limit_lease },
 };
 
@@ -241,8 +249,8 @@ static const char *limit_unknown(const parser_t *parser, const char *word)
     const char *names[LIMIT_WORDS + 1] = { NULL };
 
     if (limit != NULL && window != NULL) {
-        return apr_psprintf(parser->pool, "expected rate=%s/%ss, got \"limit=%s window=%s\"", limit, window,
-                            limit, window);
+        return apr_psprintf(parser->pool, "expected rate=%s/%ss, got \"limit=%s window=%s\"", limit,
+                            window, limit, window);
     }
     if (strchr(word, '/') != NULL && strchr(word, '=') == NULL) {
         return apr_psprintf(parser->pool, "expected rate=%s, got \"%s\"", word, word);
@@ -251,11 +259,12 @@ static const char *limit_unknown(const parser_t *parser, const char *word)
         names[i] = limit_words[i].name;
     }
     const size_t equals = strcspn(word, "=");
-    const char *nearest = rlp_nearest(apr_pstrmemdup(parser->pool, word, equals + (word[equals] == '=')), names);
+    const char *nearest =
+        rlp_nearest(apr_pstrmemdup(parser->pool, word, equals + (word[equals] == '=')), names);
 
     return apr_psprintf(parser->pool,
-                        "expected rate=COUNT/PERIOD or quota=COUNT with burst=, initial=, algorithm= or "
-                        "start= behind it, got \"%s\"%s",
+                        "expected rate=COUNT/PERIOD or quota=COUNT with burst=, initial=, "
+                        "algorithm= or start= behind it, got \"%s\"%s",
                         word, nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
 }
 
@@ -264,15 +273,15 @@ static const char *limit_misfit(const parser_t *parser)
     static const struct {
         unsigned flag;
         const char *name;
-    } options[] = {
-        { RLP_TAKES_BURST, "burst=" }, { RLP_TAKES_INITIAL, "initial=" }, { RLP_TAKES_START, "start=" }
-    };
+    } options[] = { { RLP_TAKES_BURST, "burst=" },
+                    { RLP_TAKES_INITIAL, "initial=" },
+                    { RLP_TAKES_START, "start=" } };
     const draft_t *draft = &parser->draft;
 
     for (int i = 0; i < 3; i++) {
         if (draft->given & options[i].flag & ~draft->limit.algorithm->takes) {
-            return apr_psprintf(parser->pool, "expected no %s behind \"%s\": %s has none", options[i].name,
-                                draft->text, draft->limit.algorithm->name);
+            return apr_psprintf(parser->pool, "expected no %s behind \"%s\": %s has none",
+                                options[i].name, draft->text, draft->limit.algorithm->name);
         }
     }
     return NULL;
@@ -306,12 +315,14 @@ static const char *limit_finish(parser_t *parser)
         limit->initial = limit->burst;
     }
     if (limit->initial > limit->burst) {
-        return limit_error(parser, "an initial= of at most the burst or the quota behind it", draft->text);
+        return limit_error(parser, "an initial= of at most the burst or the quota behind it",
+                           draft->text);
     }
     if (limit->period > 0) {
         __extension__ const unsigned __int128 drain =
             ((unsigned __int128)(uint64_t)limit->burst * (uint64_t)(limit->period / RLP_UNIT) +
-             (uint64_t)limit->count - 1) / (uint64_t)limit->count;
+             (uint64_t)limit->count - 1) /
+            (uint64_t)limit->count;
 
         if (drain > LIMIT_DRAIN_MAX) {
             return limit_error(parser, "a burst that is full again within 100 years", draft->text);
@@ -350,7 +361,9 @@ static const char *limit_parse_word(parser_t *parser, const char *text)
 const char *limit_parse_words(rlp_limit_t *limits, int *n, const char *const words[], int nwords,
                               rlp_time_t wall, apr_pool_t *pool)
 {
-    parser_t parser = { .limits = limits, .words = words, .nwords = nwords, .wall = wall, .pool = pool };
+    parser_t parser = {
+        .limits = limits, .words = words, .nwords = nwords, .wall = wall, .pool = pool
+    };
 
     for (int i = 0; i < nwords; i++) {
         const char *error = limit_parse_word(&parser, words[i]);

@@ -4,7 +4,8 @@
 
 #include "rlp.h"
 
-/* Parses words into limits, RLP_LIMITS_MAX at most; wall is the time of day. NULL, or what was expected. */
+/* Parses words into limits, RLP_LIMITS_MAX at most; wall is the time of day. NULL, or what was
+   expected. */
 const char *limit_parse_words(rlp_limit_t *limits, int *n, const char *const words[], int nwords,
                               rlp_time_t wall, apr_pool_t *pool);
 

@@ -54,7 +54,8 @@ uint64_t rlp_signature(const char *scope, const char *plan, const rlp_limit_t *l
     /* not a secret: it must be the same everywhere, and clients have no say in what is hashed */
     static const unsigned char key[APR_SIPHASH_KSIZE] = "rlp signature 1";
     char text[1024];
-    const int len = apr_snprintf(text, sizeof(text), "%s%c%s%c%s%c%" APR_INT64_T_FMT "%c%" APR_INT64_T_FMT "%c%u",
+    const int len = apr_snprintf(text, sizeof(text),
+                                 "%s%c%s%c%s%c%" APR_INT64_T_FMT "%c%" APR_INT64_T_FMT "%c%u",
                                  scope, 1, plan ? plan : "", 1, limit->algorithm->name, 1,
                                  limit->period, 1, limit->start, 1, limit->ordinal);
 
@@ -82,9 +83,7 @@ static const char *plan_units(rlp_units_t units, apr_pool_t *pool)
 {
     const char *whole = plan_number(units / RLP_UNIT, pool);
 
-    return units % RLP_UNIT
-               ? apr_psprintf(pool, "%s.%03d", whole, (int)(units % RLP_UNIT))
-               : whole;
+    return units % RLP_UNIT ? apr_psprintf(pool, "%s.%03d", whole, (int)(units % RLP_UNIT)) : whole;
 }
 
 /* "minute", "10 seconds", "1 500 ms" */
@@ -104,7 +103,8 @@ static const char *plan_span(rlp_time_t span, apr_pool_t *pool)
             return units[i].name;
         }
         if (span % units[i].span == 0) {
-            return apr_psprintf(pool, "%s %ss", plan_number(span / units[i].span, pool), units[i].name);
+            return apr_psprintf(pool, "%s %ss", plan_number(span / units[i].span, pool),
+                                units[i].name);
         }
     }
     return apr_psprintf(pool, "%s ms", plan_number(span / 1000, pool));
@@ -129,9 +129,10 @@ static const char *plan_rate(const rlp_limit_t *limit, apr_pool_t *pool)
 const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool)
 {
     const char *burst = plan_units(limit->burst, pool);
-    const char *initial = limit->initial == limit->burst
-                              ? ""
-                              : apr_psprintf(pool, " (%s at first)", plan_units(limit->initial, pool));
+    const char *initial =
+        limit->initial == limit->burst
+            ? ""
+            : apr_psprintf(pool, " (%s at first)", plan_units(limit->initial, pool));
 
     if (limit->burst == 0) {
         return "blocked";
@@ -142,16 +143,17 @@ const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool)
     if (limit->algorithm->windowed) {
         const char *span = plan_span(limit->period, pool);
 
-        return apr_psprintf(pool, "at most %s in each %s%s", burst, strchr(span, ' ') ? "window of " : "",
-                            span);
+        return apr_psprintf(pool, "at most %s in each %s%s", burst,
+                            strchr(span, ' ') ? "window of " : "", span);
     }
     const bool stepped = strcmp(limit->algorithm->name, "stepped-bucket") == 0;
 
     if (stepped) {
         const char *span = plan_span(limit->period, pool);
 
-        return apr_psprintf(pool, "%s at once%s, then %s more at the end of each %s%s", burst, initial,
-                            plan_number(limit->count, pool), strchr(span, ' ') ? "period of " : "", span);
+        return apr_psprintf(pool, "%s at once%s, then %s more at the end of each %s%s", burst,
+                            initial, plan_number(limit->count, pool),
+                            strchr(span, ' ') ? "period of " : "", span);
     }
     return apr_psprintf(pool, "%s at once%s, then %s", burst, initial, plan_rate(limit, pool));
 }

@@ -27,8 +27,8 @@ const char *rlp_name_check(const char *name, apr_pool_t *pool)
         return NULL;
     }
     return apr_psprintf(pool,
-                        "expected a name of 1 to 64 letters, digits, \"_\", \".\" or \"-\" that begins "
-                        "with a letter, got \"%s\"",
+                        "expected a name of 1 to 64 letters, digits, \"_\", \".\" or \"-\" that "
+                        "begins with a letter, got \"%s\"",
                         name);
 }
 
@@ -95,8 +95,8 @@ const char *rlp_duration_parse(rlp_time_t *duration, const char *text, apr_pool_
 
     if (unit == 0 || digits > 15 || number == 0) {
         return apr_psprintf(pool,
-                            "expected a span of time such as 500ms, 10s, 5min, hour, day or 2weeks, "
-                            "got \"%s\"",
+                            "expected a span of time such as 500ms, 10s, 5min, hour, day or "
+                            "2weeks, got \"%s\"",
                             text);
     }
     if (number > TEXT_DURATION_MAX / unit) {

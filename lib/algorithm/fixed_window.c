@@ -1,10 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Fixed window: at most COUNT in each window of one period, aligned to `start` (the epoch by default);
- * hence up to twice COUNT in an instant at the edge of two windows. A request that carries an older
- * clock reading than the state is counted in the state's newer window: a clock that steps back opens no
- * window again.
+ * Fixed window: at most COUNT in each window of one period, aligned to `start` (the epoch by
+ * default); hence up to twice COUNT in an instant at the edge of two windows. A request that
+ * carries an older clock reading than the state is counted in the state's newer window: a clock
+ * that steps back opens no window again.
  */
 
 #include "rlp_algorithm.h"
@@ -40,8 +40,8 @@ static bool window_sound(const window_t *window, const rlp_limit_t *limit)
     return window->used >= 0 && window->number >= -bound && window->number <= bound;
 }
 
-/* The state as it is to be judged now: of the current window, or of a newer one. True if a clock that
-   stepped back had left it further ahead than one window. */
+/* The state as it is to be judged now: of the current window, or of a newer one. True if a clock
+   that stepped back had left it further ahead than one window. */
 static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *limit)
 {
     const int64_t number = window_number(now, limit);

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Quota without renewal: COUNT once and for all. A count of 0 blocks. It never expires by itself; eviction
- * gives up the least used first.
+ * Quota without renewal: COUNT once and for all. A count of 0 blocks. It never expires by itself;
+ * eviction gives up the least used first.
  */
 
 #include "rlp_algorithm.h"

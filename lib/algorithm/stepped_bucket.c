@@ -2,8 +2,8 @@
 
 /*
  * Stepped bucket: COUNT units come back at once every PERIOD, up to the burst, as a reservation
- * scheduler does it. The steps keep their phase: it is that of the first request of the key, or of `start`.
- * At most burst + COUNT * (whole periods + 1) in any span of time.
+ * scheduler does it. The steps keep their phase: it is that of the first request of the key, or of
+ * `start`. At most burst + COUNT * (whole periods + 1) in any span of time.
  */
 
 #include "rlp_algorithm.h"
@@ -39,7 +39,8 @@ static int64_t steps_periods(rlp_units_t units, const rlp_limit_t *limit)
     return (units - 1) / (limit->count * RLP_UNIT) + 1;
 }
 
-/* The state as it is to be judged now. True if a clock that stepped back had left it too far ahead. */
+/* The state as it is to be judged now. True if a clock that stepped back had left it too far
+   ahead. */
 static bool steps_turn(steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
 {
     if (!steps->seen) {

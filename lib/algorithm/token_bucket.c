@@ -3,11 +3,12 @@
 /*
  * Token bucket: at most burst + rate * span in any span of time.
  *
- * Kept is the used credit and the instant at which it was used; credit comes in units in which nothing
- * rounds: a request costs `period`, a microsecond earns `count`. The unit depends on the period alone,
- * so what is used stays used when another plan has another count or burst. This is the same
- * line as GCRA's theoretical arrival time (ITU-T I.371), read at another place: a request whose clock
- * reading is a little older than the state is judged further up that line and loses nothing to the order.
+ * Kept is the used credit and the instant at which it was used; credit comes in units in which
+ * nothing rounds: a request costs `period`, a microsecond earns `count`. The unit depends on the
+ * period alone, so what is used stays used when another plan has another count or burst. This is
+ * the same line as GCRA's theoretical arrival time (ITU-T I.371), read at another place: a request
+ * whose clock reading is a little older than the state is judged further up that line and loses
+ * nothing to the order.
  */
 
 #include "rlp_algorithm.h"
@@ -50,7 +51,8 @@ static bool bucket_sound(const bucket_t *bucket)
     if (bucket->seen != 1) {
         return (bucket->seen | bucket->used_low | bucket->used_high | (uint64_t)bucket->at) == 0;
     }
-    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX && bucket->used_high < UINT64_C(1) << 62;
+    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX &&
+           bucket->used_high < UINT64_C(1) << 62;
 }
 
 /* Credit in use at the instant now, never above the capacity. */
@@ -137,7 +139,8 @@ static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const r
             d.verdict = RLP_DENY;
             d.retry = bucket_span(wanted - capacity, limit);
             if (op->kind == RLP_TAKE && bucket->at - op->now > limit->drain + RLP_CLOCK_SKEW) {
-                bucket_write(bucket, used, op->now); /* heal, or it would refuse until that future */
+                /* heal, or it would refuse until that future */
+                bucket_write(bucket, used, op->now);
                 d.changed = true;
             }
         } else if (op->kind == RLP_TAKE && op->units > 0) {

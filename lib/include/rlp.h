@@ -24,9 +24,10 @@ typedef struct {
     rlp_limit_t limits[RLP_LIMITS_MAX];
 } rlp_plan_t;
 
-/* Parses words such as rate=10/min burst=20 quota=1000 (docs/directives.md, "Limits") into a plan. base, or
-   NULL, gives limits to inherit: one of the same signature is replaced. wall is the time of day, to
-   refuse a start in the future. NULL on success, or what was expected and what came. All from the pool. */
+/* Parses words such as rate=10/min burst=20 quota=1000 (docs/directives.md, "Limits") into a plan.
+   base, or NULL, gives limits to inherit: one of the same signature is replaced. wall is the time
+   of day, to refuse a start in the future. NULL on success, or what was expected and what came. All
+   from the pool. */
 const char *rlp_plan_parse(rlp_plan_t **plan, const char *name, const char *const words[], int n,
                            const rlp_plan_t *base, rlp_time_t wall, apr_pool_t *pool);
 
@@ -36,10 +37,12 @@ bool rlp_limit_word(const char *word);
 /* The plan in words: "10 at once, then 10 per minute; at most 1 000 a day". From the pool. */
 const char *rlp_plan_describe(const rlp_plan_t *plan, apr_pool_t *pool);
 
-/* NULL if it may name a rule, a plan or a store ([A-Za-z][A-Za-z0-9_.-]{0,63}), else what was expected. */
+/* NULL if it may name a rule, a plan or a store ([A-Za-z][A-Za-z0-9_.-]{0,63}), else what was
+   expected. */
 const char *rlp_name_check(const char *name, apr_pool_t *pool);
 
-/* Parses a span of time such as 250ms, 10s, 5min or day, from 1 ms to 10 years. NULL, or what was expected. */
+/* Parses a span of time such as 250ms, 10s, 5min or day, from 1 ms to 10 years. NULL, or what was
+   expected. */
 const char *rlp_duration_parse(rlp_time_t *duration, const char *text, apr_pool_t *pool);
 
 /* Parses units with up to three decimals, 0 to 10^15 - 1. NULL, or what was expected. */
@@ -48,8 +51,9 @@ const char *rlp_units_parse(rlp_units_t *units, const char *text, apr_pool_t *po
 /* The known word (list ended by NULL) most like the one given, or NULL when none is near. */
 const char *rlp_nearest(const char *word, const char *const known[]);
 
-/* The signature of a counter: scope is the rule's name with its scope, plan is NULL or the plan's name
-   where each plan has counters of its own. The same in every process, on every host, after every restart. */
+/* The signature of a counter: scope is the rule's name with its scope, plan is NULL or the plan's
+   name where each plan has counters of its own. The same in every process, on every host, after
+   every restart. */
 uint64_t rlp_signature(const char *scope, const char *plan, const rlp_limit_t *limit);
 
 /* The "q" of RateLimit-Policy: whole units at once. */
@@ -58,11 +62,12 @@ int64_t rlp_limit_quota(const rlp_limit_t *limit);
 /* The "w" of RateLimit-Policy: seconds, 1 or more, to earn them all; 0 for none. */
 int64_t rlp_limit_window(const rlp_limit_t *limit);
 
-/* The "t" of RateLimit: with nothing left the seconds to the next unit, else the seconds within which
-   no more than the rest can be used; -1 for none. */
+/* The "t" of RateLimit: with nothing left the seconds to the next unit, else the seconds within
+   which no more than the rest can be used; -1 for none. */
 int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *decision);
 
-/* One limit of one identity in a question. The caller sets the first part (rlp_charge_init()), the library the second. */
+/* One limit of one identity in a question. The caller sets the first part (rlp_charge_init()), the
+   library the second. */
 typedef struct {
     rlp_entry_t entry;
     const rlp_limit_t *limit;
@@ -72,17 +77,17 @@ typedef struct {
 
 /* What is asked for all of them together. */
 typedef struct {
-    rlp_units_t cost;       /* 0 is free and writes nothing; below 0 is refused */
-    rlp_time_t now;         /* the caller's monotonic clock, read once per request */
-    rlp_time_t charged_at;  /* rlp_refund(): rlp_store_time() of the charge */
+    rlp_units_t cost;      /* 0 is free and writes nothing; below 0 is refused */
+    rlp_time_t now;        /* the caller's monotonic clock, read once per request */
+    rlp_time_t charged_at; /* rlp_refund(): rlp_store_time() of the charge */
 } rlp_question_t;
 
 /* The answer for all of them together. */
 typedef struct {
     rlp_verdict_t verdict;
-    int tightest;      /* index: the refusing one, then the one with the smallest rest, then the longest to wait */
-    rlp_time_t retry;  /* DENY: after this all would pass */
-    bool damaged;      /* at least one state was no state and was judged as new */
+    int tightest;     /* index: one that refuses, then the smallest rest, then the longest wait */
+    rlp_time_t retry; /* DENY: after this all would pass */
+    bool damaged;     /* at least one state was no state and was judged as new */
 } rlp_answer_t;
 
 /* Prepares one charge; identity must live as long as the charge is used. */
@@ -98,7 +103,8 @@ apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,
 apr_status_t rlp_peek(rlp_store_t *store, rlp_charge_t charges[], int n,
                       const rlp_question_t *question, rlp_answer_t *answer);
 
-/* Gives the cost back to all n. Never above full; nothing where the window of the charge is over. */
+/* Gives the cost back to all n. Never above full; nothing where the window of the charge is
+   over. */
 apr_status_t rlp_refund(rlp_store_t *store, rlp_charge_t charges[], int n,
                         const rlp_question_t *question, rlp_answer_t *answer);
 

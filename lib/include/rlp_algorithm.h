@@ -14,90 +14,90 @@
 extern "C" {
 #endif
 
-/* Microseconds, on the time line of whoever calls; a store may put its own in place (rlp_store.h). */
+/* Microseconds, on the time line of whoever calls; a store may put its own in place
+   (rlp_store.h). */
 typedef int64_t rlp_time_t;
 
 /* What a request costs and a limit holds, in thousandths, so that three decimals are exact. */
 typedef int64_t rlp_units_t;
 
-#define RLP_UNIT INT64_C(1000)           /* one request */
-#define RLP_UNITS_MAX (INT64_C(999999999999999) * RLP_UNIT) /* counts have 15 digits, as structured fields do */
-#define RLP_SECOND INT64_C(1000000)      /* in rlp_time_t */
-#define RLP_TIME_NEVER INT64_MAX         /* "that moment does not come" */
-#define RLP_STATE_MAX 40                 /* bytes of state that fit into a slot of one cache line */
-#define RLP_LOSS_FULL UINT16_C(65535)    /* the whole capacity is in use */
+/* Counts have 15 digits, as structured fields do. */
+#define RLP_UNITS_MAX (INT64_C(999999999999999) * RLP_UNIT)
+
+#define RLP_UNIT INT64_C(1000)        /* one request */
+#define RLP_SECOND INT64_C(1000000)   /* in rlp_time_t */
+#define RLP_TIME_NEVER INT64_MAX      /* "that moment does not come" */
+#define RLP_STATE_MAX 40              /* bytes of state that fit into a slot of one cache line */
+#define RLP_LOSS_FULL UINT16_C(65535) /* the whole capacity is in use */
 
 typedef struct rlp_algorithm_t rlp_algorithm_t;
 
-/* One limit, as rlp_plan_parse() makes it; read-only from then on. The ranges are the parser's promise:
-   steps rely on them and need no overflow checks of their own. */
+/* One limit, as rlp_plan_parse() makes it; read-only from then on. The ranges are the parser's
+   promise: steps rely on them and need no overflow checks of their own. */
 typedef struct {
     const rlp_algorithm_t *algorithm;
-    int64_t count;        /* whole units per period, 0 to 10^15 - 1; 0 only for a blocked quota */
-    rlp_time_t period;    /* 1 ms to 10 years, in whole milliseconds; 0: never renewed */
-    rlp_units_t burst;    /* the capacity; above 0 unless count is 0 */
-    rlp_units_t initial;  /* what a new key may spend at once, 0 to burst */
-    rlp_time_t start;     /* windows are aligned to this instant, microseconds since the epoch */
-    rlp_time_t drain;     /* from empty to full again: burst * period / count, rounded up; 0: never */
-    unsigned ordinal;     /* among the limits of the plan that are otherwise equal */
+    int64_t count;       /* whole units per period, 0 to 10^15 - 1; 0 only for a blocked quota */
+    rlp_time_t period;   /* 1 ms to 10 years, in whole milliseconds; 0: never renewed */
+    rlp_units_t burst;   /* the capacity; above 0 unless count is 0 */
+    rlp_units_t initial; /* what a new key may spend at once, 0 to burst */
+    rlp_time_t start;    /* windows are aligned to this instant, microseconds since the epoch */
+    rlp_time_t drain; /* from empty to full again: burst * period / count, rounded up; 0: never */
+    unsigned ordinal; /* among the limits of the plan that are otherwise equal */
 } rlp_limit_t;
 
 typedef enum {
-    RLP_TAKE,   /* charge op.units if they fit */
-    RLP_PEEK,   /* answer as TAKE would, change nothing */
-    RLP_SETTLE  /* correct a charge made at op.charged_at by op.units; below 0 is a refund */
+    RLP_TAKE,  /* charge op.units if they fit */
+    RLP_PEEK,  /* answer as TAKE would, change nothing */
+    RLP_SETTLE /* correct a charge made at op.charged_at by op.units; below 0 is a refund */
 } rlp_op_kind_t;
 
 /* What is asked of a step. */
 typedef struct {
     rlp_op_kind_t kind;
     rlp_units_t units;
-    rlp_time_t now;         /* monotonic */
-    rlp_time_t charged_at;  /* SETTLE: when the charge was made, on the same time line as now */
+    rlp_time_t now;        /* monotonic */
+    rlp_time_t charged_at; /* SETTLE: when the charge was made, on the same time line as now */
 } rlp_op_t;
 
 typedef enum {
     RLP_ALLOW,
-    RLP_DENY,   /* not now: decision.retry says when */
-    RLP_NEVER   /* not ever: cost above the capacity or below 0, a used-up quota without renewal */
+    RLP_DENY, /* not now: decision.retry says when */
+    RLP_NEVER /* not ever: cost above the capacity or below 0, a used-up quota without renewal */
 } rlp_verdict_t;
 
 /* What a step answers. Times are spans from op.now, except expires. */
 typedef struct {
     rlp_verdict_t verdict;
-    bool changed;        /* the state wants to be kept; after a refusal only where it had to be healed */
-    bool damaged;        /* the state could not have come from this step: judged as a new one */
-    uint16_t loss;       /* share of the capacity in use, of RLP_LOSS_FULL: what eviction would forget */
-    rlp_time_t retry;    /* DENY: the smallest wait after which the same request passes; else 0 */
-    rlp_time_t next;     /* until one whole unit is usable, 0 if one is now; RLP_TIME_NEVER */
-    rlp_time_t reset;    /* until full again, or the end of the window; RLP_TIME_NEVER */
-    rlp_time_t expires;  /* instant from which the state is as good as a new one; RLP_TIME_NEVER */
-    int64_t remaining;   /* whole units usable right now, 0 or more */
+    bool changed;  /* the state wants to be kept; after a refusal only where it had to be healed */
+    bool damaged;  /* the state could not have come from this step: judged as a new one */
+    uint16_t loss; /* share of the capacity in use, of RLP_LOSS_FULL: what eviction would forget */
+    rlp_time_t retry;   /* DENY: the smallest wait after which the same request passes; else 0 */
+    rlp_time_t next;    /* until one whole unit is usable, 0 if one is now; RLP_TIME_NEVER */
+    rlp_time_t reset;   /* until full again, or the end of the window; RLP_TIME_NEVER */
+    rlp_time_t expires; /* instant from which the state is as good as a new one; RLP_TIME_NEVER */
+    int64_t remaining;  /* whole units usable right now, 0 or more */
 } rlp_decision_t;
 
 /* Which of the optional words of a limit an algorithm knows; the parser refuses the others. */
-enum {
-    RLP_TAKES_BURST = 1,
-    RLP_TAKES_INITIAL = 2,
-    RLP_TAKES_START = 4
-};
+enum { RLP_TAKES_BURST = 1, RLP_TAKES_INITIAL = 2, RLP_TAKES_START = 4 };
 
 /*
- * One algorithm. The step gets the state of one key, state_size bytes aligned to 8, all zero for a key
- * never seen or expired. TAKE with units 0 answers ALLOW and changes nothing. A refusal changes
+ * One algorithm. The step gets the state of one key, state_size bytes aligned to 8, all zero for a
+ * key never seen or expired. TAKE with units 0 answers ALLOW and changes nothing. A refusal changes
  * nothing, but may heal a state that a clock stepping back has left in the future. SETTLE clamps
  * between empty and full. Reads no state but its own; may be called again for the same question.
  */
 struct rlp_algorithm_t {
-    const char *name;     /* as in algorithm=NAME */
-    uint32_t state_size;  /* bytes */
-    unsigned takes;       /* RLP_TAKES_* */
-    bool windowed;        /* renews at the end of a window, not evenly */
+    const char *name;    /* as in algorithm=NAME */
+    uint32_t state_size; /* bytes */
+    unsigned takes;      /* RLP_TAKES_* */
+    bool windowed;       /* renews at the end of a window, not evenly */
     rlp_decision_t (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op);
 };
 
-/* How far two readings of one monotonic clock may lie apart when their requests meet under a lock. A state
-   further in the future than one drain and this was left by a clock that has stepped back. */
+/* How far two readings of one monotonic clock may lie apart when their requests meet under a lock.
+   A state further in the future than one drain and this was left by a clock that has stepped
+   back. */
 #define RLP_CLOCK_SKEW RLP_SECOND
 
 /* part of whole (above 0) as a share of RLP_LOSS_FULL, at least 1 for a part above 0. */

@@ -16,8 +16,9 @@ extern "C" {
 
 #define RLP_ENTRIES_MAX 64 /* keys of one update */
 
-/* Which counter. The identity is bytes of the caller's, such as "ip:192.0.2.1"; the signature says which
-   limit of which rule (rlp_signature()). Both together name it; the size belongs to the signature. */
+/* Which counter. The identity is bytes of the caller's, such as "ip:192.0.2.1"; the signature says
+   which limit of which rule (rlp_signature()). Both together name it; the size belongs to the
+   signature. */
 typedef struct {
     const char *identity;
     size_t identity_len;
@@ -25,15 +26,15 @@ typedef struct {
     uint32_t size; /* of the state, bytes */
 } rlp_key_t;
 
-/* One key in an update. The caller sets key and state; the store fills the state, calls the function,
-   and keeps what is dirty. */
+/* One key in an update. The caller sets key and state; the store fills the state, calls the
+   function, and keeps what is dirty. */
 typedef struct {
     rlp_key_t key;
-    void *state;           /* room for key.size bytes, aligned to 8; all zero when the key is new */
-    rlp_time_t expires;    /* set with dirty: then the key may be forgotten */
-    uint16_t loss;         /* set with dirty: what forgetting it earlier would lose (rlp_decision_t) */
-    bool dirty;            /* keep the state */
-    uint64_t fingerprint;  /* the store's own */
+    void *state;        /* room for key.size bytes, aligned to 8; all zero when the key is new */
+    rlp_time_t expires; /* set with dirty: then the key may be forgotten */
+    uint16_t loss;      /* set with dirty: what forgetting it earlier would lose (rlp_decision_t) */
+    bool dirty;         /* keep the state */
+    uint64_t fingerprint; /* the store's own */
 } rlp_entry_t;
 
 /* Judges n loaded states at the instant now of the store's time line and marks what is to be kept.

@@ -21,10 +21,10 @@ typedef struct rlp_store_t rlp_store_t;
 /* One kind of store. */
 typedef struct {
     const char *name;
-    /* Loads the states of n different keys (at most RLP_ENTRIES_MAX), calls fn, keeps the dirty ones:
-       one atomic act. The store turns now, the caller's monotonic clock, into its own time line.
-       Any thread of any process may call at once. APR_SUCCESS, or why the question could not be
-       asked; then nothing was kept. */
+    /* Loads the states of n different keys (at most RLP_ENTRIES_MAX), calls fn, keeps the dirty
+       ones: one atomic act. The store turns now, the caller's monotonic clock, into its own time
+       line. Any thread of any process may call at once. APR_SUCCESS, or why the question could not
+       be asked; then nothing was kept. */
     apr_status_t (*update)(rlp_store_t *store, rlp_entry_t *entries[], int n, rlp_time_t now,
                            rlp_update_fn *fn, void *baton);
     /* The same instant on the store's own time line, for charged_at of a refund. */
@@ -36,14 +36,14 @@ struct rlp_store_t {
     const rlp_store_type_t *type;
 };
 
-/* A store in the memory of this process that forgets nothing: the oracle of the tests, and for tools.
-   Threads may share it. Lives in the pool. */
+/* A store in the memory of this process that forgets nothing: the oracle of the tests, and for
+   tools. Threads may share it. Lives in the pool. */
 apr_status_t rlp_memory_create(rlp_store_t **store, apr_pool_t *pool);
 
-/* What a mapped segment is: plain data without pointers into code, so that it may be remembered across
-   the unloading of a module. */
+/* What a mapped segment is: plain data without pointers into code, so that it may be remembered
+   across the unloading of a module. */
 typedef struct {
-    int fd;        /* holds the lock on the file; -1: none */
+    int fd; /* holds the lock on the file; -1: none */
     void *memory;
     size_t size;
 } rlp_segment_t;
@@ -57,11 +57,12 @@ typedef struct {
 
 #define RLP_SEGMENT_MIN (1024 * 1024) /* bytes */
 
-/* Opens or makes the segment file, locks it against other servers and maps it, read-write and shared,
-   size bytes (a whole number of pages, at least RLP_SEGMENT_MIN). Counters of an earlier server live
-   on; one of another size is rehashed. *warning is set when an unusable file was replaced
-   by an empty one, *error when it fails: both sentences for the administrator, from the pool.
-   The file is made 0600 and never reached through a symbolic link. For the parent in a full start. */
+/* Opens or makes the segment file, locks it against other servers and maps it, read-write and
+   shared, size bytes (a whole number of pages, at least RLP_SEGMENT_MIN). Counters of an earlier
+   server live on; one of another size is rehashed. *warning is set when an unusable file was
+   replaced by an empty one, *error when it fails: both sentences for the administrator, from the
+   pool. The file is made 0600 and never reached through a symbolic link. For the parent in a full
+   start. */
 apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t size,
                               const rlp_clock_t *clock, const char **warning, const char **error,
                               apr_pool_t *pool);
@@ -69,8 +70,8 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
 /* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);
 
-/* A store on a mapped segment. May be made again for the same segment, by each generation of a server.
-   The segment's memory must outlive it. */
+/* A store on a mapped segment. May be made again for the same segment, by each generation of a
+   server. The segment's memory must outlive it. */
 apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool);
 
 /* A keyed digest of a secret, 32 hexadecimal digits and a NUL: stands for the value of an API key

@@ -42,7 +42,8 @@ static apr_status_t shm_fail(const shm_job_t *job, const char *what, apr_status_
     return rv;
 }
 
-/* A lock of the open file description: inherited by fork, gone with the last process that has it. */
+/* A lock of the open file description: inherited by fork, gone with the last process that has
+   it. */
 static apr_status_t shm_lock(const shm_job_t *job, int fd)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -56,8 +57,8 @@ static apr_status_t shm_lock(const shm_job_t *job, int fd)
         return shm_fail(job, "cannot lock the store file", rv);
     }
     *job->error = apr_psprintf(job->pool,
-                               "the store file %s is in use by another server; give this one a file= "
-                               "of its own",
+                               "the store file %s is in use by another server; give this one a "
+                               "file= of its own",
                                job->path);
     return rv;
 }
@@ -82,8 +83,8 @@ static void shm_begin_time(slab_base_t *base, const rlp_clock_t *clock)
     memcpy(base->boot_id, clock->boot_id, sizeof(base->boot_id));
 }
 
-/* Carries the time line on. After a reboot the monotonic clock began anew, and the wall clock tells how
-   much time went by; where that was set back, time goes on from the latest instant seen. */
+/* Carries the time line on. After a reboot the monotonic clock began anew, and the wall clock tells
+   how much time went by; where that was set back, time goes on from the latest instant seen. */
 static void shm_resume_time(const slab_t *slab, const rlp_clock_t *clock)
 {
     slab_base_t *base = slab_base(slab);
@@ -107,8 +108,8 @@ static void shm_resume_time(const slab_t *slab, const rlp_clock_t *clock)
     memcpy(base->boot_id, clock->boot_id, sizeof(base->boot_id));
 }
 
-/* Fills an empty file that is open and locked. All its blocks are allocated now: a full disk met later
-   would be a SIGBUS in a child. */
+/* Fills an empty file that is open and locked. All its blocks are allocated now: a full disk met
+   later would be a SIGBUS in a child. */
 static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
 {
     unsigned char key[32];
@@ -121,8 +122,9 @@ static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
     if (rv != APR_SUCCESS) {
         (void)!ftruncate(segment->fd, 0);
         return shm_fail(job,
-                        apr_psprintf(job->pool, "cannot allocate %" APR_SIZE_T_FMT
-                                                " bytes for the store file", job->size),
+                        apr_psprintf(job->pool,
+                                     "cannot allocate %" APR_SIZE_T_FMT " bytes for the store file",
+                                     job->size),
                         rv);
     }
     rv = shm_map(job, segment, job->size);
@@ -137,8 +139,8 @@ static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
     return rv;
 }
 
-/* Puts a file made from nothing in the place of the one that is there. old: a usable store of another
-   size whose counters move over, or NULL. */
+/* Puts a file made from nothing in the place of the one that is there. old: a usable store of
+   another size whose counters move over, or NULL. */
 static apr_status_t shm_replace(const shm_job_t *job, rlp_segment_t *segment, const slab_t *old)
 {
     const char *name = apr_pstrcat(job->pool, job->path, ".new", NULL);
@@ -208,7 +210,8 @@ static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const
         reason = slab_attach(&slab, segment->memory, segment->size);
     }
     if (reason != NULL) {
-        *warning = apr_psprintf(job->pool, "the store file %s is unusable (%s): starting with an empty one",
+        *warning = apr_psprintf(job->pool,
+                                "the store file %s is unusable (%s): starting with an empty one",
                                 job->path, reason);
         return shm_replace(job, segment, NULL);
     }
@@ -224,7 +227,9 @@ static apr_status_t shm_open_locked(const shm_job_t *job, rlp_segment_t *segment
 
     segment->fd = open(job->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
     if (segment->fd < 0) {
-        return shm_fail(job, errno == ELOOP ? "will not follow the symbolic link" : "cannot open the store file",
+        return shm_fail(job,
+                        errno == ELOOP ? "will not follow the symbolic link"
+                                       : "cannot open the store file",
                         errno);
     }
     if (fstat(segment->fd, info) != 0) {
@@ -250,14 +255,17 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
                               const rlp_clock_t *clock, const char **warning, const char **error,
                               apr_pool_t *pool)
 {
-    const shm_job_t job = { .path = path, .size = size, .clock = clock, .error = error, .pool = pool };
+    const shm_job_t job = {
+        .path = path, .size = size, .clock = clock, .error = error, .pool = pool
+    };
     struct stat info;
     apr_status_t rv = APR_EAGAIN;
 
     *warning = NULL;
     *segment = (rlp_segment_t){ .fd = -1 };
     if (size < RLP_SEGMENT_MIN || size % 4096 != 0) {
-        return shm_fail(&job, "not a whole number of pages from 1 MB up, for the store file", EINVAL);
+        return shm_fail(&job, "not a whole number of pages from 1 MB up, for the store file",
+                        EINVAL);
     }
     for (int tries = 0; tries < 3 && rv == APR_EAGAIN; tries++) {
         rlp_segment_close(segment);

@@ -13,8 +13,8 @@
  * set:     [ slot x 8 ]
  * slot:    [ fingerprint 8 | signature 8 | expires 48 bit, loss rate 16 bit | state ... ]
  *
- * A key has one set; it is looked for from its home slot on until a slot never used. Nothing is ever
- * emptied, so every look-up ends there or after 8 slots. All keys of one fingerprint belong to
+ * A key has one set; it is looked for from its home slot on until a slot never used. Nothing is
+ * ever emptied, so every look-up ends there or after 8 slots. All keys of one fingerprint belong to
  * one shard.
  */
 
@@ -119,30 +119,30 @@ static uint32_t slab_shard_of(const slab_t *slab, uint64_t fingerprint)
 
 static int slab_class_of(uint32_t size)
 {
-    int class = 0;
+    int size_class = 0;
 
-    while (class < SLAB_CLASSES && size > slab_classes[class].size - SLAB_SLOT_HEAD) {
-        class++;
+    while (size_class < SLAB_CLASSES && size > slab_classes[size_class].size - SLAB_SLOT_HEAD) {
+        size_class++;
     }
-    return class;
+    return size_class;
 }
 
-static slot_t *slab_way(unsigned char *set, int class, uint32_t way)
+static slot_t *slab_way(unsigned char *set, int size_class, uint32_t way)
 {
-    return (slot_t *)(void *)(set + (size_t)slab_classes[class].size * (way % SLAB_WAYS));
+    return (slot_t *)(void *)(set + (size_t)slab_classes[size_class].size * (way % SLAB_WAYS));
 }
 
-/* The set of a key, spread by the fingerprint, which is pseudo-random, and by the signature, so that the
-   limits of one identity do not crowd one set. */
-static unsigned char *slab_set(const slab_t *slab, const rlp_entry_t *entry, int class)
+/* The set of a key, spread by the fingerprint, which is pseudo-random, and by the signature, so
+   that the limits of one identity do not crowd one set. */
+static unsigned char *slab_set(const slab_t *slab, const rlp_entry_t *entry, int size_class)
 {
     const uint32_t hash = (uint32_t)(entry->fingerprint ^ entry->key.signature);
-    const uint32_t sets = slab->classes[class].sets;
+    const uint32_t sets = slab->classes[size_class].sets;
     const size_t set = (size_t)sets * slab_shard_of(slab, entry->fingerprint) +
                        (size_t)((uint64_t)hash * sets >> 32);
 
-    return slab->base + slab->classes[class].offset +
-           (size_t)slab_classes[class].size * SLAB_WAYS * set;
+    return slab->base + slab->classes[size_class].offset +
+           (size_t)slab_classes[size_class].size * SLAB_WAYS * set;
 }
 
 /* Where the search in that set begins. */
@@ -158,8 +158,8 @@ static bool slab_expired(const slot_t *slot, rlp_time_t now)
     return expires != SLAB_EXPIRES_NEVER && (rlp_time_t)(expires * 1000) <= now;
 }
 
-/* The loss of a slot shrinks evenly to nothing at its end, so what is kept is loss per millisecond of life:
-   the upper half of a float. */
+/* The loss of a slot shrinks evenly to nothing at its end, so what is kept is loss per millisecond
+   of life: the upper half of a float. */
 static uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
 {
     uint64_t expires = SLAB_EXPIRES_NEVER;
@@ -192,11 +192,11 @@ static float slab_weight(const slot_t *slot, rlp_time_t now)
 
 static slot_t *slab_find(const slab_t *slab, const rlp_entry_t *entry)
 {
-    const int class = slab_class_of(entry->key.size);
-    unsigned char *set = slab_set(slab, entry, class);
+    const int size_class = slab_class_of(entry->key.size);
+    unsigned char *set = slab_set(slab, entry, size_class);
 
     for (uint32_t i = 0, way = slab_home(entry); i < SLAB_WAYS; i++, way++) {
-        slot_t *slot = slab_way(set, class, way);
+        slot_t *slot = slab_way(set, size_class, way);
 
         if (slot->fingerprint == entry->fingerprint && slot->signature == entry->key.signature) {
             return slot;
@@ -222,13 +222,13 @@ static bool slab_taken(slot_t *const taken[], int n, const slot_t *slot)
 static slot_t *slab_victim(const slab_t *slab, const rlp_entry_t *entry, rlp_time_t now,
                            slot_t *const taken[], int n)
 {
-    const int class = slab_class_of(entry->key.size);
-    unsigned char *set = slab_set(slab, entry, class);
+    const int size_class = slab_class_of(entry->key.size);
+    unsigned char *set = slab_set(slab, entry, size_class);
     slot_t *victim = NULL;
     float least = 0;
 
     for (uint32_t i = 0, way = slab_home(entry); i < SLAB_WAYS; i++, way++) {
-        slot_t *slot = slab_way(set, class, way);
+        slot_t *slot = slab_way(set, size_class, way);
         const float weight = slab_weight(slot, now);
 
         if (slab_taken(taken, n, slot)) {
@@ -317,7 +317,8 @@ static int slab_lock(const slab_t *slab, uint32_t i)
     return rv;
 }
 
-/* Shards of one update, a bit each; locked in order, so that two updates cannot wait for each other. */
+/* Shards of one update, a bit each; locked in order, so that two updates cannot wait for each
+   other. */
 typedef struct {
     uint64_t bits[SLAB_SHARDS_MAX / 64];
 } shards_t;
@@ -513,33 +514,33 @@ rlp_time_t slab_last(const slab_t *slab)
     return last;
 }
 
-static void slab_move(slab_t *to, slot_t *slot, int class, rlp_time_t now)
+static void slab_move(slab_t *to, slot_t *slot, int size_class, rlp_time_t now)
 {
     rlp_entry_t entry = {
         .key = { .signature = slot->signature,
-                 .size = (uint32_t)(slab_classes[class].size - SLAB_SLOT_HEAD) },
+                 .size = (uint32_t)(slab_classes[size_class].size - SLAB_SLOT_HEAD) },
         .state = slot->state,
         .fingerprint = slot->fingerprint,
     };
     slot_t *place = slab_victim(to, &entry, now, NULL, 0);
 
     if (place != NULL && slab_weight(place, now) <= slab_weight(slot, now)) {
-        memcpy(place, slot, slab_classes[class].size);
+        memcpy(place, slot, slab_classes[size_class].size);
     }
 }
 
 void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now)
 {
-    for (int class = 0; class < SLAB_CLASSES; class++) {
-        const size_t size = slab_classes[class].size;
-        const size_t n = (size_t)from->classes[class].sets * from->shards * SLAB_WAYS;
-        unsigned char *at = from->base + from->classes[class].offset;
+    for (int size_class = 0; size_class < SLAB_CLASSES; size_class++) {
+        const size_t size = slab_classes[size_class].size;
+        const size_t n = (size_t)from->classes[size_class].sets * from->shards * SLAB_WAYS;
+        unsigned char *at = from->base + from->classes[size_class].offset;
 
         for (size_t i = 0; i < n; i++, at += size) {
             slot_t *slot = (slot_t *)(void *)at;
 
             if (slab_weight(slot, now) > 0) {
-                slab_move(to, slot, class, now);
+                slab_move(to, slot, size_class, now);
             }
         }
     }

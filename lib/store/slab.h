@@ -3,8 +3,9 @@
 #define SLAB_H
 
 /*
- * A bounded table of small states in memory it is given; shared by processes, without a pointer inside.
- * It forgets what is least worth knowing instead of growing. See docs/architecture.md, "The slab".
+ * A bounded table of small states in memory it is given; shared by processes, without a pointer
+ * inside. It forgets what is least worth knowing instead of growing. See docs/architecture.md, "The
+ * slab".
  */
 
 #include "rlp_entry.h"
@@ -22,8 +23,8 @@ typedef struct {
     } classes[SLAB_CLASSES];
 } slab_t;
 
-/* Lays out an empty slab; nothing in the memory before counts. memory: aligned to 4096, size bytes, at least
-   slab_size_min(). key: random, unknowable to clients. */
+/* Lays out an empty slab; nothing in the memory before counts. memory: aligned to 4096, size bytes,
+   at least slab_size_min(). key: random, unknowable to clients. */
 void slab_format(void *memory, size_t size, const unsigned char key[32]);
 
 /* The smallest memory that slab_format() can lay out. */
@@ -32,13 +33,15 @@ size_t slab_size_min(void);
 /* Looks at memory that may hold anything. NULL, or why it is no slab of this layout and size. */
 const char *slab_attach(slab_t *slab, void *memory, size_t size);
 
-/* Makes the locks anew and rolls back what a dead owner left undone. Only while nobody else uses it. */
+/* Makes the locks anew and rolls back what a dead owner left undone. Only while nobody else uses
+   it. */
 void slab_unlock_all(slab_t *slab);
 
 /* The 32 random bytes: 16 for fingerprints, 16 for digests of secrets. */
 const unsigned char *slab_key(const slab_t *slab);
 
-/* Time base: the slab's time is a monotonic clock plus this; whose boot that was; wall clock less slab time. */
+/* Time base: the slab's time is a monotonic clock plus this; whose boot that was; wall clock less
+   slab time. */
 typedef struct {
     rlp_time_t offset;
     rlp_time_t wall_offset;
@@ -51,13 +54,13 @@ slab_base_t *slab_base(const slab_t *slab);
 /* The latest instant that any update has brought. */
 rlp_time_t slab_last(const slab_t *slab);
 
-/* rlp_store_type_t.update on slab time. Every entry's fingerprint is set: a keyed hash of its identity.
-   0; EINVAL (n or a size out of range); ENOTRECOVERABLE. */
+/* rlp_store_type_t.update on slab time. Every entry's fingerprint is set: a keyed hash of its
+   identity. 0; EINVAL (n or a size out of range); ENOTRECOVERABLE. */
 int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
                 void *baton);
 
-/* Copies all live counters of one slab into another, formatted with the same key, whatever their sizes.
-   Only while nobody else uses either. */
+/* Copies all live counters of one slab into another, formatted with the same key, whatever their
+   sizes. Only while nobody else uses either. */
 void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now);
 
 #endif
