@@ -153,24 +153,34 @@ static const char *limit_initial(parser_t *parser, const char *word, const char 
                : limit_error(parser, "initial=N with at most three decimals", word);
 }
 
-static const char *limit_algorithm(parser_t *parser, const char *word, const char *value)
+static const rlp_algorithm_t *limit_find_algorithm(const char *name)
 {
-    const char *names[32];
-    const char *list = limit_algorithm_names(names, parser->pool);
-
     for (int i = 0; rlp_algorithms[i] != NULL; i++) {
-        if (strcasecmp(rlp_algorithms[i]->name, value) == 0) {
-            if (parser->draft.limit.algorithm == &rlp_quota) {
-                return limit_error(parser, "algorithm= after a rate=, not after a quota=", word);
-            }
-            parser->draft.limit.algorithm = rlp_algorithms[i];
-            return NULL;
+        if (strcasecmp(rlp_algorithms[i]->name, name) == 0) {
+            return rlp_algorithms[i];
         }
     }
-    const char *nearest = rlp_nearest(value, names);
+    return NULL;
+}
 
-    return apr_psprintf(parser->pool, "expected algorithm=NAME with one of %s, got \"%s\"%s", list,
-                        word, nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
+static const char *limit_algorithm(parser_t *parser, const char *word, const char *value)
+{
+    const rlp_algorithm_t *algorithm = limit_find_algorithm(value);
+    const char *names[32];
+
+    if (algorithm == NULL) {
+        const char *list = limit_algorithm_names(names, parser->pool);
+        const char *nearest = rlp_nearest(value, names);
+
+        return apr_psprintf(parser->pool, "expected algorithm=NAME with one of %s, got \"%s\"%s",
+                            list, word,
+                            nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
+    }
+    if (parser->draft.limit.algorithm == &rlp_quota) {
+        return limit_error(parser, "algorithm= after a rate=, not after a quota=", word);
+    }
+    parser->draft.limit.algorithm = algorithm;
+    return NULL;
 }
 
 static const char *limit_start(parser_t *parser, const char *word, const char *value)
@@ -297,6 +307,21 @@ static unsigned limit_ordinal(const parser_t *parser, const rlp_limit_t *limit)
     return ordinal;
 }
 
+/* The time from empty to full again; false if that is out of all bounds. */
+static bool limit_drain(rlp_limit_t *limit)
+{
+    if (limit->period == 0) {
+        return true;
+    }
+    __extension__ const unsigned __int128 drain =
+        ((unsigned __int128)(uint64_t)limit->burst * (uint64_t)(limit->period / RLP_UNIT) +
+         (uint64_t)limit->count - 1) /
+        (uint64_t)limit->count;
+
+    limit->drain = drain <= LIMIT_DRAIN_MAX ? (rlp_time_t)drain : RLP_TIME_NEVER;
+    return drain <= LIMIT_DRAIN_MAX;
+}
+
 /* Closes the draft, if there is one. */
 static const char *limit_finish(parser_t *parser)
 {
@@ -318,16 +343,8 @@ static const char *limit_finish(parser_t *parser)
         return limit_error(parser, "an initial= of at most the burst or the quota behind it",
                            draft->text);
     }
-    if (limit->period > 0) {
-        __extension__ const unsigned __int128 drain =
-            ((unsigned __int128)(uint64_t)limit->burst * (uint64_t)(limit->period / RLP_UNIT) +
-             (uint64_t)limit->count - 1) /
-            (uint64_t)limit->count;
-
-        if (drain > LIMIT_DRAIN_MAX) {
-            return limit_error(parser, "a burst that is full again within 100 years", draft->text);
-        }
-        limit->drain = (rlp_time_t)drain;
+    if (!limit_drain(limit)) {
+        return limit_error(parser, "a burst that is full again within 100 years", draft->text);
     }
     if (parser->n == RLP_LIMITS_MAX) {
         return limit_error(parser, "at most 8 limits in one plan", draft->text);

@@ -93,8 +93,8 @@ static const char *plan_span(rlp_time_t span, apr_pool_t *pool)
         const char *name;
         rlp_time_t span;
     } units[] = {
-        { "week", 7 * 86400 * RLP_SECOND }, { "day", 86400 * RLP_SECOND },
-        { "hour", 3600 * RLP_SECOND },      { "minute", 60 * RLP_SECOND },
+        { "week", 604800 * RLP_SECOND }, { "day", 86400 * RLP_SECOND },
+        { "hour", 3600 * RLP_SECOND },   { "minute", 60 * RLP_SECOND },
         { "second", RLP_SECOND },
     };
 

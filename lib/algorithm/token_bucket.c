@@ -116,6 +116,28 @@ static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, credit_t *used,
     d->changed = true;
 }
 
+/* TAKE and PEEK of units that the bucket can hold. */
+static void bucket_take(bucket_t *bucket, rlp_decision_t *d, credit_t *used,
+                        const rlp_limit_t *limit, const rlp_op_t *op)
+{
+    const credit_t wanted = *used + bucket_credit(op->units, limit);
+    const credit_t capacity = bucket_credit(limit->burst, limit);
+
+    if (wanted > capacity) {
+        d->verdict = RLP_DENY;
+        d->retry = bucket_span(wanted - capacity, limit);
+        if (op->kind == RLP_TAKE && bucket->at - op->now > limit->drain + RLP_CLOCK_SKEW) {
+            /* heal, or it would refuse until that future */
+            bucket_write(bucket, *used, op->now);
+            d->changed = true;
+        }
+    } else if (op->kind == RLP_TAKE && op->units > 0) {
+        *used = wanted;
+        bucket_write(bucket, wanted, op->now);
+        d->changed = true;
+    }
+}
+
 static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
 {
     bucket_t *bucket = state;
@@ -132,22 +154,7 @@ static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const r
     } else if (op->units < 0 || op->units > limit->burst) {
         d.verdict = RLP_NEVER;
     } else {
-        const credit_t wanted = used + bucket_credit(op->units, limit);
-        const credit_t capacity = bucket_credit(limit->burst, limit);
-
-        if (wanted > capacity) {
-            d.verdict = RLP_DENY;
-            d.retry = bucket_span(wanted - capacity, limit);
-            if (op->kind == RLP_TAKE && bucket->at - op->now > limit->drain + RLP_CLOCK_SKEW) {
-                /* heal, or it would refuse until that future */
-                bucket_write(bucket, used, op->now);
-                d.changed = true;
-            }
-        } else if (op->kind == RLP_TAKE && op->units > 0) {
-            used = wanted;
-            bucket_write(bucket, used, op->now);
-            d.changed = true;
-        }
+        bucket_take(bucket, &d, &used, limit, op);
     }
     bucket_report(&d, used, op->now, limit);
     return d;

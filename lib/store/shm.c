@@ -258,7 +258,7 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
     const shm_job_t job = {
         .path = path, .size = size, .clock = clock, .error = error, .pool = pool
     };
-    struct stat info;
+    struct stat info = { 0 };
     apr_status_t rv = APR_EAGAIN;
 
     *warning = NULL;

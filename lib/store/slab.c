@@ -333,26 +333,36 @@ static void slab_unlock_set(const slab_t *slab, const shards_t *held)
     }
 }
 
+/* Locks the shards of one word of bits; held says which are, also after a failure. */
+static int slab_lock_word(const slab_t *slab, shards_t *held, int word, uint64_t wanted)
+{
+    for (uint64_t bits = wanted; bits; bits &= bits - 1) {
+        const int rv = slab_lock(slab, (uint32_t)word * 64 + (uint32_t)__builtin_ctzll(bits));
+
+        if (rv != 0) {
+            return rv;
+        }
+        held->bits[word] |= bits & -bits;
+    }
+    return 0;
+}
+
 static int slab_lock_set(const slab_t *slab, shards_t *held, rlp_entry_t *const entries[], int n)
 {
     shards_t wanted = { { 0 } };
+    int rv = 0;
 
     for (int i = 0; i < n; i++) {
         const uint32_t shard = slab_shard_of(slab, entries[i]->fingerprint);
         wanted.bits[shard / 64] |= UINT64_C(1) << shard % 64;
     }
-    for (int word = 0; word < SLAB_SHARDS_MAX / 64; word++) {
-        for (uint64_t bits = wanted.bits[word]; bits; bits &= bits - 1) {
-            const int rv = slab_lock(slab, (uint32_t)word * 64 + (uint32_t)__builtin_ctzll(bits));
-
-            if (rv != 0) {
-                slab_unlock_set(slab, held);
-                return rv;
-            }
-            held->bits[word] |= bits & -bits;
-        }
+    for (int word = 0; word < SLAB_SHARDS_MAX / 64 && rv == 0; word++) {
+        rv = slab_lock_word(slab, held, word, wanted.bits[word]);
     }
-    return 0;
+    if (rv != 0) {
+        slab_unlock_set(slab, held);
+    }
+    return rv;
 }
 
 static void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t now)
@@ -529,20 +539,25 @@ static void slab_move(slab_t *to, slot_t *slot, int size_class, rlp_time_t now)
     }
 }
 
+static void slab_move_class(slab_t *to, const slab_t *from, int size_class, rlp_time_t now)
+{
+    const size_t size = slab_classes[size_class].size;
+    const size_t n = (size_t)from->classes[size_class].sets * from->shards * SLAB_WAYS;
+    unsigned char *at = from->base + from->classes[size_class].offset;
+
+    for (size_t i = 0; i < n; i++, at += size) {
+        slot_t *slot = (slot_t *)(void *)at;
+
+        if (slab_weight(slot, now) > 0) {
+            slab_move(to, slot, size_class, now);
+        }
+    }
+}
+
 void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now)
 {
     for (int size_class = 0; size_class < SLAB_CLASSES; size_class++) {
-        const size_t size = slab_classes[size_class].size;
-        const size_t n = (size_t)from->classes[size_class].sets * from->shards * SLAB_WAYS;
-        unsigned char *at = from->base + from->classes[size_class].offset;
-
-        for (size_t i = 0; i < n; i++, at += size) {
-            slot_t *slot = (slot_t *)(void *)at;
-
-            if (slab_weight(slot, now) > 0) {
-                slab_move(to, slot, size_class, now);
-            }
-        }
+        slab_move_class(to, from, size_class, now);
     }
     slab_shard(to, 0)->last = slab_last(from);
 }
