@@ -46,23 +46,19 @@ static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *ba
     }
 }
 
-/* Is a more in the way than b? The order of the header fields (design: the refusing one, then the
-   smallest rest, then the longest time). */
-static bool check_tighter(const rlp_charge_t *a, const rlp_charge_t *b)
+bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,
+                          const rlp_limit_t *b_limit, const rlp_decision_t *b)
 {
-    const rlp_decision_t *da = &a->decision;
-    const rlp_decision_t *db = &b->decision;
-
-    if (da->verdict != db->verdict) {
-        return da->verdict > db->verdict;
+    if (a->verdict != b->verdict) {
+        return a->verdict > b->verdict;
     }
-    if (da->verdict == RLP_DENY && da->retry != db->retry) {
-        return da->retry > db->retry;
+    if (a->verdict == RLP_DENY && a->retry != b->retry) {
+        return a->retry > b->retry;
     }
-    if (da->remaining != db->remaining) {
-        return da->remaining < db->remaining;
+    if (a->remaining != b->remaining) {
+        return a->remaining < b->remaining;
     }
-    return rlp_limit_effective(a->limit, da) > rlp_limit_effective(b->limit, db);
+    return rlp_limit_effective(a_limit, a) > rlp_limit_effective(b_limit, b);
 }
 
 static void check_answer(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
@@ -72,7 +68,8 @@ static void check_answer(const rlp_charge_t charges[], int n, rlp_answer_t *answ
         const rlp_decision_t *d = &charges[i].decision;
 
         answer->damaged |= d->damaged;
-        if (i > 0 && check_tighter(&charges[i], &charges[answer->tightest])) {
+        if (i > 0 && rlp_decision_tighter(charges[i].limit, d, charges[answer->tightest].limit,
+                                          &charges[answer->tightest].decision)) {
             answer->tightest = i;
         }
         if (d->verdict > answer->verdict) {

@@ -55,7 +55,7 @@ typedef struct {
     char boot_id[40]; /* empty where the system has none */
 } rlp_clock_t;
 
-#define RLP_SEGMENT_MIN ((size_t)1024 * 1024) /* bytes */
+#define RLP_SEGMENT_MIN 1048576 /* bytes */
 
 /* Opens or makes the segment file, locks it against other servers and maps it, read-write and
    shared, size bytes (a whole number of pages, at least RLP_SEGMENT_MIN). Counters of an earlier

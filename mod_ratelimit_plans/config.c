@@ -1,0 +1,507 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Directives and how sections merge.
+ */
+
+#include "private.h"
+
+#include <http_core.h>
+#include <http_protocol.h>
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CONFIG_PAGE 4096
+#define CONFIG_STORE_SIZE ((apr_size_t)16 * 1024 * 1024)
+#define CONFIG_STORE_MAX (INT64_C(1) << 40)
+
+world_t *rlp_world;
+
+void config_begin(apr_pool_t *pool)
+{
+    world_t *world = apr_pcalloc(pool, sizeof(*world));
+
+    world->pool = pool;
+    world->plans = apr_hash_make(pool);
+    world->plan_list = apr_array_make(pool, 8, sizeof(plan_t *));
+    world->rules = apr_array_make(pool, 16, sizeof(rule_t *));
+    world->chains = apr_array_make(pool, 8, sizeof(chain_t *));
+    world->maps = apr_array_make(pool, 4, sizeof(plan_map_t *));
+    world->scopes = apr_hash_make(pool);
+    world->store_size = CONFIG_STORE_SIZE;
+    identity_begin(world);
+    rlp_world = world;
+}
+
+/* --- records */
+
+void *config_create_dir(apr_pool_t *pool, char *path)
+{
+    dir_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
+
+    (void)path;
+    conf->rules = apr_array_make(pool, 1, sizeof(rule_t *));
+    conf->engine = RLP_UNSET;
+    conf->fields = RLP_UNSET;
+    conf->fields_epoch = RLP_UNSET;
+    conf->fields_denied = RLP_UNSET;
+    conf->deny_status = RLP_UNSET;
+    conf->env_always = RLP_UNSET;
+    return conf;
+}
+
+static int config_rule_index(const apr_array_header_t *rules, const char *name)
+{
+    for (int i = 0; i < rules->nelts; i++) {
+        if (strcmp(APR_ARRAY_IDX(rules, i, const rule_t *)->name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* A rule of the same name replaces, others add. "Off" stays in the list: httpd also merges sections
+   among themselves before it merges them into what is outside. */
+static apr_array_header_t *config_merge_rules(apr_pool_t *pool, const apr_array_header_t *base,
+                                              const apr_array_header_t *add)
+{
+    apr_array_header_t *rules = apr_array_copy(pool, base);
+
+    for (int i = 0; i < add->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(add, i, const rule_t *);
+        const int known = config_rule_index(rules, rule->name);
+
+        if (known >= 0) {
+            APR_ARRAY_IDX(rules, known, const rule_t *) = rule;
+        } else {
+            APR_ARRAY_PUSH(rules, const rule_t *) = rule;
+        }
+    }
+    return rules;
+}
+
+static int config_set(int base, int add)
+{
+    return add == RLP_UNSET ? base : add;
+}
+
+void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
+{
+    const dir_conf_t *base = basev;
+    const dir_conf_t *add = addv;
+    dir_conf_t *conf = apr_palloc(pool, sizeof(*conf));
+
+    conf->rules =
+        add->rules->nelts ? config_merge_rules(pool, base->rules, add->rules) : base->rules;
+    conf->chain = add->chain ? add->chain : base->chain;
+    conf->engine = config_set(base->engine, add->engine);
+    conf->fields = config_set(base->fields, add->fields);
+    conf->fields_epoch = config_set(base->fields_epoch, add->fields_epoch);
+    conf->fields_denied = config_set(base->fields_denied, add->fields_denied);
+    conf->deny_status = config_set(base->deny_status, add->deny_status);
+    conf->env_always = config_set(base->env_always, add->env_always);
+    return conf;
+}
+
+void *config_create_server(apr_pool_t *pool, server_rec *server)
+{
+    server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
+
+    (void)server;
+    conf->maps = apr_array_make(pool, 2, sizeof(plan_map_t *));
+    conf->plan_reset = RLP_UNSET;
+    return conf;
+}
+
+void *config_merge_server(apr_pool_t *pool, void *basev, void *addv)
+{
+    const server_conf_t *base = basev;
+    const server_conf_t *add = addv;
+    server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
+    const server_conf_t *named = add->default_name ? add : base;
+
+    conf->maps = apr_array_append(pool, base->maps, add->maps); /* the last of a type counts */
+    conf->default_name = named->default_name;
+    conf->default_line = named->default_line;
+    conf->default_file = named->default_file;
+    conf->plan_default = named->plan_default;
+    conf->plan_reset = config_set(base->plan_reset, add->plan_reset);
+    return conf;
+}
+
+/* --- directives */
+
+static const char *config_expected(cmd_parms *cmd, const char *expected, const char *got)
+{
+    return apr_psprintf(cmd->pool, "%s: expected %s, got \"%s\"", cmd->cmd->name, expected, got);
+}
+
+static const char *config_prefix(cmd_parms *cmd, const char *error)
+{
+    return error ? apr_psprintf(cmd->pool, "%s: %s", cmd->cmd->name, error) : NULL;
+}
+
+/* The index of the word in a list ended by NULL, or -1. */
+static int config_word(const char *word, const char *const words[])
+{
+    for (int i = 0; words[i] != NULL; i++) {
+        if (ap_cstr_casecmp(word, words[i]) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
+{
+    static const char *const words[] = { "Off", "On", "LogOnly", NULL };
+    const int engine = config_word(word, words);
+
+    ((dir_conf_t *)dir)->engine = engine;
+    return engine < 0 ? config_expected(cmd, "On, Off or LogOnly", word) : NULL;
+}
+
+/* A size with K, M or G, in bytes. NULL, or what was expected. */
+static const char *config_size(apr_size_t *size, const char *text, apr_pool_t *pool)
+{
+    static const char units[] = "KMG";
+    char *end;
+    apr_int64_t number = apr_strtoi64(text, &end, 10);
+    const char *unit = *end ? strchr(units, apr_toupper(*end)) : NULL;
+
+    if (*text < '0' || *text > '9' || (*end != '\0' && (unit == NULL || end[1] != '\0'))) {
+        return apr_psprintf(pool, "expected size=N with K, M or G, got \"size=%s\"", text);
+    }
+    for (const char *i = units; unit != NULL && i <= unit && number <= CONFIG_STORE_MAX; i++) {
+        number *= 1024;
+    }
+    if (number < RLP_SEGMENT_MIN || number > CONFIG_STORE_MAX) {
+        return apr_psprintf(pool, "expected a size from 1M to 1024G, got \"size=%s\"", text);
+    }
+    *size = ((apr_size_t)number + CONFIG_PAGE - 1) / CONFIG_PAGE * CONFIG_PAGE;
+    return NULL;
+}
+
+static const char *config_store_option(cmd_parms *cmd, const char *word)
+{
+    if (ap_cstr_casecmpn(word, "size=", 5) == 0) {
+        return config_size(&rlp_world->store_size, word + 5, cmd->pool);
+    }
+    if (ap_cstr_casecmpn(word, "file=", 5) == 0 && word[5] != '\0') {
+        rlp_world->store_path = ap_server_root_relative(cmd->pool, word + 5);
+        return rlp_world->store_path ? NULL
+                                     : apr_psprintf(cmd->pool, "expected a path, got \"%s\"", word);
+    }
+    return apr_psprintf(cmd->pool, "expected size=SIZE or file=PATH, got \"%s\"", word);
+}
+
+static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+
+    (void)dir;
+    if (error == NULL && argc < 2) {
+        return "RateLimitStore: expected NAME shm [size=SIZE] [file=PATH]";
+    }
+    if (error != NULL) {
+        return error;
+    }
+    if (rlp_world->store_name != NULL) {
+        return config_expected(cmd, "one store for the whole server", argv[0]);
+    }
+    if (ap_cstr_casecmp(argv[1], "redis") == 0) {
+        return config_expected(cmd, "shm: this module was built without Redis", argv[1]);
+    }
+    if (ap_cstr_casecmp(argv[1], "shm") != 0) {
+        return config_expected(cmd, "a store of the type shm", argv[1]);
+    }
+    error = rlp_name_check(argv[0], cmd->pool);
+    for (int i = 2; error == NULL && i < argc; i++) {
+        error = config_store_option(cmd, argv[i]);
+    }
+    rlp_world->store_name = argv[0];
+    return config_prefix(cmd, error);
+}
+
+/* Words that stand for something else where a plan is named. */
+static bool config_reserved(const char *name)
+{
+    static const char *const words[] = { "auto", "none", "default", NULL };
+
+    return config_word(name, words) >= 0;
+}
+
+/* Takes like=OTHER out of the words. NULL, or what was expected. */
+static const char *config_like(const plan_t **base, const char *words[], int *n, apr_pool_t *pool)
+{
+    int kept = 0;
+
+    for (int i = 0; i < *n; i++) {
+        if (ap_cstr_casecmpn(words[i], "like=", 5) != 0) {
+            words[kept++] = words[i];
+            continue;
+        }
+        *base = apr_hash_get(rlp_world->plans, words[i] + 5, APR_HASH_KEY_STRING);
+        if (*base == NULL) {
+            return apr_psprintf(pool, "expected like=PLAN with a plan declared before, got \"%s\"",
+                                words[i]);
+        }
+    }
+    *n = kept;
+    return NULL;
+}
+
+static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    const plan_t *base = NULL;
+    rlp_plan_t *limits = NULL;
+    rlp_clock_t clock;
+
+    (void)dir;
+    if (error != NULL) {
+        return error;
+    }
+    if (argc < 2) {
+        return "RateLimitPlan: expected NAME LIMIT..., such as RateLimitPlan free rate=10/min";
+    }
+    error = rlp_name_check(argv[0], cmd->pool);
+    if (error == NULL && config_reserved(argv[0])) {
+        return config_expected(cmd, "a name other than auto, none and default", argv[0]);
+    }
+    if (error == NULL && apr_hash_get(rlp_world->plans, argv[0], APR_HASH_KEY_STRING) != NULL) {
+        return config_expected(cmd, "a name that no plan has yet", argv[0]);
+    }
+    const char **words = apr_pmemdup(cmd->pool, argv + 1, sizeof(*words) * (apr_size_t)argc);
+    int n = argc - 1;
+
+    if (error == NULL) {
+        error = config_like(&base, words, &n, cmd->pool);
+    }
+    if (error == NULL) {
+        rlp_clock_read(&clock);
+        error = rlp_plan_parse(&limits, argv[0], words, n, base ? base->limits : NULL, clock.wall,
+                               cmd->pool);
+    }
+    if (error == NULL) {
+        plan_t *plan = apr_pcalloc(cmd->pool, sizeof(*plan));
+
+        APR_ARRAY_PUSH(rlp_world->plan_list, const plan_t *) = plan;
+        *plan = (plan_t){ .limits = limits, .index = rlp_world->plan_list->nelts };
+        apr_hash_set(rlp_world->plans, limits->name, APR_HASH_KEY_STRING, plan);
+    }
+    return config_prefix(cmd, error);
+}
+
+static server_conf_t *config_server(cmd_parms *cmd)
+{
+    return ap_get_module_config(cmd->server->module_config, &ratelimit_plans_module);
+}
+
+static const char *config_plan_default(cmd_parms *cmd, void *dir, const char *name)
+{
+    server_conf_t *conf = config_server(cmd);
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
+
+    (void)dir;
+    conf->default_name = name;
+    conf->default_line = cmd->directive->line_num;
+    conf->default_file = cmd->directive->filename;
+    return error;
+}
+
+static const char *config_plan_change(cmd_parms *cmd, void *dir, const char *word)
+{
+    static const char *const words[] = { "carry", "reset", NULL };
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
+    const int reset = config_word(word, words);
+
+    (void)dir;
+    config_server(cmd)->plan_reset = reset;
+    if (error == NULL && reset < 0) {
+        return config_expected(cmd, "carry or reset", word);
+    }
+    return error;
+}
+
+static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *word)
+{
+    const char *value = word + strlen("unknown=");
+
+    map->unknown_given = true;
+    if (ap_cstr_casecmp(value, "next") == 0) {
+        map->unknown = UNKNOWN_NEXT;
+    } else if (ap_cstr_casecmp(value, "default") == 0) {
+        map->unknown = UNKNOWN_DEFAULT;
+    } else if (ap_cstr_casecmp(value, "deny") == 0) {
+        map->unknown = UNKNOWN_DENY;
+        map->status = HTTP_FORBIDDEN;
+    } else if (ap_cstr_casecmpn(value, "deny:", 5) == 0) {
+        map->unknown = UNKNOWN_DENY;
+        map->status = atoi(value + 5);
+        if (strspn(value + 5, "0123456789") != 3 || value[8] != '\0' || map->status < 400 ||
+            map->status > 599) {
+            return config_expected(cmd, "unknown=deny:STATUS with a status from 400 to 599", word);
+        }
+    } else {
+        return config_expected(cmd,
+                               "unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS",
+                               word);
+    }
+    return NULL;
+}
+
+static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    server_conf_t *conf = config_server(cmd);
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
+    plan_map_t *map = apr_pcalloc(cmd->pool, sizeof(*map));
+
+    (void)dir;
+    if (error != NULL) {
+        return error;
+    }
+    if (argc < 2) {
+        return "RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]";
+    }
+    for (int i = 0; i < conf->maps->nelts; i++) {
+        if (strcmp(APR_ARRAY_IDX(conf->maps, i, plan_map_t *)->type, argv[0]) == 0) {
+            return config_expected(cmd, "one map for each type of identity", argv[0]);
+        }
+    }
+    if (strncmp(argv[1], "txt:", 4) != 0 || argv[1][4] == '\0') {
+        return config_expected(cmd, "txt:FILE", argv[1]);
+    }
+    map->type = argv[0];
+    map->path = ap_server_root_relative(cmd->pool, argv[1] + 4);
+    map->file = cmd->directive->filename;
+    map->line = cmd->directive->line_num;
+    if (map->path == NULL) {
+        return config_expected(cmd, "txt:FILE with a path", argv[1]);
+    }
+    for (int i = 2; i < argc; i++) {
+        if (ap_cstr_casecmpn(argv[i], "unknown=", 8) != 0) {
+            return config_expected(cmd, "unknown=next|default|deny[:STATUS]", argv[i]);
+        }
+        error = config_unknown(cmd, map, argv[i]);
+        if (error != NULL) {
+            return error;
+        }
+    }
+    APR_ARRAY_PUSH(conf->maps, plan_map_t *) = map;
+    APR_ARRAY_PUSH(rlp_world->maps, plan_map_t *) = map;
+    return NULL;
+}
+
+static const char *config_identity(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    dir_conf_t *conf = dir;
+
+    if (argc < 1) {
+        return "RateLimitIdentity: expected TYPE..., such as RateLimitIdentity user ip";
+    }
+    return config_prefix(cmd,
+                         identity_parse_chain(&conf->chain, cmd, argc, (const char *const *)argv));
+}
+
+static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    dir_conf_t *conf = dir;
+    rule_t *rule = NULL;
+
+    if (argc < 1) {
+        return "RateLimitRule: expected NAME [LIMIT...] [option=...]..., or NAME Off";
+    }
+    const char *error = rule_parse(&rule, cmd, argc, argv);
+
+    if (error != NULL) {
+        return config_prefix(cmd, error);
+    }
+    if (config_rule_index(conf->rules, rule->name) >= 0) {
+        return config_expected(cmd, "each name once in a section", rule->name);
+    }
+    if (conf->rules->nelts == RLP_RULES_MAX) {
+        return config_expected(cmd, "at most 16 rules in one section", rule->name);
+    }
+    APR_ARRAY_PUSH(conf->rules, const rule_t *) = rule;
+    APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
+    return NULL;
+}
+
+static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
+    dir_conf_t *conf = dir;
+
+    conf->fields = argc > 0 ? config_word(argv[0], sets) : -1;
+    conf->fields_epoch = 0;
+    conf->fields_denied = 0;
+    if (conf->fields < 0) {
+        return config_expected(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "");
+    }
+    for (int i = 1; i < argc; i++) {
+        static const char *const words[] = { "reset=delta", "reset=epoch", "always", "denied",
+                                             NULL };
+        const int word = config_word(argv[i], words);
+
+        if (word < 0) {
+            return config_expected(cmd, "reset=delta, reset=epoch, always or denied", argv[i]);
+        }
+        if (word < 2) {
+            conf->fields_epoch = word;
+        } else {
+            conf->fields_denied = word - 2;
+        }
+    }
+    return NULL;
+}
+
+static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *text)
+{
+    const int status = strspn(text, "0123456789") == 3 && text[3] == '\0' ? atoi(text) : 0;
+
+    if (status < 400 || status > 599) {
+        return config_expected(cmd, "a status from 400 to 599", text);
+    }
+    if (atoi(ap_get_status_line(status)) != status) {
+        return config_expected(cmd, "a status that httpd knows (it would answer 500)", text);
+    }
+    ((dir_conf_t *)dir)->deny_status = status;
+    return NULL;
+}
+
+static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
+{
+    static const char *const words[] = { "auto", "always", NULL };
+    const int always = config_word(word, words);
+
+    ((dir_conf_t *)dir)->env_always = always;
+    return always < 0 ? config_expected(cmd, "auto or always", word) : NULL;
+}
+
+#define CONFIG_ANYWHERE (RSRC_CONF | ACCESS_CONF)
+
+const command_rec rlp_commands[] = {
+    AP_INIT_TAKE1("RateLimitEngine", config_engine, NULL, CONFIG_ANYWHERE, "On, Off or LogOnly"),
+    AP_INIT_TAKE_ARGV("RateLimitStore", config_store, NULL, RSRC_CONF,
+                      "NAME shm [size=SIZE] [file=PATH]"),
+    AP_INIT_TAKE_ARGV("RateLimitPlan", config_plan, NULL, RSRC_CONF, "NAME LIMIT... [like=PLAN]"),
+    AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
+    AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),
+    AP_INIT_TAKE_ARGV("RateLimitPlanMap", config_plan_map, NULL, RSRC_CONF,
+                      "TYPE txt:FILE [unknown=next|default|deny[:STATUS]]"),
+    AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
+                      "TYPE[=SOURCE]... in order of preference"),
+    AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_ANYWHERE,
+                      "NAME [LIMIT...] [option=...]..., or NAME Off"),
+    AP_INIT_TAKE_ARGV("RateLimitHeaders", config_headers, NULL, CONFIG_ANYWHERE,
+                      "Off|IETF|Legacy|Both [reset=delta|epoch] [always|denied]"),
+    AP_INIT_TAKE1("RateLimitDenyStatus", config_deny_status, NULL, CONFIG_ANYWHERE,
+                  "a status from 400 to 599"),
+    AP_INIT_TAKE1("RateLimitEnv", config_env, NULL, CONFIG_ANYWHERE, "auto or always"),
+    { NULL }
+};

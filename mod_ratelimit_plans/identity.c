@@ -1,0 +1,386 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Who asks: chains of identity types, and what a request says of them.
+ */
+
+#include "private.h"
+
+#include <http_core.h>
+
+#include <apr_lib.h>
+#include <apr_network_io.h>
+#include <apr_strings.h>
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IDENTITY_VALUE_MAX 64 /* longer ones become a digest */
+
+static const identity_type_t identity_built_in[] = {
+    { .name = "user", .source = SOURCE_USER },
+    { .name = "ip", .source = SOURCE_IP },
+    { .name = "vhost", .source = SOURCE_VHOST },
+    { .name = "global", .source = SOURCE_GLOBAL },
+    { .name = "anonymous", .source = SOURCE_ANONYMOUS },
+};
+
+#define IDENTITY_BUILT_IN (sizeof(identity_built_in) / sizeof(identity_built_in[0]))
+
+/* ip, ip/24 or ip/24,48 */
+static const char *identity_bits(identity_part_t *part, const char *text, apr_pool_t *pool)
+{
+    char *end;
+    const long bits4 = strtol(text, &end, 10);
+    const long bits6 = *end == ',' ? strtol(end + 1, &end, 10) : 64;
+
+    if (*text < '0' || *text > '9' || *end != '\0' || bits4 < 1 || bits4 > 32 || bits6 < 1 ||
+        bits6 > 128) {
+        return apr_psprintf(pool,
+                            "expected ip/BITS4,BITS6 with 1 to 32 and 1 to 128, got \"ip/%s\"",
+                            text);
+    }
+    part->bits4 = (int)bits4;
+    part->bits6 = (int)bits6;
+    return NULL;
+}
+
+/* Remembers NAME=header:ARGUMENT or NAME=env:ARGUMENT for the whole server. */
+static const char *identity_declare(const char *name, const char *source, cmd_parms *cmd)
+{
+    identity_type_t *type = apr_pcalloc(cmd->pool, sizeof(*type));
+    const identity_type_t *known =
+        apr_hash_get(rlp_world->identity_types, name, APR_HASH_KEY_STRING);
+    const char *error = rlp_name_check(name, cmd->pool);
+
+    if (error != NULL) {
+        return error;
+    }
+    if (strncasecmp(source, "header:", 7) == 0) {
+        type->source = SOURCE_HEADER;
+        type->chosen = true;
+    } else if (strncasecmp(source, "env:", 4) == 0) {
+        type->source = SOURCE_ENV;
+    } else {
+        return apr_psprintf(cmd->pool, "expected %s=header:NAME or %s=env:NAME, got \"%s=%s\"",
+                            name, name, name, source);
+    }
+    type->name = name;
+    type->argument = strchr(source, ':') + 1;
+    type->file = cmd->directive->filename;
+    type->line = cmd->directive->line_num;
+    if (type->argument[0] == '\0') {
+        return apr_psprintf(cmd->pool, "expected a name behind the colon, got \"%s=%s\"", name,
+                            source);
+    }
+    if (known != NULL && (known->source != type->source || known->argument == NULL ||
+                          strcasecmp(known->argument, type->argument) != 0)) {
+        return apr_psprintf(cmd->pool, "expected another name than \"%s\": it is %s", name,
+                            known->file
+                                ? apr_psprintf(cmd->pool, "declared otherwise on line %d of %s",
+                                               known->line, known->file)
+                                : "built in");
+    }
+    apr_hash_set(rlp_world->identity_types, name, APR_HASH_KEY_STRING, type);
+    return NULL;
+}
+
+static const char *identity_parse_part(identity_t *identity, const char *text, cmd_parms *cmd)
+{
+    identity_part_t *part = &identity->parts[identity->n];
+    const char *equals = strchr(text, '=');
+
+    if (identity->n == RLP_PARTS_MAX) {
+        return "expected at most 4 parts joined with \"+\"";
+    }
+    part->bits4 = 32;
+    part->bits6 = 64;
+    part->name = equals ? apr_pstrmemdup(cmd->pool, text, (apr_size_t)(equals - text)) : text;
+    identity->n++;
+    if (equals != NULL) {
+        return identity_declare(part->name, equals + 1, cmd);
+    }
+    if (strncmp(text, "ip/", 3) == 0) {
+        part->name = "ip";
+        return identity_bits(part, text + 3, cmd->pool);
+    }
+    return rlp_name_check(text, cmd->pool);
+}
+
+/* The printed type: names without sources, bits only where they are not the usual ones. */
+static void identity_label(identity_t *identity, apr_pool_t *pool)
+{
+    const char *label = "";
+
+    for (int i = 0; i < identity->n; i++) {
+        const identity_part_t *part = &identity->parts[i];
+        const char *bits = part->bits4 == 32 && part->bits6 == 64
+                               ? ""
+                               : apr_psprintf(pool, "/%d,%d", part->bits4, part->bits6);
+
+        label = apr_pstrcat(pool, label, i ? "+" : "", part->name, bits, NULL);
+    }
+    identity->label = label;
+    identity->label_len = strlen(label);
+}
+
+static const char *identity_parse(identity_t *identity, const char *text, cmd_parms *cmd)
+{
+    char *rest = NULL;
+    char *copy = apr_pstrdup(cmd->pool, text);
+
+    if (*text == '\0' || *text == '+' || text[strlen(text) - 1] == '+') {
+        return apr_psprintf(cmd->pool, "expected TYPE or TYPE+TYPE, got \"%s\"", text);
+    }
+    for (char *part = apr_strtok(copy, "+", &rest); part; part = apr_strtok(NULL, "+", &rest)) {
+        const char *error = identity_parse_part(identity, part, cmd);
+
+        if (error != NULL) {
+            return error;
+        }
+    }
+    identity_label(identity, cmd->pool);
+    return NULL;
+}
+
+const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc,
+                                 const char *const argv[])
+{
+    chain_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
+
+    made->items = apr_pcalloc(cmd->pool, sizeof(identity_t) * (apr_size_t)argc);
+    made->file = cmd->directive->filename;
+    made->line = cmd->directive->line_num;
+    for (; made->n < argc; made->n++) {
+        const char *error = identity_parse(&made->items[made->n], argv[made->n], cmd);
+
+        if (error != NULL) {
+            return error;
+        }
+    }
+    APR_ARRAY_PUSH(rlp_world->chains, const chain_t *) = made;
+    *chain = made;
+    return NULL;
+}
+
+void identity_begin(world_t *world)
+{
+    static const char *const usual[] = { "user", "ip" };
+    chain_t *chain = apr_pcalloc(world->pool, sizeof(*chain));
+
+    world->identity_types = apr_hash_make(world->pool);
+    for (size_t i = 0; i < IDENTITY_BUILT_IN; i++) {
+        apr_hash_set(world->identity_types, identity_built_in[i].name, APR_HASH_KEY_STRING,
+                     &identity_built_in[i]);
+    }
+    chain->items = apr_pcalloc(world->pool, 2 * sizeof(identity_t));
+    for (chain->n = 0; chain->n < 2; chain->n++) {
+        identity_t *identity = &chain->items[chain->n];
+
+        identity->n = 1;
+        identity->parts[0] = (identity_part_t){ .name = usual[chain->n], .bits4 = 32, .bits6 = 64 };
+        identity_label(identity, world->pool);
+    }
+    world->default_chain = chain;
+    APR_ARRAY_PUSH(world->chains, const chain_t *) = chain;
+}
+
+static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
+{
+    const char **names =
+        apr_pcalloc(pool, (apr_hash_count(rlp_world->identity_types) + 1) * sizeof(char *));
+    int n = 0;
+
+    for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
+         i = apr_hash_next(i)) {
+        names[n++] = apr_hash_this_key(i);
+    }
+    const char *nearest = rlp_nearest(name, names);
+
+    return apr_psprintf(pool,
+                        "expected an identity type: user, ip, vhost, global, anonymous, or one "
+                        "declared as "
+                        "NAME=header:FIELD or NAME=env:VARIABLE, got \"%s\"%s",
+                        name, nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
+}
+
+static const char *identity_resolve_one(identity_t *identity, apr_pool_t *pool)
+{
+    for (int i = 0; i < identity->n; i++) {
+        identity_part_t *part = &identity->parts[i];
+
+        part->type = apr_hash_get(rlp_world->identity_types, part->name, APR_HASH_KEY_STRING);
+        if (part->type == NULL) {
+            return identity_unknown_type(part->name, pool);
+        }
+    }
+    return NULL;
+}
+
+const char *identity_resolve(const chain_t **chain, apr_pool_t *pool)
+{
+    for (int i = 0; i < rlp_world->chains->nelts; i++) {
+        *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
+        for (int j = 0; j < (*chain)->n; j++) {
+            const char *error = identity_resolve_one(&(*chain)->items[j], pool);
+
+            if (error != NULL) {
+                return error;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* --- at request time */
+
+static void identity_put(who_t *who, const char *text, size_t len)
+{
+    memcpy(who->text + who->len, text, len);
+    who->len += len;
+}
+
+/* The digest of a value that is secret or too long; "#" marks the latter, no escaped value has one.
+ */
+static void identity_put_digest(who_t *who, const char *value, size_t len, bool secret)
+{
+    char digest[33];
+
+    rlp_shm_digest(rlp_world->store, value, len, digest);
+    if (!secret) {
+        identity_put(who, "#", 1);
+    }
+    identity_put(who, digest, 32);
+}
+
+static void identity_put_value(who_t *who, const char *value)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    const size_t len = strlen(value);
+
+    if (len > IDENTITY_VALUE_MAX) {
+        identity_put_digest(who, value, len, false);
+        return;
+    }
+    for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
+        if (apr_isalnum(*c) || strchr("_.:@-", *c) != NULL) {
+            who->text[who->len++] = (char)*c;
+        } else {
+            who->text[who->len++] = '%';
+            who->text[who->len++] = hex[*c >> 4];
+            who->text[who->len++] = hex[*c & 15];
+        }
+    }
+}
+
+static void identity_mask(unsigned char *address, int bytes, int bits)
+{
+    for (int i = 0; i < bytes; i++, bits -= 8) {
+        if (bits < 8) {
+            address[i] &= (unsigned char)(bits <= 0 ? 0 : 0xff << (8 - bits));
+        }
+    }
+}
+
+/* httpd has written a v4 address inside v6 as v4 already. */
+static void identity_put_address(who_t *who, const identity_part_t *part, const request_rec *r)
+{
+    unsigned char address[16] = { 0 };
+    char text[INET6_ADDRSTRLEN] = "";
+    const bool v6 = strchr(r->useragent_ip, ':') != NULL;
+
+    if (!v6 && part->bits4 == 32) {
+        identity_put(who, r->useragent_ip, strnlen(r->useragent_ip, INET_ADDRSTRLEN));
+        return;
+    }
+    const int family = v6 ? AF_INET6 : AF_INET;
+
+    if (inet_pton(family, r->useragent_ip, address) != 1) {
+        identity_put_value(who, r->useragent_ip);
+        return;
+    }
+    identity_mask(address, v6 ? 16 : 4, v6 ? part->bits6 : part->bits4);
+    inet_ntop(family, address, text, sizeof(text));
+    identity_put(who, text, strlen(text));
+}
+
+/* What the request says of a type; NULL or empty for nothing. */
+static const char *identity_value(const identity_type_t *type, const request_rec *r)
+{
+    switch (type->source) {
+    case SOURCE_USER:
+        return r->user;
+    case SOURCE_IP:
+        return r->useragent_ip;
+    case SOURCE_VHOST:
+        return r->server->server_hostname;
+    case SOURCE_HEADER:
+        return apr_table_get(r->headers_in, type->argument);
+    case SOURCE_ENV:
+        return apr_table_get(r->subprocess_env, type->argument);
+    case SOURCE_GLOBAL:
+    case SOURCE_ANONYMOUS:
+        break;
+    }
+    return "global";
+}
+
+/* What the map of the type says of the value; false: this identity does not count. */
+static bool identity_known(who_t *who, const identity_type_t *type, const char *value,
+                           const server_conf_t *server)
+{
+    const plan_map_t *map = server->maps->nelts ? plan_map_of(server, type->name) : NULL;
+    const plan_t *plan = map ? apr_hash_get(map->plans, value, APR_HASH_KEY_STRING) : NULL;
+
+    if (plan != NULL) {
+        if (who->plan == NULL) {
+            who->plan = plan;
+        }
+        return true;
+    }
+    if (map != NULL && map->unknown == UNKNOWN_DENY) {
+        who->refuse = map->status;
+    }
+    return !(type->chosen || (map != NULL && map->unknown != UNKNOWN_DEFAULT));
+}
+
+static bool identity_try(who_t *who, const identity_t *identity, request_rec *r,
+                         const server_conf_t *server)
+{
+    who->plan = NULL;
+    who->len = 0;
+    identity_put(who, identity->label, identity->label_len);
+    for (int i = 0; i < identity->n; i++) {
+        const identity_part_t *part = &identity->parts[i];
+        const char *value = identity_value(part->type, r);
+
+        if (value == NULL || *value == '\0' || !identity_known(who, part->type, value, server)) {
+            return false;
+        }
+        who->text[who->len++] = i ? '+' : ':';
+        if (part->type->source == SOURCE_IP) {
+            identity_put_address(who, part, r);
+        } else if (part->type->chosen) {
+            identity_put_digest(who, value, strlen(value), true);
+        } else {
+            identity_put_value(who, value);
+        }
+    }
+    who->text[who->len] = '\0';
+    who->identity = identity;
+    return true;
+}
+
+void identity_find(who_t *who, const chain_t *chain, request_rec *r)
+{
+    const server_conf_t *server =
+        ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+
+    who->chain = chain;
+    who->refuse = 0;
+    who->found = false;
+    for (int i = 0; i < chain->n && !who->found && !who->refuse; i++) {
+        who->found = identity_try(who, &chain->items[i], r, server);
+    }
+}

@@ -1,0 +1,176 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The module: hooks and the life of the store.
+ */
+
+#include "private.h"
+
+#include <ap_mpm.h>
+#include <ap_provider.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <http_request.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+#define PLANS_RETAINED "mod_ratelimit_plans segment 1"
+
+/* What outlives a restart in this process: plain data, since this file is unloaded in between. */
+typedef struct {
+    rlp_segment_t segment;
+    char path[4096];
+} retained_t;
+
+/* --- the clock */
+
+static rlp_time_t plans_wall(void)
+{
+    rlp_clock_t clock;
+
+    rlp_clock_read(&clock);
+    return clock.wall;
+}
+
+static const rlp_clock_provider_t plans_clock = { .monotonic = rlp_clock_monotonic,
+                                                  .wall = plans_wall };
+
+/* --- the store */
+
+static const char *plans_store_path(apr_pool_t *pool)
+{
+    const char *name = rlp_world->store_name ? rlp_world->store_name : "default";
+
+    if (rlp_world->store_path != NULL) {
+        return rlp_world->store_path;
+    }
+    return ap_runtime_dir_relative(pool, apr_psprintf(pool, "ratelimit-%s.shm", name));
+}
+
+static apr_status_t plans_open_segment(retained_t *retained, const char *path, server_rec *server,
+                                       apr_pool_t *pool)
+{
+    const char *warning = NULL;
+    const char *error = NULL;
+    rlp_clock_t clock;
+
+    rlp_clock_read(&clock);
+    clock.monotonic = rlp_world->clock->monotonic();
+    clock.wall = rlp_world->clock->wall();
+    const apr_status_t rv = rlp_segment_open(&retained->segment, path, rlp_world->store_size,
+                                             &clock, &warning, &error, pool);
+
+    if (warning != NULL) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server, "RLP010: %s", warning);
+    }
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server, "RateLimitStore: %s",
+                     error);
+        return rv;
+    }
+    apr_cpystrn(retained->path, path, sizeof(retained->path));
+    return rv;
+}
+
+/* The segment of this server process: opened once, at the full start. */
+static retained_t *plans_segment(const char *path, server_rec *server, apr_pool_t *pool)
+{
+    retained_t *retained = ap_retained_data_get(PLANS_RETAINED);
+
+    if (retained == NULL) {
+        retained = ap_retained_data_create(PLANS_RETAINED, sizeof(*retained));
+        retained->segment.fd = -1;
+    }
+    if (retained->segment.memory == NULL) {
+        return plans_open_segment(retained, path, server, pool) == APR_SUCCESS ? retained : NULL;
+    }
+    if (strcmp(retained->path, path) != 0 || retained->segment.size != rlp_world->store_size) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
+                     "RLP011: the store stays %s with %" APR_SIZE_T_FMT
+                     " bytes until the next stop and start; a graceful restart does not change it",
+                     retained->path, retained->segment.size);
+    }
+    return retained;
+}
+
+static bool plans_needs_store(void)
+{
+    return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL;
+}
+
+static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp,
+                             server_rec *server)
+{
+    (void)log;
+    (void)temp;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !plans_needs_store()) {
+        return OK;
+    }
+    rlp_world->clock = ap_lookup_provider(RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_PROVIDER_VERSION);
+    const retained_t *retained = plans_segment(plans_store_path(pool), server, pool);
+
+    if (retained == NULL) {
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    if (rlp_shm_create(&rlp_world->store, &retained->segment, pool) != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server,
+                     "RateLimitStore: the store in memory is damaged; stop and start the server");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    return OK;
+}
+
+/* --- the configuration */
+
+static int plans_pre_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp)
+{
+    (void)log;
+    (void)temp;
+    config_begin(pool);
+    return OK;
+}
+
+static int plans_check_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp,
+                              server_rec *server)
+{
+    (void)log;
+    (void)temp;
+    return rule_check_all(server, pool) ? OK : HTTP_INTERNAL_SERVER_ERROR;
+}
+
+static void plans_test_config(apr_pool_t *pool, server_rec *server)
+{
+    (void)server;
+    if (ap_exists_config_define("DUMP_RATELIMIT")) {
+        rule_dump(pool);
+    }
+}
+
+static void plans_register_hooks(apr_pool_t *pool)
+{
+    /* both change what the request is or has; a rule judges and speaks before them */
+    static const char *const successors[] = { "mod_dir.c", "mod_headers.c", NULL };
+
+    ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_PROVIDER_VERSION, &plans_clock);
+    ap_hook_pre_config(plans_pre_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(plans_check_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_test_config(plans_test_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(plans_post_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_fixups(request_fixups, NULL, successors, APR_HOOK_LAST);
+    ap_hook_insert_filter(request_insert_filter, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_handler(respond_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    respond_register_filter();
+}
+
+module AP_MODULE_DECLARE_DATA ratelimit_plans_module = {
+    STANDARD20_MODULE_STUFF, config_create_dir, config_merge_dir,     config_create_server,
+    config_merge_server,     rlp_commands,      plans_register_hooks,
+#if defined(AP_MODULE_FLAG_NONE)
+    AP_MODULE_FLAG_NONE,
+#endif
+};

@@ -1,0 +1,295 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef PRIVATE_H
+#define PRIVATE_H
+
+/*
+ * What the files of the module share. All of it is made while the configuration is read, in its
+ * pool, and read-only from then on.
+ */
+
+#include "mod_ratelimit_plans.h"
+#include "rlp.h"
+
+#include <ap_expr.h>
+#include <http_config.h>
+#include <httpd.h>
+
+#include <apr_hash.h>
+#include <apr_tables.h>
+
+#define RLP_RULES_MAX 16 /* of one section */
+#define RLP_PARTS_MAX 4  /* of a joined identity */
+#define RLP_UNSET (-1)
+
+/* --- identities */
+
+typedef enum {
+    SOURCE_USER,
+    SOURCE_IP,
+    SOURCE_VHOST,
+    SOURCE_GLOBAL,
+    SOURCE_ANONYMOUS,
+    SOURCE_HEADER,
+    SOURCE_ENV
+} source_t;
+
+/* A type of identity, known by its name in the whole server. */
+typedef struct {
+    const char *name;
+    source_t source;
+    const char *argument; /* of header: and env: */
+    bool chosen;      /* the client writes what it likes: counts only when a plan map knows it */
+    const char *file; /* where it was declared; NULL: built in */
+    int line;
+} identity_type_t;
+
+typedef struct {
+    const char *name;            /* as written, without bits */
+    const identity_type_t *type; /* found when everything is read */
+    int bits4;
+    int bits6;
+} identity_part_t;
+
+/* One identity of a chain: one type, or several joined. */
+typedef struct {
+    const char *label; /* as written: what stands before the ":" of the printed form */
+    size_t label_len;
+    int n;
+    identity_part_t parts[RLP_PARTS_MAX];
+} identity_t;
+
+/* The identities of RateLimitIdentity or key=, in order of preference. */
+typedef struct {
+    int n;
+    identity_t *items;
+    const char *file;
+    int line;
+} chain_t;
+
+/* Whom a request is counted for. */
+typedef struct plan_t plan_t;
+
+#define RLP_WHO_MAX (RLP_PARTS_MAX * 280)
+
+typedef struct {
+    const chain_t *chain; /* by which it was found */
+    const identity_t *identity;
+    const plan_t *plan; /* what a map says; NULL: nothing */
+    bool found;
+    int refuse; /* a map says: unknown=deny, with this status; else 0 */
+    size_t len;
+    char text[RLP_WHO_MAX]; /* "TYPE:VALUE", secrets digested, ended by NUL */
+} who_t;
+
+/* --- plans, rules */
+
+struct plan_t {
+    const rlp_plan_t *limits;
+    int index; /* from 1; 0 stands for a rule's own limits */
+};
+
+/* One limit as the header fields say it, with and without the rule's name. */
+typedef struct {
+    const char *name;   /* "pro-day" */
+    const char *policy; /* "\"pro-day\";q=1000;w=86400" */
+    size_t quoted_len;  /* of the quoted name in it */
+} label_t;
+
+/* A rule under one plan. */
+typedef struct {
+    const char *plan_name;
+    const rlp_plan_t *plan;
+    uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
+    label_t labels[2][RLP_LIMITS_MAX];      /* plain; with "@RULE" */
+} variant_t;
+
+typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
+
+typedef struct {
+    const char *name;
+    bool off;
+    const rlp_plan_t *own; /* NULL: no limits of its own */
+    choice_t choice;
+    const char *plan_name;
+    const chain_t *key;                /* NULL: the chain of the section */
+    const apr_array_header_t *methods; /* of const char *; NULL: all */
+    bool methods_negated;
+    const ap_expr_info_t *condition;
+    server_rec *server;
+    const char *section; /* "<Location "/api">", or NULL for none */
+    const char *file;
+    int line;
+    const char *scope;    /* the name with its scope, one pointer for each text */
+    variant_t **variants; /* by plan_t.index; NULL where it cannot apply */
+} rule_t;
+
+typedef enum { UNKNOWN_NEXT, UNKNOWN_DEFAULT, UNKNOWN_DENY } unknown_t;
+
+typedef struct {
+    const char *type;
+    const char *path;
+    apr_hash_t *plans; /* value -> plan_t */
+    unknown_t unknown;
+    bool unknown_given;
+    int status;
+    const char *file;
+    int line;
+} plan_map_t;
+
+/* --- configuration records */
+
+typedef enum { ENGINE_OFF, ENGINE_ON, ENGINE_LOG_ONLY } engine_t;
+typedef enum { FIELDS_OFF = 0, FIELDS_IETF = 1, FIELDS_LEGACY = 2, FIELDS_BOTH = 3 } fields_t;
+
+/* merged: every field has its line in config_merge_dir() */
+typedef struct {
+    apr_array_header_t *rules; /* of const rule_t * */
+    const chain_t *chain;      /* NULL: the default */
+    int engine;                /* engine_t */
+    int fields;                /* fields_t */
+    int fields_epoch;          /* X-RateLimit-Reset is an instant */
+    int fields_denied;         /* only on refusals */
+    int deny_status;
+    int env_always;
+} dir_conf_t;
+
+/* merged: every field has its line in config_merge_server() */
+typedef struct {
+    apr_array_header_t *maps; /* of plan_map_t * */
+    const char *default_name;
+    const plan_t *plan_default;
+    int default_line;
+    const char *default_file;
+    int plan_reset;
+} server_conf_t;
+
+/* What one reading of the configuration has declared for the whole server. */
+typedef struct {
+    apr_pool_t *pool;
+    apr_hash_t *plans;             /* name -> plan_t */
+    apr_array_header_t *plan_list; /* of plan_t * */
+    apr_hash_t *identity_types;    /* name -> identity_type_t */
+    apr_array_header_t *rules;     /* of rule_t *, all */
+    apr_array_header_t *chains;    /* of chain_t *, all */
+    apr_array_header_t *maps;      /* of plan_map_t *, all */
+    apr_hash_t *scopes;            /* text -> the same text */
+    const chain_t *default_chain;
+    const char *store_name; /* NULL: not declared */
+    const char *store_path;
+    size_t store_size;
+    rlp_store_t *store; /* NULL: no rule needs it */
+    const rlp_clock_provider_t *clock;
+} world_t;
+
+extern module AP_MODULE_DECLARE_DATA ratelimit_plans_module;
+
+/* The world of the configuration in force. */
+extern world_t *rlp_world;
+
+/* --- config.c */
+
+extern const command_rec rlp_commands[];
+void *config_create_dir(apr_pool_t *pool, char *path);
+void *config_merge_dir(apr_pool_t *pool, void *base, void *add);
+void *config_create_server(apr_pool_t *pool, server_rec *server);
+void *config_merge_server(apr_pool_t *pool, void *base, void *add);
+
+/* A new world, before the configuration is read. */
+void config_begin(apr_pool_t *pool);
+
+/* --- rule.c */
+
+/* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
+const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv[]);
+
+/* Finds all that rules, chains and maps refer to, works out signatures and labels. False with
+   errors logged. */
+bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* Does the rule speak of this request, by method and condition? */
+bool rule_matches(const rule_t *rule, request_rec *r);
+
+/* The rule's limits for this identity, NULL if it has none. */
+const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server);
+
+/* Prints the rules in words, for -D DUMP_RATELIMIT. */
+void rule_dump(apr_pool_t *pool);
+
+/* --- identity.c */
+
+/* Parses the words of a chain. NULL, or what was expected. */
+const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc,
+                                 const char *const argv[]);
+
+/* Adds the built-in types and the default chain to a new world. */
+void identity_begin(world_t *world);
+
+/* Finds the types of all parts. NULL, or what is wrong; *chain says where. */
+const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
+
+/* Whom the request is counted for by this chain; who->found is false for nobody. */
+void identity_find(who_t *who, const chain_t *chain, request_rec *r);
+
+/* --- plan_map.c */
+
+/* Reads the map's file. NULL, or what is wrong. */
+const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
+
+/* The map of that type for this server, NULL for none. */
+const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
+
+/* --- respond.c */
+
+/* One limit of one rule, as it was judged; lives as long as the request. */
+typedef struct {
+    const rule_t *rule;
+    const variant_t *variant;
+    int limit; /* index in the variant's plan */
+    rlp_decision_t decision;
+} outcome_t;
+
+#define RLP_VERDICT_RULES 64
+
+/* What was decided for a client request, through all its internal redirects. */
+typedef struct {
+    const void *dir_config;       /* r->per_dir_config that was judged last */
+    apr_array_header_t *outcomes; /* of outcome_t; NULL: nobody reads them */
+    int n_rules;
+    const char *scopes[RLP_VERDICT_RULES]; /* of the rules judged so far */
+    const char *action;
+    const char *identity;
+    bool denied;
+    int status;            /* denied: what is answered */
+    rlp_time_t retry;      /* 0: none */
+    const char *fields[5]; /* our header fields' values; NULL: not sent */
+} verdict_t;
+
+/* The header fields of a decision, by the section's settings. */
+void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf);
+
+/* RATELIMIT_* of a decision. */
+void respond_env(request_rec *r, const verdict_t *verdict);
+
+/* The outcome that comes first in the fields. There is at least one. */
+const outcome_t *respond_tightest(const verdict_t *verdict);
+
+/* Refuses the request: what a hook returns. In a handler, an answer in JSON is written at once. */
+int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler);
+
+/* Refuses an unknown identity: what a hook returns. */
+int respond_refuse(request_rec *r, int status);
+
+/* The handler behind a refusal in JSON. */
+int respond_handler(request_rec *r);
+
+/* Keeps a backend's fields of the same names from going out beside ours. */
+void respond_insert_filter(request_rec *r, const verdict_t *verdict);
+void respond_register_filter(void);
+
+/* --- request.c */
+
+int request_fixups(request_rec *r);
+int request_handler(request_rec *r);
+void request_insert_filter(request_rec *r);
+
+#endif

@@ -1,0 +1,438 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * What client, logs and other modules are told.
+ */
+
+#include "private.h"
+
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <mod_core.h>
+#include <util_filter.h>
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RESPOND_HANDLER "ratelimit-refusal"
+#define RESPOND_FILTER "RATELIMIT_FIELDS"
+#define RESPOND_DIGITS 21
+
+/* The names of draft-ietf-httpapi-ratelimit-headers-11 and of the older custom, in one place: they
+   still move. In the order of verdict_t.fields. */
+static const char *const respond_names[] = { "RateLimit-Policy", "RateLimit", "X-RateLimit-Limit",
+                                             "X-RateLimit-Remaining", "X-RateLimit-Reset" };
+
+enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESET, FIELDS_N };
+
+#define RESPOND_LEFT ";r="
+#define RESPOND_TIME ";t="
+
+/* --- text, without printf: this is most of what a request costs */
+
+static char *respond_put(char *to, const char *text, size_t len)
+{
+    memcpy(to, text, len);
+    return to + len;
+}
+
+static char *respond_put_number(char *to, int64_t number)
+{
+    char digits[RESPOND_DIGITS];
+    char *at = digits + sizeof(digits);
+    uint64_t rest = (uint64_t)(number < 0 ? 0 : number);
+
+    do {
+        *--at = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest);
+    return respond_put(to, at, (size_t)(digits + sizeof(digits) - at));
+}
+
+static const char *respond_number(int64_t number, apr_pool_t *pool)
+{
+    char *text = apr_palloc(pool, RESPOND_DIGITS + 1);
+
+    *respond_put_number(text, number) = '\0';
+    return text;
+}
+
+/* --- header fields */
+
+static const rlp_limit_t *respond_limit(const outcome_t *outcome)
+{
+    return &outcome->variant->plan->limits[outcome->limit];
+}
+
+static bool respond_tighter(const outcome_t *a, const outcome_t *b)
+{
+    return rlp_decision_tighter(respond_limit(a), &a->decision, respond_limit(b), &b->decision);
+}
+
+/* The outcomes in the order of the fields; insertion, they are few. */
+static void respond_sort(apr_array_header_t *outcomes)
+{
+    outcome_t *all = (outcome_t *)outcomes->elts;
+
+    for (int i = 1; i < outcomes->nelts; i++) {
+        const outcome_t one = all[i];
+        int j = i;
+
+        for (; j > 0 && respond_tighter(&one, &all[j - 1]); j--) {
+            all[j] = all[j - 1];
+        }
+        all[j] = one;
+    }
+}
+
+const outcome_t *respond_tightest(const verdict_t *verdict)
+{
+    respond_sort(verdict->outcomes);
+    return &APR_ARRAY_IDX(verdict->outcomes, 0, outcome_t);
+}
+
+/* The names of a limit: with the rule's where another rule has the same plan. */
+static const label_t *respond_label(const apr_array_header_t *outcomes, const outcome_t *outcome)
+{
+    for (int i = 0; i < outcomes->nelts; i++) {
+        const outcome_t *other = &APR_ARRAY_IDX(outcomes, i, outcome_t);
+
+        if (other->rule != outcome->rule && other->variant->plan == outcome->variant->plan) {
+            return &outcome->variant->labels[1][outcome->limit];
+        }
+    }
+    return &outcome->variant->labels[0][outcome->limit];
+}
+
+static void respond_ietf(verdict_t *verdict, apr_pool_t *pool)
+{
+    const apr_array_header_t *outcomes = verdict->outcomes;
+    size_t room = 1;
+
+    for (int i = 0; i < outcomes->nelts; i++) {
+        room += strlen(respond_label(outcomes, &APR_ARRAY_IDX(outcomes, i, outcome_t))->policy) +
+                2 * RESPOND_DIGITS + 8;
+    }
+    char *policy = apr_palloc(pool, 2 * room);
+    char *limit = policy + room;
+
+    verdict->fields[FIELD_POLICY] = policy;
+    verdict->fields[FIELD_LIMIT] = limit;
+    for (int i = 0; i < outcomes->nelts; i++) {
+        const outcome_t *outcome = &APR_ARRAY_IDX(outcomes, i, outcome_t);
+        const label_t *label = respond_label(outcomes, outcome);
+        const int64_t effective = rlp_limit_effective(respond_limit(outcome), &outcome->decision);
+
+        if (i > 0) {
+            policy = respond_put(policy, ", ", 2);
+            limit = respond_put(limit, ", ", 2);
+        }
+        policy = respond_put(policy, label->policy, strlen(label->policy));
+        limit = respond_put(limit, label->policy, label->quoted_len);
+        limit = respond_put(limit, RESPOND_LEFT, strlen(RESPOND_LEFT));
+        limit = respond_put_number(limit, outcome->decision.remaining);
+        if (effective >= 0) {
+            limit = respond_put(limit, RESPOND_TIME, strlen(RESPOND_TIME));
+            limit = respond_put_number(limit, effective);
+        }
+    }
+    *policy = '\0';
+    *limit = '\0';
+}
+
+static void respond_legacy(verdict_t *verdict, bool epoch, apr_pool_t *pool)
+{
+    const outcome_t *outcome = &APR_ARRAY_IDX(verdict->outcomes, 0, outcome_t);
+    const rlp_time_t reset = outcome->decision.reset;
+    int64_t seconds = reset > 0 ? rlp_seconds(reset) : 0;
+
+    verdict->fields[FIELD_X_LIMIT] = respond_number(rlp_limit_quota(respond_limit(outcome)), pool);
+    verdict->fields[FIELD_X_REMAINING] = respond_number(outcome->decision.remaining, pool);
+    verdict->fields[FIELD_X_RESET] = NULL;
+    if (reset != RLP_TIME_NEVER) {
+        if (epoch) {
+            seconds = rlp_seconds(rlp_world->clock->wall() + reset);
+        }
+        verdict->fields[FIELD_X_RESET] = respond_number(seconds, pool);
+    }
+}
+
+void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
+{
+    const unsigned set = conf->fields == RLP_UNSET ? FIELDS_BOTH : (unsigned)conf->fields;
+
+    if (verdict->outcomes == NULL || (conf->fields_denied == 1 && !verdict->denied)) {
+        return;
+    }
+    respond_sort(verdict->outcomes);
+    if (set & FIELDS_IETF) {
+        respond_ietf(verdict, r->pool);
+    }
+    if (set & FIELDS_LEGACY) {
+        respond_legacy(verdict, conf->fields_epoch == 1, r->pool);
+    }
+    for (int i = 0; i < FIELDS_N; i++) {
+        if (verdict->fields[i] != NULL) {
+            apr_table_setn(r->err_headers_out, respond_names[i], verdict->fields[i]);
+        }
+    }
+}
+
+/* --- variables */
+
+void respond_env(request_rec *r, const verdict_t *verdict)
+{
+    apr_table_t *env = r->subprocess_env;
+
+    apr_table_setn(env, "RATELIMIT_ACTION", verdict->action);
+    if (verdict->identity != NULL) {
+        apr_table_setn(env, "RATELIMIT_IDENTITY", verdict->identity);
+    }
+    if (verdict->outcomes == NULL) {
+        return;
+    }
+    const outcome_t *outcome = respond_tightest(verdict);
+    const rlp_time_t reset = outcome->decision.reset;
+
+    apr_table_setn(env, "RATELIMIT_RULE", outcome->rule->name);
+    apr_table_setn(env, "RATELIMIT_PLAN", outcome->variant->plan_name);
+    apr_table_setn(env, "RATELIMIT_REMAINING",
+                   respond_number(outcome->decision.remaining, r->pool));
+    if (reset != RLP_TIME_NEVER) {
+        apr_table_setn(env, "RATELIMIT_RESET",
+                       respond_number(reset > 0 ? rlp_seconds(reset) : 0, r->pool));
+    }
+}
+
+/* --- refusals */
+
+/* The quality of a media type in a member of Accept, in thousandths; -1 if the member is of another
+ * type. */
+static int respond_quality(const char *member, const char *type)
+{
+    const size_t len = strlen(type);
+    const char *q = NULL;
+
+    if (ap_cstr_casecmpn(member, type, len) != 0 ||
+        (member[len] != '\0' && member[len] != ';' && !apr_isspace(member[len]))) {
+        return -1;
+    }
+    for (q = strchr(member, ';'); q != NULL; q = strchr(q, ';')) {
+        q += 1 + strspn(q + 1, " \t");
+        if ((*q == 'q' || *q == 'Q') && q[1] == '=') {
+            const double quality = strtod(q + 2, NULL);
+            return quality >= 0 && quality <= 1 ? (int)(quality * 1000) : 0;
+        }
+    }
+    return 1000;
+}
+
+/* Does the client name JSON in Accept, and like it no less than HTML? */
+static bool respond_wants_json(request_rec *r)
+{
+    static const char *const types[] = { "application/json", "application/problem+json",
+                                         "application/*" };
+    const char *accept = apr_table_get(r->headers_in, "Accept");
+    int json = 0;
+    int html = 0;
+    char *rest = NULL;
+
+    if (accept == NULL || ap_strcasestr(accept, "application/") == NULL) {
+        return false;
+    }
+    for (char *member = apr_strtok(apr_pstrdup(r->pool, accept), ",", &rest); member;
+         member = apr_strtok(NULL, ",", &rest)) {
+        member += strspn(member, " \t");
+        for (int i = 0; i < 3; i++) {
+            const int quality = respond_quality(member, types[i]);
+            json = quality > json ? quality : json;
+        }
+        const int quality = respond_quality(member, "text/html");
+        html = quality > html ? quality : html;
+    }
+    return json > 0 && json >= html;
+}
+
+/* httpd reads the body of a refused request before it answers; a client that never sends it would
+   hold the worker. A connection that is to be closed is not read from. */
+static void respond_drop_body(request_rec *r)
+{
+    const char *length = apr_table_get(r->headers_in, "Content-Length");
+
+    if (r->connection->master == NULL && r->proto_num < HTTP_VERSION(2, 0) &&
+        ((length != NULL && strcmp(length, "0") != 0) ||
+         apr_table_get(r->headers_in, "Transfer-Encoding") != NULL)) {
+        r->connection->keepalive = AP_CONN_CLOSE;
+    }
+}
+
+/* problem+json of RFC 9457, with the type and the member that the header fields' draft defines.
+   Names of plans and rules need no escapes. */
+static int respond_write_json(request_rec *r, const verdict_t *verdict)
+{
+    const apr_array_header_t *outcomes = verdict->outcomes;
+    const char *separator = "";
+
+    r->status = verdict->status;
+    ap_set_content_type(r, "application/problem+json");
+    ap_rprintf(r,
+               "{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\","
+               "\"title\":\"Request cannot be satisfied as assigned quota has been exceeded\","
+               "\"status\":%d,\"detail\":\"Rate limit exceeded\"",
+               verdict->status);
+    if (verdict->retry > 0) {
+        ap_rprintf(r, ",\"retry_after\":%" APR_INT64_T_FMT, rlp_seconds(verdict->retry));
+    }
+    ap_rputs(",\"violated-policies\":[", r);
+    for (int i = 0; i < outcomes->nelts; i++) {
+        const outcome_t *outcome = &APR_ARRAY_IDX(outcomes, i, outcome_t);
+
+        if (outcome->decision.verdict != RLP_ALLOW) {
+            ap_rprintf(r, "%s\"%s\"", separator, respond_label(outcomes, outcome)->name);
+            separator = ",";
+        }
+    }
+    ap_rputs("]}\n", r);
+    return OK;
+}
+
+int respond_handler(request_rec *r)
+{
+    const verdict_t *verdict = ap_get_module_config(r->request_config, &ratelimit_plans_module);
+
+    if (r->handler == NULL || strcmp(r->handler, RESPOND_HANDLER) != 0 || verdict == NULL ||
+        !verdict->denied) {
+        return DECLINED;
+    }
+    return respond_write_json(r, verdict);
+}
+
+int respond_refuse(request_rec *r, int status)
+{
+    apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
+    respond_drop_body(r);
+    return status;
+}
+
+int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler)
+{
+    verdict->status = conf->deny_status == RLP_UNSET ? HTTP_TOO_MANY_REQUESTS : conf->deny_status;
+    if (verdict->retry > 0) {
+        apr_table_setn(r->err_headers_out, "Retry-After",
+                       respond_number(rlp_seconds(verdict->retry), r->pool));
+    }
+    respond_refuse(r, verdict->status);
+    if (ap_response_code_string(r, ap_index_of_response(verdict->status)) != NULL ||
+        !respond_wants_json(r)) {
+        return verdict->status;
+    }
+    if (in_handler) {
+        return respond_write_json(r, verdict);
+    }
+    /* not through ap_die(), whose text is always HTML; and now, before another fixup such as
+       mod_dir's gives the request to somebody else */
+    r->handler = RESPOND_HANDLER;
+    const int rv = ap_invoke_handler(r);
+
+    return rv == OK ? DONE : rv;
+}
+
+/* --- the fields of a backend */
+
+static bool respond_is_field(const char *name)
+{
+    return ap_cstr_casecmpn(name, "RateLimit", 9) == 0 ||
+           ap_cstr_casecmpn(name, "X-RateLimit", 11) == 0;
+}
+
+/* The backend's part of a field that httpd merged behind ours ("ours, theirs"), or NULL. */
+static const char *respond_theirs(const char *merged, const char *ours)
+{
+    const size_t len = ours ? strlen(ours) : 0;
+
+    if (ours == NULL) {
+        return merged;
+    }
+    return strncmp(merged, ours, len) == 0 && strncmp(merged + len, ", ", 2) == 0 ? merged + len + 2
+                                                                                  : NULL;
+}
+
+static const char *respond_ours(const verdict_t *verdict, const char *name)
+{
+    for (int i = 0; i < FIELDS_N; i++) {
+        if (ap_cstr_casecmp(name, respond_names[i]) == 0) {
+            return verdict->fields[i];
+        }
+    }
+    return NULL;
+}
+
+/* Takes every such field out of a table; into theirs, if given, goes what the backend has said. */
+static void respond_take_fields(apr_table_t *from, const verdict_t *verdict, apr_table_t *theirs)
+{
+    const apr_array_header_t *fields = apr_table_elts(from);
+    apr_table_t *found = apr_table_make(theirs ? apr_table_elts(theirs)->pool : fields->pool, 5);
+
+    for (int i = 0; i < fields->nelts; i++) {
+        const apr_table_entry_t *field = &APR_ARRAY_IDX(fields, i, const apr_table_entry_t);
+
+        if (field->key != NULL && respond_is_field(field->key)) {
+            const char *value = respond_theirs(field->val, respond_ours(verdict, field->key));
+            apr_table_addn(found, field->key, value ? value : "");
+        }
+    }
+    fields = apr_table_elts(found);
+    for (int i = 0; i < fields->nelts; i++) {
+        const apr_table_entry_t *field = &APR_ARRAY_IDX(fields, i, const apr_table_entry_t);
+
+        apr_table_unset(from, field->key);
+        if (*field->val != '\0') {
+            apr_table_setn(theirs, field->key, field->val);
+        }
+    }
+}
+
+/* A backend that refuses by itself is believed; else our fields stand alone. */
+static apr_status_t respond_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    request_rec *r = filter->r;
+    const verdict_t *verdict = filter->ctx;
+    apr_table_t *theirs = apr_table_make(r->pool, 5);
+
+    respond_take_fields(r->headers_out, verdict, theirs);
+    respond_take_fields(r->err_headers_out, verdict, theirs);
+    if (r->status == HTTP_TOO_MANY_REQUESTS) {
+        r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);
+    } else {
+        for (int i = 0; i < FIELDS_N; i++) {
+            if (verdict->fields[i] != NULL) {
+                apr_table_setn(r->err_headers_out, respond_names[i], verdict->fields[i]);
+            }
+        }
+    }
+    ap_remove_output_filter(filter);
+    return ap_pass_brigade(filter->next, brigade);
+}
+
+void respond_register_filter(void)
+{
+    ap_register_output_filter(RESPOND_FILTER, respond_filter, NULL, AP_FTYPE_CONTENT_SET);
+}
+
+/* Static files have no fields of their own; whatever has a handler may. */
+void respond_insert_filter(request_rec *r, const verdict_t *verdict)
+{
+    const bool typed = r->handler == NULL && r->content_type != NULL &&
+                       strncmp(r->content_type, "application/x-httpd-", 20) == 0;
+
+    if ((verdict->fields[FIELD_LIMIT] != NULL || verdict->fields[FIELD_X_LIMIT] != NULL) &&
+        (r->handler != NULL || r->proxyreq != PROXYREQ_NONE || typed)) {
+        verdict_t *copy = apr_pmemdup(r->pool, verdict, sizeof(*verdict));
+
+        ap_add_output_filter(RESPOND_FILTER, copy, r, r->connection);
+    }
+}
