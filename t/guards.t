@@ -1,0 +1,198 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# What docs/architecture.md says of the tree, held to. Reads sources below top_srcdir and the libraries below
+# builddir; needs no server.
+
+use strict;
+use warnings;
+
+use File::Basename qw(basename dirname);
+use File::Find qw(find);
+use Test::More;
+
+my $top = $ENV{top_srcdir} || dirname(dirname($0));
+my $build = $ENV{builddir} || '.';
+
+my @production = files(qr/\.[ch]$/, qw(lib mod_ratelimit_plans rlpctl));
+
+# --- reading
+
+sub slurp {
+    my ($file) = @_;
+    open my $in, '<', "$top/$file" or die "$top/$file: $!\n";
+    local $/ = undef;
+    my $text = <$in>;
+    close $in;
+    return $text;
+}
+
+# Files below the folders, named from the top.
+sub files {
+    my ($pattern, @dirs) = @_;
+    my @found;
+    my $wanted = sub { push @found, substr($_, 1 + length $top) if -f && m{$pattern} };
+    find({ no_chdir => 1, wanted => $wanted }, grep { -d } map { "$top/$_" } @dirs);
+    return sort @found;
+}
+
+# A C file without its comments; strings stay.
+sub code {
+    my $text = slurp(@_);
+    $text =~ s{("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+')|/\*.*?\*/}{ defined $1 ? $1 : "\n" x ($& =~ tr/\n//) }gse;
+    return $text;
+}
+
+# What a file includes: "a.h" and <b.h>.
+sub includes {
+    return code(@_) =~ /^\s*#\s*include\s+(["<][^">]+[">])/mg;
+}
+
+# Lines of the files that match, as FILE:LINE: TEXT.
+sub grep_code {
+    my ($pattern, @files) = @_;
+    my @hits;
+    for my $file (@files) {
+        my @lines = split /\n/, code($file);
+        push @hits, map { "$file:" . ($_ + 1) . ": $lines[$_]" } grep { $lines[$_] =~ $pattern } 0 .. $#lines;
+    }
+    return @hits;
+}
+
+# Includes of the files that do not match one of those allowed, as FILE: INCLUDE.
+sub strangers {
+    my ($allowed, @files) = @_;
+    return map { my $f = $_; map { "$f: $_" } grep { $_ !~ $allowed } includes($f) } @files;
+}
+
+sub none {
+    my ($name, @found) = @_;
+    return ok(!@found, $name) || diag(map { "    $_\n" } @found);
+}
+
+# --- layers
+
+my $httpd = qr{^["<](?:ap_|http|util_|mod_|mpm|scoreboard|unixd|heartbeat|os\.h)};
+
+none('lib/ and rlpctl/ include no httpd header',
+    map { my $f = $_; map { "$f: $_" } grep { $_ =~ $httpd } includes($f) } grep { m{^(?:lib|rlpctl)/} } @production);
+
+none('an algorithm includes rlp_algorithm.h only',
+    strangers(qr{^"rlp_algorithm\.h"$}, grep { !m{/algorithms\.c$} } files(qr/\.c$/, 'lib/algorithm')));
+
+none('the table of algorithms includes them and no more',
+    strangers(qr{^(?:"algorithms\.h"|"rlp_algorithm\.h"|<stddef\.h>)$}, files(qr{/algorithms\.[ch]$}, 'lib/algorithm')));
+
+none('rlp_algorithm.h includes types only',
+    strangers(qr{^<std(?:bool|int|def)\.h>$}, 'lib/include/rlp_algorithm.h'));
+
+none('the slab includes no APR',
+    map { my $f = $_; map { "$f: $_" } grep { /apr/ } includes($f) }
+    qw(lib/store/slab.c lib/store/slab.h lib/include/rlp_entry.h));
+
+none('only lib/redis includes hiredis',
+    grep { /hiredis|valkey/ } map { my $f = $_; map { "$f: $_" } includes($f) } grep { !m{^lib/redis/} } @production);
+
+my %public = map { basename($_) => 1 } files(qr/\.h$/, 'lib/include');
+none(
+    'the module and the tool know the library by its public headers only',
+    map {
+        my $f = $_;
+        map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" }
+            map { /^"(.*)"$/ ? $1 : () } includes($f);
+    } grep { m{^(?:mod_ratelimit_plans|rlpctl)/} } @production
+);
+
+none('one place reads the clock',
+    grep_code(qr/\b(?:clock_gettime|gettimeofday|timespec_get|apr_time_now)\b|(?<![\w>.])time\s*\(/,
+        grep { $_ ne 'lib/clock.c' } @production));
+
+none('no path of the machine it was made on', grep_code(qr{/(?:work|tmp|home|root)\b}, @production));
+
+# --- symbols
+
+sub exports {
+    my ($library) = @_;
+    my @symbols = map { /^\S* [A-Z] (\S+)/i ? $1 : () } qx{nm -D --defined-only '$library'};
+    return sort map { s/@.*//r } @symbols;
+}
+
+sub built {
+    my ($name) = @_;
+    my ($found) = grep { -e } "$build/.libs/$name.so", "$build/$name/.libs/$name.so";
+    return $found;
+}
+
+SKIP: {
+    skip 'nm is not here', 2 if !grep { -x "$_/nm" } split /:/, $ENV{PATH};
+
+    my $library = built('libratelimit_plans');
+    my @symbols = $library ? exports($library) : ();
+    ok(@symbols > 10, 'the library is built and exports its interface');
+    none('the library exports rlp_* only', grep { !/^rlp_/ } @symbols);
+}
+
+SKIP: {
+    skip 'nm is not here', 1 if !grep { -x "$_/nm" } split /:/, $ENV{PATH};
+    skip 'the module is not part of the build yet', 1 if slurp('Makefile.am') !~ /^mod_ratelimit_plans\S*_la_SOURCES/m;
+
+    my $module = built('mod_ratelimit_plans');
+    is_deeply([$module ? exports($module) : 'not built'],
+        ['ratelimit_plans_module'], 'the module exports its record only');
+}
+
+# --- directives
+
+SKIP: {
+    my $config = 'mod_ratelimit_plans/config.c';
+    skip 'there are no directives yet', 3 if !-e "$top/$config";
+
+    my @directives = code($config) =~ /\bAP_INIT_\w+\(\s*"<?(\w+)/g;
+    my @headings = -e "$top/docs/directives.md" ? slurp('docs/directives.md') =~ /^#+\s+(.*)/mg : ();
+    my %heading = map { $_ => 1 } map { /\b(RateLimit\w+)\b/g } @headings;
+    my %directive = map { $_ => 1 } @directives;
+    ok(@directives > 5, 'the table of directives can be read');
+    none('every directive has a heading in docs/directives.md', grep { !$heading{$_} } @directives);
+    none('every heading there is a directive', grep { !$directive{$_} } sort keys %heading);
+}
+
+SKIP: {
+    my $header = 'mod_ratelimit_plans/private.h';
+    skip 'there is no configuration yet', 1 if !-e "$top/$header";
+
+    my $sources = join '', map { code($_) } files(qr/\.c$/, 'mod_ratelimit_plans');
+    my ($fields, @missing) = (0);
+    my $records = slurp($header);
+    while ($records =~ m{/\* merged: [^*]*?(\w+)\(\) \*/\s*typedef struct \w*\s*\{(.*?)\n\} (\w+);}gs) {
+        my ($function, $body, $record) = ($1, $2, $3);
+        my ($merge) = $sources =~ /^[^\s#][^;{}]*\b$function\([^;{}]*\)\s*\n\{\n(.*?)\n\}$/ms;
+        $body =~ s{/\*.*?\*/}{}gs;
+        for my $field ($body =~ /(\w+)(?:\[[^\]]*\])*;/g) {
+            $fields++;
+            push @missing, "$record.$field in $function()"
+                if !defined $merge || $merge !~ /->$field\b[^=;]*=[^=]/;
+        }
+    }
+    none('every field of a configuration record has its merge line',
+        $fields > 3 ? @missing : "only $fields fields found in $header");
+}
+
+# --- files
+
+SKIP: {
+    my @units = map { basename($_) } files(qr/\.c$/, 't/unit');
+    skip 'there are no unit tests yet', 1 if !@units;
+
+    my $registered = -e "$top/t/unit/unit.am" ? slurp('t/unit/unit.am') : '';
+    none('every unit test is in t/unit/unit.am', grep { $registered !~ /\b\Q$_\E/ } @units);
+}
+
+my @sources = (
+    'Makefile.am', 'configure.ac',
+    (grep { -e "$top/$_" } 'quickstart', '.ci/run'),
+    @production, files(qr{\.(?:[ch]|t|p[lm]|PL|sh|am)$}, 't')
+);
+none('every source file names its licence',
+    grep { slurp($_) !~ /\A(?:.*\n){0,2}.*(?:SPDX-License-Identifier: |Licensed under the )Apache/ } @sources);
+
+done_testing;
