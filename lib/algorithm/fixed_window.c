@@ -59,6 +59,17 @@ static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *lim
     return healed;
 }
 
+/* A full window that lasts longer than one period from now is left over from a clock that stepped
+   back: it counts as the current one, or it would refuse until its own end. */
+static bool window_heal(window_t *window, rlp_time_t now, const rlp_limit_t *limit)
+{
+    if (window_begin(window->number, limit) - now <= RLP_CLOCK_SKEW) {
+        return false;
+    }
+    window->number = window_number(now, limit);
+    return true;
+}
+
 static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t now,
                           const rlp_limit_t *limit)
 {
@@ -95,13 +106,14 @@ static rlp_decision_t window_step(void *state, const rlp_limit_t *limit, const r
         d.damaged = true;
     }
     window_t window = *kept;
-    const bool healed = window_turn(&window, op->now, limit);
+    bool healed = window_turn(&window, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
         d.changed = window_settle(&window, limit, op);
     } else if (op->units < 0 || op->units > limit->burst) {
         d.verdict = RLP_NEVER;
     } else if (op->units > limit->burst - window.used) {
+        healed |= window_heal(&window, op->now, limit);
         d.verdict = RLP_DENY;
         d.retry = window_begin(window.number, limit) + limit->period - op->now;
         d.changed = healed && op->kind == RLP_TAKE;

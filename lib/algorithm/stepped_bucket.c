@@ -39,23 +39,38 @@ static int64_t steps_periods(rlp_units_t units, const rlp_limit_t *limit)
     return (units - 1) / (limit->count * RLP_UNIT) + 1;
 }
 
-/* The state as it is to be judged now. True if a clock that stepped back had left it too far
-   ahead. */
+/* The instant from which nothing is in use any more. */
+static rlp_time_t steps_full(const steps_t *steps, const rlp_limit_t *limit)
+{
+    return steps->used ? steps->step + steps_periods(steps->used, limit) * limit->period
+                       : steps->step;
+}
+
+/* The latest step at the instant now: that of `start`, or now itself begins the steps. */
+static rlp_time_t steps_phase(rlp_time_t now, const rlp_limit_t *limit)
+{
+    return limit->start ? steps_floor(now, limit) : now;
+}
+
+/* The state as it is to be judged now. A bucket that has been full for a whole period has no phase
+   any more: it is as good as a new one, which the store may put in its place. True if a clock that
+   stepped back had left it too far ahead. */
 static bool steps_turn(steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
 {
-    if (!steps->seen) {
-        *steps = (steps_t){ .used = limit->burst - limit->initial,
-                            .step = limit->start ? steps_floor(now, limit) : now,
-                            .seen = 1 };
-    }
     if (steps->used > limit->burst) {
         steps->used = limit->burst; /* a plan with a smaller burst is empty, not in debt */
+    }
+    if (!steps->seen ||
+        (limit->initial == limit->burst && now - limit->period >= steps_full(steps, limit))) {
+        *steps = (steps_t){ .used = limit->burst - limit->initial,
+                            .step = steps_phase(now, limit),
+                            .seen = 1 };
     }
     if (now < steps->step) {
         if (steps->step - now <= limit->period + RLP_CLOCK_SKEW) {
             return false;
         }
-        steps->step = now;
+        steps->step = steps_phase(now, limit);
         return true;
     }
     const int64_t gone = (now - steps->step) / limit->period;
@@ -85,7 +100,8 @@ static void steps_report(rlp_decision_t *d, const steps_t *steps, rlp_time_t now
     d->next = limit->burst < RLP_UNIT ? RLP_TIME_NEVER : steps_until(steps, missing, now, limit);
     d->reset = steps_until(steps, steps->used, now, limit);
     d->loss = rlp_loss((uint64_t)steps->used, (uint64_t)limit->burst);
-    d->expires = limit->initial == limit->burst ? now + d->reset : RLP_TIME_NEVER;
+    d->expires =
+        limit->initial == limit->burst ? steps_full(steps, limit) + limit->period : RLP_TIME_NEVER;
 }
 
 static void steps_settle(steps_t *steps, const rlp_limit_t *limit, const rlp_op_t *op)
@@ -98,6 +114,22 @@ static void steps_settle(steps_t *steps, const rlp_limit_t *limit, const rlp_op_
     }
 }
 
+/* Refuses. The first request of a key that starts with too little starts its clock. A wait longer
+   than all steps from empty to full comes from a clock that stepped back. */
+static void steps_deny(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *limit,
+                       const rlp_op_t *op)
+{
+    const rlp_units_t missing = steps->used + op->units - limit->burst;
+    const rlp_time_t longest = steps_periods(limit->burst, limit) * limit->period;
+
+    if (steps_until(steps, missing, op->now, limit) > longest + RLP_CLOCK_SKEW) {
+        steps->step = steps_phase(op->now, limit);
+        d->changed = true;
+    }
+    d->verdict = RLP_DENY;
+    d->retry = steps_until(steps, missing, op->now, limit);
+}
+
 static rlp_decision_t steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
 {
     steps_t *kept = state;
@@ -108,6 +140,7 @@ static rlp_decision_t steps_step(void *state, const rlp_limit_t *limit, const rl
         d.damaged = true;
     }
     steps_t steps = *kept;
+    const bool fresh = !kept->seen;
     const bool healed = steps_turn(&steps, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
@@ -116,9 +149,8 @@ static rlp_decision_t steps_step(void *state, const rlp_limit_t *limit, const rl
     } else if (op->units < 0 || op->units > limit->burst) {
         d.verdict = RLP_NEVER;
     } else if (op->units > limit->burst - steps.used) {
-        d.verdict = RLP_DENY;
-        d.retry = steps_until(&steps, steps.used + op->units - limit->burst, op->now, limit);
-        d.changed = healed && op->kind == RLP_TAKE;
+        steps_deny(&steps, &d, limit, op);
+        d.changed = (d.changed || healed || fresh) && op->kind == RLP_TAKE;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
         steps.used += op->units;
         d.changed = true;

@@ -55,7 +55,9 @@ static bool bucket_sound(const bucket_t *bucket)
            bucket->used_high < UINT64_C(1) << 62;
 }
 
-/* Credit in use at the instant now, never above the capacity. */
+/* Credit in use at the instant now; above the capacity only for an instant before that of the
+   state. A plan with a smaller burst is empty, not in debt: what does not fit it is cut off before
+   anything is earned. */
 static credit_t bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
 {
     const credit_t capacity = bucket_credit(limit->burst, limit);
@@ -64,13 +66,12 @@ static credit_t bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_li
     if (!bucket->seen) {
         return capacity - bucket_credit(limit->initial, limit);
     }
+    used = used < capacity ? used : capacity;
     if (now >= bucket->at) {
         const credit_t earned = (credit_t)(uint64_t)(now - bucket->at) * (uint64_t)limit->count;
-        used = used > earned ? used - earned : 0;
-    } else {
-        used += (credit_t)(uint64_t)(bucket->at - now) * (uint64_t)limit->count;
+        return used > earned ? used - earned : 0;
     }
-    return used < capacity ? used : capacity;
+    return used + (credit_t)(uint64_t)(bucket->at - now) * (uint64_t)limit->count;
 }
 
 static void bucket_write(bucket_t *bucket, credit_t used, rlp_time_t now)
@@ -86,7 +87,8 @@ static void bucket_report(rlp_decision_t *d, credit_t used, rlp_time_t now,
 {
     const credit_t capacity = bucket_credit(limit->burst, limit);
 
-    d->remaining = (int64_t)bucket_divide(capacity - used, (uint64_t)limit->period);
+    d->remaining =
+        used < capacity ? (int64_t)bucket_divide(capacity - used, (uint64_t)limit->period) : 0;
     if (d->remaining == 0) {
         d->next = limit->burst < RLP_UNIT
                       ? RLP_TIME_NEVER
@@ -98,44 +100,51 @@ static void bucket_report(rlp_decision_t *d, credit_t used, rlp_time_t now,
     d->expires = limit->initial == limit->burst ? now + d->reset : RLP_TIME_NEVER;
 }
 
-static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, credit_t *used,
-                          const rlp_limit_t *limit, const rlp_op_t *op)
+/* Corrects what was used at the later of now and the state's instant, where it is within the
+ * capacity. */
+static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
+                          const rlp_op_t *op)
 {
     const credit_t capacity = bucket_credit(limit->burst, limit);
     const credit_t amount = bucket_credit(op->units < 0 ? -op->units : op->units, limit);
+    const rlp_time_t at = bucket->at > op->now ? bucket->at : op->now;
+    credit_t used = bucket_used(bucket, at, limit);
 
     if (!bucket->seen) {
         return;
     }
     if (op->units < 0) {
-        *used = *used > amount ? *used - amount : 0;
+        used = used > amount ? used - amount : 0;
     } else {
-        *used = *used + amount < capacity ? *used + amount : capacity;
+        used = used + amount < capacity ? used + amount : capacity;
     }
-    bucket_write(bucket, *used, op->now);
+    bucket_write(bucket, used, at);
     d->changed = true;
 }
 
-/* TAKE and PEEK of units that the bucket can hold. */
-static void bucket_take(bucket_t *bucket, rlp_decision_t *d, credit_t *used,
-                        const rlp_limit_t *limit, const rlp_op_t *op)
+/* Refuses; the credit in use from then on. The first request of a key that starts with too little
+   starts its clock. A wait longer than a drain comes from a clock that stepped back: heal, or it
+   would refuse until that future. */
+static credit_t bucket_deny(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
+                            const rlp_op_t *op)
 {
-    const credit_t wanted = *used + bucket_credit(op->units, limit);
     const credit_t capacity = bucket_credit(limit->burst, limit);
+    const credit_t cost = bucket_credit(op->units, limit);
+    credit_t used = bucket_used(bucket, op->now, limit);
+    bool kept = bucket->seen;
 
-    if (wanted > capacity) {
-        d->verdict = RLP_DENY;
-        d->retry = bucket_span(wanted - capacity, limit);
-        if (op->kind == RLP_TAKE && bucket->at - op->now > limit->drain + RLP_CLOCK_SKEW) {
-            /* heal, or it would refuse until that future */
-            bucket_write(bucket, *used, op->now);
-            d->changed = true;
-        }
-    } else if (op->kind == RLP_TAKE && op->units > 0) {
-        *used = wanted;
-        bucket_write(bucket, wanted, op->now);
+    d->verdict = RLP_DENY;
+    d->retry = bucket_span(used + cost - capacity, limit);
+    if (d->retry > limit->drain + RLP_CLOCK_SKEW) {
+        used = capacity;
+        d->retry = bucket_span(cost, limit);
+        kept = false;
+    }
+    if (op->kind == RLP_TAKE && !kept) {
+        bucket_write(bucket, used, op->now);
         d->changed = true;
     }
+    return used;
 }
 
 static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
@@ -150,11 +159,20 @@ static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const r
     credit_t used = bucket_used(bucket, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        bucket_settle(bucket, &d, &used, limit, op);
+        bucket_settle(bucket, &d, limit, op);
+        used = bucket_used(bucket, op->now, limit);
     } else if (op->units < 0 || op->units > limit->burst) {
         d.verdict = RLP_NEVER;
-    } else {
-        bucket_take(bucket, &d, &used, limit, op);
+    } else if (op->units > 0) {
+        const credit_t wanted = used + bucket_credit(op->units, limit);
+
+        if (wanted > bucket_credit(limit->burst, limit)) {
+            used = bucket_deny(bucket, &d, limit, op);
+        } else if (op->kind == RLP_TAKE) {
+            used = wanted;
+            bucket_write(bucket, used, op->now);
+            d.changed = true;
+        }
     }
     bucket_report(&d, used, op->now, limit);
     return d;

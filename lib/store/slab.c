@@ -25,6 +25,7 @@
 #define SLAB_WAYS 8
 #define SLAB_UNDO_LINES 128
 #define SLAB_SHARDS_MAX 256
+#define SLAB_SHARD_MIN ((size_t)640 * 1024) /* so that it has a set of every class */
 #define SLAB_SPINS 100
 #define SLAB_EXPIRES_NEVER ((UINT64_C(1) << 48) - 1)
 
@@ -90,8 +91,8 @@ static shard_t *slab_shard(const slab_t *slab, uint32_t shard)
 /* Geometry follows from the size alone: it need not be read from memory that may be damaged. */
 static void slab_geometry(slab_t *slab, void *memory, size_t size)
 {
-    *slab = (slab_t){ .base = memory, .size = size, .shards = 4 };
-    while (slab->shards < SLAB_SHARDS_MAX && size / slab->shards > (size_t)512 * 1024) {
+    *slab = (slab_t){ .base = memory, .size = size, .shards = 1 };
+    while (slab->shards < SLAB_SHARDS_MAX && size / slab->shards >= 2 * SLAB_SHARD_MIN) {
         slab->shards *= 2;
     }
     size_t offset = SLAB_PAGE + slab->shards * sizeof(shard_t);
@@ -260,15 +261,17 @@ static void slab_barrier(void)
 static void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot, size_t lines)
 {
     const unsigned char *from = (const unsigned char *)slot;
+    /* slab_fits() keeps it below, unless the memory is damaged */
+    const uint32_t n = shard->n <= SLAB_UNDO_LINES - lines ? shard->n : 0;
 
     for (size_t i = 0; i < lines; i++, from += SLAB_LINE) {
-        undo_t *undo = &shard->undo[shard->n + i];
+        undo_t *undo = &shard->undo[n + i];
 
         undo->offset = (uint64_t)(from - slab->base);
         memcpy(undo->line, from, SLAB_LINE);
     }
     slab_barrier();
-    shard->n += (uint32_t)lines;
+    shard->n = n + (uint32_t)lines;
     slab_barrier();
 }
 
