@@ -66,8 +66,8 @@ int64_t rlp_limit_window(const rlp_limit_t *limit);
    which no more than the rest can be used; -1 for none. */
 int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *decision);
 
-/* Is decision a, of its limit, told before b? The refusing one, then the one with the smallest rest, then
-   the one with the longest time. */
+/* Is decision a, of its limit, told before b? The refusing one, then the one with the smallest
+   rest, then the one with the longest time. */
 bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,
                           const rlp_limit_t *b_limit, const rlp_decision_t *b);
 
