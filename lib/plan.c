@@ -126,6 +126,24 @@ static const char *plan_rate(const rlp_limit_t *limit, apr_pool_t *pool)
                         strchr(span, ' ') ? "every" : "per", span);
 }
 
+/* "at most 100 in each minute" */
+static const char *plan_windows(const rlp_limit_t *limit, const char *burst, apr_pool_t *pool)
+{
+    const char *span = plan_span(limit->period, pool);
+
+    return apr_psprintf(pool, "at most %s in each %s%s", burst,
+                        strchr(span, ' ') ? "window of " : "", span);
+}
+
+/* "10 more at the end of each minute" */
+static const char *plan_steps(const rlp_limit_t *limit, apr_pool_t *pool)
+{
+    const char *span = plan_span(limit->period, pool);
+
+    return apr_psprintf(pool, "%s more at the end of each %s%s", plan_number(limit->count, pool),
+                        strchr(span, ' ') ? "period of " : "", span);
+}
+
 const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool)
 {
     const char *burst = plan_units(limit->burst, pool);
@@ -141,21 +159,12 @@ const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool)
         return apr_psprintf(pool, "at most %s ever%s", burst, initial);
     }
     if (limit->algorithm->windowed) {
-        const char *span = plan_span(limit->period, pool);
-
-        return apr_psprintf(pool, "at most %s in each %s%s", burst,
-                            strchr(span, ' ') ? "window of " : "", span);
+        return plan_windows(limit, burst, pool);
     }
     const bool stepped = strcmp(limit->algorithm->name, "stepped-bucket") == 0;
 
-    if (stepped) {
-        const char *span = plan_span(limit->period, pool);
-
-        return apr_psprintf(pool, "%s at once%s, then %s more at the end of each %s%s", burst,
-                            initial, plan_number(limit->count, pool),
-                            strchr(span, ' ') ? "period of " : "", span);
-    }
-    return apr_psprintf(pool, "%s at once%s, then %s", burst, initial, plan_rate(limit, pool));
+    return apr_psprintf(pool, "%s at once%s, then %s", burst, initial,
+                        stepped ? plan_steps(limit, pool) : plan_rate(limit, pool));
 }
 
 const char *rlp_plan_describe(const rlp_plan_t *plan, apr_pool_t *pool)

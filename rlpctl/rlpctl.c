@@ -96,24 +96,36 @@ static const char *try_number(int64_t number, const char *otherwise, apr_pool_t 
     return number < 0 ? otherwise : apr_psprintf(pool, "%" APR_INT64_T_FMT, (apr_int64_t)number);
 }
 
+static int64_t try_retry(const rlp_answer_t *answer)
+{
+    if (answer->verdict == RLP_NEVER) {
+        return -1;
+    }
+    return answer->verdict == RLP_DENY ? rlp_seconds(answer->retry) : 0;
+}
+
 static void try_print(const try_t *try, const char *at, const rlp_answer_t *answer,
                       apr_pool_t *pool)
 {
     const rlp_decision_t *d = &try->charges[answer->tightest].decision;
     const char *none = try->json ? "null" : "-";
-    int64_t retry = 0;
 
-    if (answer->verdict == RLP_DENY) {
-        retry = rlp_seconds(answer->retry);
-    } else if (answer->verdict == RLP_NEVER) {
-        retry = -1;
-    }
     printf(try->json ? "{\"at\":%s,\"verdict\":\"%s\",\"remaining\":%" PRId64
                        ",\"retry\":%s,\"reset\":%s}\n"
                      : "%s\t%s\tremaining=%" PRId64 "\tretry=%s\treset=%s\n",
-           at, try_verdict(answer), d->remaining, try_number(retry, none, pool),
+           at, try_verdict(answer), d->remaining, try_number(try_retry(answer), none, pool),
            try_number(try_seconds(d->reset), none, pool));
     fflush(stdout);
+}
+
+/* The cost of one line, 1 if it has none; a negative one is for the library to refuse. */
+static const char *try_cost(rlp_units_t *cost, const char *text, apr_pool_t *pool)
+{
+    if (text == NULL || text[0] == '-') {
+        *cost = text == NULL ? RLP_UNIT : -1;
+        return NULL;
+    }
+    return rlp_units_parse(cost, text, pool);
 }
 
 /* Answers one line; NULL, or what was expected in it. */
@@ -122,7 +134,7 @@ static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
     char *rest = NULL;
     const char *at = strtok_r(line, " \t\r\n", &rest);
     const char *cost = strtok_r(NULL, " \t\r\n", &rest);
-    rlp_question_t question = { .cost = RLP_UNIT };
+    rlp_question_t question = { .cost = 0 };
     rlp_answer_t answer;
 
     if (at == NULL) {
@@ -132,14 +144,10 @@ static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
     if (question.now < 0 || strtok_r(NULL, " \t\r\n", &rest) != NULL) {
         return "expected \"AT [COST]\", AT in seconds with at most six decimals";
     }
-    if (cost != NULL && cost[0] == '-') {
-        question.cost = -1; /* refused as any negative cost, not a mistake of the input */
-    } else if (cost != NULL) {
-        const char *error = rlp_units_parse(&question.cost, cost, pool);
+    const char *error = try_cost(&question.cost, cost, pool);
 
-        if (error != NULL) {
-            return error;
-        }
+    if (error != NULL) {
+        return error;
     }
     if (rlp_check(try->store, try->charges, try->plan->n, &question, &answer) != APR_SUCCESS) {
         return "the store failed";
@@ -226,34 +234,49 @@ static int try_options(try_t *try, int argc, const char *const argv[])
     return i;
 }
 
-static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
+/* The plan to try, with everything charged to one identity. */
+static const char *try_plan(try_t *try, const char *const limits[], int n, apr_pool_t *pool)
 {
     static const char identity[] = "global";
-    try_t try = { .segment = { .fd = -1 } };
-    const int first = try_options(&try, argc, argv);
     rlp_clock_t clock;
     rlp_plan_t *plan = NULL;
+
+    rlp_clock_read(&clock);
+    const char *error = rlp_plan_parse(&plan, "try", limits, n, NULL, clock.wall, pool);
+
+    if (error != NULL) {
+        return error;
+    }
+    try->plan = plan;
+    for (int i = 0; i < plan->n; i++) {
+        rlp_charge_init(&try->charges[i], identity, strlen(identity),
+                        rlp_signature("try", NULL, &plan->limits[i]), &plan->limits[i]);
+    }
+    return NULL;
+}
+
+static int try_fail(const char *error, int status)
+{
+    fprintf(stderr, "rlpctl: %s\n", error);
+    return status;
+}
+
+static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
+{
+    try_t try = { .segment = { .fd = -1 } };
+    const int first = try_options(&try, argc, argv);
 
     if (first < 0) {
         return EXIT_USAGE;
     }
-    rlp_clock_read(&clock);
-    const char *error =
-        rlp_plan_parse(&plan, "try", argv + first, argc - first, NULL, clock.wall, pool);
+    const char *error = try_plan(&try, argv + first, argc - first, pool);
 
     if (error != NULL) {
-        fprintf(stderr, "rlpctl: %s\n", error);
-        return EXIT_USAGE;
+        return try_fail(error, EXIT_USAGE);
     }
     error = try_open(&try, pool);
     if (error != NULL) {
-        fprintf(stderr, "rlpctl: %s\n", error);
-        return EXIT_STORE;
-    }
-    try.plan = plan;
-    for (int i = 0; i < plan->n; i++) {
-        rlp_charge_init(&try.charges[i], identity, strlen(identity),
-                        rlp_signature("try", NULL, &plan->limits[i]), &plan->limits[i]);
+        return try_fail(error, EXIT_STORE);
     }
     const int status = try_run(&try, pool);
 

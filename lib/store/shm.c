@@ -139,13 +139,23 @@ static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
     return rv;
 }
 
+/* Moves a store into a fresh segment of another size: its key, its time line, its counters. */
+static void shm_move(const shm_job_t *job, const rlp_segment_t *segment, const slab_t *old)
+{
+    slab_t slab;
+
+    slab_format(segment->memory, segment->size, slab_key(old));
+    (void)slab_attach(&slab, segment->memory, segment->size);
+    *slab_base(&slab) = *slab_base(old);
+    slab_rehash(&slab, old, job->clock->monotonic + slab_base(old)->offset);
+}
+
 /* Puts a file made from nothing in the place of the one that is there. old: a usable store of
    another size whose counters move over, or NULL. */
 static apr_status_t shm_replace(const shm_job_t *job, rlp_segment_t *segment, const slab_t *old)
 {
     const char *name = apr_pstrcat(job->pool, job->path, ".new", NULL);
     rlp_segment_t made = { .fd = -1 };
-    slab_t slab;
 
     (void)unlink(name);
     made.fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -158,10 +168,7 @@ static apr_status_t shm_replace(const shm_job_t *job, rlp_segment_t *segment, co
         rv = shm_fill(job, &made);
     }
     if (rv == APR_SUCCESS && old != NULL) {
-        slab_format(made.memory, made.size, slab_key(old));
-        (void)slab_attach(&slab, made.memory, made.size);
-        *slab_base(&slab) = *slab_base(old);
-        slab_rehash(&slab, old, job->clock->monotonic + slab_base(old)->offset);
+        shm_move(job, &made, old);
     }
     if (rv == APR_SUCCESS && rename(name, job->path) != 0) {
         rv = shm_fail(job, "cannot replace the store file", errno);
