@@ -86,25 +86,24 @@ static const char *plan_units(rlp_units_t units, apr_pool_t *pool)
     return units % RLP_UNIT ? apr_psprintf(pool, "%s.%03d", whole, (int)(units % RLP_UNIT)) : whole;
 }
 
+static const struct {
+    const char *name;
+    rlp_time_t span;
+} plan_spans[] = {
+    { "week", 604800 * RLP_SECOND }, { "day", 86400 * RLP_SECOND }, { "hour", 3600 * RLP_SECOND },
+    { "minute", 60 * RLP_SECOND },   { "second", RLP_SECOND },
+};
+
 /* "minute", "10 seconds", "1 500 ms" */
 static const char *plan_span(rlp_time_t span, apr_pool_t *pool)
 {
-    static const struct {
-        const char *name;
-        rlp_time_t span;
-    } units[] = {
-        { "week", 604800 * RLP_SECOND }, { "day", 86400 * RLP_SECOND },
-        { "hour", 3600 * RLP_SECOND },   { "minute", 60 * RLP_SECOND },
-        { "second", RLP_SECOND },
-    };
-
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (span == units[i].span) {
-            return units[i].name;
+    for (size_t i = 0; i < sizeof(plan_spans) / sizeof(plan_spans[0]); i++) {
+        if (span == plan_spans[i].span) {
+            return plan_spans[i].name;
         }
-        if (span % units[i].span == 0) {
-            return apr_psprintf(pool, "%s %ss", plan_number(span / units[i].span, pool),
-                                units[i].name);
+        if (span % plan_spans[i].span == 0) {
+            return apr_psprintf(pool, "%s %ss", plan_number(span / plan_spans[i].span, pool),
+                                plan_spans[i].name);
         }
     }
     return apr_psprintf(pool, "%s ms", plan_number(span / 1000, pool));

@@ -55,33 +55,33 @@ const char *rlp_units_parse(rlp_units_t *units, const char *text, apr_pool_t *po
     return NULL;
 }
 
+static const struct {
+    const char *name;
+    rlp_time_t span;
+    bool plural;
+} text_units[] = {
+    { "ms", 1000, false },
+    { "s", RLP_SECOND, false },
+    { "sec", RLP_SECOND, true },
+    { "second", RLP_SECOND, true },
+    { "m", 60 * RLP_SECOND, false },
+    { "min", 60 * RLP_SECOND, true },
+    { "minute", 60 * RLP_SECOND, true },
+    { "h", 3600 * RLP_SECOND, false },
+    { "hour", 3600 * RLP_SECOND, true },
+    { "d", TEXT_DAY, false },
+    { "day", TEXT_DAY, true },
+    { "week", 7 * TEXT_DAY, true },
+};
+
 static rlp_time_t text_unit(const char *unit)
 {
-    static const struct {
-        const char *name;
-        rlp_time_t span;
-        bool plural;
-    } units[] = {
-        { "ms", 1000, false },
-        { "s", RLP_SECOND, false },
-        { "sec", RLP_SECOND, true },
-        { "second", RLP_SECOND, true },
-        { "m", 60 * RLP_SECOND, false },
-        { "min", 60 * RLP_SECOND, true },
-        { "minute", 60 * RLP_SECOND, true },
-        { "h", 3600 * RLP_SECOND, false },
-        { "hour", 3600 * RLP_SECOND, true },
-        { "d", TEXT_DAY, false },
-        { "day", TEXT_DAY, true },
-        { "week", 7 * TEXT_DAY, true },
-    };
+    for (size_t i = 0; i < sizeof(text_units) / sizeof(text_units[0]); i++) {
+        const size_t len = strlen(text_units[i].name);
 
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        const size_t len = strlen(units[i].name);
-
-        if (strncasecmp(unit, units[i].name, len) == 0 &&
-            (unit[len] == '\0' || (units[i].plural && strcasecmp(unit + len, "s") == 0))) {
-            return units[i].span;
+        if (strncasecmp(unit, text_units[i].name, len) == 0 &&
+            (unit[len] == '\0' || (text_units[i].plural && strcasecmp(unit + len, "s") == 0))) {
+            return text_units[i].span;
         }
     }
     return 0;

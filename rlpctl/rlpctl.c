@@ -177,22 +177,30 @@ static int try_run(try_t *try, apr_pool_t *pool)
     return EXIT_SUCCESS;
 }
 
+/* A new file in the directory for such, or -1. */
+static int try_temporary(char **path, apr_pool_t *pool)
+{
+    const char *dir;
+
+    if (apr_temp_dir_get(&dir, pool) != APR_SUCCESS) {
+        return -1;
+    }
+    *path = apr_pstrcat(pool, dir, "/rlpctl.XXXXXX", NULL);
+    return mkstemp(*path);
+}
+
 /* A store of its own in a file without a name: nothing is left behind however this process ends. */
 static const char *try_open_shm(try_t *try, apr_pool_t *pool)
 {
-    const char *dir;
+    char *path = NULL;
     const char *warning;
-    const char *error = "no directory for temporary files";
+    const char *error;
     rlp_clock_t clock = { .monotonic = 0 };
-
-    if (apr_temp_dir_get(&dir, pool) != APR_SUCCESS) {
-        return error;
-    }
-    char *path = apr_pstrcat(pool, dir, "/rlpctl.XXXXXX", NULL);
-    const int fd = mkstemp(path);
+    const int fd = try_temporary(&path, pool);
 
     if (fd < 0) {
-        return apr_psprintf(pool, "cannot make a file in %s", dir);
+        return path ? apr_psprintf(pool, "cannot make the file %s", path)
+                    : "no directory for temporary files";
     }
     const apr_status_t rv =
         rlp_segment_open(&try->segment, path, RLP_SEGMENT_MIN, &clock, &warning, &error, pool);

@@ -227,11 +227,18 @@ static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const
     return segment->size == job->size ? APR_SUCCESS : shm_replace(job, segment, &slab);
 }
 
-/* Opens and locks the file that has the path's name; APR_EAGAIN if it lost that name meanwhile. */
-static apr_status_t shm_open_locked(const shm_job_t *job, rlp_segment_t *segment, struct stat *info)
+/* Is the open file still the one that has the path's name? */
+static bool shm_named(const shm_job_t *job, const rlp_segment_t *segment, struct stat *info)
 {
     struct stat named;
 
+    return fstat(segment->fd, info) == 0 && lstat(job->path, &named) == 0 &&
+           named.st_ino == info->st_ino && named.st_dev == info->st_dev;
+}
+
+/* Opens and locks the file that has the path's name; APR_EAGAIN if it lost that name meanwhile. */
+static apr_status_t shm_open_locked(const shm_job_t *job, rlp_segment_t *segment, struct stat *info)
+{
     segment->fd = open(job->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
     if (segment->fd < 0) {
         return shm_fail(job,
@@ -250,8 +257,7 @@ static apr_status_t shm_open_locked(const shm_job_t *job, rlp_segment_t *segment
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    if (fstat(segment->fd, info) != 0 || lstat(job->path, &named) != 0 ||
-        named.st_ino != info->st_ino || named.st_dev != info->st_dev) {
+    if (!shm_named(job, segment, info)) {
         (void)shm_fail(job, "another process replaces the store file", EBUSY);
         return APR_EAGAIN;
     }
