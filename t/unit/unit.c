@@ -1,0 +1,87 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "unit.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define UNIT_WORDS 32
+
+apr_pool_t *unit_pool(void)
+{
+    static apr_pool_t *pool;
+
+    if (pool == NULL && (apr_initialize() != APR_SUCCESS || apr_pool_create(&pool, NULL))) {
+        abort();
+    }
+    return pool;
+}
+
+const char *unit_parse(const rlp_plan_t **plan, const char *text, const rlp_plan_t *base)
+{
+    const char *words[UNIT_WORDS];
+    char *rest = NULL;
+    int n = 0;
+    rlp_plan_t *made = NULL;
+    rlp_clock_t clock;
+
+    rlp_clock_read(&clock);
+    for (char *word = apr_strtok(apr_pstrdup(unit_pool(), text), " ", &rest); word != NULL;
+         word = apr_strtok(NULL, " ", &rest)) {
+        assert_in_range(n, 0, UNIT_WORDS - 1);
+        words[n++] = word;
+    }
+    const char *error = rlp_plan_parse(&made, "test", words, n, base, clock.wall, unit_pool());
+
+    *plan = made;
+    return error;
+}
+
+const rlp_plan_t *unit_plan(const char *words)
+{
+    const rlp_plan_t *plan;
+    const char *error = unit_parse(&plan, words, NULL);
+
+    if (error != NULL) {
+        fail_msg("%s: %s", words, error);
+    }
+    return plan;
+}
+
+/* splitmix64, by Sebastiano Vigna, public domain */
+uint64_t unit_random(uint64_t *state)
+{
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+uint64_t unit_below(uint64_t *state, uint64_t bound)
+{
+    return unit_random(state) % bound;
+}
+
+uint64_t unit_seed(void)
+{
+    static uint64_t seed;
+    const char *given = getenv("RLP_SEED");
+
+    if (seed == 0) {
+        seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)rlp_clock_monotonic();
+        printf("# RLP_SEED=%" PRIu64 " replays this\n", seed);
+    }
+    return seed;
+}
+
+int unit_main(const struct CMUnitTest tests[], size_t n)
+{
+    (void)unit_pool();
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return _cmocka_run_group_tests("unit", tests, n, NULL, NULL);
+}

@@ -1,0 +1,41 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef UNIT_H
+#define UNIT_H
+
+/*
+ * What the unit tests share: plans from text, random numbers that can be replayed, one main.
+ */
+
+/* cmocka.h wants these before it */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "rlp.h"
+
+#define UNIT_N(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Lives as long as the program. */
+apr_pool_t *unit_pool(void);
+
+/* The plan of these words, parted by spaces; the test fails if they are refused. From unit_pool().
+ */
+const rlp_plan_t *unit_plan(const char *words);
+
+/* Parses the same kind of text over a base; NULL, or the message. */
+const char *unit_parse(const rlp_plan_t **plan, const char *words, const rlp_plan_t *base);
+
+/* The next random number of a sequence, and one below a bound above 0. */
+uint64_t unit_random(uint64_t *state);
+uint64_t unit_below(uint64_t *state, uint64_t bound);
+
+/* Where this program's random sequences begin: RLP_SEED, or new each time; printed either way. */
+uint64_t unit_seed(void);
+
+/* Runs the tests; the exit status of main(). */
+int unit_main(const struct CMUnitTest tests[], size_t n);
+
+#endif
