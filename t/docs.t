@@ -155,7 +155,6 @@ sub demo_files {
         copy("$top/conf/demo/$file", "$dir/$file") or die "$file: $!\n";
         chmod 0644, "$dir/$file" or die "$file: $!\n";
     }
-    copy($module, "$dir/mod_ratelimit_plans.so") or die "$module: $!\n";
     return $dir;
 }
 
@@ -163,7 +162,10 @@ sub demo_files {
 sub demo_start {
     my $port = free_port();
     my $dir = demo_files("$run/demo.$port");
-    my @defines = (qq{Define DEMO "$dir"}, "Define DEMO_PORT $port", qq{Define DEMO_MODULES "$modules"});
+    my @defines = (
+        qq{Define DEMO "$dir"}, "Define DEMO_PORT $port",
+        qq{Define DEMO_MODULE "$module"}, qq{Define DEMO_MODULES "$modules"}
+    );
     push @defines, 'Define DEMO_USER www-data', 'Define DEMO_GROUP www-data' if $> == 0;
 
     my $pid = fork // die "fork: $!\n";
