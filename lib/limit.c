@@ -195,7 +195,12 @@ static const char *limit_start(parser_t *parser, const char *word, const char *v
 
         if (end != NULL && *end == '\0') {
             const long east = tm.tm_gmtoff; /* timegm() forgets it */
+            const int day = tm.tm_mday;     /* and makes March of the 30th of February */
+
             *start = ((rlp_time_t)timegm(&tm) - east) * RLP_SECOND;
+            if (tm.tm_mday != day) {
+                break;
+            }
             return *start <= parser->wall
                        ? NULL
                        : limit_error(parser, "a start that is not in the future", word);
@@ -259,8 +264,10 @@ static const char *limit_unknown(const parser_t *parser, const char *word)
     const char *names[LIMIT_WORDS + 1] = { NULL };
 
     if (limit != NULL && window != NULL) {
-        return apr_psprintf(parser->pool, "expected rate=%s/%ss, got \"limit=%s window=%s\"", limit,
-                            window, limit, window);
+        const char *unit = window[strspn(window, LIMIT_DIGITS)] == '\0' ? "s" : "";
+
+        return apr_psprintf(parser->pool, "expected rate=%s/%s%s, got \"limit=%s window=%s\"",
+                            limit, window, unit, limit, window);
     }
     if (strchr(word, '/') != NULL && strchr(word, '=') == NULL) {
         return apr_psprintf(parser->pool, "expected rate=%s, got \"%s\"", word, word);

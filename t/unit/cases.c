@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CASES_MAX 256
 #define CASES_LINE 1024
 
 typedef struct {
@@ -113,7 +112,7 @@ static void case_step(rlp_store_t *store, rlp_charge_t charges[], int n, const c
 
 static void case_run(void **state)
 {
-    const case_t *c = *state;
+    const case_t *c = unit_row(state);
     const rlp_plan_t *plan = unit_plan(c->limits);
     rlp_charge_t charges[RLP_LIMITS_MAX];
     rlp_store_t *store;
@@ -130,42 +129,37 @@ static void case_run(void **state)
     }
 }
 
-/* "NAME | LIMITS | ANSWERS" as a test; false for an empty line or a comment. */
-static bool case_read(struct CMUnitTest *test, char *line)
+/* "NAME | LIMITS | ANSWERS" as a test; what is empty or a comment is none. */
+static void case_read(char *line)
 {
     char *limits = strstr(line, " | ");
     char *answers = limits ? strstr(limits + 3, " | ") : NULL;
 
     if (line[0] == '#' || answers == NULL) {
-        return false;
+        return;
     }
     *limits = *answers = '\0';
     case_t *c = apr_palloc(unit_pool(), sizeof(*c));
 
     *c = (case_t){ .limits = apr_pstrdup(unit_pool(), limits + 3),
                    .answers = apr_pstrdup(unit_pool(), answers + 3) };
-    *test = (struct CMUnitTest){ .name = apr_psprintf(unit_pool(), "%s: %s", line, c->limits),
-                                 .test_func = case_run,
-                                 .initial_state = c };
-    return true;
+    unit_add(apr_psprintf(unit_pool(), "%s: %s", line, c->limits), case_run, c);
 }
 
 int main(void)
 {
-    static struct CMUnitTest tests[CASES_MAX];
     const char *dir = getenv("top_srcdir");
     FILE *file = fopen(apr_pstrcat(unit_pool(), dir ? dir : ".", "/t/unit/cases.txt", NULL), "r");
     char line[CASES_LINE];
-    size_t n = 0;
 
     if (file == NULL) {
         puts("Bail out! no t/unit/cases.txt: top_srcdir= says where the sources are");
         return 1;
     }
-    while (n < CASES_MAX && fgets(line, sizeof(line), file) != NULL) {
+    while (fgets(line, sizeof(line), file) != NULL) {
         line[strcspn(line, "\n")] = '\0';
-        n += case_read(&tests[n], line);
+        case_read(line);
     }
     fclose(file);
-    return unit_main(tests, n);
+    return unit_run();
 }

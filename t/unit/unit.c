@@ -10,6 +10,12 @@
 #include <stdlib.h>
 
 #define UNIT_WORDS 32
+#define UNIT_TESTS 512
+
+static struct {
+    size_t n;
+    struct CMUnitTest tests[UNIT_TESTS];
+} unit_tests;
 
 apr_pool_t *unit_pool(void)
 {
@@ -79,9 +85,28 @@ uint64_t unit_seed(void)
     return seed;
 }
 
-int unit_main(const struct CMUnitTest tests[], size_t n)
+void unit_add(const char *name, CMUnitTestFunction run, const void *row)
 {
-    (void)unit_pool();
+    if (unit_tests.n == UNIT_TESTS) {
+        abort();
+    }
+    unit_tests.tests[unit_tests.n++] = (struct CMUnitTest){
+        .name = name, .test_func = run, .initial_state = apr_pmemdup(unit_pool(), &row, sizeof(row))
+    };
+}
+
+void unit_add_case(const char *id, const char *what, CMUnitTestFunction run, const void *row)
+{
+    unit_add(apr_pstrcat(unit_pool(), id, ": ", what, NULL), run, row);
+}
+
+const void *unit_row(void **state)
+{
+    return *(const void **)*state;
+}
+
+int unit_run(void)
+{
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    return _cmocka_run_group_tests("unit", tests, n, NULL, NULL);
+    return _cmocka_run_group_tests("unit", unit_tests.tests, unit_tests.n, NULL, NULL);
 }

@@ -35,7 +35,16 @@ uint64_t unit_below(uint64_t *state, uint64_t bound);
 /* Where this program's random sequences begin: RLP_SEED, or new each time; printed either way. */
 uint64_t unit_seed(void);
 
-/* Runs the tests; the exit status of main(). */
-int unit_main(const struct CMUnitTest tests[], size_t n);
+/* One more test. Name and row must live on. */
+void unit_add(const char *name, CMUnitTestFunction run, const void *row);
+
+/* As unit_add(), with a name "ID: what" made from two parts. */
+void unit_add_case(const char *id, const char *what, CMUnitTestFunction run, const void *row);
+
+/* The row of the running test. */
+const void *unit_row(void **state);
+
+/* Runs what was added; the exit status of main(). */
+int unit_run(void);
 
 #endif

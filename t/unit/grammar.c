@@ -1,0 +1,488 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The grammar of limits: what is accepted and how it is understood, what is refused and with which
+ * words.
+ */
+
+#include "unit.h"
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+#define DAY (86400 * RLP_SECOND)
+
+/* --- accepted */
+
+typedef struct {
+    const char *id;
+    const char *words; /* several rates, parted by spaces, that mean the same count and period */
+    int64_t count;
+    rlp_time_t period;
+} rate_t;
+
+static const rate_t rates[] = {
+    { "G-01", "rate=5/second rate=5/sec rate=5/s rate=5/seconds rate=5/secs", 5, RLP_SECOND },
+    { "G-02", "rate=10/minute rate=10/min rate=10/m rate=10/minutes rate=10/mins", 10,
+      60 * RLP_SECOND },
+    { "G-03", "rate=100/hour rate=100/h rate=100/hours", 100, 3600 * RLP_SECOND },
+    { "G-04", "rate=1000/day rate=1000/d rate=1000/days", 1000, DAY },
+    { "G-05", "rate=5/SECOND RATE=5/Sec Rate=5/S", 5, RLP_SECOND },
+    { "G-12", "rate=5/2minutes rate=5/120s rate=5/2min rate=5/120000ms", 5, 120 * RLP_SECOND },
+    { "G-12", "rate=100/week rate=100/7days rate=100/1weeks", 100, 7 * DAY },
+    { "G-12", "rate=30/500ms", 30, RLP_SECOND / 2 },
+    { "V-03", "rate=1/2s rate=1/2000ms", 1, 2 * RLP_SECOND },
+    { "V-03", "rate=1/2200ms", 1, 2200000 },
+    { "V-04", "rate=1/s rate=001/s", 1, RLP_SECOND },
+    { "V-04", "rate=4/5s", 4, 5 * RLP_SECOND },
+    { "V-01", "rate=999999999999999/day", INT64_C(999999999999999), DAY },
+    { "V-03", "rate=1/ms", 1, 1000 },
+    { "V-03", "rate=1/3653days", 1, 3653 * DAY },
+};
+
+static void test_rate(void **state)
+{
+    const rate_t *row = unit_row(state);
+    const rlp_plan_t *plan = unit_plan(row->words);
+
+    for (int i = 0; i < plan->n; i++) {
+        assert_int_equal(plan->limits[i].count, row->count);
+        assert_int_equal(plan->limits[i].period, row->period);
+        assert_int_equal(plan->limits[i].burst, row->count * RLP_UNIT);
+        assert_int_equal(plan->limits[i].initial, row->count * RLP_UNIT);
+        assert_int_equal(plan->limits[i].drain, row->period);
+        assert_int_equal(plan->limits[i].ordinal, i);
+        assert_string_equal(plan->limits[i].algorithm->name, "token-bucket");
+    }
+}
+
+/* What is said of a limit, and in words. */
+typedef struct {
+    const char *id;
+    const char *words;
+    const char *algorithm;
+    rlp_units_t burst;
+    rlp_units_t initial;
+    int64_t q; /* of RateLimit-Policy */
+    int64_t w;
+    const char *described;
+} said_t;
+
+static const said_t said[] = {
+    { "V-01", "rate=10/min", "token-bucket", 10000, 10000, 10, 60,
+      "10 at once, then 1 every 6 seconds" },
+    { "V-01", "rate=1/s burst=2", "token-bucket", 2000, 2000, 2, 2,
+      "2 at once, then 1 per second" },
+    { "V-01", "rate=7/min burst=2.2", "token-bucket", 2200, 2200, 2, 19,
+      "2.200 at once, then 7 per minute" },
+    { "V-01", "rate=100/10s burst=.001", "token-bucket", 1, 1, 0, 1,
+      "0.001 at once, then 100 every 10 seconds" },
+    { "V-06", "rate=1/s burst=2 initial=0", "token-bucket", 2000, 0, 2, 2,
+      "2 at once (0 at first), then 1 per second" },
+    { "V-06", "rate=1/s burst=2 initial=.5", "token-bucket", 2000, 500, 2, 2,
+      "2 at once (0.500 at first), then 1 per second" },
+    { "V-06", "rate=1/s burst=2 initial=2", "token-bucket", 2000, 2000, 2, 2,
+      "2 at once, then 1 per second" },
+    { "V-06", "rate=4/s burst=8 initial=1", "token-bucket", 8000, 1000, 8, 2,
+      "8 at once (1 at first), then 4 per second" },
+    { "G-14", "rate=2/500ms burst=10 algorithm=stepped-bucket", "stepped-bucket", 10000, 10000, 10,
+      3, "10 at once, then 2 more at the end of each period of 500 ms" },
+    { "G-14", "rate=1000/day algorithm=STEPPED-BUCKET", "stepped-bucket", 1000000, 1000000, 1000,
+      86400, "1 000 at once, then 1 000 more at the end of each day" },
+    { "F-01", "rate=1234567/hour algorithm=fixed-window", "fixed-window", INT64_C(1234567000),
+      INT64_C(1234567000), 1234567, 3600, "at most 1 234 567 in each hour" },
+    { "F-01", "rate=2/90s algorithm=fixed-window", "fixed-window", 2000, 2000, 2, 90,
+      "at most 2 in each window of 90 seconds" },
+    { "V-12", "quota=1000", "quota", 1000000, 1000000, 1000, 0, "at most 1 000 ever" },
+    { "Q-03", "quota=10 initial=3", "quota", 10000, 3000, 10, 0, "at most 10 ever (3 at first)" },
+    { "P-09", "quota=0", "quota", 0, 0, 0, 0, "blocked" },
+};
+
+static void test_said(void **state)
+{
+    const said_t *row = unit_row(state);
+    const rlp_plan_t *plan = unit_plan(row->words);
+    const rlp_limit_t *limit = &plan->limits[0];
+
+    assert_int_equal(plan->n, 1);
+    assert_string_equal(limit->algorithm->name, row->algorithm);
+    assert_int_equal(limit->burst, row->burst);
+    assert_int_equal(limit->initial, row->initial);
+    assert_int_equal(rlp_limit_quota(limit), row->q);
+    assert_int_equal(rlp_limit_window(limit), row->w);
+    assert_string_equal(rlp_plan_describe(plan, unit_pool()), row->described);
+}
+
+/* --- refused */
+
+typedef struct {
+    const char *id;
+    const char *words;
+    const char *message; /* all of it */
+} refused_t;
+
+#define RATE "expected rate=COUNT/PERIOD with a whole number, such as rate=10/min, got "
+#define WORD                                                                                 \
+    "expected rate=COUNT/PERIOD or quota=COUNT with burst=, initial=, algorithm= or start= " \
+    "behind it, got "
+#define SPAN "expected a span of time such as 500ms, 10s, 5min, hour, day or 2weeks, got "
+#define ZERO                                                                                   \
+    "expected a count above 0 (a slower rate takes a longer period, as in rate=4/5s; quota=0 " \
+    "blocks), got "
+#define NAMES "expected algorithm=NAME with one of token-bucket, stepped-bucket, fixed-window, got "
+#define BURST "expected burst=N above 0, with at most three decimals, got "
+#define INITIAL "expected initial=N with at most three decimals, got "
+#define START \
+    "expected start=TIME such as 2026-01-31, 2026-01-31T06:00Z or 2026-01-31T06:00:00+02:00, got "
+#define TEN_YEARS "expected a span of at most ten years, got "
+
+static const refused_t refused[] = {
+    { "G-06", "rate=10 per minute", RATE "\"rate=10\"" },
+    { "G-06", "10 per minute", WORD "\"10\"" },
+    { "G-06", "rate=10m", RATE "\"rate=10m\"" },
+    { "G-06", "rate=minute/10", RATE "\"rate=minute/10\"" },
+    { "G-06", "rate=5", RATE "\"rate=5\"" },
+    { "G-06", "rate=5/", RATE "\"rate=5/\"" },
+    { "G-06", "rate=/s", RATE "\"rate=/s\"" },
+    { "G-06", "rate=", RATE "\"rate=\"" },
+    { "G-06", "rate=5//s", SPAN "\"/s\" in \"rate=5//s\"" },
+    { "G-06", "rate=5/minute/2", SPAN "\"minute/2\" in \"rate=5/minute/2\"" },
+    { "G-06", "5/minute", "expected rate=5/minute, got \"5/minute\"" },
+    { "G-06", "10m", WORD "\"10m\"" },
+    { "G-07", "rate=0/s", ZERO "\"rate=0/s\"" },
+    { "G-07", "rate=-1/s", RATE "\"rate=-1/s\"" },
+    { "G-08", "rate=5.0/s", RATE "\"rate=5.0/s\"" },
+    { "G-08", "rate=1e3/s", RATE "\"rate=1e3/s\"" },
+    { "G-08", "rate=ten/minute", RATE "\"rate=ten/minute\"" },
+    { "G-09", "rate=+5/s", RATE "\"rate=+5/s\"" },
+    { "G-09", "rate=1_000/h", RATE "\"rate=1_000/h\"" },
+    { "G-09", "rate=\xd9\xa5/s", RATE "\"rate=\xd9\xa5/s\"" },
+    { "G-11", "rate=5/fortnight", SPAN "\"fortnight\" in \"rate=5/fortnight\"" },
+    { "G-13", "limit=10 window=60", "expected rate=10/60s, got \"limit=10 window=60\"" },
+    { "G-13", "window=60s limit=10", "expected rate=10/60s, got \"limit=10 window=60s\"" },
+    { "V-01", "rate=1000000000000000/s", RATE "\"rate=1000000000000000/s\"" },
+    { "V-02", "rate=1/s burst=-1", BURST "\"burst=-1\"" },
+    { "V-02", "rate=1/s burst=0", BURST "\"burst=0\"" },
+    { "V-02", "rate=1/s burst=0.000", BURST "\"burst=0.000\"" },
+    { "V-02", "rate=1/s burst=many", BURST "\"burst=many\"" },
+    { "V-02", "rate=1/s burst=", BURST "\"burst=\"" },
+    { "V-02", "rate=1/s burst=1.0001", BURST "\"burst=1.0001\"" },
+    { "V-02", "rate=1/s burst", WORD "\"burst\" (burst=?)" },
+    { "V-02", "burst=5 rate=1/s", "expected rate=COUNT/PERIOD before it, got \"burst=5\"" },
+    { "V-03", "rate=1/-1s", SPAN "\"-1s\" in \"rate=1/-1s\"" },
+    { "V-03", "rate=1/1.5s", SPAN "\"1.5s\" in \"rate=1/1.5s\"" },
+    { "V-03", "rate=1/soon", SPAN "\"soon\" in \"rate=1/soon\"" },
+    { "V-03", "rate=1/11years", SPAN "\"11years\" in \"rate=1/11years\"" },
+    { "V-03", "rate=1/3654days", TEN_YEARS "\"3654days\" in \"rate=1/3654days\"" },
+    { "V-03", "rate=1/999999999999999weeks",
+      TEN_YEARS "\"999999999999999weeks\" in \"rate=1/999999999999999weeks\"" },
+    { "V-03", "rate=1/9999999999999999s",
+      SPAN "\"9999999999999999s\" in \"rate=1/9999999999999999s\"" },
+    { "P-10", "rate=1/0s", SPAN "\"0s\" in \"rate=1/0s\"" },
+    { "V-04", "rate=.8/s", RATE "\"rate=.8/s\"" },
+    { "V-06", "rate=1/s initial=-1", INITIAL "\"initial=-1\"" },
+    { "V-06", "rate=1/s initial=some", INITIAL "\"initial=some\"" },
+    { "V-06", "rate=1/s initial=1.001",
+      "expected an initial= of at most the burst or the quota behind it, got \"rate=1/s\"" },
+    { "V-06", "quota=3 initial=4 rate=1/s",
+      "expected an initial= of at most the burst or the quota behind it, got \"quota=3\"" },
+    { "V-13", "rate=1/s brust=2", WORD "\"brust=2\" (burst=?)" },
+    { "V-13", "rat=1/s", WORD "\"rat=1/s\" (rate=?)" },
+    { "V-13", "color=red", WORD "\"color=red\"" },
+    { "V-13", "rate=1/s algorithm=token-buckte",
+      NAMES "\"algorithm=token-buckte\" (token-bucket?)" },
+    { "V-13", "rate=1/s algorithm=magic", NAMES "\"algorithm=magic\"" },
+    { "V-13", "rate=1/s algorithm=quota", NAMES "\"algorithm=quota\"" },
+    { "V-13", "quota=5 algorithm=token-bucket",
+      "expected algorithm= after a rate=, not after a quota=, got \"algorithm=token-bucket\"" },
+    { "V-13", "rate=1/s algorithm=fixed-window burst=2",
+      "expected no burst= behind \"rate=1/s\": fixed-window has none" },
+    { "V-13", "rate=1/s initial=1 algorithm=fixed-window",
+      "expected no initial= behind \"rate=1/s\": fixed-window has none" },
+    { "V-13", "rate=1/s start=2020-01-01",
+      "expected no start= behind \"rate=1/s\": token-bucket has none" },
+    { "F-11", "quota=5 start=2020-01-01", "expected no start= behind \"quota=5\": quota has none" },
+    { "V-13", "quota=5 burst=2", "expected no burst= behind \"quota=5\": quota has none" },
+    { "Q-05", "quota=-1",
+      "expected quota=COUNT with a whole number, 0 to block, got \"quota=-1\"" },
+    { "Q-05", "quota=5/fortnight",
+      "expected quota=COUNT with a whole number, 0 to block, got \"quota=5/fortnight\"" },
+    { "F-09", "rate=1/s algorithm=fixed-window start=2999-01-01",
+      "expected a start that is not in the future, got \"start=2999-01-01\"" },
+    { "F-09", "rate=1/s algorithm=fixed-window start=noon", START "\"start=noon\"" },
+    { "F-09", "rate=1/s algorithm=fixed-window start=2020-13-01", START "\"start=2020-13-01\"" },
+    { "F-09", "rate=1/s algorithm=fixed-window start=2020-02-30", START "\"start=2020-02-30\"" },
+    { "F-09", "rate=1/s algorithm=fixed-window start=2020-01-01T00:00:00",
+      START "\"start=2020-01-01T00:00:00\"" },
+    { "V-16", "rate=1/day burst=36601",
+      "expected a burst that is full again within 100 years, got \"rate=1/day\"" },
+    { "V-10", "concurrent=2.2",
+      "expected concurrent=N with a whole number above 0, got \"concurrent=2.2\"" },
+    { "V-10", "concurrent=2",
+      "expected rate= or quota= (this version has no concurrency limits), got \"concurrent=2\"" },
+    { "V-10", "bandwidth=1M/s",
+      "expected rate= or quota= (this version has no bandwidth=), got \"bandwidth=1M/s\"" },
+    { "V-10", "rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=2/s",
+      "expected at most 8 limits in one plan, got \"rate=2/s\"" },
+    { "V-11", "", "expected a limit, such as rate=10/min, got none" },
+};
+
+static void test_refused(void **state)
+{
+    const refused_t *row = unit_row(state);
+    const rlp_plan_t *plan;
+    const char *message = unit_parse(&plan, row->words, NULL);
+
+    assert_non_null(message);
+    assert_string_equal(message, row->message);
+}
+
+/* --- the small readers */
+
+typedef struct {
+    const char *text;
+    int64_t value; /* -1: refused */
+} reading_t;
+
+static const reading_t durations[] = {
+    { "ms", 1000 },
+    { "250ms", 250000 },
+    { "s", RLP_SECOND },
+    { "10S", 10 * RLP_SECOND },
+    { "day", DAY },
+    { "2weeks", 14 * DAY },
+    { "01h", 3600 * RLP_SECOND },
+    { "", -1 },
+    { "10", -1 },
+    { "0ms", -1 },
+    { "msec", -1 },
+    { "hs", -1 },
+    { "10 s", -1 },
+    { "s10", -1 },
+    { "month", -1 },
+    { "99999999999999999999s", -1 },
+};
+
+static void test_durations(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(durations); i++) {
+        rlp_time_t duration = -1;
+        const char *error = rlp_duration_parse(&duration, durations[i].text, unit_pool());
+
+        assert_int_equal(error == NULL ? duration : -1, durations[i].value);
+    }
+}
+
+static const reading_t units[] = {
+    { "0", 0 },
+    { "1", 1000 },
+    { ".5", 500 },
+    { "0.001", 1 },
+    { "2.25", 2250 },
+    { "007", 7000 },
+    { "", -1 },
+    { ".", -1 },
+    { "1.", -1 },
+    { "1.0000", -1 },
+    { "-1", -1 },
+    { "+1", -1 },
+    { "1e3", -1 },
+    { "1 ", -1 },
+    { "0x1", -1 },
+    { "1000000000000000", -1 },
+    { "999999999999999.999", INT64_C(999999999999999999) },
+};
+
+static void test_units(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(units); i++) {
+        rlp_units_t value = -1;
+        const char *error = rlp_units_parse(&value, units[i].text, unit_pool());
+
+        assert_int_equal(error == NULL ? value : -1, units[i].value);
+    }
+}
+
+static void test_names(void **state)
+{
+    static const char *const good[] = { "a", "Free", "pro-2.5_x" };
+    static const char *const bad[] = { "", "1a", "-a", "a b", "a/b", "a:b", "a\n", "\xc3\xa9" };
+    char longest[66] = { 0 };
+
+    (void)state;
+    memset(longest, 'x', 65);
+    assert_non_null(rlp_name_check(longest, unit_pool()));
+    longest[64] = '\0';
+    assert_null(rlp_name_check(longest, unit_pool()));
+    for (size_t i = 0; i < UNIT_N(good); i++) {
+        assert_null(rlp_name_check(good[i], unit_pool()));
+    }
+    for (size_t i = 0; i < UNIT_N(bad); i++) {
+        assert_non_null(strstr(rlp_name_check(bad[i], unit_pool()), bad[i]));
+    }
+}
+
+static void test_nearest(void **state)
+{
+    static const char *const known[] = { "free", "pro", "enterprise", NULL };
+    static const struct {
+        const char *word;
+        const char *nearest;
+    } rows[] = {
+        { "fre", "free" }, { "PRO", "pro" },      { "enterprize", "enterprise" },
+        { "porn", "pro" }, { "unlimited", NULL }, { "", NULL },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        const char *nearest = rlp_nearest(rows[i].word, known);
+
+        if (rows[i].nearest == NULL) {
+            assert_null(nearest);
+        } else {
+            assert_non_null(nearest);
+            assert_string_equal(nearest, rows[i].nearest);
+        }
+    }
+}
+
+static void test_words(void **state)
+{
+    static const struct {
+        const char *word;
+        bool limit;
+    } rows[] = {
+        { "rate=10/min", true }, { "RATE=", true },   { "quota=5", true }, { "lease=60s", true },
+        { "rate", false },       { "rates=", false }, { "key=ip", false }, { "", false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        assert_int_equal(rlp_limit_word(rows[i].word), rows[i].limit);
+    }
+}
+
+/* --- plans */
+
+/* like=: a limit of the same signature replaces, the others stay. */
+static void test_like(void **state)
+{
+    const rlp_plan_t *base = unit_plan("rate=10/min rate=1/s burst=5 quota=1000");
+    const rlp_plan_t *plan;
+    static const struct {
+        const char *words;
+        const char *described;
+    } rows[] = {
+        { "rate=100/min", "100 at once, then 100 per minute; 5 at once, then 1 per second; "
+                          "at most 1 000 ever" },
+        { "quota=0", "blocked; 10 at once, then 1 every 6 seconds; 5 at once, then 1 per second" },
+        { "rate=7/h", "7 at once, then 7 per hour; 10 at once, then 1 every 6 seconds; "
+                      "5 at once, then 1 per second; at most 1 000 ever" },
+        { "", "10 at once, then 1 every 6 seconds; 5 at once, then 1 per second; "
+              "at most 1 000 ever" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        assert_null(unit_parse(&plan, rows[i].words, base));
+        assert_string_equal(rlp_plan_describe(plan, unit_pool()), rows[i].described);
+    }
+    base = unit_plan("rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s");
+    assert_string_equal(unit_parse(&plan, "rate=1/h", base),
+                        "expected at most 8 limits in one plan, with those of \"test\"");
+}
+
+static void test_start(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t seconds;
+    } rows[] = {
+        { "2026-01-31", 1769817600 },
+        { "2026-01-31T06:00Z", 1769839200 },
+        { "2026-01-31T06:00:00+02:00", 1769832000 },
+        { "2026-01-31T06:00:07-0130", 1769844607 },
+        { "1969-12-31", -86400 },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        const char *words =
+            apr_pstrcat(unit_pool(), "rate=5/min algorithm=fixed-window start=", rows[i].text,
+                        NULL);
+
+        assert_int_equal(unit_plan(words)->limits[0].start, rows[i].seconds * RLP_SECOND);
+    }
+}
+
+/* The signature of the first limit, and of the last, of these words. */
+static uint64_t signature(const char *scope, const char *plan, const char *words, bool last)
+{
+    const rlp_plan_t *parsed = unit_plan(words);
+
+    return rlp_signature(scope, plan, &parsed->limits[last ? parsed->n - 1 : 0]);
+}
+
+static void test_signature(void **state)
+{
+    const uint64_t own = signature("api", NULL, "rate=10/min", false);
+    static const struct {
+        const char *scope;
+        const char *plan;
+        const char *words;
+        bool last;
+        bool same;
+    } rows[] = {
+        { "api", NULL, "rate=100/min burst=200 initial=3", false, true }, /* P-06 carry */
+        { "api", NULL, "rate=10/h rate=10/min", true, true },
+        { "api", NULL, "rate=10/min rate=20/min", true, false }, /* sustained and peak */
+        { "api", NULL, "rate=10/h", false, false },
+        { "api", NULL, "rate=10/min algorithm=fixed-window", false, false },
+        { "api", "pro", "rate=10/min", false, false }, /* P-07 reset */
+        { "apis", NULL, "rate=10/min", false, false },
+        { "api@host", NULL, "rate=10/min", false, false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        const uint64_t other = signature(rows[i].scope, rows[i].plan, rows[i].words, rows[i].last);
+
+        assert_int_equal(other == own, rows[i].same);
+    }
+    /* the same on every host and after every upgrade */
+    assert_true(own == UINT64_C(0xc46352429614ade5));
+}
+
+int main(void)
+{
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } singles[] = {
+        { "V-03: spans of time", test_durations },
+        { "V-01: units with three decimals", test_units },
+        { "V-11: names", test_names },
+        { "V-13: the nearest word", test_nearest },
+        { "V-13: words of limits", test_words },
+        { "P-06: like= inherits", test_like },
+        { "F-10: start=", test_start },
+        { "P-06 P-07: the signature of a counter", test_signature },
+    };
+
+    for (size_t i = 0; i < UNIT_N(rates); i++) {
+        unit_add_case(rates[i].id, rates[i].words, test_rate, &rates[i]);
+    }
+    for (size_t i = 0; i < UNIT_N(said); i++) {
+        unit_add_case(said[i].id, said[i].words, test_said, &said[i]);
+    }
+    for (size_t i = 0; i < UNIT_N(refused); i++) {
+        unit_add_case(refused[i].id, refused[i].words, test_refused, &refused[i]);
+    }
+    for (size_t i = 0; i < UNIT_N(singles); i++) {
+        unit_add(singles[i].name, singles[i].run, NULL);
+    }
+    return unit_run();
+}
