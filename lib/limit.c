@@ -183,33 +183,39 @@ static const char *limit_algorithm(parser_t *parser, const char *word, const cha
     return NULL;
 }
 
-static const char *limit_start(parser_t *parser, const char *word, const char *value)
+/* Microseconds since the epoch. False if it is in none of the forms, or no day of the calendar. */
+static bool limit_instant(rlp_time_t *instant, const char *text)
 {
     static const char *const forms[] = { "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%d" };
-    rlp_time_t *start = &parser->draft.limit.start;
 
-    parser->draft.given |= RLP_TAKES_START;
     for (int i = 0; i < 3; i++) {
         struct tm tm = { 0 };
-        const char *end = strptime(value, forms[i], &tm);
+        const char *end = strptime(text, forms[i], &tm);
 
         if (end != NULL && *end == '\0') {
             const long east = tm.tm_gmtoff; /* timegm() forgets it */
             const int day = tm.tm_mday;     /* and makes March of the 30th of February */
 
-            *start = ((rlp_time_t)timegm(&tm) - east) * RLP_SECOND;
-            if (tm.tm_mday != day) {
-                break;
-            }
-            return *start <= parser->wall
-                       ? NULL
-                       : limit_error(parser, "a start that is not in the future", word);
+            *instant = ((rlp_time_t)timegm(&tm) - east) * RLP_SECOND;
+            return tm.tm_mday == day;
         }
     }
-    return limit_error(parser,
-                       "start=TIME such as 2026-01-31, 2026-01-31T06:00Z or "
-                       "2026-01-31T06:00:00+02:00",
-                       word);
+    return false;
+}
+
+static const char *limit_start(parser_t *parser, const char *word, const char *value)
+{
+    rlp_time_t *start = &parser->draft.limit.start;
+
+    parser->draft.given |= RLP_TAKES_START;
+    if (!limit_instant(start, value)) {
+        return limit_error(parser,
+                           "start=TIME such as 2026-01-31, 2026-01-31T06:00Z or "
+                           "2026-01-31T06:00:00+02:00",
+                           word);
+    }
+    return *start <= parser->wall ? NULL
+                                  : limit_error(parser, "a start that is not in the future", word);
 }
 
 static const struct limit_word {
