@@ -9,22 +9,33 @@
 typedef struct {
     rlp_charge_t *charges;
     rlp_op_t op;
+    bool damaged; /* found so by the first look, which mends what it looks at */
 } check_t;
 
-static void check_step(rlp_charge_t *charge, const rlp_op_t *op)
-{
-    const bool damaged = charge->decision.damaged;
+/* what every request goes through */
+#define CHECK_INLINE __attribute__((always_inline)) static inline
 
+CHECK_INLINE void check_step(rlp_charge_t *charge, const rlp_op_t *op)
+{
     charge->decision = charge->limit->algorithm->step(charge->entry.state, charge->limit, op);
-    charge->decision.damaged |= damaged;
     charge->entry.dirty = charge->decision.changed;
     charge->entry.expires = charge->decision.expires;
     charge->entry.loss = charge->decision.loss;
 }
 
-/* One limit decides for itself. Of several, all are asked before any is charged; when one refuses,
-   the refusing ones are asked for good, since that may heal a state (rlp_algorithm.h), and the
-   others stay as they are. */
+/* One limit decides for itself. */
+static void check_update_one(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
+{
+    check_t *check = baton;
+
+    (void)entries;
+    (void)n;
+    check->op.now = now;
+    check_step(check->charges, &check->op);
+}
+
+/* Of several, all are asked before any is charged; when one refuses, the refusing ones are asked
+   for good, since that may heal a state (rlp_algorithm.h), and the others stay as they are. */
 static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
 {
     check_t *check = baton;
@@ -35,8 +46,9 @@ static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *ba
     check->op.now = now;
     peek.now = now;
     peek.kind = RLP_PEEK;
-    for (int i = 0; i < n && n > 1 && check->op.kind == RLP_TAKE; i++) {
+    for (int i = 0; i < n && check->op.kind == RLP_TAKE; i++) {
         check_step(&check->charges[i], &peek);
+        check->damaged |= check->charges[i].decision.damaged;
         refused |= check->charges[i].decision.verdict != RLP_ALLOW;
     }
     for (int i = 0; i < n; i++) {
@@ -61,15 +73,14 @@ bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,
     return rlp_limit_effective(a_limit, a) > rlp_limit_effective(b_limit, b);
 }
 
-static void check_answer(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
+static void check_answer_many(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
 {
-    *answer = (rlp_answer_t){ .verdict = RLP_ALLOW };
-    for (int i = 0; i < n; i++) {
+    for (int i = 1; i < n; i++) {
         const rlp_decision_t *d = &charges[i].decision;
+        const rlp_charge_t *first = &charges[answer->tightest];
 
         answer->damaged |= d->damaged;
-        if (i > 0 && rlp_decision_tighter(charges[i].limit, d, charges[answer->tightest].limit,
-                                          &charges[answer->tightest].decision)) {
+        if (rlp_decision_tighter(charges[i].limit, d, first->limit, &first->decision)) {
             answer->tightest = i;
         }
         if (d->verdict > answer->verdict) {
@@ -84,37 +95,34 @@ static void check_answer(const rlp_charge_t charges[], int n, rlp_answer_t *answ
     }
 }
 
-static apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
-                              const rlp_question_t *question, check_t *check, rlp_answer_t *answer)
+CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
+                                    const rlp_question_t *question, check_t *check,
+                                    rlp_answer_t *answer)
 {
     rlp_entry_t *entries[RLP_ENTRIES_MAX];
 
     if (n < 1 || n > RLP_ENTRIES_MAX) {
         return APR_EINVAL;
     }
-    for (int i = 0; i < n; i++) {
+    entries[0] = &charges[0].entry;
+    for (int i = 1; i < n; i++) {
         entries[i] = &charges[i].entry;
-        charges[i].decision.damaged = false;
     }
     check->charges = charges;
-    const apr_status_t rv =
-        store->type->update(store, entries, n, question->now, check_update, check);
+    const apr_status_t rv = store->type->update(store, entries, n, question->now,
+                                                n == 1 ? check_update_one : check_update, check);
 
     if (rv == APR_SUCCESS) {
-        check_answer(charges, n, answer);
+        const rlp_decision_t *d = &charges[0].decision;
+
+        *answer = (rlp_answer_t){ .verdict = d->verdict,
+                                  .retry = d->retry,
+                                  .damaged = check->damaged | d->damaged };
+        if (n > 1) {
+            check_answer_many(charges, n, answer);
+        }
     }
     return rv;
-}
-
-void rlp_charge_init(rlp_charge_t *charge, const char *identity, size_t identity_len,
-                     uint64_t signature, const rlp_limit_t *limit)
-{
-    charge->entry.key = (rlp_key_t){ .identity = identity,
-                                     .identity_len = identity_len,
-                                     .signature = signature,
-                                     .size = limit->algorithm->state_size };
-    charge->entry.state = charge->room;
-    charge->limit = limit;
 }
 
 apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,
@@ -148,6 +156,11 @@ apr_status_t rlp_refund(rlp_store_t *store, rlp_charge_t charges[], int n,
 rlp_time_t rlp_store_time(const rlp_store_t *store, rlp_time_t now)
 {
     return store->type->time(store, now);
+}
+
+uint64_t rlp_store_fingerprint(const rlp_store_t *store, const char *identity, size_t identity_len)
+{
+    return store->type->fingerprint(store, identity, identity_len);
 }
 
 int64_t rlp_seconds(rlp_time_t span)

@@ -320,19 +320,31 @@ static unsigned limit_ordinal(const parser_t *parser, const rlp_limit_t *limit)
     return ordinal;
 }
 
-/* The time from empty to full again; false if that is out of all bounds. */
-static bool limit_drain(rlp_limit_t *limit)
+/* Works out what steps calculate with: the time from empty to full again, and credit. */
+static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
 {
     if (limit->period == 0) {
-        return true;
+        return NULL;
     }
+    limit->price = limit->period / RLP_UNIT;
+    __extension__ const unsigned __int128 capacity =
+        (unsigned __int128)(uint64_t)limit->burst * (uint64_t)limit->price;
     __extension__ const unsigned __int128 drain =
-        ((unsigned __int128)(uint64_t)limit->burst * (uint64_t)(limit->period / RLP_UNIT) +
-         (uint64_t)limit->count - 1) /
-        (uint64_t)limit->count;
+        (capacity + (uint64_t)limit->count - 1) / (uint64_t)limit->count;
 
-    limit->drain = drain <= LIMIT_DRAIN_MAX ? (rlp_time_t)drain : RLP_TIME_NEVER;
-    return drain <= LIMIT_DRAIN_MAX;
+    if (drain > LIMIT_DRAIN_MAX) {
+        return limit_error(parser, "a burst that is full again within 100 years",
+                           parser->draft.text);
+    }
+    limit->drain = (rlp_time_t)drain;
+    limit->capacity = (uint64_t)capacity;
+    if (limit->algorithm->credit && capacity > INT64_MAX) {
+        return apr_psprintf(parser->pool,
+                            "expected a burst of at most %" APR_INT64_T_FMT
+                            " with this period and %s, got \"%s\"",
+                            INT64_MAX / limit->period, limit->algorithm->name, parser->draft.text);
+    }
+    return NULL;
 }
 
 /* Closes the draft, if there is one. */
@@ -356,8 +368,9 @@ static const char *limit_finish(parser_t *parser)
         return limit_error(parser, "an initial= of at most the burst or the quota behind it",
                            draft->text);
     }
-    if (!limit_drain(limit)) {
-        return limit_error(parser, "a burst that is full again within 100 years", draft->text);
+    error = limit_derive(parser, limit);
+    if (error != NULL) {
+        return error;
     }
     if (parser->n == RLP_LIMITS_MAX) {
         return limit_error(parser, "at most 8 limits in one plan", draft->text);

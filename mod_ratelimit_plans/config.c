@@ -39,6 +39,11 @@ void config_begin(apr_pool_t *pool)
 
 /* --- records */
 
+static void config_passed(dir_conf_t *conf)
+{
+    conf->passed = (verdict_t){ .conf = conf, .judged = ~UINT64_C(0), .action = "pass" };
+}
+
 void *config_create_dir(apr_pool_t *pool, char *path)
 {
     dir_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
@@ -51,6 +56,7 @@ void *config_create_dir(apr_pool_t *pool, char *path)
     conf->fields_denied = RLP_UNSET;
     conf->deny_status = RLP_UNSET;
     conf->env_always = RLP_UNSET;
+    config_passed(conf);
     return conf;
 }
 
@@ -104,6 +110,7 @@ void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
     conf->fields_denied = config_set(base->fields_denied, add->fields_denied);
     conf->deny_status = config_set(base->deny_status, add->deny_status);
     conf->env_always = config_set(base->env_always, add->env_always);
+    config_passed(conf);
     return conf;
 }
 

@@ -121,8 +121,9 @@ static void identity_label(identity_t *identity, apr_pool_t *pool)
 
         label = apr_pstrcat(pool, label, i ? "+" : "", part->name, bits, NULL);
     }
-    identity->label = label;
-    identity->label_len = strlen(label);
+    identity->label = apr_pstrcat(pool, label, ":", NULL);
+    identity->label_len = strlen(identity->label);
+    identity->usual_ip = strcmp(label, "ip") == 0;
 }
 
 static const char *identity_parse(identity_t *identity, const char *text, cmd_parms *cmd)
@@ -237,7 +238,7 @@ const char *identity_resolve(const chain_t **chain, apr_pool_t *pool)
 
 static void identity_put(who_t *who, const char *text, size_t len)
 {
-    memcpy(who->text + who->len, text, len);
+    memcpy(who->room + who->len, text, len);
     who->len += len;
 }
 
@@ -265,11 +266,11 @@ static void identity_put_value(who_t *who, const char *value)
     }
     for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
         if (apr_isalnum(*c) || strchr("_.:@-", *c) != NULL) {
-            who->text[who->len++] = (char)*c;
+            who->room[who->len++] = (char)*c;
         } else {
-            who->text[who->len++] = '%';
-            who->text[who->len++] = hex[*c >> 4];
-            who->text[who->len++] = hex[*c & 15];
+            who->room[who->len++] = '%';
+            who->room[who->len++] = hex[*c >> 4];
+            who->room[who->len++] = hex[*c & 15];
         }
     }
 }
@@ -349,6 +350,8 @@ static bool identity_try(who_t *who, const identity_t *identity, request_rec *r,
                          const server_conf_t *server)
 {
     who->plan = NULL;
+    who->text = who->room;
+    who->fingerprint = 0;
     who->len = 0;
     identity_put(who, identity->label, identity->label_len);
     for (int i = 0; i < identity->n; i++) {
@@ -358,7 +361,9 @@ static bool identity_try(who_t *who, const identity_t *identity, request_rec *r,
         if (value == NULL || *value == '\0' || !identity_known(who, part->type, value, server)) {
             return false;
         }
-        who->text[who->len++] = i ? '+' : ':';
+        if (i > 0) {
+            identity_put(who, "+", 1);
+        }
         if (part->type->source == SOURCE_IP) {
             identity_put_address(who, part, r);
         } else if (part->type->chosen) {
@@ -367,20 +372,57 @@ static bool identity_try(who_t *who, const identity_t *identity, request_rec *r,
             identity_put_value(who, value);
         }
     }
-    who->text[who->len] = '\0';
-    who->identity = identity;
     return true;
 }
 
-void identity_find(who_t *who, const chain_t *chain, request_rec *r)
-{
-    const server_conf_t *server =
-        ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+/* The address of a connection as an identity, found once. */
+typedef struct {
+    size_t len;
+    uint64_t fingerprint;
+    char text[INET6_ADDRSTRLEN + 4];
+} address_t;
 
+static bool identity_address(who_t *who, const identity_t *identity, request_rec *r,
+                             const server_conf_t *server)
+{
+    conn_rec *c = r->connection;
+    address_t *address = ap_get_module_config(c->conn_config, &ratelimit_plans_module);
+
+    if (address == NULL) {
+        if (!identity_try(who, identity, r, server) || who->len > sizeof(address->text)) {
+            return who->len > sizeof(address->text);
+        }
+        address = apr_palloc(c->pool, sizeof(*address));
+        memcpy(address->text, who->room, who->len);
+        address->len = who->len;
+        address->fingerprint = rlp_store_fingerprint(rlp_world->store, who->room, who->len);
+        ap_set_module_config(c->conn_config, &ratelimit_plans_module, address);
+    }
+    who->plan = NULL;
+    who->text = address->text;
+    who->len = address->len;
+    who->fingerprint = address->fingerprint;
+    return true;
+}
+
+/* The most common case is one look at the connection: whom nobody but the address stands for, and
+   no map has a plan for addresses. mod_remoteip puts another address into the request. */
+static bool identity_find_one(who_t *who, const identity_t *identity, request_rec *r,
+                              const server_conf_t *server)
+{
+    if (identity->usual_ip && r->useragent_addr == r->connection->client_addr &&
+        (server->maps->nelts == 0 || plan_map_of(server, "ip") == NULL)) {
+        return identity_address(who, identity, r, server);
+    }
+    return identity_try(who, identity, r, server);
+}
+
+void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server)
+{
     who->chain = chain;
     who->refuse = 0;
     who->found = false;
     for (int i = 0; i < chain->n && !who->found && !who->refuse; i++) {
-        who->found = identity_try(who, &chain->items[i], r, server);
+        who->found = identity_find_one(who, &chain->items[i], r, server);
     }
 }

@@ -161,8 +161,6 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_test_config(plans_test_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(plans_post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_fixups(request_fixups, NULL, successors, APR_HOOK_LAST);
-    ap_hook_insert_filter(request_insert_filter, NULL, NULL, APR_HOOK_LAST);
-    ap_hook_handler(respond_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     respond_register_filter();
 }

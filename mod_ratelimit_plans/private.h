@@ -52,8 +52,9 @@ typedef struct {
 
 /* One identity of a chain: one type, or several joined. */
 typedef struct {
-    const char *label; /* as written: what stands before the ":" of the printed form */
+    const char *label; /* the printed type, with the ":" behind it */
     size_t label_len;
+    bool usual_ip; /* ip alone, with the usual bits: kept with the connection */
     int n;
     identity_part_t parts[RLP_PARTS_MAX];
 } identity_t;
@@ -66,19 +67,20 @@ typedef struct {
     int line;
 } chain_t;
 
-/* Whom a request is counted for. */
 typedef struct plan_t plan_t;
 
 #define RLP_WHO_MAX (RLP_PARTS_MAX * 280)
 
+/* Whom a request is counted for. */
 typedef struct {
     const chain_t *chain; /* by which it was found */
-    const identity_t *identity;
-    const plan_t *plan; /* what a map says; NULL: nothing */
+    const plan_t *plan;   /* what a map says; NULL: nothing */
     bool found;
-    int refuse; /* a map says: unknown=deny, with this status; else 0 */
+    int refuse;       /* a map says: unknown=deny, with this status; else 0 */
+    const char *text; /* "TYPE:VALUE", secrets digested */
     size_t len;
-    char text[RLP_WHO_MAX]; /* "TYPE:VALUE", secrets digested, ended by NUL */
+    uint64_t fingerprint; /* of the text; 0: not known */
+    char room[RLP_WHO_MAX];
 } who_t;
 
 /* --- plans, rules */
@@ -115,6 +117,7 @@ typedef struct {
     const apr_array_header_t *methods; /* of const char *; NULL: all */
     bool methods_negated;
     const ap_expr_info_t *condition;
+    bool conditional; /* off, or with methods or a condition */
     server_rec *server;
     const char *section; /* "<Location "/api">", or NULL for none */
     const char *file;
@@ -136,13 +139,45 @@ typedef struct {
     int line;
 } plan_map_t;
 
+/* --- what was decided */
+
+/* One limit of one rule, as it was judged; lives as long as the request. */
+typedef struct {
+    const rule_t *rule;
+    const variant_t *variant;
+    int limit; /* index in the variant's plan */
+    rlp_decision_t decision;
+} outcome_t;
+
+#define RLP_FIELDS_N 5 /* header fields of ours */
+
+typedef struct dir_conf_t dir_conf_t;
+typedef struct verdict_t verdict_t;
+
+/* What was decided for a client request. After an internal redirect there is one more, which knows
+   the one before. A request that just passes, and has nothing to tell, shares the one of its
+   section. */
+struct verdict_t {
+    const dir_conf_t *conf; /* whose rules were judged */
+    uint64_t judged;        /* which of them, a bit each */
+    const verdict_t *before;
+    const char *action;
+    bool denied;
+    int status;                   /* denied: what is answered */
+    rlp_time_t retry;             /* 0: none */
+    const char *identity;         /* NULL: nobody reads it */
+    apr_array_header_t *outcomes; /* of outcome_t, of all redirects; NULL: nobody reads them */
+    const char **fields;          /* RLP_FIELDS_N values; NULL: none is sent */
+    const request_rec *guarded;   /* the request that has the filter for a backend's fields */
+};
+
 /* --- configuration records */
 
 typedef enum { ENGINE_OFF, ENGINE_ON, ENGINE_LOG_ONLY } engine_t;
 typedef enum { FIELDS_OFF = 0, FIELDS_IETF = 1, FIELDS_LEGACY = 2, FIELDS_BOTH = 3 } fields_t;
 
 /* merged: every field has its line in config_merge_dir() */
-typedef struct {
+struct dir_conf_t {
     apr_array_header_t *rules; /* of const rule_t * */
     const chain_t *chain;      /* NULL: the default */
     int engine;                /* engine_t */
@@ -151,7 +186,8 @@ typedef struct {
     int fields_denied;         /* only on refusals */
     int deny_status;
     int env_always;
-} dir_conf_t;
+    verdict_t passed; /* all rules were judged and let the request pass */
+};
 
 /* merged: every field has its line in config_merge_server() */
 typedef struct {
@@ -228,7 +264,7 @@ void identity_begin(world_t *world);
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
-void identity_find(who_t *who, const chain_t *chain, request_rec *r);
+void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server);
 
 /* --- plan_map.c */
 
@@ -239,30 +275,6 @@ const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
 
 /* --- respond.c */
-
-/* One limit of one rule, as it was judged; lives as long as the request. */
-typedef struct {
-    const rule_t *rule;
-    const variant_t *variant;
-    int limit; /* index in the variant's plan */
-    rlp_decision_t decision;
-} outcome_t;
-
-#define RLP_VERDICT_RULES 64
-
-/* What was decided for a client request, through all its internal redirects. */
-typedef struct {
-    const void *dir_config;       /* r->per_dir_config that was judged last */
-    apr_array_header_t *outcomes; /* of outcome_t; NULL: nobody reads them */
-    int n_rules;
-    const char *scopes[RLP_VERDICT_RULES]; /* of the rules judged so far */
-    const char *action;
-    const char *identity;
-    bool denied;
-    int status;            /* denied: what is answered */
-    rlp_time_t retry;      /* 0: none */
-    const char *fields[5]; /* our header fields' values; NULL: not sent */
-} verdict_t;
 
 /* The header fields of a decision, by the section's settings. */
 void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf);
@@ -279,17 +291,17 @@ int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, boo
 /* Refuses an unknown identity: what a hook returns. */
 int respond_refuse(request_rec *r, int status);
 
-/* The handler behind a refusal in JSON. */
-int respond_handler(request_rec *r);
+/* The handler behind a refusal in JSON: its name, and what it does. */
+extern const char respond_handler_name[];
+int respond_write_json(request_rec *r, const verdict_t *verdict);
 
 /* Keeps a backend's fields of the same names from going out beside ours. */
-void respond_insert_filter(request_rec *r, const verdict_t *verdict);
+void respond_guard(request_rec *r, verdict_t *verdict);
 void respond_register_filter(void);
 
 /* --- request.c */
 
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
-void request_insert_filter(request_rec *r);
 
 #endif

@@ -1,7 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * A request: which rules speak of it, whom they count, what the store says.
+ * A request: which rules speak of it, whom they count, what the store says. Most requests pass and
+ * have nothing to tell; for them this file allocates nothing.
  */
 
 #include "private.h"
@@ -17,14 +18,18 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
+#define REQUEST_RULES_MAX 64 /* bits of verdict_t.judged */
+
 /* What one decision gathers. On the stack, and no more of it written than is used. */
 typedef struct {
     request_rec *r;
     const dir_conf_t *conf;
     const server_conf_t *server;
-    verdict_t *verdict;
-    who_t *who; /* the last one looked for */
-    int refuse; /* status by which a map refuses an unknown value */
+    const verdict_t *before; /* what was decided before an internal redirect, or NULL */
+    verdict_t *verdict;      /* NULL while there is nothing to tell */
+    who_t *who;              /* the last one looked for; the first has its room in here */
+    uint64_t judged;         /* rules of the section, a bit each */
+    int refuse;              /* status by which a map refuses an unknown value */
     int n;
     struct {
         const rule_t *rule;
@@ -32,6 +37,7 @@ typedef struct {
         int limit;
     } owners[RLP_ENTRIES_MAX];
     rlp_charge_t charges[RLP_ENTRIES_MAX];
+    who_t first;
 } decide_t;
 
 static bool request_is_error_document(const request_rec *r)
@@ -42,39 +48,65 @@ static bool request_is_error_document(const request_rec *r)
 /* mod_http2 pushes what no client has asked for. */
 static bool request_is_pushed(const request_rec *r)
 {
-    return r->connection->master != NULL && apr_table_get(r->subprocess_env, "H2_PUSHED") != NULL &&
-           strcasecmp(apr_table_get(r->subprocess_env, "H2_PUSHED"), "on") == 0;
+    const char *pushed =
+        r->connection->master ? apr_table_get(r->subprocess_env, "H2_PUSHED") : NULL;
+
+    return pushed != NULL && strcasecmp(pushed, "on") == 0;
 }
 
-/* The verdict of this client request, begun before an internal redirect or here. */
-static verdict_t *request_verdict(request_rec *r, bool make)
+static const verdict_t *request_verdict(const request_rec *r)
 {
-    verdict_t *verdict = NULL;
+    return ap_get_module_config(r->request_config, &ratelimit_plans_module);
+}
 
-    for (request_rec *i = r; i != NULL && verdict == NULL; i = i->prev) {
-        verdict = ap_get_module_config(i->request_config, &ratelimit_plans_module);
-    }
-    if (verdict == NULL && make) {
-        verdict = apr_palloc(r->pool, sizeof(*verdict));
-        verdict->outcomes = NULL;
-        verdict->n_rules = 0;
-        verdict->action = "pass";
-        verdict->identity = NULL;
-        verdict->denied = false;
-        verdict->retry = 0;
-        memset(verdict->fields, 0, sizeof(verdict->fields));
-    }
-    if (verdict != NULL) {
-        ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
+/* The verdict of the client's request so far, from before an internal redirect too. */
+static const verdict_t *request_verdict_so_far(const request_rec *r)
+{
+    const verdict_t *verdict = request_verdict(r);
+
+    for (r = r->prev; verdict == NULL && r != NULL; r = r->prev) {
+        verdict = request_verdict(r);
     }
     return verdict;
 }
 
+/* The verdict to write in: made when there is something to tell. */
+static verdict_t *request_tell(decide_t *d)
+{
+    if (d->verdict == NULL) {
+        d->verdict = apr_palloc(d->r->pool, sizeof(*d->verdict));
+        *d->verdict = d->before ? *d->before : d->conf->passed;
+        d->verdict->conf = d->conf;
+        d->verdict->before = d->before;
+        d->verdict->judged = 0;
+    }
+    return d->verdict;
+}
+
+/* Leaves word of what was judged, for redirects and the handler. */
+static void request_leave(decide_t *d)
+{
+    const uint64_t all = ~UINT64_C(0) >> (REQUEST_RULES_MAX - d->conf->rules->nelts);
+
+    if (d->verdict == NULL && d->before == NULL && d->judged == all) {
+        ap_set_module_config(d->r->request_config, &ratelimit_plans_module,
+                             (void *)(uintptr_t)&d->conf->passed);
+        return;
+    }
+    request_tell(d)->judged = d->judged;
+    ap_set_module_config(d->r->request_config, &ratelimit_plans_module, d->verdict);
+}
+
 static bool request_judged(const verdict_t *verdict, const rule_t *rule)
 {
-    for (int i = 0; i < verdict->n_rules; i++) {
-        if (verdict->scopes[i] == rule->scope) {
-            return true;
+    for (; verdict != NULL; verdict = verdict->before) {
+        const apr_array_header_t *rules = verdict->conf->rules;
+
+        for (int i = 0; i < rules->nelts; i++) {
+            if (verdict->judged >> i & 1 &&
+                APR_ARRAY_IDX(rules, i, const rule_t *)->scope == rule->scope) {
+                return true;
+            }
         }
     }
     return false;
@@ -88,8 +120,8 @@ static const who_t *request_who(decide_t *d, const rule_t *rule)
         chain = rlp_world->default_chain;
     }
     if (d->who == NULL || d->who->chain != chain) {
-        d->who = apr_palloc(d->r->pool, sizeof(*d->who));
-        identity_find(d->who, chain, d->r);
+        d->who = d->who ? apr_palloc(d->r->pool, sizeof(*d->who)) : &d->first;
+        identity_find(d->who, chain, d->r, d->server);
     }
     return d->who;
 }
@@ -98,17 +130,18 @@ static const who_t *request_who(decide_t *d, const rule_t *rule)
 static bool request_add(decide_t *d, const rule_t *rule, const who_t *who, const variant_t *variant)
 {
     const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
+    const rlp_plan_t *plan = variant->plan;
 
-    if (d->n + variant->plan->n > RLP_ENTRIES_MAX || d->verdict->n_rules == RLP_VERDICT_RULES) {
+    if (d->n + plan->n > RLP_ENTRIES_MAX) {
         return false;
     }
-    d->verdict->scopes[d->verdict->n_rules++] = rule->scope;
-    for (int i = 0; i < variant->plan->n; i++, d->n++) {
+    for (int i = 0; i < plan->n; i++, d->n++) {
         d->owners[d->n].rule = rule;
         d->owners[d->n].variant = variant;
         d->owners[d->n].limit = i;
         rlp_charge_init(&d->charges[d->n], who->text, who->len, variant->signatures[dry][i],
-                        &variant->plan->limits[i]);
+                        &plan->limits[i]);
+        d->charges[d->n].entry.key.fingerprint = who->fingerprint;
     }
     return true;
 }
@@ -116,10 +149,13 @@ static bool request_add(decide_t *d, const rule_t *rule, const who_t *who, const
 /* Finds the rules that speak of the request and have not been judged for it. */
 static bool request_collect(decide_t *d)
 {
-    for (int i = 0; i < d->conf->rules->nelts; i++) {
+    const int n = d->conf->rules->nelts;
+
+    for (int i = 0; i < n && i < REQUEST_RULES_MAX; i++) {
         const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
 
-        if (request_judged(d->verdict, rule) || !rule_matches(rule, d->r)) {
+        if ((rule->conditional && !rule_matches(rule, d->r)) ||
+            (d->before != NULL && request_judged(d->before, rule))) {
             continue;
         }
         const who_t *who = request_who(d, rule);
@@ -128,11 +164,15 @@ static bool request_collect(decide_t *d)
         if (who->refuse) {
             d->refuse = who->refuse;
         }
-        if (variant != NULL && !request_add(d, rule, who, variant)) {
+        if (variant == NULL) {
+            continue;
+        }
+        d->judged |= UINT64_C(1) << i;
+        if (!request_add(d, rule, who, variant)) {
             return false;
         }
     }
-    return true;
+    return n <= REQUEST_RULES_MAX;
 }
 
 static void request_log_damage(const request_rec *r)
@@ -146,14 +186,17 @@ static void request_log_damage(const request_rec *r)
     }
 }
 
-/* Keeps what header fields and variables will tell. */
-static void request_remember(decide_t *d, int first, int n)
+/* Keeps what header fields and variables will tell of n charges. */
+static void request_remember(decide_t *d, int first, int n, int tightest)
 {
-    verdict_t *verdict = d->verdict;
+    verdict_t *verdict = request_tell(d);
+    const rlp_key_t *key = &d->charges[first + tightest].entry.key;
 
-    if (verdict->outcomes == NULL) {
-        verdict->outcomes = apr_array_make(d->r->pool, n, sizeof(outcome_t));
+    if (verdict->action[0] != 'p' || d->conf->env_always == 1) {
+        verdict->identity = apr_pstrmemdup(d->r->pool, key->identity, key->identity_len);
     }
+    verdict->outcomes = verdict->outcomes ? apr_array_copy(d->r->pool, verdict->outcomes)
+                                          : apr_array_make(d->r->pool, n, sizeof(outcome_t));
     for (int i = first; i < first + n; i++) {
         APR_ARRAY_PUSH(verdict->outcomes, outcome_t) =
             (outcome_t){ .rule = d->owners[i].rule,
@@ -163,68 +206,104 @@ static void request_remember(decide_t *d, int first, int n)
     }
 }
 
-/* Asks the store about n charges from the first on. The status is that of the store. */
+static void request_refused(decide_t *d, const rlp_answer_t *answer)
+{
+    const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
+    verdict_t *verdict = request_tell(d);
+
+    verdict->action = dry ? "would-deny" : "deny";
+    verdict->denied = !dry;
+    verdict->retry = answer->retry;
+}
+
+static void request_failed(decide_t *d, apr_status_t rv)
+{
+    request_tell(d)->action = "error";
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, d->r,
+                  "RLP004: the store failed, the request passes uncounted");
+}
+
+/* Asks the store about n charges from the first on. */
 static apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_t now)
 {
     const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
-    const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
     rlp_answer_t answer;
     const apr_status_t rv = rlp_check(rlp_world->store, d->charges + first, n, &question, &answer);
 
     if (rv != APR_SUCCESS) {
-        d->verdict->action = "error";
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, d->r,
-                      "RLP004: the store failed, the request passes uncounted");
+        request_failed(d, rv);
         return rv;
     }
     if (answer.damaged) {
         request_log_damage(d->r);
     }
-    const bool refused = answer.verdict != RLP_ALLOW;
-
-    if (refused) {
-        d->verdict->action = dry ? "would-deny" : "deny";
-        d->verdict->denied = !dry;
-        d->verdict->retry = answer.retry;
+    if (answer.verdict != RLP_ALLOW) {
+        request_refused(d, &answer);
     }
-    if (refused || d->conf->fields != FIELDS_OFF || d->conf->env_always == 1) {
-        d->verdict->identity = d->who->text;
-        request_remember(d, first, n);
+    if (answer.verdict != RLP_ALLOW || d->conf->fields != FIELDS_OFF || d->conf->env_always == 1) {
+        request_remember(d, first, n, answer.tightest);
     }
     return rv;
 }
 
 /* A dry run judges each rule by itself, so that none holds another back. */
-static apr_status_t request_ask_dry(decide_t *d, rlp_time_t now)
+static void request_ask_dry(decide_t *d, rlp_time_t now)
 {
+    apr_status_t rv = APR_SUCCESS;
     int n;
 
-    for (int i = 0; i < d->n; i += n) {
+    for (int i = 0; i < d->n && rv == APR_SUCCESS; i += n) {
         n = d->owners[i].variant->plan->n;
-        const apr_status_t rv = request_ask(d, i, n, now);
-
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
+        rv = request_ask(d, i, n, now);
     }
-    return APR_SUCCESS;
 }
 
-static void request_log_refusal(const decide_t *d)
+static void request_log_refusal(const request_rec *r, const verdict_t *verdict)
 {
-    const outcome_t *outcome = respond_tightest(d->verdict);
-    const source_t source = d->who->identity->parts[0].type->source;
-    const bool plain = d->who->identity->n == 1 && source != SOURCE_USER && source != SOURCE_ENV;
-
-    /* the names of users stay out of the log, their digest tells them apart */
+    const outcome_t *outcome = respond_tightest(verdict);
+    const char *identity = verdict->identity;
+    const bool plain = strncmp(identity, "ip:", 3) == 0;
     char digest[33] = "";
 
-    if (!plain) {
-        rlp_shm_digest(rlp_world->store, d->who->text, d->who->len, digest);
+    if (!APLOG_R_IS_LEVEL(r, APLOG_INFO)) {
+        return;
     }
-    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, d->r, "RLP001: rule %s, plan %s refuses %s%s%s",
+    if (!plain) { /* names of users stay out of the log; their digest tells them apart */
+        rlp_shm_digest(rlp_world->store, identity, strlen(identity), digest);
+    }
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "RLP001: rule %s, plan %s refuses %.*s%s",
                   outcome->rule->name, outcome->variant->plan_name,
-                  plain ? d->who->text : d->who->identity->label, plain ? "" : ":", digest);
+                  (int)(plain ? strlen(identity) : strcspn(identity, ":") + 1), identity, digest);
+}
+
+/* An unknown value of a type whose map says unknown=deny. */
+static int request_refuse_unknown(decide_t *d)
+{
+    verdict_t *verdict = request_tell(d);
+
+    verdict->action = "deny";
+    verdict->denied = true;
+    request_leave(d);
+    respond_env(d->r, verdict);
+    return respond_refuse(d->r, d->refuse);
+}
+
+/* What there is to say after a decision; what the hook returns. */
+static int request_answer(decide_t *d, bool in_handler)
+{
+    verdict_t *verdict = d->verdict;
+
+    if (d->conf->fields != FIELDS_OFF && d->conf->engine == ENGINE_ON) {
+        respond_fields(d->r, verdict, d->conf);
+    }
+    if (d->conf->env_always == 1 || verdict->action[0] != 'p') {
+        respond_env(d->r, verdict);
+    }
+    if (!verdict->denied) {
+        return DECLINED;
+    }
+    request_log_refusal(d->r, verdict);
+    return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
 /* Judges the rules of this section that have not been judged for the client's request. */
@@ -235,58 +314,66 @@ static int request_decide(request_rec *r, const dir_conf_t *conf, bool in_handle
     d.r = r;
     d.conf = conf;
     d.server = ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
-    d.verdict = request_verdict(r, true);
+    d.before = request_verdict_so_far(r);
+    d.verdict = NULL;
     d.who = NULL;
+    d.judged = 0;
     d.refuse = 0;
     d.n = 0;
-    d.verdict->dir_config = r->per_dir_config;
     if (!request_collect(&d)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "RLP005: more than %d limits apply to one request: use fewer rules in one "
+                      "RLP005: more than %d rules or limits apply to one request: use fewer in one "
                       "place",
                       RLP_ENTRIES_MAX);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     if (d.refuse && conf->engine == ENGINE_ON) {
-        d.verdict->action = "deny";
-        d.verdict->denied = true;
-        respond_env(r, d.verdict);
-        return respond_refuse(r, d.refuse);
+        return request_refuse_unknown(&d);
     }
     if (d.n > 0) {
         const rlp_time_t now = rlp_world->clock->monotonic();
 
-        (void)(conf->engine == ENGINE_ON ? request_ask(&d, 0, d.n, now) : request_ask_dry(&d, now));
+        if (conf->engine == ENGINE_ON) {
+            (void)request_ask(&d, 0, d.n, now);
+        } else {
+            request_ask_dry(&d, now);
+        }
     }
-    if (conf->fields != FIELDS_OFF && conf->engine == ENGINE_ON) {
-        respond_fields(r, d.verdict, conf);
-    }
-    if (conf->env_always == 1 || d.verdict->action[0] != 'p') {
-        respond_env(r, d.verdict);
-    }
-    if (!d.verdict->denied) {
-        return DECLINED;
-    }
-    request_log_refusal(&d);
-    return respond_deny(r, d.verdict, conf, in_handler);
+    request_leave(&d);
+    return d.verdict ? request_answer(&d, in_handler) : DECLINED;
 }
 
 static bool request_concerned(const request_rec *r, const dir_conf_t *conf)
 {
-    return r->main == NULL && conf != NULL && conf->engine > ENGINE_OFF && conf->rules->nelts > 0 &&
+    return conf != NULL && conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL &&
            rlp_world->store != NULL;
+}
+
+/* A redirect has renamed the variables and dropped the filters of the request before it. */
+static void request_redirected(request_rec *r)
+{
+    const verdict_t *before = request_verdict_so_far(r);
+
+    if (before == NULL || before->outcomes == NULL) {
+        return;
+    }
+    verdict_t *verdict = apr_pmemdup(r->pool, before, sizeof(*before));
+
+    verdict->before = before;
+    verdict->judged = 0;
+    ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
+    if (verdict->identity != NULL) {
+        respond_env(r, verdict);
+    }
+    respond_guard(r, verdict);
 }
 
 int request_fixups(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
 
-    if (r->main == NULL && r->prev != NULL) {
-        const verdict_t *verdict = request_verdict(r, false);
-
-        if (verdict != NULL && verdict->action[0] != 'p') {
-            respond_env(r, verdict); /* the redirect has renamed what was set before */
-        }
+    if (r->prev != NULL && r->main == NULL) {
+        request_redirected(r);
         if (request_is_error_document(r)) {
             return DECLINED;
         }
@@ -297,29 +384,21 @@ int request_fixups(request_rec *r)
     return request_decide(r, conf, false);
 }
 
-/* mod_dir and mod_negotiation put another resource in the place of the one judged in fixups; its
-   rules are judged here, or a directory's index would go round them. */
+/* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
+   fixups, whose rules are judged here, or a directory's index would go round them. */
 int request_handler(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+    const verdict_t *verdict = request_verdict(r);
 
-    if (!request_concerned(r, conf) || request_is_error_document(r)) {
+    if (verdict != NULL && verdict->conf == conf && !verdict->denied) {
         return DECLINED;
     }
-    const verdict_t *verdict = ap_get_module_config(r->request_config, &ratelimit_plans_module);
-
-    if ((verdict != NULL && (verdict->denied || verdict->dir_config == r->per_dir_config)) ||
-        request_is_pushed(r)) {
+    if (verdict != NULL && verdict->denied) {
+        return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
+    }
+    if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_pushed(r)) {
         return DECLINED;
     }
     return request_decide(r, conf, true);
-}
-
-void request_insert_filter(request_rec *r)
-{
-    const verdict_t *verdict = ap_get_module_config(r->request_config, &ratelimit_plans_module);
-
-    if (verdict != NULL && !verdict->denied && r->main == NULL) {
-        respond_insert_filter(r, verdict);
-    }
 }

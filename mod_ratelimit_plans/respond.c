@@ -18,16 +18,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESPOND_HANDLER "ratelimit-refusal"
 #define RESPOND_FILTER "RATELIMIT_FIELDS"
 #define RESPOND_DIGITS 21
+
+const char respond_handler_name[] = "ratelimit-refusal";
 
 /* The names of draft-ietf-httpapi-ratelimit-headers-11 and of the older custom, in one place: they
    still move. In the order of verdict_t.fields. */
 static const char *const respond_names[] = { "RateLimit-Policy", "RateLimit", "X-RateLimit-Limit",
                                              "X-RateLimit-Remaining", "X-RateLimit-Reset" };
 
-enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESET, FIELDS_N };
+enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESET };
+
+_Static_assert(FIELD_X_RESET + 1 == RLP_FIELDS_N, "as private.h says");
 
 #define RESPOND_LEFT ";r="
 #define RESPOND_TIME ";t="
@@ -169,17 +172,21 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
         return;
     }
     respond_sort(verdict->outcomes);
+    if (verdict->fields == NULL) {
+        verdict->fields = apr_pcalloc(r->pool, sizeof(*verdict->fields) * RLP_FIELDS_N);
+    }
     if (set & FIELDS_IETF) {
         respond_ietf(verdict, r->pool);
     }
     if (set & FIELDS_LEGACY) {
         respond_legacy(verdict, conf->fields_epoch == 1, r->pool);
     }
-    for (int i = 0; i < FIELDS_N; i++) {
+    for (int i = 0; i < RLP_FIELDS_N; i++) {
         if (verdict->fields[i] != NULL) {
             apr_table_setn(r->err_headers_out, respond_names[i], verdict->fields[i]);
         }
     }
+    respond_guard(r, verdict);
 }
 
 /* --- variables */
@@ -272,7 +279,7 @@ static void respond_drop_body(request_rec *r)
 
 /* problem+json of RFC 9457, with the type and the member that the header fields' draft defines.
    Names of plans and rules need no escapes. */
-static int respond_write_json(request_rec *r, const verdict_t *verdict)
+int respond_write_json(request_rec *r, const verdict_t *verdict)
 {
     const apr_array_header_t *outcomes = verdict->outcomes;
     const char *separator = "";
@@ -300,17 +307,6 @@ static int respond_write_json(request_rec *r, const verdict_t *verdict)
     return OK;
 }
 
-int respond_handler(request_rec *r)
-{
-    const verdict_t *verdict = ap_get_module_config(r->request_config, &ratelimit_plans_module);
-
-    if (r->handler == NULL || strcmp(r->handler, RESPOND_HANDLER) != 0 || verdict == NULL ||
-        !verdict->denied) {
-        return DECLINED;
-    }
-    return respond_write_json(r, verdict);
-}
-
 int respond_refuse(request_rec *r, int status)
 {
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
@@ -335,7 +331,7 @@ int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, boo
     }
     /* not through ap_die(), whose text is always HTML; and now, before another fixup such as
        mod_dir's gives the request to somebody else */
-    r->handler = RESPOND_HANDLER;
+    r->handler = respond_handler_name;
     const int rv = ap_invoke_handler(r);
 
     return rv == OK ? DONE : rv;
@@ -361,37 +357,33 @@ static const char *respond_theirs(const char *merged, const char *ours)
                                                                                   : NULL;
 }
 
-static const char *respond_ours(const verdict_t *verdict, const char *name)
+static const char *respond_ours(const char *const fields[], const char *name)
 {
-    for (int i = 0; i < FIELDS_N; i++) {
+    for (int i = 0; i < RLP_FIELDS_N; i++) {
         if (ap_cstr_casecmp(name, respond_names[i]) == 0) {
-            return verdict->fields[i];
+            return fields[i];
         }
     }
     return NULL;
 }
 
-/* Takes every such field out of a table; into theirs, if given, goes what the backend has said. */
-static void respond_take_fields(apr_table_t *from, const verdict_t *verdict, apr_table_t *theirs)
+/* Takes every such field out of a table; into theirs goes what the backend has said. */
+static void respond_take_fields(apr_table_t *from, const char *const fields[], apr_table_t *theirs,
+                                apr_pool_t *pool)
 {
-    const apr_array_header_t *fields = apr_table_elts(from);
-    apr_table_t *found = apr_table_make(theirs ? apr_table_elts(theirs)->pool : fields->pool, 5);
+    const apr_array_header_t *all = apr_table_elts(apr_table_copy(pool, from));
 
-    for (int i = 0; i < fields->nelts; i++) {
-        const apr_table_entry_t *field = &APR_ARRAY_IDX(fields, i, const apr_table_entry_t);
+    for (int i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *field = &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
 
-        if (field->key != NULL && respond_is_field(field->key)) {
-            const char *value = respond_theirs(field->val, respond_ours(verdict, field->key));
-            apr_table_addn(found, field->key, value ? value : "");
+        if (!respond_is_field(field->key)) {
+            continue;
         }
-    }
-    fields = apr_table_elts(found);
-    for (int i = 0; i < fields->nelts; i++) {
-        const apr_table_entry_t *field = &APR_ARRAY_IDX(fields, i, const apr_table_entry_t);
+        const char *value = respond_theirs(field->val, respond_ours(fields, field->key));
 
         apr_table_unset(from, field->key);
-        if (*field->val != '\0') {
-            apr_table_setn(theirs, field->key, field->val);
+        if (value != NULL) {
+            apr_table_setn(theirs, field->key, value);
         }
     }
 }
@@ -400,17 +392,17 @@ static void respond_take_fields(apr_table_t *from, const verdict_t *verdict, apr
 static apr_status_t respond_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     request_rec *r = filter->r;
-    const verdict_t *verdict = filter->ctx;
+    const char *const *fields = filter->ctx;
     apr_table_t *theirs = apr_table_make(r->pool, 5);
 
-    respond_take_fields(r->headers_out, verdict, theirs);
-    respond_take_fields(r->err_headers_out, verdict, theirs);
+    respond_take_fields(r->headers_out, fields, theirs, r->pool);
+    respond_take_fields(r->err_headers_out, fields, theirs, r->pool);
     if (r->status == HTTP_TOO_MANY_REQUESTS) {
         r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);
     } else {
-        for (int i = 0; i < FIELDS_N; i++) {
-            if (verdict->fields[i] != NULL) {
-                apr_table_setn(r->err_headers_out, respond_names[i], verdict->fields[i]);
+        for (int i = 0; i < RLP_FIELDS_N; i++) {
+            if (fields[i] != NULL) {
+                apr_table_setn(r->err_headers_out, respond_names[i], fields[i]);
             }
         }
     }
@@ -424,15 +416,14 @@ void respond_register_filter(void)
 }
 
 /* Static files have no fields of their own; whatever has a handler may. */
-void respond_insert_filter(request_rec *r, const verdict_t *verdict)
+void respond_guard(request_rec *r, verdict_t *verdict)
 {
-    const bool typed = r->handler == NULL && r->content_type != NULL &&
-                       strncmp(r->content_type, "application/x-httpd-", 20) == 0;
+    const bool typed =
+        r->content_type != NULL && strncmp(r->content_type, "application/x-httpd-", 20) == 0;
 
-    if ((verdict->fields[FIELD_LIMIT] != NULL || verdict->fields[FIELD_X_LIMIT] != NULL) &&
+    if (verdict->fields != NULL && !verdict->denied && verdict->guarded != r &&
         (r->handler != NULL || r->proxyreq != PROXYREQ_NONE || typed)) {
-        verdict_t *copy = apr_pmemdup(r->pool, verdict, sizeof(*verdict));
-
-        ap_add_output_filter(RESPOND_FILTER, copy, r, r->connection);
+        ap_add_output_filter(RESPOND_FILTER, verdict->fields, r, r->connection);
+        verdict->guarded = r;
     }
 }

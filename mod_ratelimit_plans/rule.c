@@ -288,6 +288,7 @@ static void rule_compile(rule_t *rule, apr_pool_t *pool)
     const int n = rlp_world->plan_list->nelts;
 
     rule->scope = rule_scope(rule, pool);
+    rule->conditional = rule->off || rule->methods != NULL || rule->condition != NULL;
     rule->variants = apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)n + 1));
     if (rule->own != NULL) {
         rule->variants[0] = rule_compile_variant(rule, NULL, pool);
@@ -418,6 +419,9 @@ static bool rule_method_matches(const rule_t *rule, const request_rec *r)
 
 bool rule_matches(const rule_t *rule, request_rec *r)
 {
+    if (!rule->conditional) {
+        return true;
+    }
     if (rule->off || (rule->methods != NULL && !rule_method_matches(rule, r))) {
         return false;
     }
@@ -457,7 +461,10 @@ static const char *rule_dump_chain(const rule_t *rule, apr_pool_t *pool)
     const char *text = "";
 
     for (int i = 0; rule->key != NULL && i < rule->key->n; i++) {
-        text = apr_pstrcat(pool, text, ", counted by ", rule->key->items[i].label, NULL);
+        text = apr_pstrcat(pool, text, ", counted by ",
+                           apr_pstrmemdup(pool, rule->key->items[i].label,
+                                          rule->key->items[i].label_len - 1),
+                           NULL);
     }
     if (rule->methods != NULL) {
         text = apr_pstrcat(pool, text, rule->methods_negated ? ", not for " : ", for ",

@@ -13,11 +13,10 @@
 
 #include "rlp_algorithm.h"
 
-__extension__ typedef unsigned __int128 credit_t;
+__extension__ typedef unsigned __int128 wide_t;
 
 typedef struct {
-    uint64_t used_low;
-    uint64_t used_high;
+    uint64_t used; /* credit */
     rlp_time_t at;
     uint64_t seen; /* 1 once written: tells a new key from a full bucket */
 } bucket_t;
@@ -26,73 +25,78 @@ _Static_assert(sizeof(bucket_t) <= RLP_STATE_MAX, "a bucket fits into a slot of 
 
 #define BUCKET_TIME_MAX (INT64_C(1) << 62)
 
-static credit_t bucket_credit(rlp_units_t units, const rlp_limit_t *limit)
+static uint64_t bucket_credit(rlp_units_t units, const rlp_limit_t *limit)
 {
-    return (credit_t)(uint64_t)units * (uint64_t)(limit->period / RLP_UNIT);
-}
-
-/* Most credits fit 64 bits, and then this is one instruction instead of a call. */
-static uint64_t bucket_divide(credit_t credit, uint64_t by)
-{
-    if (credit >> 64) {
-        return (uint64_t)(credit / by);
-    }
-    return (uint64_t)credit / by;
+    return (uint64_t)units * (uint64_t)limit->price;
 }
 
 /* Microseconds, rounded up, in which the limit earns the credit. */
-static rlp_time_t bucket_span(credit_t credit, const rlp_limit_t *limit)
+static rlp_time_t bucket_span(uint64_t credit, const rlp_limit_t *limit)
 {
-    return (rlp_time_t)bucket_divide(credit + (uint64_t)limit->count - 1, (uint64_t)limit->count);
+    return (rlp_time_t)((credit + (uint64_t)limit->count - 1) / (uint64_t)limit->count);
 }
 
 static bool bucket_sound(const bucket_t *bucket)
 {
     if (bucket->seen != 1) {
-        return (bucket->seen | bucket->used_low | bucket->used_high | (uint64_t)bucket->at) == 0;
+        return (bucket->seen | bucket->used | (uint64_t)bucket->at) == 0;
     }
-    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX &&
-           bucket->used_high < UINT64_C(1) << 62;
+    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX;
 }
 
-/* Credit in use at the instant now; above the capacity only for an instant before that of the
-   state. A plan with a smaller burst is empty, not in debt: what does not fit it is cut off before
+/* A plan with a smaller burst is empty, not in debt: what does not fit it is cut off before
    anything is earned. */
-static credit_t bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
+static uint64_t bucket_kept(const bucket_t *bucket, const rlp_limit_t *limit)
 {
-    const credit_t capacity = bucket_credit(limit->burst, limit);
-    credit_t used = (credit_t)bucket->used_high << 64 | bucket->used_low;
+    return bucket->used < limit->capacity ? bucket->used : limit->capacity;
+}
+
+/* Credit in use at an instant before that of the state; may be more than the capacity. */
+static wide_t bucket_used_before(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
+{
+    return bucket_kept(bucket, limit) +
+           (wide_t)(uint64_t)(bucket->at - now) * (uint64_t)limit->count;
+}
+
+/* Credit in use at the instant now, where more than twice the capacity is twice the capacity. */
+static uint64_t bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
+{
+    const rlp_time_t elapsed = now - bucket->at;
 
     if (!bucket->seen) {
-        return capacity - bucket_credit(limit->initial, limit);
+        return limit->capacity - bucket_credit(limit->initial, limit);
     }
-    used = used < capacity ? used : capacity;
-    if (now >= bucket->at) {
-        const credit_t earned = (credit_t)(uint64_t)(now - bucket->at) * (uint64_t)limit->count;
-        return used > earned ? used - earned : 0;
+    if (elapsed < 0) {
+        const wide_t used = bucket_used_before(bucket, now, limit);
+        return used < 2 * limit->capacity ? (uint64_t)used : 2 * limit->capacity;
     }
-    return used + (credit_t)(uint64_t)(bucket->at - now) * (uint64_t)limit->count;
+    if (elapsed >= limit->drain) {
+        return 0;
+    }
+    const uint64_t used = bucket_kept(bucket, limit);
+    const uint64_t earned = (uint64_t)elapsed * (uint64_t)limit->count;
+
+    return used > earned ? used - earned : 0;
 }
 
-static void bucket_write(bucket_t *bucket, credit_t used, rlp_time_t now)
+static void bucket_write(bucket_t *bucket, uint64_t used, rlp_time_t now)
 {
-    *bucket = (bucket_t){
-        .used_low = (uint64_t)used, .used_high = (uint64_t)(used >> 64), .at = now, .seen = 1
-    };
+    bucket->used = used;
+    bucket->at = now;
+    bucket->seen = 1;
 }
 
 /* What there is to tell of a bucket with so much in use. */
-static void bucket_report(rlp_decision_t *d, credit_t used, rlp_time_t now,
+static void bucket_report(rlp_decision_t *d, uint64_t used, rlp_time_t now,
                           const rlp_limit_t *limit)
 {
-    const credit_t capacity = bucket_credit(limit->burst, limit);
+    const uint64_t left = used < limit->capacity ? limit->capacity - used : 0;
 
-    d->remaining =
-        used < capacity ? (int64_t)bucket_divide(capacity - used, (uint64_t)limit->period) : 0;
+    d->remaining = (int64_t)(left / (uint64_t)limit->period);
     if (d->remaining == 0) {
         d->next = limit->burst < RLP_UNIT
                       ? RLP_TIME_NEVER
-                      : bucket_span(used + (uint64_t)limit->period - capacity, limit);
+                      : bucket_span(used - (limit->capacity - (uint64_t)limit->period), limit);
     }
     d->reset = bucket_span(used, limit);
     d->loss = rlp_loss((uint64_t)d->reset, (uint64_t)limit->drain);
@@ -101,14 +105,14 @@ static void bucket_report(rlp_decision_t *d, credit_t used, rlp_time_t now,
 }
 
 /* Corrects what was used at the later of now and the state's instant, where it is within the
- * capacity. */
+   capacity. */
 static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
                           const rlp_op_t *op)
 {
-    const credit_t capacity = bucket_credit(limit->burst, limit);
-    const credit_t amount = bucket_credit(op->units < 0 ? -op->units : op->units, limit);
+    const rlp_units_t units = op->units < 0 ? -op->units : op->units;
+    const uint64_t amount = units < limit->burst ? bucket_credit(units, limit) : limit->capacity;
     const rlp_time_t at = bucket->at > op->now ? bucket->at : op->now;
-    credit_t used = bucket_used(bucket, at, limit);
+    uint64_t used = bucket_used(bucket, at, limit);
 
     if (!bucket->seen) {
         return;
@@ -116,7 +120,7 @@ static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t
     if (op->units < 0) {
         used = used > amount ? used - amount : 0;
     } else {
-        used = used + amount < capacity ? used + amount : capacity;
+        used = used < limit->capacity - amount ? used + amount : limit->capacity;
     }
     bucket_write(bucket, used, at);
     d->changed = true;
@@ -125,18 +129,21 @@ static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t
 /* Refuses; the credit in use from then on. The first request of a key that starts with too little
    starts its clock. A wait longer than a drain comes from a clock that stepped back: heal, or it
    would refuse until that future. */
-static credit_t bucket_deny(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
+static uint64_t bucket_deny(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
                             const rlp_op_t *op)
 {
-    const credit_t capacity = bucket_credit(limit->burst, limit);
-    const credit_t cost = bucket_credit(op->units, limit);
-    credit_t used = bucket_used(bucket, op->now, limit);
+    const uint64_t cost = bucket_credit(op->units, limit);
+    uint64_t used = bucket_used(bucket, op->now, limit);
     bool kept = bucket->seen;
 
     d->verdict = RLP_DENY;
-    d->retry = bucket_span(used + cost - capacity, limit);
+    d->retry = bucket_span(used - (limit->capacity - cost), limit);
+    if (kept && bucket->at > op->now) {
+        const wide_t excess = bucket_used_before(bucket, op->now, limit) + cost - limit->capacity;
+        d->retry = (rlp_time_t)((excess + (uint64_t)limit->count - 1) / (uint64_t)limit->count);
+    }
     if (d->retry > limit->drain + RLP_CLOCK_SKEW) {
-        used = capacity;
+        used = limit->capacity;
         d->retry = bucket_span(cost, limit);
         kept = false;
     }
@@ -156,7 +163,7 @@ static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const r
         *bucket = (bucket_t){ 0 };
         d.damaged = true;
     }
-    credit_t used = bucket_used(bucket, op->now, limit);
+    uint64_t used = bucket_used(bucket, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
         bucket_settle(bucket, &d, limit, op);
@@ -164,12 +171,12 @@ static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const r
     } else if (op->units < 0 || op->units > limit->burst) {
         d.verdict = RLP_NEVER;
     } else if (op->units > 0) {
-        const credit_t wanted = used + bucket_credit(op->units, limit);
+        const uint64_t cost = bucket_credit(op->units, limit);
 
-        if (wanted > bucket_credit(limit->burst, limit)) {
+        if (used > limit->capacity - cost) {
             used = bucket_deny(bucket, &d, limit, op);
         } else if (op->kind == RLP_TAKE) {
-            used = wanted;
+            used += cost;
             bucket_write(bucket, used, op->now);
             d.changed = true;
         }
@@ -182,5 +189,6 @@ const rlp_algorithm_t rlp_token_bucket = {
     .name = "token-bucket",
     .state_size = sizeof(bucket_t),
     .takes = RLP_TAKES_BURST | RLP_TAKES_INITIAL,
+    .credit = true,
     .step = bucket_step,
 };

@@ -96,8 +96,17 @@ typedef struct {
 } rlp_answer_t;
 
 /* Prepares one charge; identity must live as long as the charge is used. */
-void rlp_charge_init(rlp_charge_t *charge, const char *identity, size_t identity_len,
-                     uint64_t signature, const rlp_limit_t *limit);
+static inline void rlp_charge_init(rlp_charge_t *charge, const char *identity, size_t identity_len,
+                                   uint64_t signature, const rlp_limit_t *limit)
+{
+    charge->entry.key.identity = identity;
+    charge->entry.key.identity_len = identity_len;
+    charge->entry.key.signature = signature;
+    charge->entry.key.fingerprint = 0;
+    charge->entry.key.size = limit->algorithm->state_size;
+    charge->entry.state = charge->room;
+    charge->limit = limit;
+}
 
 /* Charges the cost to all n (1 to RLP_ENTRIES_MAX) or, if one refuses, to none. Allocates nothing.
    A status other than APR_SUCCESS: the store could not be asked, and nothing was charged. */
@@ -115,6 +124,10 @@ apr_status_t rlp_refund(rlp_store_t *store, rlp_charge_t charges[], int n,
 
 /* An instant of the caller's monotonic clock on the store's time line. */
 rlp_time_t rlp_store_time(const rlp_store_t *store, rlp_time_t now);
+
+/* What the store makes of an identity (rlp_store_type_t); may be kept as long as the store lives
+   and set as charge->entry.key.fingerprint after rlp_charge_init(). */
+uint64_t rlp_store_fingerprint(const rlp_store_t *store, const char *identity, size_t identity_len);
 
 /* A span as Retry-After says it: whole seconds, rounded up, 1 or more. */
 int64_t rlp_seconds(rlp_time_t span);

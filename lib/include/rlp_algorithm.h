@@ -41,8 +41,10 @@ typedef struct {
     rlp_units_t burst;   /* the capacity; above 0 unless count is 0 */
     rlp_units_t initial; /* what a new key may spend at once, 0 to burst */
     rlp_time_t start;    /* windows are aligned to this instant, microseconds since the epoch */
-    rlp_time_t drain; /* from empty to full again: burst * period / count, rounded up; 0: never */
-    unsigned ordinal; /* among the limits of the plan that are otherwise equal */
+    int64_t price;     /* credit of a thousandth, where a microsecond earns count: period / 1000 */
+    uint64_t capacity;   /* credit of the burst; below 2^63 for an algorithm that counts in it */
+    rlp_time_t drain;  /* from empty to full again: burst * period / count, rounded up; 0: never */
+    unsigned ordinal;  /* among the limits of the plan that are otherwise equal */
 } rlp_limit_t;
 
 typedef enum {
@@ -91,6 +93,7 @@ struct rlp_algorithm_t {
     const char *name;    /* as in algorithm=NAME */
     uint32_t state_size; /* bytes */
     unsigned takes;      /* RLP_TAKES_* */
+    bool credit;         /* counts in credit (rlp_limit_t.price) */
     bool windowed;       /* renews at the end of a window, not evenly */
     rlp_decision_t (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op);
 };

@@ -23,18 +23,18 @@ typedef struct {
     const char *identity;
     size_t identity_len;
     uint64_t signature;
-    uint32_t size; /* of the state, bytes */
+    uint64_t fingerprint; /* 0, or what rlp_store_fingerprint() has said of this identity */
+    uint32_t size;        /* of the state, bytes */
 } rlp_key_t;
 
 /* One key in an update. The caller sets key and state; the store fills the state, calls the
    function, and keeps what is dirty. */
 typedef struct {
     rlp_key_t key;
-    void *state;        /* room for key.size bytes, aligned to 8; all zero when the key is new */
+    void *state;        /* room for key.size bytes, RLP_STATE_MAX at least, aligned to 8 */
     rlp_time_t expires; /* set with dirty: then the key may be forgotten */
     uint16_t loss;      /* set with dirty: what forgetting it earlier would lose (rlp_decision_t) */
     bool dirty;         /* keep the state */
-    uint64_t fingerprint; /* the store's own */
 } rlp_entry_t;
 
 /* Judges n loaded states at the instant now of the store's time line and marks what is to be kept.

@@ -29,6 +29,9 @@ typedef struct {
                            rlp_update_fn *fn, void *baton);
     /* The same instant on the store's own time line, for charged_at of a refund. */
     rlp_time_t (*time)(const rlp_store_t *store, rlp_time_t now);
+    /* What the store makes of an identity, for whoever asks about the same one often and wants to
+       keep it with the key (rlp_key_t); 0 for nothing. */
+    uint64_t (*fingerprint)(const rlp_store_t *store, const char *identity, size_t len);
 } rlp_store_type_t;
 
 /* The head of every store; an implementation puts its own fields behind it. */

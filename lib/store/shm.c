@@ -304,20 +304,38 @@ void rlp_segment_close(rlp_segment_t *segment)
     *segment = (rlp_segment_t){ .fd = -1 };
 }
 
+static uint64_t shm_fingerprint(const rlp_store_t *store, const char *identity, size_t len)
+{
+    const uint64_t fingerprint = apr_siphash24(identity, len, ((const shm_t *)store)->key);
+
+    return fingerprint ? fingerprint : 1; /* 0 marks a slot never used */
+}
+
+/* The keys of one request are mostly those of one identity. */
+static void shm_identify(const rlp_store_t *store, rlp_entry_t *entries[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        rlp_key_t *key = &entries[i]->key;
+
+        if (key->fingerprint != 0) {
+            continue;
+        }
+        if (i > 0 && key->identity == entries[i - 1]->key.identity &&
+            key->identity_len == entries[i - 1]->key.identity_len) {
+            key->fingerprint = entries[i - 1]->key.fingerprint;
+        } else {
+            key->fingerprint = shm_fingerprint(store, key->identity, key->identity_len);
+        }
+    }
+}
+
 static apr_status_t shm_update(rlp_store_t *store, rlp_entry_t *entries[], int n, rlp_time_t now,
                                rlp_update_fn *fn, void *baton)
 {
     shm_t *shm = (shm_t *)store;
 
-    for (int i = 0; i < n; i++) {
-        const rlp_key_t *key = &entries[i]->key;
-
-        if (i > 0 && key->identity == entries[i - 1]->key.identity &&
-            key->identity_len == entries[i - 1]->key.identity_len) {
-            entries[i]->fingerprint = entries[i - 1]->fingerprint;
-        } else {
-            entries[i]->fingerprint = apr_siphash24(key->identity, key->identity_len, shm->key);
-        }
+    if (n > 1 || entries[0]->key.fingerprint == 0) {
+        shm_identify(store, entries, n);
     }
     return slab_update(&shm->slab, entries, n, now + shm->offset, fn, baton);
 }
@@ -331,6 +349,7 @@ static const rlp_store_type_t shm_type = {
     .name = "shm",
     .update = shm_update,
     .time = shm_time,
+    .fingerprint = shm_fingerprint,
 };
 
 apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool)

@@ -18,6 +18,9 @@
  * one shard.
  */
 
+/* what every request goes through */
+#define SLAB_INLINE __attribute__((always_inline)) static inline
+
 #define SLAB_MAGIC "RLPSLAB"
 #define SLAB_LAYOUT 1
 #define SLAB_LINE 64
@@ -27,12 +30,13 @@
 #define SLAB_SHARDS_MAX 256
 #define SLAB_SHARD_MIN ((size_t)640 * 1024) /* so that it has a set of every class */
 #define SLAB_SPINS 100
+#define SLAB_TICK 10 /* expiry is kept in units of 1024 microseconds */
 #define SLAB_EXPIRES_NEVER ((UINT64_C(1) << 48) - 1)
 
 typedef struct {
     uint64_t fingerprint; /* 0: never used */
     uint64_t signature;
-    uint64_t fate; /* expires, slab time in milliseconds, << 16 | loss rate */
+    uint64_t fate; /* expires, slab time in units of 1024 microseconds, << 16 | loss rate */
     uint64_t state[RLP_STATE_MAX / 8];
 } slot_t;
 
@@ -118,7 +122,7 @@ static uint32_t slab_shard_of(const slab_t *slab, uint64_t fingerprint)
     return (uint32_t)(fingerprint >> 32) & (slab->shards - 1);
 }
 
-static int slab_class_of(uint32_t size)
+SLAB_INLINE int slab_class_of(uint32_t size)
 {
     int size_class = 0;
 
@@ -137,9 +141,9 @@ static slot_t *slab_way(unsigned char *set, int size_class, uint32_t way)
    that the limits of one identity do not crowd one set. */
 static unsigned char *slab_set(const slab_t *slab, const rlp_entry_t *entry, int size_class)
 {
-    const uint32_t hash = (uint32_t)(entry->fingerprint ^ entry->key.signature);
+    const uint32_t hash = (uint32_t)(entry->key.fingerprint ^ entry->key.signature);
     const uint32_t sets = slab->classes[size_class].sets;
-    const size_t set = (size_t)sets * slab_shard_of(slab, entry->fingerprint) +
+    const size_t set = (size_t)sets * slab_shard_of(slab, entry->key.fingerprint) +
                        (size_t)((uint64_t)hash * sets >> 32);
 
     return slab->base + slab->classes[size_class].offset +
@@ -149,29 +153,29 @@ static unsigned char *slab_set(const slab_t *slab, const rlp_entry_t *entry, int
 /* Where the search in that set begins. */
 static uint32_t slab_home(const rlp_entry_t *entry)
 {
-    return (uint32_t)((entry->fingerprint ^ entry->key.signature) >> 40);
+    return (uint32_t)((entry->key.fingerprint ^ entry->key.signature) >> 40);
 }
 
-static bool slab_expired(const slot_t *slot, rlp_time_t now)
+SLAB_INLINE bool slab_expired(const slot_t *slot, rlp_time_t now)
 {
     const uint64_t expires = slot->fate >> 16;
 
-    return expires != SLAB_EXPIRES_NEVER && (rlp_time_t)(expires * 1000) <= now;
+    return expires != SLAB_EXPIRES_NEVER && (rlp_time_t)(expires << SLAB_TICK) <= now;
 }
 
-/* The loss of a slot shrinks evenly to nothing at its end, so what is kept is loss per millisecond
-   of life: the upper half of a float. */
-static uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
+/* The loss of a slot shrinks evenly to nothing at its end, so what is kept is loss per tick of
+   life: the upper half of a float. */
+SLAB_INLINE uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
 {
     uint64_t expires = SLAB_EXPIRES_NEVER;
     uint64_t life = SLAB_EXPIRES_NEVER / 2;
     uint32_t bits;
 
-    if (entry->expires / 1000 < (rlp_time_t)SLAB_EXPIRES_NEVER - 1) {
-        expires = (uint64_t)((entry->expires + 999) / 1000);
-        life = entry->expires > now ? (uint64_t)(entry->expires - now) / 1000 + 1 : 1;
+    if (entry->expires < (rlp_time_t)(SLAB_EXPIRES_NEVER << SLAB_TICK)) {
+        expires = ((uint64_t)entry->expires + (1 << SLAB_TICK) - 1) >> SLAB_TICK;
+        life = entry->expires > now ? ((uint64_t)(entry->expires - now) >> SLAB_TICK) + 1 : 1;
     }
-    const float rate = (float)entry->loss / (float)life;
+    const float rate = (float)entry->loss / (float)(int64_t)life;
     memcpy(&bits, &rate, sizeof(bits));
     return expires << 16 | bits >> 16;
 }
@@ -188,10 +192,10 @@ static float slab_weight(const slot_t *slot, rlp_time_t now)
     }
     memcpy(&rate, &bits, sizeof(rate));
     return rate * (float)(expires == SLAB_EXPIRES_NEVER ? SLAB_EXPIRES_NEVER / 2
-                                                        : expires - (uint64_t)(now / 1000));
+                                                        : expires - ((uint64_t)now >> SLAB_TICK));
 }
 
-static slot_t *slab_find(const slab_t *slab, const rlp_entry_t *entry)
+SLAB_INLINE slot_t *slab_find(const slab_t *slab, const rlp_entry_t *entry)
 {
     const int size_class = slab_class_of(entry->key.size);
     unsigned char *set = slab_set(slab, entry, size_class);
@@ -199,7 +203,8 @@ static slot_t *slab_find(const slab_t *slab, const rlp_entry_t *entry)
     for (uint32_t i = 0, way = slab_home(entry); i < SLAB_WAYS; i++, way++) {
         slot_t *slot = slab_way(set, size_class, way);
 
-        if (slot->fingerprint == entry->fingerprint && slot->signature == entry->key.signature) {
+        if (slot->fingerprint == entry->key.fingerprint &&
+            slot->signature == entry->key.signature) {
             return slot;
         }
         if (slot->fingerprint == 0) {
@@ -220,8 +225,8 @@ static bool slab_taken(slot_t *const taken[], int n, const slot_t *slot)
 }
 
 /* The slot of the set whose loss forgets least, but none of those taken by the same update. */
-static slot_t *slab_victim(const slab_t *slab, const rlp_entry_t *entry, rlp_time_t now,
-                           slot_t *const taken[], int n)
+__attribute__((noinline)) static slot_t *slab_victim(const slab_t *slab, const rlp_entry_t *entry,
+                                                     rlp_time_t now, slot_t *const taken[], int n)
 {
     const int size_class = slab_class_of(entry->key.size);
     unsigned char *set = slab_set(slab, entry, size_class);
@@ -247,7 +252,7 @@ static slot_t *slab_victim(const slab_t *slab, const rlp_entry_t *entry, rlp_tim
     return victim;
 }
 
-static size_t slab_lines(uint32_t size)
+SLAB_INLINE size_t slab_lines(uint32_t size)
 {
     return (SLAB_SLOT_HEAD + size + SLAB_LINE - 1) / SLAB_LINE;
 }
@@ -258,7 +263,7 @@ static void slab_barrier(void)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-static void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot, size_t lines)
+SLAB_INLINE void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot, size_t lines)
 {
     const unsigned char *from = (const unsigned char *)slot;
     /* slab_fits() keeps it below, unless the memory is damaged */
@@ -275,7 +280,7 @@ static void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot
     slab_barrier();
 }
 
-static void slab_roll_back(const slab_t *slab, shard_t *shard)
+__attribute__((noinline)) static void slab_roll_back(const slab_t *slab, shard_t *shard)
 {
     const size_t first = slab->classes[0].offset;
 
@@ -301,11 +306,8 @@ static void slab_pause(void)
 }
 
 /* A lock is held for some dozens of nanoseconds: look again before sleeping in the kernel. */
-static int slab_lock(const slab_t *slab, uint32_t i)
+__attribute__((noinline)) static int slab_lock_busy(const slab_t *slab, shard_t *shard, int rv)
 {
-    shard_t *shard = slab_shard(slab, i);
-    int rv = pthread_mutex_trylock(&shard->mutex);
-
     for (int spins = 0; rv == EBUSY && spins < SLAB_SPINS; spins++) {
         slab_pause();
         rv = pthread_mutex_trylock(&shard->mutex);
@@ -320,75 +322,93 @@ static int slab_lock(const slab_t *slab, uint32_t i)
     return rv;
 }
 
-/* Shards of one update, a bit each; locked in order, so that two updates cannot wait for each
-   other. */
-typedef struct {
-    uint64_t bits[SLAB_SHARDS_MAX / 64];
-} shards_t;
-
-static void slab_unlock_set(const slab_t *slab, const shards_t *held)
+SLAB_INLINE int slab_lock(const slab_t *slab, uint32_t i)
 {
-    for (int word = 0; word < SLAB_SHARDS_MAX / 64; word++) {
-        for (uint64_t bits = held->bits[word]; bits; bits &= bits - 1) {
-            const uint32_t i = (uint32_t)word * 64 + (uint32_t)__builtin_ctzll(bits);
-            pthread_mutex_unlock(&slab_shard(slab, i)->mutex);
-        }
+    shard_t *shard = slab_shard(slab, i);
+    const int rv = pthread_mutex_trylock(&shard->mutex);
+
+    return rv == 0 ? 0 : slab_lock_busy(slab, shard, rv);
+}
+
+/* The shards of one update, in order: locked so, no two updates can wait for each other. */
+typedef struct {
+    int n;
+    uint32_t shards[RLP_ENTRIES_MAX];
+} held_t;
+
+static void slab_hold(held_t *held, uint32_t shard)
+{
+    int i = held->n;
+
+    while (i > 0 && held->shards[i - 1] > shard) {
+        i--;
+    }
+    if (i > 0 && held->shards[i - 1] == shard) {
+        return;
+    }
+    memmove(&held->shards[i + 1], &held->shards[i], (size_t)(held->n - i) * sizeof(shard));
+    held->shards[i] = shard;
+    held->n++;
+}
+
+SLAB_INLINE void slab_unlock(const slab_t *slab, const held_t *held, int n)
+{
+    for (int i = 0; i < n; i++) {
+        pthread_mutex_unlock(&slab_shard(slab, held->shards[i])->mutex);
     }
 }
 
-/* Locks the shards of one word of bits; held says which are, also after a failure. */
-static int slab_lock_word(const slab_t *slab, shards_t *held, int word, uint64_t wanted)
+SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, rlp_entry_t *const entries[], int n)
 {
-    for (uint64_t bits = wanted; bits; bits &= bits - 1) {
-        const int rv = slab_lock(slab, (uint32_t)word * 64 + (uint32_t)__builtin_ctzll(bits));
+    held->n = 1;
+    held->shards[0] = slab_shard_of(slab, entries[0]->key.fingerprint);
+    for (int i = 1; i < n; i++) {
+        slab_hold(held, slab_shard_of(slab, entries[i]->key.fingerprint));
+    }
+    for (int i = 0; i < held->n; i++) {
+        const int rv = slab_lock(slab, held->shards[i]);
 
         if (rv != 0) {
+            slab_unlock(slab, held, i);
             return rv;
         }
-        held->bits[word] |= bits & -bits;
     }
     return 0;
 }
 
-static int slab_lock_set(const slab_t *slab, shards_t *held, rlp_entry_t *const entries[], int n)
+/* States of the smallest class have room for all of a slot's: a copy of constant length is a few
+ * moves. */
+static void slab_copy(void *to, const void *from, uint32_t size)
 {
-    shards_t wanted = { { 0 } };
-    int rv = 0;
-
-    for (int i = 0; i < n; i++) {
-        const uint32_t shard = slab_shard_of(slab, entries[i]->fingerprint);
-        wanted.bits[shard / 64] |= UINT64_C(1) << shard % 64;
+    if (size <= RLP_STATE_MAX) {
+        memcpy(to, from, RLP_STATE_MAX);
+    } else {
+        memcpy(to, from, size);
     }
-    for (int word = 0; word < SLAB_SHARDS_MAX / 64 && rv == 0; word++) {
-        rv = slab_lock_word(slab, held, word, wanted.bits[word]);
-    }
-    if (rv != 0) {
-        slab_unlock_set(slab, held);
-    }
-    return rv;
 }
 
-static void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t now)
+SLAB_INLINE void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t now)
 {
     entry->dirty = false;
     if (slot == NULL || slab_expired(slot, now)) {
         memset(entry->state, 0, entry->key.size);
     } else {
-        memcpy(entry->state, slot->state, entry->key.size);
+        slab_copy(entry->state, slot->state, entry->key.size);
     }
 }
 
-static void slab_write(slot_t *slot, const rlp_entry_t *entry, rlp_time_t now)
+SLAB_INLINE void slab_write(slot_t *slot, const rlp_entry_t *entry, rlp_time_t now)
 {
-    slot->fingerprint = entry->fingerprint;
+    slot->fingerprint = entry->key.fingerprint;
     slot->signature = entry->key.signature;
     slot->fate = slab_fate(entry, now);
-    memcpy(slot->state, entry->state, entry->key.size);
+    slab_copy(slot->state, entry->state, entry->key.size);
 }
 
-static void slab_commit(const slab_t *slab, const rlp_entry_t *entry, slot_t *slot, rlp_time_t now)
+SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, slot_t *slot,
+                             rlp_time_t now)
 {
-    shard_t *shard = slab_shard(slab, slab_shard_of(slab, entry->fingerprint));
+    shard_t *shard = slab_shard(slab, slab_shard_of(slab, entry->key.fingerprint));
 
     slab_remember(slab, shard, slot, slab_lines(entry->key.size));
     slab_write(slot, entry, now);
@@ -397,9 +417,9 @@ static void slab_commit(const slab_t *slab, const rlp_entry_t *entry, slot_t *sl
     }
 }
 
-/* Writes what is dirty; from then on it counts. */
-static void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], slot_t *slots[], int n,
-                      rlp_time_t now)
+/* Writes what is dirty. */
+SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], slot_t *slots[], int n,
+                           rlp_time_t now)
 {
     for (int i = 0; i < n; i++) {
         if (!entries[i]->dirty) {
@@ -412,13 +432,19 @@ static void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], slot_t *
             slab_commit(slab, entries[i], slots[i], now);
         }
     }
-    slab_barrier();
-    for (int i = 0; i < n; i++) {
-        slab_shard(slab, slab_shard_of(slab, entries[i]->fingerprint))->n = 0;
-    }
 }
 
-static bool slab_fits(rlp_entry_t *entries[], int n)
+/* From here on what was written counts. */
+SLAB_INLINE void slab_settle(const slab_t *slab, const held_t *held)
+{
+    slab_barrier();
+    for (int i = 0; i < held->n; i++) {
+        slab_shard(slab, held->shards[i])->n = 0;
+    }
+    slab_barrier();
+}
+
+SLAB_INLINE bool slab_fits(rlp_entry_t *entries[], int n)
 {
     size_t lines = 0;
 
@@ -427,21 +453,21 @@ static bool slab_fits(rlp_entry_t *entries[], int n)
             return false;
         }
         lines += slab_lines(entries[i]->key.size);
-        entries[i]->fingerprint |= entries[i]->fingerprint == 0;
     }
     return n > 0 && n <= RLP_ENTRIES_MAX && lines <= SLAB_UNDO_LINES;
 }
 
-int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
-                void *baton)
+/* Most updates are of one key: slab_update() has the compiler make a second copy for that. */
+SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now,
+                         rlp_update_fn *fn, void *baton)
 {
     slot_t *slots[RLP_ENTRIES_MAX];
-    shards_t held = { { 0 } };
+    held_t held;
 
     if (!slab_fits(entries, n)) {
         return EINVAL;
     }
-    const int rv = slab_lock_set(slab, &held, entries, n);
+    const int rv = slab_lock_all(slab, &held, entries, n);
 
     if (rv != 0) {
         return rv;
@@ -452,8 +478,16 @@ int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp
     }
     fn(entries, n, now, baton);
     slab_keep(slab, entries, slots, n, now);
-    slab_unlock_set(slab, &held);
+    slab_settle(slab, &held);
+    slab_unlock(slab, &held, held.n);
     return 0;
+}
+
+int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
+                void *baton)
+{
+    return n == 1 ? slab_run(slab, entries, 1, now, fn, baton)
+                  : slab_run(slab, entries, n, now, fn, baton);
 }
 
 void slab_unlock_all(slab_t *slab)
@@ -531,9 +565,9 @@ static void slab_move(slab_t *to, slot_t *slot, int size_class, rlp_time_t now)
 {
     rlp_entry_t entry = {
         .key = { .signature = slot->signature,
+                 .fingerprint = slot->fingerprint,
                  .size = (uint32_t)(slab_classes[size_class].size - SLAB_SLOT_HEAD) },
         .state = slot->state,
-        .fingerprint = slot->fingerprint,
     };
     slot_t *place = slab_victim(to, &entry, now, NULL, 0);
 
