@@ -1,13 +1,14 @@
 #!/bin/sh
 # Licensed under the Apache License, Version 2.0; see LICENSE.
-# clang-tidy over the production code, two files at a time. APR_CFLAGS and HTTPD_INCLUDEDIR come from
+# clang-tidy over all C code, two files at a time. APR_CFLAGS and HTTPD_INCLUDEDIR come from
 # configure; a file's report is printed in one piece, and only if there is something to report.
 set -eu
 
 system=$(printf '%s' "$APR_CFLAGS" | sed 's/-I */-isystem /g')
-flags="-std=gnu11 -D_GNU_SOURCE -Ilib/include -Ilib $system -isystem $HTTPD_INCLUDEDIR"
+own='-Ilib/include -Ilib -Imod_ratelimit_plans -It/unit'
+flags="-std=gnu11 -D_GNU_SOURCE $own $system -isystem $HTTPD_INCLUDEDIR"
 
 # shellcheck disable=SC2016 # the inner shell expands them
-find lib mod_ratelimit_plans rlpctl -name '*.c' | sort | xargs -P2 -n1 sh -c '
+find lib mod_ratelimit_plans rlpctl t -name '*.c' | sort | xargs -P2 -n1 sh -c '
     report=$("$0" --quiet "$2" -- $1 2>&1) || { printf "%s\n" "$report"; exit 1; }
 ' "${CLANG_TIDY:-clang-tidy}" "$flags"
