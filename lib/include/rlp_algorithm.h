@@ -106,6 +106,8 @@ struct rlp_algorithm_t {
 /* part of whole (above 0) as a share of RLP_LOSS_FULL, at least 1 for a part above 0. */
 static inline uint16_t rlp_loss(uint64_t part, uint64_t whole)
 {
+    const bool some = part > 0;
+
     if (part >= whole) {
         return RLP_LOSS_FULL;
     }
@@ -113,7 +115,7 @@ static inline uint16_t rlp_loss(uint64_t part, uint64_t whole)
         part >>= 17;
         whole >>= 17;
     }
-    return (uint16_t)(part * RLP_LOSS_FULL / whole | (part > 0));
+    return (uint16_t)(part * RLP_LOSS_FULL / whole | some);
 }
 
 /* The built-in algorithms, ended by NULL; the first is the default. */
