@@ -436,6 +436,21 @@ int64_t rlp_limit_window(const rlp_limit_t *limit)
     return limit->drain > 0 ? rlp_seconds(limit->drain) : 0;
 }
 
+/* ceil(units * period / count): spending them evenly over it is the rate itself. */
+static rlp_time_t limit_pace(const rlp_limit_t *limit, int64_t units)
+{
+    const uint64_t count = (uint64_t)limit->count;
+    uint64_t credit;
+
+    if (!__builtin_mul_overflow((uint64_t)units, (uint64_t)limit->period, &credit)) {
+        return (rlp_time_t)(credit / count + (credit % count != 0));
+    }
+    __extension__ const unsigned __int128 wide =
+        (unsigned __int128)(uint64_t)units * (uint64_t)limit->period;
+
+    return (rlp_time_t)((wide + count - 1) / count);
+}
+
 int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *decision)
 {
     rlp_time_t span = decision->reset;
@@ -443,12 +458,7 @@ int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *deci
     if (decision->remaining == 0) {
         span = decision->next;
     } else if (!limit->algorithm->windowed) {
-        /* ceil(r * period / count): spending the rest evenly over it is the rate itself */
-        const int64_t each = limit->period / limit->count;
-        const int64_t part = limit->period % limit->count;
-        __extension__ const __int128 parts = (__int128)decision->remaining * part;
-
-        span = decision->remaining * each + (int64_t)((parts + limit->count - 1) / limit->count);
+        span = limit_pace(limit, decision->remaining);
     }
     return span == RLP_TIME_NEVER ? -1 : rlp_seconds(span);
 }

@@ -90,11 +90,13 @@ struct plan_t {
     int index; /* from 1; 0 stands for a rule's own limits */
 };
 
-/* One limit as the header fields say it, with and without the rule's name. */
+/* One limit as the header fields say it. */
 typedef struct {
     const char *name;   /* "pro-day" */
     const char *policy; /* "\"pro-day\";q=1000;w=86400" */
-    size_t quoted_len;  /* of the quoted name in it */
+    size_t policy_len;
+    const char *left; /* "\"pro-day\";r=" */
+    size_t left_len;
 } label_t;
 
 /* A rule under one plan. */
@@ -154,21 +156,21 @@ typedef struct {
 typedef struct dir_conf_t dir_conf_t;
 typedef struct verdict_t verdict_t;
 
-/* What was decided for a client request. After an internal redirect there is one more, which knows
-   the one before. A request that just passes, and has nothing to tell, shares the one of its
-   section. */
+/* What was decided for a client request. After an internal redirect there is one more, which knows the one
+   before. A request that just passes, and has nothing to tell, shares the one of its section. */
 struct verdict_t {
     const dir_conf_t *conf; /* whose rules were judged */
     uint64_t judged;        /* which of them, a bit each */
     const verdict_t *before;
     const char *action;
     bool denied;
-    int status;                   /* denied: what is answered */
-    rlp_time_t retry;             /* 0: none */
-    const char *identity;         /* NULL: nobody reads it */
-    apr_array_header_t *outcomes; /* of outcome_t, of all redirects; NULL: nobody reads them */
-    const char **fields;          /* RLP_FIELDS_N values; NULL: none is sent */
-    const request_rec *guarded;   /* the request that has the filter for a backend's fields */
+    int status;          /* denied: what is answered */
+    rlp_time_t retry;    /* 0: none */
+    const char *identity; /* NULL: nobody reads it */
+    int n;
+    outcome_t *outcomes;        /* of all redirects, in the order of the fields */
+    const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
+    const request_rec *guarded; /* the request that has the filter for a backend's fields */
 };
 
 /* --- configuration records */
@@ -276,14 +278,15 @@ const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
 
 /* --- respond.c */
 
+/* Puts the outcomes into the order of the fields: the refusing one, then the smallest rest, then the
+   longest time. */
+void respond_sort(verdict_t *verdict);
+
 /* The header fields of a decision, by the section's settings. */
 void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf);
 
 /* RATELIMIT_* of a decision. */
 void respond_env(request_rec *r, const verdict_t *verdict);
-
-/* The outcome that comes first in the fields. There is at least one. */
-const outcome_t *respond_tightest(const verdict_t *verdict);
 
 /* Refuses the request: what a hook returns. In a handler, an answer in JSON is written at once. */
 int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler);

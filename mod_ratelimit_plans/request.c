@@ -26,10 +26,10 @@ typedef struct {
     const dir_conf_t *conf;
     const server_conf_t *server;
     const verdict_t *before; /* what was decided before an internal redirect, or NULL */
-    verdict_t *verdict;      /* NULL while there is nothing to tell */
-    who_t *who;              /* the last one looked for; the first has its room in here */
-    uint64_t judged;         /* rules of the section, a bit each */
-    int refuse;              /* status by which a map refuses an unknown value */
+    verdict_t *verdict;
+    who_t *who;      /* the last one looked for; the first has its room in here */
+    uint64_t judged; /* rules of the section, a bit each */
+    int refuse;      /* status by which a map refuses an unknown value */
     int n;
     struct {
         const rule_t *rule;
@@ -70,31 +70,23 @@ static const verdict_t *request_verdict_so_far(const request_rec *r)
     return verdict;
 }
 
-/* The verdict to write in: made when there is something to tell. */
-static verdict_t *request_tell(decide_t *d)
+/* The verdict of this decision, with room for its outcomes and those of before. */
+static verdict_t *request_begin_verdict(const decide_t *d)
 {
-    if (d->verdict == NULL) {
-        d->verdict = apr_palloc(d->r->pool, sizeof(*d->verdict));
-        *d->verdict = d->before ? *d->before : d->conf->passed;
-        d->verdict->conf = d->conf;
-        d->verdict->before = d->before;
-        d->verdict->judged = 0;
-    }
-    return d->verdict;
-}
+    const int known = d->before ? d->before->n : 0;
+    verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + sizeof(outcome_t) *
+                                                                     (apr_size_t)(known + d->n));
 
-/* Leaves word of what was judged, for redirects and the handler. */
-static void request_leave(decide_t *d)
-{
-    const uint64_t all = ~UINT64_C(0) >> (REQUEST_RULES_MAX - d->conf->rules->nelts);
-
-    if (d->verdict == NULL && d->before == NULL && d->judged == all) {
-        ap_set_module_config(d->r->request_config, &ratelimit_plans_module,
-                             (void *)(uintptr_t)&d->conf->passed);
-        return;
+    *verdict = d->before ? *d->before : d->conf->passed;
+    verdict->conf = d->conf;
+    verdict->judged = d->judged;
+    verdict->before = d->before;
+    verdict->outcomes = (outcome_t *)(verdict + 1);
+    if (known > 0) {
+        memcpy(verdict->outcomes, d->before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
     }
-    request_tell(d)->judged = d->judged;
-    ap_set_module_config(d->r->request_config, &ratelimit_plans_module, d->verdict);
+    ap_set_module_config(d->r->request_config, &ratelimit_plans_module, verdict);
+    return verdict;
 }
 
 static bool request_judged(const verdict_t *verdict, const rule_t *rule)
@@ -146,6 +138,26 @@ static bool request_add(decide_t *d, const rule_t *rule, const who_t *who, const
     return true;
 }
 
+/* Adds what a rule that speaks of the request counts, if it counts anybody. False: no room for more. */
+static bool request_count(decide_t *d, const rule_t *rule, int i)
+{
+    const who_t *who = request_who(d, rule);
+
+    if (!who->found) {
+        if (who->refuse) {
+            d->refuse = who->refuse;
+        }
+        return true;
+    }
+    const variant_t *variant = rule_variant(rule, who, d->server);
+
+    if (variant == NULL) {
+        return true;
+    }
+    d->judged |= UINT64_C(1) << i;
+    return request_add(d, rule, who, variant);
+}
+
 /* Finds the rules that speak of the request and have not been judged for it. */
 static bool request_collect(decide_t *d)
 {
@@ -158,17 +170,7 @@ static bool request_collect(decide_t *d)
             (d->before != NULL && request_judged(d->before, rule))) {
             continue;
         }
-        const who_t *who = request_who(d, rule);
-        const variant_t *variant = who->found ? rule_variant(rule, who, d->server) : NULL;
-
-        if (who->refuse) {
-            d->refuse = who->refuse;
-        }
-        if (variant == NULL) {
-            continue;
-        }
-        d->judged |= UINT64_C(1) << i;
-        if (!request_add(d, rule, who, variant)) {
+        if (!request_count(d, rule, i)) {
             return false;
         }
     }
@@ -189,37 +191,25 @@ static void request_log_damage(const request_rec *r)
 /* Keeps what header fields and variables will tell of n charges. */
 static void request_remember(decide_t *d, int first, int n, int tightest)
 {
-    verdict_t *verdict = request_tell(d);
+    verdict_t *verdict = d->verdict;
     const rlp_key_t *key = &d->charges[first + tightest].entry.key;
 
     if (verdict->action[0] != 'p' || d->conf->env_always == 1) {
         verdict->identity = apr_pstrmemdup(d->r->pool, key->identity, key->identity_len);
     }
-    verdict->outcomes = verdict->outcomes ? apr_array_copy(d->r->pool, verdict->outcomes)
-                                          : apr_array_make(d->r->pool, n, sizeof(outcome_t));
     for (int i = first; i < first + n; i++) {
-        APR_ARRAY_PUSH(verdict->outcomes, outcome_t) =
-            (outcome_t){ .rule = d->owners[i].rule,
-                         .variant = d->owners[i].variant,
-                         .limit = d->owners[i].limit,
-                         .decision = d->charges[i].decision };
+        outcome_t *outcome = &verdict->outcomes[verdict->n++];
+
+        outcome->rule = d->owners[i].rule;
+        outcome->variant = d->owners[i].variant;
+        outcome->limit = d->owners[i].limit;
+        outcome->decision = d->charges[i].decision;
     }
 }
 
-static void request_refused(decide_t *d, const rlp_answer_t *answer)
+static void request_failed(const request_rec *r, apr_status_t rv)
 {
-    const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
-    verdict_t *verdict = request_tell(d);
-
-    verdict->action = dry ? "would-deny" : "deny";
-    verdict->denied = !dry;
-    verdict->retry = answer->retry;
-}
-
-static void request_failed(decide_t *d, apr_status_t rv)
-{
-    request_tell(d)->action = "error";
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, d->r,
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
                   "RLP004: the store failed, the request passes uncounted");
 }
 
@@ -227,22 +217,25 @@ static void request_failed(decide_t *d, apr_status_t rv)
 static apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_t now)
 {
     const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
+    const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
     rlp_answer_t answer;
-    const apr_status_t rv = rlp_check(rlp_world->store, d->charges + first, n, &question, &answer);
+    const apr_status_t rv =
+        rlp_check(rlp_world->store, d->charges + first, n, &question, &answer);
 
     if (rv != APR_SUCCESS) {
-        request_failed(d, rv);
+        d->verdict->action = "error";
+        request_failed(d->r, rv);
         return rv;
     }
     if (answer.damaged) {
         request_log_damage(d->r);
     }
     if (answer.verdict != RLP_ALLOW) {
-        request_refused(d, &answer);
+        d->verdict->action = dry ? "would-deny" : "deny";
+        d->verdict->denied = !dry;
+        d->verdict->retry = answer.retry;
     }
-    if (answer.verdict != RLP_ALLOW || d->conf->fields != FIELDS_OFF || d->conf->env_always == 1) {
-        request_remember(d, first, n, answer.tightest);
-    }
+    request_remember(d, first, n, answer.tightest);
     return rv;
 }
 
@@ -260,7 +253,7 @@ static void request_ask_dry(decide_t *d, rlp_time_t now)
 
 static void request_log_refusal(const request_rec *r, const verdict_t *verdict)
 {
-    const outcome_t *outcome = respond_tightest(verdict);
+    const outcome_t *outcome = &verdict->outcomes[0];
     const char *identity = verdict->identity;
     const bool plain = strncmp(identity, "ip:", 3) == 0;
     char digest[33] = "";
@@ -279,12 +272,9 @@ static void request_log_refusal(const request_rec *r, const verdict_t *verdict)
 /* An unknown value of a type whose map says unknown=deny. */
 static int request_refuse_unknown(decide_t *d)
 {
-    verdict_t *verdict = request_tell(d);
-
-    verdict->action = "deny";
-    verdict->denied = true;
-    request_leave(d);
-    respond_env(d->r, verdict);
+    d->verdict->action = "deny";
+    d->verdict->denied = true;
+    respond_env(d->r, d->verdict);
     return respond_refuse(d->r, d->refuse);
 }
 
@@ -293,6 +283,7 @@ static int request_answer(decide_t *d, bool in_handler)
 {
     verdict_t *verdict = d->verdict;
 
+    respond_sort(verdict);
     if (d->conf->fields != FIELDS_OFF && d->conf->engine == ENGINE_ON) {
         respond_fields(d->r, verdict, d->conf);
     }
@@ -306,41 +297,77 @@ static int request_answer(decide_t *d, bool in_handler)
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
+static void request_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
+{
+    d->r = r;
+    d->conf = conf;
+    d->server = ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+    d->before = NULL;
+    d->who = NULL;
+    d->judged = 0;
+    d->refuse = 0;
+    d->n = 0;
+}
+
 /* Judges the rules of this section that have not been judged for the client's request. */
 static int request_decide(request_rec *r, const dir_conf_t *conf, bool in_handler)
 {
     decide_t d;
 
-    d.r = r;
-    d.conf = conf;
-    d.server = ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+    request_begin(&d, r, conf);
     d.before = request_verdict_so_far(r);
-    d.verdict = NULL;
-    d.who = NULL;
-    d.judged = 0;
-    d.refuse = 0;
-    d.n = 0;
     if (!request_collect(&d)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "RLP005: more than %d rules or limits apply to one request: use fewer in one "
-                      "place",
+                      "RLP005: more than %d rules or limits apply to one request: use fewer in one place",
                       RLP_ENTRIES_MAX);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    d.verdict = request_begin_verdict(&d);
     if (d.refuse && conf->engine == ENGINE_ON) {
         return request_refuse_unknown(&d);
     }
-    if (d.n > 0) {
-        const rlp_time_t now = rlp_world->clock->monotonic();
+    if (d.n == 0) {
+        return DECLINED;
+    }
+    const rlp_time_t now = rlp_world->clock->monotonic();
 
-        if (conf->engine == ENGINE_ON) {
-            (void)request_ask(&d, 0, d.n, now);
-        } else {
-            request_ask_dry(&d, now);
+    if (conf->engine == ENGINE_ON) {
+        (void)request_ask(&d, 0, d.n, now);
+    } else {
+        request_ask_dry(&d, now);
+    }
+    return request_answer(&d, in_handler);
+}
+
+/* Where neither header fields nor variables tell of a request that passes, and every rule of the section
+   speaks of every request, there is nothing to remember but that: the decision allocates nothing.
+   False if it has to be taken in full; a refusal here has changed nothing. */
+static bool request_passes_quietly(request_rec *r, const dir_conf_t *conf)
+{
+    const apr_array_header_t *rules = conf->rules;
+    rlp_question_t question = { .cost = RLP_UNIT };
+    rlp_answer_t answer;
+    decide_t d;
+
+    request_begin(&d, r, conf);
+    for (int i = 0; i < rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rules, i, const rule_t *);
+
+        if (rule->conditional || !request_count(&d, rule, i)) {
+            return false;
         }
     }
-    request_leave(&d);
-    return d.verdict ? request_answer(&d, in_handler) : DECLINED;
+    if (d.n == 0) {
+        return false;
+    }
+    question.now = rlp_world->clock->monotonic();
+    if (rlp_check(rlp_world->store, d.charges, d.n, &question, &answer) != APR_SUCCESS ||
+        answer.verdict != RLP_ALLOW || answer.damaged) {
+        return false;
+    }
+    ap_set_module_config(r->request_config, &ratelimit_plans_module,
+                         (void *)(uintptr_t)&conf->passed);
+    return true;
 }
 
 static bool request_concerned(const request_rec *r, const dir_conf_t *conf)
@@ -354,7 +381,7 @@ static void request_redirected(request_rec *r)
 {
     const verdict_t *before = request_verdict_so_far(r);
 
-    if (before == NULL || before->outcomes == NULL) {
+    if (before == NULL || before->n == 0) {
         return;
     }
     verdict_t *verdict = apr_pmemdup(r->pool, before, sizeof(*before));
@@ -379,6 +406,10 @@ int request_fixups(request_rec *r)
         }
     }
     if (!request_concerned(r, conf) || request_is_pushed(r)) {
+        return DECLINED;
+    }
+    if (conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
+        r->prev == NULL && request_passes_quietly(r, conf)) {
         return DECLINED;
     }
     return request_decide(r, conf, false);

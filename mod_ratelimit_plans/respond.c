@@ -19,7 +19,7 @@
 #include <string.h>
 
 #define RESPOND_FILTER "RATELIMIT_FIELDS"
-#define RESPOND_DIGITS 21
+#define RESPOND_DIGITS ((size_t)20)
 
 const char respond_handler_name[] = "ratelimit-refusal";
 
@@ -32,7 +32,6 @@ enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESE
 
 _Static_assert(FIELD_X_RESET + 1 == RLP_FIELDS_N, "as private.h says");
 
-#define RESPOND_LEFT ";r="
 #define RESPOND_TIME ";t="
 
 /* --- text, without printf: this is most of what a request costs */
@@ -47,21 +46,33 @@ static char *respond_put_number(char *to, int64_t number)
 {
     char digits[RESPOND_DIGITS];
     char *at = digits + sizeof(digits);
-    uint64_t rest = (uint64_t)(number < 0 ? 0 : number);
+    uint64_t rest = (uint64_t)number;
 
     do {
         *--at = (char)('0' + rest % 10);
         rest /= 10;
     } while (rest);
-    return respond_put(to, at, (size_t)(digits + sizeof(digits) - at));
+    while (at < digits + sizeof(digits)) {
+        *to++ = *at++;
+    }
+    return to;
+}
+
+/* A number as a string of its own; to moves behind it. */
+static const char *respond_number_at(char **to, int64_t number)
+{
+    const char *text = *to;
+
+    *to = respond_put_number(*to, number);
+    *(*to)++ = '\0';
+    return text;
 }
 
 static const char *respond_number(int64_t number, apr_pool_t *pool)
 {
-    char *text = apr_palloc(pool, RESPOND_DIGITS + 1);
+    char *room = apr_palloc(pool, RESPOND_DIGITS + 1);
 
-    *respond_put_number(text, number) = '\0';
-    return text;
+    return respond_number_at(&room, number);
 }
 
 /* --- header fields */
@@ -76,12 +87,11 @@ static bool respond_tighter(const outcome_t *a, const outcome_t *b)
     return rlp_decision_tighter(respond_limit(a), &a->decision, respond_limit(b), &b->decision);
 }
 
-/* The outcomes in the order of the fields; insertion, they are few. */
-static void respond_sort(apr_array_header_t *outcomes)
+void respond_sort(verdict_t *verdict)
 {
-    outcome_t *all = (outcome_t *)outcomes->elts;
+    outcome_t *all = verdict->outcomes;
 
-    for (int i = 1; i < outcomes->nelts; i++) {
+    for (int i = 1; i < verdict->n; i++) { /* insertion, they are few */
         const outcome_t one = all[i];
         int j = i;
 
@@ -92,17 +102,11 @@ static void respond_sort(apr_array_header_t *outcomes)
     }
 }
 
-const outcome_t *respond_tightest(const verdict_t *verdict)
-{
-    respond_sort(verdict->outcomes);
-    return &APR_ARRAY_IDX(verdict->outcomes, 0, outcome_t);
-}
-
 /* The names of a limit: with the rule's where another rule has the same plan. */
-static const label_t *respond_label(const apr_array_header_t *outcomes, const outcome_t *outcome)
+static const label_t *respond_label(const verdict_t *verdict, const outcome_t *outcome)
 {
-    for (int i = 0; i < outcomes->nelts; i++) {
-        const outcome_t *other = &APR_ARRAY_IDX(outcomes, i, outcome_t);
+    for (int i = 0; i < verdict->n; i++) {
+        const outcome_t *other = &verdict->outcomes[i];
 
         if (other->rule != outcome->rule && other->variant->plan == outcome->variant->plan) {
             return &outcome->variant->labels[1][outcome->limit];
@@ -111,75 +115,110 @@ static const label_t *respond_label(const apr_array_header_t *outcomes, const ou
     return &outcome->variant->labels[0][outcome->limit];
 }
 
-static void respond_ietf(verdict_t *verdict, apr_pool_t *pool)
+/* One member of RateLimit. */
+static char *respond_put_left(char *to, const label_t *label, const outcome_t *outcome)
 {
-    const apr_array_header_t *outcomes = verdict->outcomes;
-    size_t room = 1;
+    const int64_t effective = rlp_limit_effective(respond_limit(outcome), &outcome->decision);
 
-    for (int i = 0; i < outcomes->nelts; i++) {
-        room += strlen(respond_label(outcomes, &APR_ARRAY_IDX(outcomes, i, outcome_t))->policy) +
-                2 * RESPOND_DIGITS + 8;
+    to = respond_put(to, label->left, label->left_len);
+    to = respond_put_number(to, outcome->decision.remaining);
+    if (effective >= 0) {
+        to = respond_put(to, RESPOND_TIME, sizeof(RESPOND_TIME) - 1);
+        to = respond_put_number(to, effective);
     }
-    char *policy = apr_palloc(pool, 2 * room);
-    char *limit = policy + room;
-
-    verdict->fields[FIELD_POLICY] = policy;
-    verdict->fields[FIELD_LIMIT] = limit;
-    for (int i = 0; i < outcomes->nelts; i++) {
-        const outcome_t *outcome = &APR_ARRAY_IDX(outcomes, i, outcome_t);
-        const label_t *label = respond_label(outcomes, outcome);
-        const int64_t effective = rlp_limit_effective(respond_limit(outcome), &outcome->decision);
-
-        if (i > 0) {
-            policy = respond_put(policy, ", ", 2);
-            limit = respond_put(limit, ", ", 2);
-        }
-        policy = respond_put(policy, label->policy, strlen(label->policy));
-        limit = respond_put(limit, label->policy, label->quoted_len);
-        limit = respond_put(limit, RESPOND_LEFT, strlen(RESPOND_LEFT));
-        limit = respond_put_number(limit, outcome->decision.remaining);
-        if (effective >= 0) {
-            limit = respond_put(limit, RESPOND_TIME, strlen(RESPOND_TIME));
-            limit = respond_put_number(limit, effective);
-        }
-    }
-    *policy = '\0';
-    *limit = '\0';
+    return to;
 }
 
-static void respond_legacy(verdict_t *verdict, bool epoch, apr_pool_t *pool)
+static void respond_policies(verdict_t *verdict, apr_pool_t *pool)
 {
-    const outcome_t *outcome = &APR_ARRAY_IDX(verdict->outcomes, 0, outcome_t);
+    size_t room = 1;
+
+    for (int i = 0; i < verdict->n; i++) {
+        room += respond_label(verdict, &verdict->outcomes[i])->policy_len + 2;
+    }
+    char *to = apr_palloc(pool, room);
+
+    verdict->fields[FIELD_POLICY] = to;
+    for (int i = 0; i < verdict->n; i++) {
+        const label_t *label = respond_label(verdict, &verdict->outcomes[i]);
+
+        to = respond_put(to, ", ", i > 0 ? 2 : 0);
+        to = respond_put(to, label->policy, label->policy_len);
+    }
+    *to = '\0';
+}
+
+/* RateLimit-Policy and RateLimit; the policy of a single limit is a constant. */
+static char *respond_ietf(char *to, verdict_t *verdict, apr_pool_t *pool)
+{
+    const outcome_t *outcome = verdict->outcomes;
+
+    verdict->fields[FIELD_LIMIT] = to;
+    if (verdict->n == 1) {
+        const label_t *label = &outcome->variant->labels[0][outcome->limit];
+
+        verdict->fields[FIELD_POLICY] = label->policy;
+        to = respond_put_left(to, label, outcome);
+    } else {
+        respond_policies(verdict, pool);
+        for (int i = 0; i < verdict->n; i++, outcome++) {
+            to = respond_put(to, ", ", i > 0 ? 2 : 0);
+            to = respond_put_left(to, respond_label(verdict, outcome), outcome);
+        }
+    }
+    *to++ = '\0';
+    return to;
+}
+
+static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
+{
+    const outcome_t *outcome = verdict->outcomes;
     const rlp_time_t reset = outcome->decision.reset;
     int64_t seconds = reset > 0 ? rlp_seconds(reset) : 0;
 
-    verdict->fields[FIELD_X_LIMIT] = respond_number(rlp_limit_quota(respond_limit(outcome)), pool);
-    verdict->fields[FIELD_X_REMAINING] = respond_number(outcome->decision.remaining, pool);
+    verdict->fields[FIELD_X_LIMIT] = respond_number_at(&to, rlp_limit_quota(respond_limit(outcome)));
+    verdict->fields[FIELD_X_REMAINING] = respond_number_at(&to, outcome->decision.remaining);
     verdict->fields[FIELD_X_RESET] = NULL;
     if (reset != RLP_TIME_NEVER) {
         if (epoch) {
             seconds = rlp_seconds(rlp_world->clock->wall() + reset);
         }
-        verdict->fields[FIELD_X_RESET] = respond_number(seconds, pool);
+        verdict->fields[FIELD_X_RESET] = respond_number_at(&to, seconds);
     }
+}
+
+/* Room for the text of all fields, and before it for the pointers to them. */
+static char *respond_room(verdict_t *verdict, apr_pool_t *pool)
+{
+    size_t room = RLP_FIELDS_N * sizeof(char *) + 3 * (RESPOND_DIGITS + 1) + 1;
+
+    for (int i = 0; i < verdict->n; i++) {
+        room += verdict->outcomes[i].variant->labels[1][verdict->outcomes[i].limit].left_len +
+                2 * RESPOND_DIGITS + sizeof(RESPOND_TIME) + 2;
+    }
+    char *text = apr_palloc(pool, room);
+
+    if (verdict->fields == NULL) { /* else a filter has the pointers already */
+        verdict->fields = (const char **)(void *)text;
+        memset(verdict->fields, 0, RLP_FIELDS_N * sizeof(char *));
+    }
+    return text + RLP_FIELDS_N * sizeof(char *);
 }
 
 void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
 {
     const unsigned set = conf->fields == RLP_UNSET ? FIELDS_BOTH : (unsigned)conf->fields;
 
-    if (verdict->outcomes == NULL || (conf->fields_denied == 1 && !verdict->denied)) {
+    if (verdict->n == 0 || (conf->fields_denied == 1 && !verdict->denied)) {
         return;
     }
-    respond_sort(verdict->outcomes);
-    if (verdict->fields == NULL) {
-        verdict->fields = apr_pcalloc(r->pool, sizeof(*verdict->fields) * RLP_FIELDS_N);
-    }
+    char *to = respond_room(verdict, r->pool);
+
     if (set & FIELDS_IETF) {
-        respond_ietf(verdict, r->pool);
+        to = respond_ietf(to, verdict, r->pool);
     }
     if (set & FIELDS_LEGACY) {
-        respond_legacy(verdict, conf->fields_epoch == 1, r->pool);
+        respond_legacy(to, verdict, conf->fields_epoch == 1);
     }
     for (int i = 0; i < RLP_FIELDS_N; i++) {
         if (verdict->fields[i] != NULL) {
@@ -199,10 +238,10 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     if (verdict->identity != NULL) {
         apr_table_setn(env, "RATELIMIT_IDENTITY", verdict->identity);
     }
-    if (verdict->outcomes == NULL) {
+    if (verdict->n == 0) {
         return;
     }
-    const outcome_t *outcome = respond_tightest(verdict);
+    const outcome_t *outcome = verdict->outcomes;
     const rlp_time_t reset = outcome->decision.reset;
 
     apr_table_setn(env, "RATELIMIT_RULE", outcome->rule->name);
@@ -281,7 +320,6 @@ static void respond_drop_body(request_rec *r)
    Names of plans and rules need no escapes. */
 int respond_write_json(request_rec *r, const verdict_t *verdict)
 {
-    const apr_array_header_t *outcomes = verdict->outcomes;
     const char *separator = "";
 
     r->status = verdict->status;
@@ -295,11 +333,11 @@ int respond_write_json(request_rec *r, const verdict_t *verdict)
         ap_rprintf(r, ",\"retry_after\":%" APR_INT64_T_FMT, rlp_seconds(verdict->retry));
     }
     ap_rputs(",\"violated-policies\":[", r);
-    for (int i = 0; i < outcomes->nelts; i++) {
-        const outcome_t *outcome = &APR_ARRAY_IDX(outcomes, i, outcome_t);
+    for (int i = 0; i < verdict->n; i++) {
+        const outcome_t *outcome = &verdict->outcomes[i];
 
         if (outcome->decision.verdict != RLP_ALLOW) {
-            ap_rprintf(r, "%s\"%s\"", separator, respond_label(outcomes, outcome)->name);
+            ap_rprintf(r, "%s\"%s\"", separator, respond_label(verdict, outcome)->name);
             separator = ",";
         }
     }

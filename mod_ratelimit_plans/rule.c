@@ -248,13 +248,16 @@ static label_t rule_label(const char *name, const rlp_limit_t *limit, apr_pool_t
 {
     const int64_t window = rlp_limit_window(limit);
     const char *w = window ? apr_psprintf(pool, ";w=%" APR_INT64_T_FMT, window) : "";
-
-    return (label_t){
+    label_t label = {
         .name = name,
-        .policy =
-            apr_psprintf(pool, "\"%s\";q=%" APR_INT64_T_FMT "%s", name, rlp_limit_quota(limit), w),
-        .quoted_len = strlen(name) + 2,
+        .policy = apr_psprintf(pool, "\"%s\";q=%" APR_INT64_T_FMT "%s", name,
+                               rlp_limit_quota(limit), w),
+        .left = apr_psprintf(pool, "\"%s\";r=", name),
     };
+
+    label.policy_len = strlen(label.policy);
+    label.left_len = strlen(label.left);
+    return label;
 }
 
 /* The rule under one plan: plan is NULL for its own limits. */
