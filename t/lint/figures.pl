@@ -40,6 +40,7 @@ sub lines {
 sub code {
     my $text = join "\n", lines(@_);
     $text =~ s{("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+')|/\*.*?\*/}{ defined $1 ? $1 : "\n" x ($& =~ tr/\n//) }gsex;
+    $text =~ s{__attribute__\(\(.*?\)\) ?}{}g;
     $text =~ s{^\#(?:.*\\\n)*.*}{ "\n" x ($& =~ tr/\n//) }gmex;
     return split /\n/, $text, -1;
 }
