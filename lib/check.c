@@ -95,33 +95,48 @@ static void check_answer_many(const rlp_charge_t charges[], int n, rlp_answer_t 
     }
 }
 
-CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
-                                    const rlp_question_t *question, check_t *check,
-                                    rlp_answer_t *answer)
+static apr_status_t check_run_many(rlp_store_t *store, rlp_charge_t charges[], int n,
+                                   const rlp_question_t *question, check_t *check,
+                                   rlp_answer_t *answer)
 {
     rlp_entry_t *entries[RLP_ENTRIES_MAX];
 
     if (n < 1 || n > RLP_ENTRIES_MAX) {
         return APR_EINVAL;
     }
-    entries[0] = &charges[0].entry;
-    for (int i = 1; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         entries[i] = &charges[i].entry;
     }
-    check->charges = charges;
-    const apr_status_t rv = store->type->update(store, entries, n, question->now,
-                                                n == 1 ? check_update_one : check_update, check);
+    const apr_status_t rv =
+        store->type->update(store, entries, n, question->now, check_update, check);
 
     if (rv == APR_SUCCESS) {
         const rlp_decision_t *d = &charges[0].decision;
 
-        *answer = (rlp_answer_t){ .verdict = d->verdict,
-                                  .retry = d->retry,
-                                  .damaged = check->damaged | d->damaged };
-        if (n > 1) {
-            check_answer_many(charges, n, answer);
-        }
+        *answer = (rlp_answer_t){ .verdict = d->verdict, .retry = d->retry };
+        answer->damaged = check->damaged | d->damaged;
+        check_answer_many(charges, n, answer);
     }
+    return rv;
+}
+
+CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
+                                    const rlp_question_t *question, check_t *check,
+                                    rlp_answer_t *answer)
+{
+    rlp_entry_t *entry = &charges[0].entry;
+
+    check->charges = charges;
+    if (n != 1) {
+        return check_run_many(store, charges, n, question, check, answer);
+    }
+    const apr_status_t rv =
+        store->type->update(store, &entry, 1, question->now, check_update_one, check);
+
+    answer->verdict = charges[0].decision.verdict;
+    answer->retry = charges[0].decision.retry;
+    answer->damaged = charges[0].decision.damaged;
+    answer->tightest = 0;
     return rv;
 }
 

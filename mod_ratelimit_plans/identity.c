@@ -375,46 +375,41 @@ static bool identity_try(who_t *who, const identity_t *identity, request_rec *r,
     return true;
 }
 
-/* The address of a connection as an identity, found once. */
-typedef struct {
-    size_t len;
-    uint64_t fingerprint;
-    char text[INET6_ADDRSTRLEN + 4];
-} address_t;
-
-static bool identity_address(who_t *who, const identity_t *identity, request_rec *r,
-                             const server_conf_t *server)
+static bool identity_keep_address(who_t *who, const identity_t *identity, request_rec *r,
+                                  const server_conf_t *server)
 {
     conn_rec *c = r->connection;
-    address_t *address = ap_get_module_config(c->conn_config, &ratelimit_plans_module);
+    address_t *address = apr_palloc(c->pool, sizeof(*address));
+
+    if (!identity_try(who, identity, r, server) || who->len > sizeof(address->text)) {
+        return who->len > sizeof(address->text);
+    }
+    memcpy(address->text, who->room, who->len);
+    address->len = who->len;
+    address->fingerprint = rlp_store_fingerprint(rlp_world->store, who->room, who->len);
+    ap_set_module_config(c->conn_config, &ratelimit_plans_module, address);
+    return true;
+}
+
+static bool identity_find_one(who_t *who, const identity_t *identity, request_rec *r,
+                              const server_conf_t *server)
+{
+    const conn_rec *c = r->connection;
+
+    if (!identity->usual_ip || r->useragent_addr != c->client_addr ||
+        (server->maps->nelts > 0 && plan_map_of(server, "ip") != NULL)) {
+        return identity_try(who, identity, r, server);
+    }
+    const address_t *address = ap_get_module_config(c->conn_config, &ratelimit_plans_module);
 
     if (address == NULL) {
-        if (!identity_try(who, identity, r, server) || who->len > sizeof(address->text)) {
-            return who->len > sizeof(address->text);
-        }
-        address = apr_palloc(c->pool, sizeof(*address));
-        memcpy(address->text, who->room, who->len);
-        address->len = who->len;
-        address->fingerprint = rlp_store_fingerprint(rlp_world->store, who->room, who->len);
-        ap_set_module_config(c->conn_config, &ratelimit_plans_module, address);
+        return identity_keep_address(who, identity, r, server);
     }
     who->plan = NULL;
     who->text = address->text;
     who->len = address->len;
     who->fingerprint = address->fingerprint;
     return true;
-}
-
-/* The most common case is one look at the connection: whom nobody but the address stands for, and
-   no map has a plan for addresses. mod_remoteip puts another address into the request. */
-static bool identity_find_one(who_t *who, const identity_t *identity, request_rec *r,
-                              const server_conf_t *server)
-{
-    if (identity->usual_ip && r->useragent_addr == r->connection->client_addr &&
-        (server->maps->nelts == 0 || plan_map_of(server, "ip") == NULL)) {
-        return identity_address(who, identity, r, server);
-    }
-    return identity_try(who, identity, r, server);
 }
 
 void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server)

@@ -265,6 +265,24 @@ void identity_begin(world_t *world);
 /* Finds the types of all parts. NULL, or what is wrong; *chain says where. */
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
+/* The address of a connection as an identity, found once and kept with it. */
+typedef struct {
+    size_t len;
+    uint64_t fingerprint;
+    char text[64];
+} address_t;
+
+/* The most common case is one look at the connection: nobody but the address is counted, and no map has
+   plans for addresses. NULL: it has to be found out. mod_remoteip puts another address into the request. */
+static inline const address_t *identity_known_address(const chain_t *chain, const request_rec *r,
+                                                      const server_conf_t *server)
+{
+    return chain->items[0].usual_ip && r->useragent_addr == r->connection->client_addr &&
+                   server->maps->nelts == 0
+               ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
+               : NULL;
+}
+
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
 void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server);
 

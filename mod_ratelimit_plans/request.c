@@ -18,6 +18,9 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
+/* what every request goes through */
+#define REQUEST_INLINE __attribute__((always_inline)) static inline
+
 #define REQUEST_RULES_MAX 64 /* bits of verdict_t.judged */
 
 /* What one decision gathers. On the stack, and no more of it written than is used. */
@@ -46,12 +49,16 @@ static bool request_is_error_document(const request_rec *r)
 }
 
 /* mod_http2 pushes what no client has asked for. */
-static bool request_is_pushed(const request_rec *r)
+__attribute__((noinline)) static bool request_env_pushed(const request_rec *r)
 {
-    const char *pushed =
-        r->connection->master ? apr_table_get(r->subprocess_env, "H2_PUSHED") : NULL;
+    const char *pushed = apr_table_get(r->subprocess_env, "H2_PUSHED");
 
     return pushed != NULL && strcasecmp(pushed, "on") == 0;
+}
+
+REQUEST_INLINE bool request_is_pushed(const request_rec *r)
+{
+    return r->connection->master != NULL && request_env_pushed(r);
 }
 
 static const verdict_t *request_verdict(const request_rec *r)
@@ -104,22 +111,46 @@ static bool request_judged(const verdict_t *verdict, const rule_t *rule)
     return false;
 }
 
-static const who_t *request_who(decide_t *d, const rule_t *rule)
+__attribute__((noinline)) static void request_find_who(decide_t *d, const chain_t *chain)
 {
-    const chain_t *chain = rule->key ? rule->key : d->conf->chain;
+    d->who = d->who ? apr_palloc(d->r->pool, sizeof(*d->who)) : &d->first;
+    identity_find(d->who, chain, d->r, d->server);
+}
 
-    if (chain == NULL) {
-        chain = rlp_world->default_chain;
+REQUEST_INLINE const chain_t *request_chain(const rule_t *rule, const dir_conf_t *conf)
+{
+    if (rule->key != NULL) {
+        return rule->key;
     }
-    if (d->who == NULL || d->who->chain != chain) {
-        d->who = d->who ? apr_palloc(d->r->pool, sizeof(*d->who)) : &d->first;
-        identity_find(d->who, chain, d->r, d->server);
+    return conf->chain ? conf->chain : rlp_world->default_chain;
+}
+
+REQUEST_INLINE const who_t *request_who(decide_t *d, const rule_t *rule)
+{
+    const chain_t *chain = request_chain(rule, d->conf);
+
+    if (d->who != NULL && d->who->chain == chain) {
+        return d->who;
     }
+    const address_t *address = identity_known_address(chain, d->r, d->server);
+
+    if (address == NULL || d->who != NULL) {
+        request_find_who(d, chain);
+        return d->who;
+    }
+    d->who = &d->first;
+    d->first.chain = chain;
+    d->first.plan = NULL;
+    d->first.found = true;
+    d->first.refuse = 0;
+    d->first.text = address->text;
+    d->first.len = address->len;
+    d->first.fingerprint = address->fingerprint;
     return d->who;
 }
 
 /* Adds the rule's limits to what will be asked. False: there is no room for more. */
-static bool request_add(decide_t *d, const rule_t *rule, const who_t *who, const variant_t *variant)
+REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *who, const variant_t *variant)
 {
     const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
     const rlp_plan_t *plan = variant->plan;
@@ -139,7 +170,7 @@ static bool request_add(decide_t *d, const rule_t *rule, const who_t *who, const
 }
 
 /* Adds what a rule that speaks of the request counts, if it counts anybody. False: no room for more. */
-static bool request_count(decide_t *d, const rule_t *rule, int i)
+REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
 {
     const who_t *who = request_who(d, rule);
 
@@ -297,7 +328,7 @@ static int request_answer(decide_t *d, bool in_handler)
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
-static void request_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
+REQUEST_INLINE void request_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
 {
     d->r = r;
     d->conf = conf;
@@ -310,7 +341,7 @@ static void request_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
 }
 
 /* Judges the rules of this section that have not been judged for the client's request. */
-static int request_decide(request_rec *r, const dir_conf_t *conf, bool in_handler)
+__attribute__((noinline)) static int request_decide(request_rec *r, const dir_conf_t *conf, bool in_handler)
 {
     decide_t d;
 
@@ -339,35 +370,46 @@ static int request_decide(request_rec *r, const dir_conf_t *conf, bool in_handle
     return request_answer(&d, in_handler);
 }
 
-/* Where neither header fields nor variables tell of a request that passes, and every rule of the section
-   speaks of every request, there is nothing to remember but that: the decision allocates nothing.
-   False if it has to be taken in full; a refusal here has changed nothing. */
-static bool request_passes_quietly(request_rec *r, const dir_conf_t *conf)
+/* The limits of a rule that speaks of every request, for an address without a plan of its own; NULL if
+   that takes a closer look. */
+REQUEST_INLINE const variant_t *request_plain_variant(const rule_t *rule)
 {
-    const apr_array_header_t *rules = conf->rules;
-    rlp_question_t question = { .cost = RLP_UNIT };
+    return rule->conditional || rule->choice == CHOICE_NAMED ? NULL : rule->variants[0];
+}
+
+/* Where neither header fields nor variables tell of a request that passes, rules that count addresses and
+   speak of every request leave nothing to remember but that they were judged: this allocates nothing. A
+   refusal here has changed nothing; it, and all else, is decided in full. */
+static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
+{
+    const server_conf_t *server =
+        ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+    const rlp_question_t question = { .cost = RLP_UNIT, .now = rlp_world->clock->monotonic() };
+    rlp_charge_t charges[RLP_ENTRIES_MAX];
     rlp_answer_t answer;
-    decide_t d;
+    int n = 0;
 
-    request_begin(&d, r, conf);
-    for (int i = 0; i < rules->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(rules, i, const rule_t *);
+    for (int i = 0; i < conf->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
+        const variant_t *variant = request_plain_variant(rule);
+        const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
 
-        if (rule->conditional || !request_count(&d, rule, i)) {
-            return false;
+        if (variant == NULL || address == NULL || n + variant->plan->n > RLP_ENTRIES_MAX) {
+            return request_decide(r, conf, false);
+        }
+        for (int j = 0; j < variant->plan->n; j++, n++) {
+            rlp_charge_init(&charges[n], address->text, address->len, variant->signatures[0][j],
+                            &variant->plan->limits[j]);
+            charges[n].entry.key.fingerprint = address->fingerprint;
         }
     }
-    if (d.n == 0) {
-        return false;
-    }
-    question.now = rlp_world->clock->monotonic();
-    if (rlp_check(rlp_world->store, d.charges, d.n, &question, &answer) != APR_SUCCESS ||
+    if (rlp_check(rlp_world->store, charges, n, &question, &answer) != APR_SUCCESS ||
         answer.verdict != RLP_ALLOW || answer.damaged) {
-        return false;
+        return request_decide(r, conf, false);
     }
     ap_set_module_config(r->request_config, &ratelimit_plans_module,
                          (void *)(uintptr_t)&conf->passed);
-    return true;
+    return DECLINED;
 }
 
 static bool request_concerned(const request_rec *r, const dir_conf_t *conf)
@@ -376,8 +418,15 @@ static bool request_concerned(const request_rec *r, const dir_conf_t *conf)
            rlp_world->store != NULL;
 }
 
+/* Whether passing requests leave nothing to tell. */
+REQUEST_INLINE bool request_is_quiet(const request_rec *r, const dir_conf_t *conf)
+{
+    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
+           r->prev == NULL;
+}
+
 /* A redirect has renamed the variables and dropped the filters of the request before it. */
-static void request_redirected(request_rec *r)
+__attribute__((noinline)) static void request_redirected(request_rec *r)
 {
     const verdict_t *before = request_verdict_so_far(r);
 
@@ -408,11 +457,8 @@ int request_fixups(request_rec *r)
     if (!request_concerned(r, conf) || request_is_pushed(r)) {
         return DECLINED;
     }
-    if (conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
-        r->prev == NULL && request_passes_quietly(r, conf)) {
-        return DECLINED;
-    }
-    return request_decide(r, conf, false);
+    return request_is_quiet(r, conf) ? request_decide_quietly(r, conf)
+                                     : request_decide(r, conf, false);
 }
 
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in

@@ -44,18 +44,17 @@ static char *respond_put(char *to, const char *text, size_t len)
 
 static char *respond_put_number(char *to, int64_t number)
 {
-    char digits[RESPOND_DIGITS];
-    char *at = digits + sizeof(digits);
     uint64_t rest = (uint64_t)number;
+    int digits = 1;
 
-    do {
-        *--at = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest);
-    while (at < digits + sizeof(digits)) {
-        *to++ = *at++;
+    for (uint64_t bound = 10; rest >= bound; bound *= 10) {
+        digits++; /* at most 19: no bound overflows before a number of 63 bits is below it */
     }
-    return to;
+    for (int i = digits - 1; i >= 0; i--) {
+        to[i] = (char)('0' + rest % 10);
+        rest /= 10;
+    }
+    return to + digits;
 }
 
 /* A number as a string of its own; to moves behind it. */

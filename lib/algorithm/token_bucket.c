@@ -58,17 +58,26 @@ static wide_t bucket_used_before(const bucket_t *bucket, rlp_time_t now, const r
            (wide_t)(uint64_t)(bucket->at - now) * (uint64_t)limit->count;
 }
 
-/* Credit in use at the instant now, where more than twice the capacity is twice the capacity. */
-static uint64_t bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
+/* The same for a new key or such an instant; more than twice the capacity is twice the capacity. */
+__attribute__((noinline)) static uint64_t bucket_used_seldom(const bucket_t *bucket, rlp_time_t now,
+                                                             const rlp_limit_t *limit)
 {
-    const rlp_time_t elapsed = now - bucket->at;
-
     if (!bucket->seen) {
         return limit->capacity - bucket_credit(limit->initial, limit);
     }
-    if (elapsed < 0) {
-        const wide_t used = bucket_used_before(bucket, now, limit);
-        return used < 2 * limit->capacity ? (uint64_t)used : 2 * limit->capacity;
+    const wide_t used = bucket_used_before(bucket, now, limit);
+
+    return used < 2 * limit->capacity ? (uint64_t)used : 2 * limit->capacity;
+}
+
+/* Credit in use at the instant now. */
+__attribute__((always_inline)) static inline uint64_t
+bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
+{
+    const rlp_time_t elapsed = now - bucket->at;
+
+    if (!bucket->seen || elapsed < 0) {
+        return bucket_used_seldom(bucket, now, limit);
     }
     if (elapsed >= limit->drain) {
         return 0;
@@ -106,7 +115,7 @@ static void bucket_report(rlp_decision_t *d, uint64_t used, rlp_time_t now,
 
 /* Corrects what was used at the later of now and the state's instant, where it is within the
    capacity. */
-static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
+__attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
                           const rlp_op_t *op)
 {
     const rlp_units_t units = op->units < 0 ? -op->units : op->units;
@@ -129,7 +138,7 @@ static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t
 /* Refuses; the credit in use from then on. The first request of a key that starts with too little
    starts its clock. A wait longer than a drain comes from a clock that stepped back: heal, or it
    would refuse until that future. */
-static uint64_t bucket_deny(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
+__attribute__((noinline)) static uint64_t bucket_deny(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
                             const rlp_op_t *op)
 {
     const uint64_t cost = bucket_credit(op->units, limit);

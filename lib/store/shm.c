@@ -329,15 +329,23 @@ static void shm_identify(const rlp_store_t *store, rlp_entry_t *entries[], int n
     }
 }
 
+__attribute__((noinline)) static apr_status_t shm_update_all(shm_t *shm, rlp_entry_t *entries[],
+                                                             int n, rlp_time_t now,
+                                                             rlp_update_fn *fn, void *baton)
+{
+    shm_identify(&shm->head, entries, n);
+    return slab_update(&shm->slab, entries, n, now + shm->offset, fn, baton);
+}
+
 static apr_status_t shm_update(rlp_store_t *store, rlp_entry_t *entries[], int n, rlp_time_t now,
                                rlp_update_fn *fn, void *baton)
 {
     shm_t *shm = (shm_t *)store;
 
-    if (n > 1 || entries[0]->key.fingerprint == 0) {
-        shm_identify(store, entries, n);
+    if (n != 1 || entries[0]->key.fingerprint == 0) {
+        return shm_update_all(shm, entries, n, now, fn, baton);
     }
-    return slab_update(&shm->slab, entries, n, now + shm->offset, fn, baton);
+    return slab_update(&shm->slab, entries, 1, now + shm->offset, fn, baton);
 }
 
 static rlp_time_t shm_time(const rlp_store_t *store, rlp_time_t now)

@@ -132,28 +132,49 @@ SLAB_INLINE int slab_class_of(uint32_t size)
     return size_class;
 }
 
-static slot_t *slab_way(unsigned char *set, int size_class, uint32_t way)
+SLAB_INLINE uint32_t slab_lines(uint32_t size)
 {
-    return (slot_t *)(void *)(set + (size_t)slab_classes[size_class].size * (way % SLAB_WAYS));
+    return size <= RLP_STATE_MAX ? 1 : ((uint32_t)SLAB_SLOT_HEAD + size + SLAB_LINE - 1) / SLAB_LINE;
 }
 
-/* The set of a key, spread by the fingerprint, which is pseudo-random, and by the signature, so
-   that the limits of one identity do not crowd one set. */
-static unsigned char *slab_set(const slab_t *slab, const rlp_entry_t *entry, int size_class)
+
+/* Where a key lives: found once, before anything is locked. */
+typedef struct {
+    shard_t *shard;
+    unsigned char *set;
+    slot_t *slot; /* the key's own; NULL: it has none */
+    uint32_t stride;
+    uint32_t home;  /* the search in the set begins here */
+    uint32_t lines; /* of the slot that the state fills */
+} place_t;
+
+/* The set of a key is spread by the fingerprint, which is pseudo-random, and by the signature, so that
+   the limits of one identity do not crowd one set. False: no class has slots of that size. */
+SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *place)
 {
-    const uint32_t hash = (uint32_t)(entry->key.fingerprint ^ entry->key.signature);
+    const uint64_t hash = key->fingerprint ^ key->signature;
+    const uint32_t shard = slab_shard_of(slab, key->fingerprint);
+    const int size_class = slab_class_of(key->size);
+
+    if (size_class == SLAB_CLASSES) {
+        return false;
+    }
     const uint32_t sets = slab->classes[size_class].sets;
-    const size_t set = (size_t)sets * slab_shard_of(slab, entry->key.fingerprint) +
-                       (size_t)((uint64_t)hash * sets >> 32);
+    const size_t set = (size_t)sets * shard + (size_t)((uint64_t)(uint32_t)hash * sets >> 32);
 
-    return slab->base + slab->classes[size_class].offset +
-           (size_t)slab_classes[size_class].size * SLAB_WAYS * set;
+    place->shard = slab_shard(slab, shard);
+    place->stride = slab_classes[size_class].size;
+    place->set = slab->base + slab->classes[size_class].offset +
+                 (size_t)place->stride * SLAB_WAYS * set;
+    place->home = (uint32_t)(hash >> 40);
+    place->lines = slab_lines(key->size);
+    __builtin_prefetch(place->set + (size_t)place->stride * (place->home % SLAB_WAYS), 1);
+    return true;
 }
 
-/* Where the search in that set begins. */
-static uint32_t slab_home(const rlp_entry_t *entry)
+SLAB_INLINE slot_t *slab_way(const place_t *place, uint32_t way)
 {
-    return (uint32_t)((entry->key.fingerprint ^ entry->key.signature) >> 40);
+    return (slot_t *)(void *)(place->set + (size_t)place->stride * (way % SLAB_WAYS));
 }
 
 SLAB_INLINE bool slab_expired(const slot_t *slot, rlp_time_t now)
@@ -195,16 +216,12 @@ static float slab_weight(const slot_t *slot, rlp_time_t now)
                                                         : expires - ((uint64_t)now >> SLAB_TICK));
 }
 
-SLAB_INLINE slot_t *slab_find(const slab_t *slab, const rlp_entry_t *entry)
+SLAB_INLINE slot_t *slab_find(const place_t *place, const rlp_key_t *key)
 {
-    const int size_class = slab_class_of(entry->key.size);
-    unsigned char *set = slab_set(slab, entry, size_class);
+    for (uint32_t i = 0; i < SLAB_WAYS; i++) {
+        slot_t *slot = slab_way(place, place->home + i);
 
-    for (uint32_t i = 0, way = slab_home(entry); i < SLAB_WAYS; i++, way++) {
-        slot_t *slot = slab_way(set, size_class, way);
-
-        if (slot->fingerprint == entry->key.fingerprint &&
-            slot->signature == entry->key.signature) {
+        if (slot->fingerprint == key->fingerprint && slot->signature == key->signature) {
             return slot;
         }
         if (slot->fingerprint == 0) {
@@ -214,10 +231,10 @@ SLAB_INLINE slot_t *slab_find(const slab_t *slab, const rlp_entry_t *entry)
     return NULL;
 }
 
-static bool slab_taken(slot_t *const taken[], int n, const slot_t *slot)
+static bool slab_taken(const place_t taken[], int n, const slot_t *slot)
 {
     for (int i = 0; i < n; i++) {
-        if (taken[i] == slot) {
+        if (taken[i].slot == slot) {
             return true;
         }
     }
@@ -225,16 +242,14 @@ static bool slab_taken(slot_t *const taken[], int n, const slot_t *slot)
 }
 
 /* The slot of the set whose loss forgets least, but none of those taken by the same update. */
-__attribute__((noinline)) static slot_t *slab_victim(const slab_t *slab, const rlp_entry_t *entry,
-                                                     rlp_time_t now, slot_t *const taken[], int n)
+__attribute__((noinline)) static slot_t *slab_victim(const place_t *place, rlp_time_t now,
+                                                     const place_t taken[], int n)
 {
-    const int size_class = slab_class_of(entry->key.size);
-    unsigned char *set = slab_set(slab, entry, size_class);
     slot_t *victim = NULL;
     float least = 0;
 
-    for (uint32_t i = 0, way = slab_home(entry); i < SLAB_WAYS; i++, way++) {
-        slot_t *slot = slab_way(set, size_class, way);
+    for (uint32_t i = 0; i < SLAB_WAYS; i++) {
+        slot_t *slot = slab_way(place, place->home + i);
         const float weight = slab_weight(slot, now);
 
         if (slab_taken(taken, n, slot)) {
@@ -252,31 +267,26 @@ __attribute__((noinline)) static slot_t *slab_victim(const slab_t *slab, const r
     return victim;
 }
 
-SLAB_INLINE size_t slab_lines(uint32_t size)
-{
-    return (SLAB_SLOT_HEAD + size + SLAB_LINE - 1) / SLAB_LINE;
-}
-
 /* Process death stops between two instructions: only the compiler may not move a write across. */
 static void slab_barrier(void)
 {
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-SLAB_INLINE void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot, size_t lines)
+SLAB_INLINE void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot, uint32_t lines)
 {
     const unsigned char *from = (const unsigned char *)slot;
     /* slab_fits() keeps it below, unless the memory is damaged */
     const uint32_t n = shard->n <= SLAB_UNDO_LINES - lines ? shard->n : 0;
 
-    for (size_t i = 0; i < lines; i++, from += SLAB_LINE) {
+    for (uint32_t i = 0; i < lines; i++, from += SLAB_LINE) {
         undo_t *undo = &shard->undo[n + i];
 
         undo->offset = (uint64_t)(from - slab->base);
         memcpy(undo->line, from, SLAB_LINE);
     }
     slab_barrier();
-    shard->n = n + (uint32_t)lines;
+    shard->n = n + lines;
     slab_barrier();
 }
 
@@ -322,9 +332,8 @@ __attribute__((noinline)) static int slab_lock_busy(const slab_t *slab, shard_t 
     return rv;
 }
 
-SLAB_INLINE int slab_lock(const slab_t *slab, uint32_t i)
+SLAB_INLINE int slab_lock(const slab_t *slab, shard_t *shard)
 {
-    shard_t *shard = slab_shard(slab, i);
     const int rv = pthread_mutex_trylock(&shard->mutex);
 
     return rv == 0 ? 0 : slab_lock_busy(slab, shard, rv);
@@ -333,10 +342,10 @@ SLAB_INLINE int slab_lock(const slab_t *slab, uint32_t i)
 /* The shards of one update, in order: locked so, no two updates can wait for each other. */
 typedef struct {
     int n;
-    uint32_t shards[RLP_ENTRIES_MAX];
+    shard_t *shards[RLP_ENTRIES_MAX];
 } held_t;
 
-static void slab_hold(held_t *held, uint32_t shard)
+static void slab_hold(held_t *held, shard_t *shard)
 {
     int i = held->n;
 
@@ -346,30 +355,30 @@ static void slab_hold(held_t *held, uint32_t shard)
     if (i > 0 && held->shards[i - 1] == shard) {
         return;
     }
-    memmove(&held->shards[i + 1], &held->shards[i], (size_t)(held->n - i) * sizeof(shard));
+    memmove(&held->shards[i + 1], &held->shards[i], (size_t)(held->n - i) * sizeof(shard_t *));
     held->shards[i] = shard;
     held->n++;
 }
 
-SLAB_INLINE void slab_unlock(const slab_t *slab, const held_t *held, int n)
+SLAB_INLINE void slab_unlock(const held_t *held, int n)
 {
     for (int i = 0; i < n; i++) {
-        pthread_mutex_unlock(&slab_shard(slab, held->shards[i])->mutex);
+        pthread_mutex_unlock(&held->shards[i]->mutex);
     }
 }
 
-SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, rlp_entry_t *const entries[], int n)
+SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t places[], int n)
 {
     held->n = 1;
-    held->shards[0] = slab_shard_of(slab, entries[0]->key.fingerprint);
+    held->shards[0] = places[0].shard;
     for (int i = 1; i < n; i++) {
-        slab_hold(held, slab_shard_of(slab, entries[i]->key.fingerprint));
+        slab_hold(held, places[i].shard);
     }
     for (int i = 0; i < held->n; i++) {
         const int rv = slab_lock(slab, held->shards[i]);
 
         if (rv != 0) {
-            slab_unlock(slab, held, i);
+            slab_unlock(held, i);
             return rv;
         }
     }
@@ -405,89 +414,100 @@ SLAB_INLINE void slab_write(slot_t *slot, const rlp_entry_t *entry, rlp_time_t n
     slab_copy(slot->state, entry->state, entry->key.size);
 }
 
-SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, slot_t *slot,
+SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const place_t *place,
                              rlp_time_t now)
 {
-    shard_t *shard = slab_shard(slab, slab_shard_of(slab, entry->key.fingerprint));
-
-    slab_remember(slab, shard, slot, slab_lines(entry->key.size));
-    slab_write(slot, entry, now);
-    if (now > shard->last) {
-        shard->last = now;
+    slab_remember(slab, place->shard, place->slot, place->lines);
+    slab_write(place->slot, entry, now);
+    if (now > place->shard->last) {
+        place->shard->last = now;
     }
 }
 
 /* Writes what is dirty. */
-SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], slot_t *slots[], int n,
+SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], place_t places[], int n,
                            rlp_time_t now)
 {
     for (int i = 0; i < n; i++) {
+        place_t *place = &places[i];
+
         if (!entries[i]->dirty) {
             continue;
         }
-        if (slots[i] == NULL) {
-            slots[i] = slab_victim(slab, entries[i], now, slots, n);
+        if (place->slot == NULL) {
+            place->slot = slab_victim(place, now, places, n);
         }
-        if (slots[i] != NULL) { /* NULL: nine new keys of one update in one set */
-            slab_commit(slab, entries[i], slots[i], now);
+        if (place->slot != NULL) { /* NULL: nine new keys of one update in one set */
+            slab_commit(slab, entries[i], place, now);
         }
     }
 }
 
 /* From here on what was written counts. */
-SLAB_INLINE void slab_settle(const slab_t *slab, const held_t *held)
+SLAB_INLINE void slab_settle(const held_t *held)
 {
     slab_barrier();
     for (int i = 0; i < held->n; i++) {
-        slab_shard(slab, held->shards[i])->n = 0;
+        held->shards[i]->n = 0;
     }
     slab_barrier();
 }
 
-SLAB_INLINE bool slab_fits(rlp_entry_t *entries[], int n)
+SLAB_INLINE bool slab_fits(const slab_t *slab, rlp_entry_t *entries[], place_t places[], int n)
 {
     size_t lines = 0;
 
+    if (n < 1 || n > RLP_ENTRIES_MAX) {
+        return false;
+    }
     for (int i = 0; i < n; i++) {
-        if (slab_class_of(entries[i]->key.size) == SLAB_CLASSES) {
+        if (!slab_place(slab, &entries[i]->key, &places[i])) {
             return false;
         }
-        lines += slab_lines(entries[i]->key.size);
+        lines += places[i].lines;
     }
-    return n > 0 && n <= RLP_ENTRIES_MAX && lines <= SLAB_UNDO_LINES;
+    return lines <= SLAB_UNDO_LINES;
 }
 
-/* Most updates are of one key: slab_update() has the compiler make a second copy for that. */
+/* Most updates are of one small key: slab_update() has the compiler make a second copy for that. */
 SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now,
                          rlp_update_fn *fn, void *baton)
 {
-    slot_t *slots[RLP_ENTRIES_MAX];
+    place_t places[RLP_ENTRIES_MAX];
     held_t held;
 
-    if (!slab_fits(entries, n)) {
+    if (!slab_fits(slab, entries, places, n)) {
         return EINVAL;
     }
-    const int rv = slab_lock_all(slab, &held, entries, n);
+    const int rv = slab_lock_all(slab, &held, places, n);
 
     if (rv != 0) {
         return rv;
     }
     for (int i = 0; i < n; i++) {
-        slots[i] = slab_find(slab, entries[i]);
-        slab_load(entries[i], slots[i], now);
+        places[i].slot = slab_find(&places[i], &entries[i]->key);
+        slab_load(entries[i], places[i].slot, now);
     }
     fn(entries, n, now, baton);
-    slab_keep(slab, entries, slots, n, now);
-    slab_settle(slab, &held);
-    slab_unlock(slab, &held, held.n);
+    slab_keep(slab, entries, places, n, now);
+    slab_settle(&held);
+    slab_unlock(&held, held.n);
     return 0;
+}
+
+__attribute__((noinline)) static int slab_run_many(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now,
+                         rlp_update_fn *fn, void *baton)
+{
+    return slab_run(slab, entries, n, now, fn, baton);
 }
 
 int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
                 void *baton)
 {
-    return n == 1 ? slab_run(slab, entries, 1, now, fn, baton)
-                  : slab_run(slab, entries, n, now, fn, baton);
+    if (n == 1 && entries[0]->key.size <= RLP_STATE_MAX) {
+        return slab_run(slab, entries, 1, now, fn, baton);
+    }
+    return slab_run_many(slab, entries, n, now, fn, baton);
 }
 
 void slab_unlock_all(slab_t *slab)
@@ -561,18 +581,18 @@ rlp_time_t slab_last(const slab_t *slab)
     return last;
 }
 
-static void slab_move(slab_t *to, slot_t *slot, int size_class, rlp_time_t now)
+static void slab_move(slab_t *to, const slot_t *slot, int size_class, rlp_time_t now)
 {
-    rlp_entry_t entry = {
-        .key = { .signature = slot->signature,
-                 .fingerprint = slot->fingerprint,
-                 .size = (uint32_t)(slab_classes[size_class].size - SLAB_SLOT_HEAD) },
-        .state = slot->state,
+    const rlp_key_t key = {
+        .signature = slot->signature,
+        .fingerprint = slot->fingerprint,
+        .size = (uint32_t)(slab_classes[size_class].size - SLAB_SLOT_HEAD),
     };
-    slot_t *place = slab_victim(to, &entry, now, NULL, 0);
+    place_t place;
+    slot_t *victim = slab_place(to, &key, &place) ? slab_victim(&place, now, NULL, 0) : NULL;
 
-    if (place != NULL && slab_weight(place, now) <= slab_weight(slot, now)) {
-        memcpy(place, slot, slab_classes[size_class].size);
+    if (victim != NULL && slab_weight(victim, now) <= slab_weight(slot, now)) {
+        memcpy(victim, slot, slab_classes[size_class].size);
     }
 }
 
@@ -583,7 +603,7 @@ static void slab_move_class(slab_t *to, const slab_t *from, int size_class, rlp_
     unsigned char *at = from->base + from->classes[size_class].offset;
 
     for (size_t i = 0; i < n; i++, at += size) {
-        slot_t *slot = (slot_t *)(void *)at;
+        const slot_t *slot = (const slot_t *)(const void *)at;
 
         if (slab_weight(slot, now) > 0) {
             slab_move(to, slot, size_class, now);
