@@ -115,8 +115,8 @@ static void bucket_report(rlp_decision_t *d, uint64_t used, rlp_time_t now,
 
 /* Corrects what was used at the later of now and the state's instant, where it is within the
    capacity. */
-__attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
-                          const rlp_op_t *op)
+__attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decision_t *d,
+                                                    const rlp_limit_t *limit, const rlp_op_t *op)
 {
     const rlp_units_t units = op->units < 0 ? -op->units : op->units;
     const uint64_t amount = units < limit->burst ? bucket_credit(units, limit) : limit->capacity;
@@ -138,8 +138,8 @@ __attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decisi
 /* Refuses; the credit in use from then on. The first request of a key that starts with too little
    starts its clock. A wait longer than a drain comes from a clock that stepped back: heal, or it
    would refuse until that future. */
-__attribute__((noinline)) static uint64_t bucket_deny(bucket_t *bucket, rlp_decision_t *d, const rlp_limit_t *limit,
-                            const rlp_op_t *op)
+__attribute__((noinline)) static uint64_t bucket_deny(bucket_t *bucket, rlp_decision_t *d,
+                                                      const rlp_limit_t *limit, const rlp_op_t *op)
 {
     const uint64_t cost = bucket_credit(op->units, limit);
     uint64_t used = bucket_used(bucket, op->now, limit);

@@ -42,7 +42,7 @@ typedef struct {
     rlp_units_t initial; /* what a new key may spend at once, 0 to burst */
     rlp_time_t start;    /* windows are aligned to this instant, microseconds since the epoch */
     int64_t price;     /* credit of a thousandth, where a microsecond earns count: period / 1000 */
-    uint64_t capacity;   /* credit of the burst; below 2^63 for an algorithm that counts in it */
+    uint64_t capacity; /* credit of the burst; below 2^63 for an algorithm that counts in it */
     rlp_time_t drain;  /* from empty to full again: burst * period / count, rounded up; 0: never */
     unsigned ordinal;  /* among the limits of the plan that are otherwise equal */
 } rlp_limit_t;

@@ -134,9 +134,9 @@ SLAB_INLINE int slab_class_of(uint32_t size)
 
 SLAB_INLINE uint32_t slab_lines(uint32_t size)
 {
-    return size <= RLP_STATE_MAX ? 1 : ((uint32_t)SLAB_SLOT_HEAD + size + SLAB_LINE - 1) / SLAB_LINE;
+    return size <= RLP_STATE_MAX ? 1
+                                 : ((uint32_t)SLAB_SLOT_HEAD + size + SLAB_LINE - 1) / SLAB_LINE;
 }
-
 
 /* Where a key lives: found once, before anything is locked. */
 typedef struct {
@@ -148,8 +148,8 @@ typedef struct {
     uint32_t lines; /* of the slot that the state fills */
 } place_t;
 
-/* The set of a key is spread by the fingerprint, which is pseudo-random, and by the signature, so that
-   the limits of one identity do not crowd one set. False: no class has slots of that size. */
+/* The set of a key is spread by the fingerprint, which is pseudo-random, and by the signature, so
+   that the limits of one identity do not crowd one set. False: no class has slots of that size. */
 SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *place)
 {
     const uint64_t hash = key->fingerprint ^ key->signature;
@@ -164,8 +164,8 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
 
     place->shard = slab_shard(slab, shard);
     place->stride = slab_classes[size_class].size;
-    place->set = slab->base + slab->classes[size_class].offset +
-                 (size_t)place->stride * SLAB_WAYS * set;
+    place->set =
+        slab->base + slab->classes[size_class].offset + (size_t)place->stride * SLAB_WAYS * set;
     place->home = (uint32_t)(hash >> 40);
     place->lines = slab_lines(key->size);
     __builtin_prefetch(place->set + (size_t)place->stride * (place->home % SLAB_WAYS), 1);
@@ -273,7 +273,8 @@ static void slab_barrier(void)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-SLAB_INLINE void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot, uint32_t lines)
+SLAB_INLINE void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot,
+                               uint32_t lines)
 {
     const unsigned char *from = (const unsigned char *)slot;
     /* slab_fits() keeps it below, unless the memory is damaged */
@@ -386,7 +387,7 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
 }
 
 /* States of the smallest class have room for all of a slot's: a copy of constant length is a few
- * moves. */
+   moves. */
 static void slab_copy(void *to, const void *from, uint32_t size)
 {
     if (size <= RLP_STATE_MAX) {
@@ -425,8 +426,8 @@ SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const
 }
 
 /* Writes what is dirty. */
-SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], place_t places[], int n,
-                           rlp_time_t now)
+SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], place_t places[],
+                           int n, rlp_time_t now)
 {
     for (int i = 0; i < n; i++) {
         place_t *place = &places[i];
@@ -495,8 +496,8 @@ SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t
     return 0;
 }
 
-__attribute__((noinline)) static int slab_run_many(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now,
-                         rlp_update_fn *fn, void *baton)
+__attribute__((noinline)) static int slab_run_many(slab_t *slab, rlp_entry_t *entries[], int n,
+                                                   rlp_time_t now, rlp_update_fn *fn, void *baton)
 {
     return slab_run(slab, entries, n, now, fn, baton);
 }
