@@ -70,7 +70,8 @@ bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,
     if (a->remaining != b->remaining) {
         return a->remaining < b->remaining;
     }
-    return rlp_limit_effective(a_limit, a) > rlp_limit_effective(b_limit, b);
+    /* unsigned, so that -1, which is never, is the longest */
+    return (uint64_t)rlp_limit_effective(a_limit, a) > (uint64_t)rlp_limit_effective(b_limit, b);
 }
 
 static void check_answer_many(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
