@@ -66,8 +66,9 @@ __attribute__((noinline)) static uint64_t bucket_used_seldom(const bucket_t *buc
         return limit->capacity - bucket_credit(limit->initial, limit);
     }
     const wide_t used = bucket_used_before(bucket, now, limit);
+    const uint64_t most = 2 * limit->capacity;
 
-    return used < 2 * limit->capacity ? (uint64_t)used : 2 * limit->capacity;
+    return used < most ? (uint64_t)used : most;
 }
 
 /* Credit in use at the instant now. */

@@ -128,15 +128,17 @@ static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
                         rv);
     }
     rv = shm_map(job, segment, job->size);
-    if (rv == APR_SUCCESS) {
-        rv = apr_generate_random_bytes(key, sizeof(key));
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    if (rv == APR_SUCCESS) {
-        slab_format(segment->memory, job->size, key);
-        (void)slab_attach(&slab, segment->memory, job->size);
-        shm_begin_time(slab_base(&slab), job->clock);
+    rv = apr_generate_random_bytes(key, sizeof(key));
+    if (rv != APR_SUCCESS) {
+        return shm_fail(job, "no random bytes for the key of the store file", rv);
     }
-    return rv;
+    slab_format(segment->memory, job->size, key);
+    (void)slab_attach(&slab, segment->memory, job->size);
+    shm_begin_time(slab_base(&slab), job->clock);
+    return APR_SUCCESS;
 }
 
 /* Moves a store into a fresh segment of another size: its key, its time line, its counters. */
