@@ -44,9 +44,9 @@ static rlp_decision_t quota_step(void *state, const rlp_limit_t *limit, const rl
     rlp_units_t used = quota_used(quota, limit);
 
     if (op->kind == RLP_SETTLE) {
-        used += op->units;
-        used = used < 0 ? 0 : used > limit->burst ? limit->burst : used;
-        if (quota->seen) {
+        if (quota->seen) { /* or nothing was charged */
+            used += op->units;
+            used = used < 0 ? 0 : used > limit->burst ? limit->burst : used;
             quota_write(quota, &d, used);
         }
     } else if (op->units < 0 || op->units > limit->burst - used || limit->burst == 0) {

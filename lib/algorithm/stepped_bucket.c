@@ -144,8 +144,10 @@ static rlp_decision_t steps_step(void *state, const rlp_limit_t *limit, const rl
     const bool healed = steps_turn(&steps, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        steps_settle(&steps, limit, op);
-        d.changed = kept->seen;
+        if (kept->seen) { /* or nothing was charged */
+            steps_settle(&steps, limit, op);
+            d.changed = true;
+        }
     } else if (op->units < 0 || op->units > limit->burst) {
         d.verdict = RLP_NEVER;
     } else if (op->units > limit->burst - steps.used) {

@@ -142,8 +142,8 @@ static const script_t scripts[] = {
         { 'r', 9, RLP_ALLOW, 3, 0, "5 5 5 5" },
         { 'c', 5, RLP_ALLOW, 3, 0, "0 0 0 0" } } },
     { "a refund of what was never charged does nothing",
-      "rate=5/min initial=2 quota=5 initial=2",
-      { { 'r', 3, RLP_ALLOW, 1, 0, "2 2" } } },
+      "rate=5/min initial=2 quota=5 initial=2 rate=5/h initial=2 algorithm=stepped-bucket",
+      { { 'r', 3, RLP_ALLOW, 1, 0, "2 2 2" } } },
 };
 
 static void run_script(const script_t *script, rlp_store_t *store)
@@ -235,8 +235,7 @@ static void test_damaged(void **state)
         asker_name(&a, "user:1");
         assert_int_equal(ask(&a, rlp_check, RLP_UNIT), RLP_ALLOW);
         assert_false(a.answer.damaged);
-        assert_null(
-            slab_attach(&slab, ((const slab_t *)(void *)(a.store + 1))->base, RLP_SEGMENT_MIN));
+        assert_null(slab_attach(&slab, memory, RLP_SEGMENT_MIN));
         for (size_t at = slab.classes[0].offset; at < slab.classes[1].offset; at += 64) {
             memset(slab.base + at + 24, 0xee, 40); /* every state */
         }
