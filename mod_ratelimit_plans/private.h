@@ -95,9 +95,12 @@ typedef struct {
     const char *name;   /* "pro-day" */
     const char *policy; /* "\"pro-day\";q=1000;w=86400" */
     size_t policy_len;
-    const char *left; /* "\"pro-day\";r=" */
+    const char *left; /* "\"pro-day\";r=", readable for a word beyond its end */
     size_t left_len;
 } label_t;
+
+#define RLP_LABEL_WORD 8
+#define RLP_NUMBER_MAX 20 /* digits */
 
 /* A rule under one plan. */
 typedef struct {
@@ -105,6 +108,7 @@ typedef struct {
     const rlp_plan_t *plan;
     uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
     label_t labels[2][RLP_LIMITS_MAX];      /* plain; with "@RULE" */
+    size_t room;                            /* for its part of RateLimit, in bytes */
 } variant_t;
 
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
@@ -170,6 +174,9 @@ struct verdict_t {
     int n;
     outcome_t *outcomes;        /* of all redirects, in the order of the fields */
     const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
+    const char *own_fields[RLP_FIELDS_N];
+    char *text;                 /* room for the fields' text */
+    size_t room;                /* of it */
     const request_rec *guarded; /* the request that has the filter for a backend's fields */
 };
 
@@ -220,6 +227,9 @@ typedef struct {
 } world_t;
 
 extern module AP_MODULE_DECLARE_DATA ratelimit_plans_module;
+
+/* from here on nothing is seen outside the module, so no call need go through a table */
+#pragma GCC visibility push(hidden)
 
 /* The world of the configuration in force. */
 extern world_t *rlp_world;
@@ -324,5 +334,7 @@ void respond_register_filter(void);
 
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
+
+#pragma GCC visibility pop
 
 #endif

@@ -33,6 +33,7 @@ typedef struct {
     who_t *who;      /* the last one looked for; the first has its room in here */
     uint64_t judged; /* rules of the section, a bit each */
     int refuse;      /* status by which a map refuses an unknown value */
+    size_t room;     /* for the text of RateLimit */
     int n;
     struct {
         const rule_t *rule;
@@ -77,18 +78,24 @@ static const verdict_t *request_verdict_so_far(const request_rec *r)
     return verdict;
 }
 
-/* The verdict of this decision, with room for its outcomes and those of before. */
-static verdict_t *request_begin_verdict(const decide_t *d)
+#define REQUEST_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
+
+/* The verdict of this decision, with room for its outcomes and those of before, and for what the header
+   fields say of them: all one piece. */
+REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
 {
     const int known = d->before ? d->before->n : 0;
-    verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + sizeof(outcome_t) *
-                                                                     (apr_size_t)(known + d->n));
+    const size_t outcomes = sizeof(outcome_t) * (size_t)(known + d->n);
+    const size_t room = d->room + (d->before ? d->before->room : REQUEST_NUMBERS);
+    verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + outcomes + room);
 
     *verdict = d->before ? *d->before : d->conf->passed;
     verdict->conf = d->conf;
     verdict->judged = d->judged;
     verdict->before = d->before;
     verdict->outcomes = (outcome_t *)(verdict + 1);
+    verdict->text = (char *)verdict->outcomes + outcomes;
+    verdict->room = room;
     if (known > 0) {
         memcpy(verdict->outcomes, d->before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
     }
@@ -158,6 +165,7 @@ REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *wh
     if (d->n + plan->n > RLP_ENTRIES_MAX) {
         return false;
     }
+    d->room += variant->room;
     for (int i = 0; i < plan->n; i++, d->n++) {
         d->owners[d->n].rule = rule;
         d->owners[d->n].variant = variant;
@@ -180,7 +188,9 @@ REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
         }
         return true;
     }
-    const variant_t *variant = rule_variant(rule, who, d->server);
+    const variant_t *variant = who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
+                                   ? rule->variants[0]
+                                   : rule_variant(rule, who, d->server);
 
     if (variant == NULL) {
         return true;
@@ -220,7 +230,7 @@ static void request_log_damage(const request_rec *r)
 }
 
 /* Keeps what header fields and variables will tell of n charges. */
-static void request_remember(decide_t *d, int first, int n, int tightest)
+REQUEST_INLINE void request_remember(decide_t *d, int first, int n, int tightest)
 {
     verdict_t *verdict = d->verdict;
     const rlp_key_t *key = &d->charges[first + tightest].entry.key;
@@ -245,7 +255,7 @@ static void request_failed(const request_rec *r, apr_status_t rv)
 }
 
 /* Asks the store about n charges from the first on. */
-static apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_t now)
+REQUEST_INLINE apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_t now)
 {
     const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
     const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
@@ -310,11 +320,13 @@ static int request_refuse_unknown(decide_t *d)
 }
 
 /* What there is to say after a decision; what the hook returns. */
-static int request_answer(decide_t *d, bool in_handler)
+REQUEST_INLINE int request_answer(decide_t *d, bool in_handler)
 {
     verdict_t *verdict = d->verdict;
 
-    respond_sort(verdict);
+    if (verdict->n > 1) {
+        respond_sort(verdict);
+    }
     if (d->conf->fields != FIELDS_OFF && d->conf->engine == ENGINE_ON) {
         respond_fields(d->r, verdict, d->conf);
     }
@@ -337,6 +349,7 @@ REQUEST_INLINE void request_begin(decide_t *d, request_rec *r, const dir_conf_t 
     d->who = NULL;
     d->judged = 0;
     d->refuse = 0;
+    d->room = 0;
     d->n = 0;
 }
 
@@ -380,7 +393,7 @@ REQUEST_INLINE const variant_t *request_plain_variant(const rule_t *rule)
 /* Where neither header fields nor variables tell of a request that passes, rules that count addresses and
    speak of every request leave nothing to remember but that they were judged: this allocates nothing. A
    refusal here has changed nothing; it, and all else, is decided in full. */
-static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
+__attribute__((noinline)) static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
 {
     const server_conf_t *server =
         ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
@@ -412,21 +425,20 @@ static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
     return DECLINED;
 }
 
-static bool request_concerned(const request_rec *r, const dir_conf_t *conf)
+/* With a rule there is a store (plans_post_config()). */
+REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *conf)
 {
-    return conf != NULL && conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL &&
-           rlp_world->store != NULL;
+    return conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL;
 }
 
 /* Whether passing requests leave nothing to tell. */
-REQUEST_INLINE bool request_is_quiet(const request_rec *r, const dir_conf_t *conf)
+REQUEST_INLINE bool request_is_quiet(const dir_conf_t *conf)
 {
-    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
-           r->prev == NULL;
+    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON;
 }
 
 /* A redirect has renamed the variables and dropped the filters of the request before it. */
-__attribute__((noinline)) static void request_redirected(request_rec *r)
+static void request_redirected(request_rec *r)
 {
     const verdict_t *before = request_verdict_so_far(r);
 
@@ -444,21 +456,27 @@ __attribute__((noinline)) static void request_redirected(request_rec *r)
     respond_guard(r, verdict);
 }
 
+__attribute__((noinline)) static int request_fixups_redirected(request_rec *r, const dir_conf_t *conf)
+{
+    request_redirected(r);
+    if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_pushed(r)) {
+        return DECLINED;
+    }
+    return request_decide(r, conf, false);
+}
+
 int request_fixups(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
 
     if (r->prev != NULL && r->main == NULL) {
-        request_redirected(r);
-        if (request_is_error_document(r)) {
-            return DECLINED;
-        }
+        return request_fixups_redirected(r, conf);
     }
     if (!request_concerned(r, conf) || request_is_pushed(r)) {
         return DECLINED;
     }
-    return request_is_quiet(r, conf) ? request_decide_quietly(r, conf)
-                                     : request_decide(r, conf, false);
+    return request_is_quiet(conf) ? request_decide_quietly(r, conf)
+                                  : request_decide(r, conf, false);
 }
 
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in

@@ -42,19 +42,36 @@ static char *respond_put(char *to, const char *text, size_t len)
     return to + len;
 }
 
-static char *respond_put_number(char *to, int64_t number)
+static int respond_digits(uint64_t number)
 {
-    uint64_t rest = (uint64_t)number;
+    static const uint64_t bounds[] = { 10, 100, 1000, 10000, 100000 };
     int digits = 1;
 
-    for (uint64_t bound = 10; rest >= bound; bound *= 10) {
-        digits++; /* at most 19: no bound overflows before a number of 63 bits is below it */
+    while (digits <= 5 && number >= bounds[digits - 1]) {
+        digits++;
     }
-    for (int i = digits - 1; i >= 0; i--) {
-        to[i] = (char)('0' + rest % 10);
-        rest /= 10;
+    return digits <= 5 ? digits : 5 + respond_digits(number / 100000);
+}
+
+/* Two digits a step. */
+static char *respond_put_number(char *to, int64_t number)
+{
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
+    uint64_t rest = (uint64_t)number;
+    char *end = to + respond_digits(rest);
+    char *at = end;
+
+    for (; rest >= 10; rest /= 100) {
+        at -= 2;
+        memcpy(at, pairs + rest % 100 * 2, 2);
     }
-    return to + digits;
+    if (at > to) {
+        *to = (char)('0' + rest);
+    }
+    return end;
 }
 
 /* A number as a string of its own; to moves behind it. */
@@ -114,13 +131,15 @@ static const label_t *respond_label(const verdict_t *verdict, const outcome_t *o
     return &outcome->variant->labels[0][outcome->limit];
 }
 
-/* One member of RateLimit. */
+/* One member of RateLimit. The label is copied by words; both ends have room for that. */
 static char *respond_put_left(char *to, const label_t *label, const outcome_t *outcome)
 {
     const int64_t effective = rlp_limit_effective(respond_limit(outcome), &outcome->decision);
 
-    to = respond_put(to, label->left, label->left_len);
-    to = respond_put_number(to, outcome->decision.remaining);
+    for (size_t i = 0; i < label->left_len; i += RLP_LABEL_WORD) {
+        memcpy(to + i, label->left + i, RLP_LABEL_WORD);
+    }
+    to = respond_put_number(to + label->left_len, outcome->decision.remaining);
     if (effective >= 0) {
         to = respond_put(to, RESPOND_TIME, sizeof(RESPOND_TIME) - 1);
         to = respond_put_number(to, effective);
@@ -186,22 +205,20 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
     }
 }
 
-/* Room for the text of all fields, and before it for the pointers to them. */
-static char *respond_room(verdict_t *verdict, apr_pool_t *pool)
+static void respond_send(request_rec *r, const char *const fields[])
 {
-    size_t room = RLP_FIELDS_N * sizeof(char *) + 3 * (RESPOND_DIGITS + 1) + 1;
+    const bool first = apr_is_empty_table(r->err_headers_out); /* then nothing need be looked for */
 
-    for (int i = 0; i < verdict->n; i++) {
-        room += verdict->outcomes[i].variant->labels[1][verdict->outcomes[i].limit].left_len +
-                2 * RESPOND_DIGITS + sizeof(RESPOND_TIME) + 2;
+    for (int i = 0; i < RLP_FIELDS_N; i++) {
+        if (fields[i] == NULL) {
+            continue;
+        }
+        if (first) {
+            apr_table_addn(r->err_headers_out, respond_names[i], fields[i]);
+        } else {
+            apr_table_setn(r->err_headers_out, respond_names[i], fields[i]);
+        }
     }
-    char *text = apr_palloc(pool, room);
-
-    if (verdict->fields == NULL) { /* else a filter has the pointers already */
-        verdict->fields = (const char **)(void *)text;
-        memset(verdict->fields, 0, RLP_FIELDS_N * sizeof(char *));
-    }
-    return text + RLP_FIELDS_N * sizeof(char *);
 }
 
 void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
@@ -211,19 +228,19 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
     if (verdict->n == 0 || (conf->fields_denied == 1 && !verdict->denied)) {
         return;
     }
-    char *to = respond_room(verdict, r->pool);
+    char *to = verdict->text;
 
+    if (verdict->fields == NULL) { /* else a filter has the pointers already */
+        verdict->fields = verdict->own_fields;
+        memset(verdict->own_fields, 0, sizeof(verdict->own_fields));
+    }
     if (set & FIELDS_IETF) {
         to = respond_ietf(to, verdict, r->pool);
     }
     if (set & FIELDS_LEGACY) {
         respond_legacy(to, verdict, conf->fields_epoch == 1);
     }
-    for (int i = 0; i < RLP_FIELDS_N; i++) {
-        if (verdict->fields[i] != NULL) {
-            apr_table_setn(r->err_headers_out, respond_names[i], verdict->fields[i]);
-        }
-    }
+    respond_send(r, verdict->fields);
     respond_guard(r, verdict);
 }
 
@@ -437,11 +454,7 @@ static apr_status_t respond_filter(ap_filter_t *filter, apr_bucket_brigade *brig
     if (r->status == HTTP_TOO_MANY_REQUESTS) {
         r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);
     } else {
-        for (int i = 0; i < RLP_FIELDS_N; i++) {
-            if (fields[i] != NULL) {
-                apr_table_setn(r->err_headers_out, respond_names[i], fields[i]);
-            }
-        }
+        respond_send(r, fields);
     }
     ap_remove_output_filter(filter);
     return ap_pass_brigade(filter->next, brigade);
@@ -452,15 +465,19 @@ void respond_register_filter(void)
     ap_register_output_filter(RESPOND_FILTER, respond_filter, NULL, AP_FTYPE_CONTENT_SET);
 }
 
+/* AddType may name a handler, too. */
+static bool respond_is_typed(const request_rec *r)
+{
+    return r->content_type != NULL && strncmp(r->content_type, "application/x-httpd-", 20) == 0;
+}
+
 /* Static files have no fields of their own; whatever has a handler may. */
 void respond_guard(request_rec *r, verdict_t *verdict)
 {
-    const bool typed =
-        r->content_type != NULL && strncmp(r->content_type, "application/x-httpd-", 20) == 0;
-
-    if (verdict->fields != NULL && !verdict->denied && verdict->guarded != r &&
-        (r->handler != NULL || r->proxyreq != PROXYREQ_NONE || typed)) {
-        ap_add_output_filter(RESPOND_FILTER, verdict->fields, r, r->connection);
-        verdict->guarded = r;
+    if (verdict->fields == NULL || verdict->denied || verdict->guarded == r ||
+        (r->handler == NULL && r->proxyreq == PROXYREQ_NONE && !respond_is_typed(r))) {
+        return;
     }
+    ap_add_output_filter(RESPOND_FILTER, verdict->fields, r, r->connection);
+    verdict->guarded = r;
 }

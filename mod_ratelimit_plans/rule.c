@@ -252,11 +252,11 @@ static label_t rule_label(const char *name, const rlp_limit_t *limit, apr_pool_t
         .name = name,
         .policy = apr_psprintf(pool, "\"%s\";q=%" APR_INT64_T_FMT "%s", name,
                                rlp_limit_quota(limit), w),
-        .left = apr_psprintf(pool, "\"%s\";r=", name),
+        .left = apr_psprintf(pool, "\"%s\";r=%*s", name, RLP_LABEL_WORD, ""),
     };
 
     label.policy_len = strlen(label.policy);
-    label.left_len = strlen(label.left);
+    label.left_len = strlen(label.left) - RLP_LABEL_WORD;
     return label;
 }
 
@@ -282,6 +282,7 @@ static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, a
         variant->labels[0][i] = rule_label(name, limit, pool);
         variant->labels[1][i] =
             rule_label(apr_pstrcat(pool, name, "@", rule->name, NULL), limit, pool);
+        variant->room += variant->labels[1][i].left_len + RLP_LABEL_WORD + 2 * RLP_NUMBER_MAX + 8;
     }
     return variant;
 }
