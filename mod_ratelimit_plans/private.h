@@ -160,20 +160,21 @@ typedef struct {
 typedef struct dir_conf_t dir_conf_t;
 typedef struct verdict_t verdict_t;
 
-/* What was decided for a client request. After an internal redirect there is one more, which knows the one
-   before. A request that just passes, and has nothing to tell, shares the one of its section. */
+/* What was decided for a client request. After an internal redirect there is one more, which knows
+   the one before. A request that just passes, and has nothing to tell, shares the one of its
+   section. */
 struct verdict_t {
     const dir_conf_t *conf; /* whose rules were judged */
     uint64_t judged;        /* which of them, a bit each */
     const verdict_t *before;
     const char *action;
     bool denied;
-    int status;          /* denied: what is answered */
-    rlp_time_t retry;    /* 0: none */
+    int status;           /* denied: what is answered */
+    rlp_time_t retry;     /* 0: none */
     const char *identity; /* NULL: nobody reads it */
     int n;
-    outcome_t *outcomes;        /* of all redirects, in the order of the fields */
-    const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
+    outcome_t *outcomes; /* of all redirects, in the order of the fields */
+    const char **fields; /* RLP_FIELDS_N values; NULL: none is sent */
     const char *own_fields[RLP_FIELDS_N];
     char *text;                 /* room for the fields' text */
     size_t room;                /* of it */
@@ -282,8 +283,9 @@ typedef struct {
     char text[64];
 } address_t;
 
-/* The most common case is one look at the connection: nobody but the address is counted, and no map has
-   plans for addresses. NULL: it has to be found out. mod_remoteip puts another address into the request. */
+/* The most common case is one look at the connection: nobody but the address is counted, and no map
+   has plans for addresses. NULL: it has to be found out. mod_remoteip puts another address into the
+   request. */
 static inline const address_t *identity_known_address(const chain_t *chain, const request_rec *r,
                                                       const server_conf_t *server)
 {
@@ -306,8 +308,8 @@ const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
 
 /* --- respond.c */
 
-/* Puts the outcomes into the order of the fields: the refusing one, then the smallest rest, then the
-   longest time. */
+/* Puts the outcomes into the order of the fields: the refusing one, then the smallest rest, then
+   the longest time. */
 void respond_sort(verdict_t *verdict);
 
 /* The header fields of a decision, by the section's settings. */

@@ -80,8 +80,8 @@ static const verdict_t *request_verdict_so_far(const request_rec *r)
 
 #define REQUEST_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
 
-/* The verdict of this decision, with room for its outcomes and those of before, and for what the header
-   fields say of them: all one piece. */
+/* The verdict of this decision, with room for its outcomes and those of before, and for what the
+   header fields say of them: all one piece. */
 REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
 {
     const int known = d->before ? d->before->n : 0;
@@ -89,7 +89,17 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
     const size_t room = d->room + (d->before ? d->before->room : REQUEST_NUMBERS);
     verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + outcomes + room);
 
-    *verdict = d->before ? *d->before : d->conf->passed;
+    if (d->before != NULL) {
+        *verdict = *d->before;
+    } else {
+        verdict->action = d->conf->passed.action;
+        verdict->denied = false;
+        verdict->retry = 0;
+        verdict->identity = NULL;
+        verdict->n = 0;
+        verdict->fields = NULL;
+        verdict->guarded = NULL;
+    }
     verdict->conf = d->conf;
     verdict->judged = d->judged;
     verdict->before = d->before;
@@ -157,7 +167,8 @@ REQUEST_INLINE const who_t *request_who(decide_t *d, const rule_t *rule)
 }
 
 /* Adds the rule's limits to what will be asked. False: there is no room for more. */
-REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *who, const variant_t *variant)
+REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *who,
+                                const variant_t *variant)
 {
     const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
     const rlp_plan_t *plan = variant->plan;
@@ -177,7 +188,8 @@ REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *wh
     return true;
 }
 
-/* Adds what a rule that speaks of the request counts, if it counts anybody. False: no room for more. */
+/* Adds what a rule that speaks of the request counts, if it counts anybody. False: no room for
+ * more. */
 REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
 {
     const who_t *who = request_who(d, rule);
@@ -188,9 +200,10 @@ REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
         }
         return true;
     }
-    const variant_t *variant = who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
-                                   ? rule->variants[0]
-                                   : rule_variant(rule, who, d->server);
+    const variant_t *variant =
+        who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
+            ? rule->variants[0]
+            : rule_variant(rule, who, d->server);
 
     if (variant == NULL) {
         return true;
@@ -260,8 +273,7 @@ REQUEST_INLINE apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_
     const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
     const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
     rlp_answer_t answer;
-    const apr_status_t rv =
-        rlp_check(rlp_world->store, d->charges + first, n, &question, &answer);
+    const apr_status_t rv = rlp_check(rlp_world->store, d->charges + first, n, &question, &answer);
 
     if (rv != APR_SUCCESS) {
         d->verdict->action = "error";
@@ -354,7 +366,8 @@ REQUEST_INLINE void request_begin(decide_t *d, request_rec *r, const dir_conf_t 
 }
 
 /* Judges the rules of this section that have not been judged for the client's request. */
-__attribute__((noinline)) static int request_decide(request_rec *r, const dir_conf_t *conf, bool in_handler)
+__attribute__((noinline)) static int request_decide(request_rec *r, const dir_conf_t *conf,
+                                                    bool in_handler)
 {
     decide_t d;
 
@@ -362,7 +375,8 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     d.before = request_verdict_so_far(r);
     if (!request_collect(&d)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "RLP005: more than %d rules or limits apply to one request: use fewer in one place",
+                      "RLP005: more than %d rules or limits apply to one request: use fewer in one "
+                      "place",
                       RLP_ENTRIES_MAX);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -383,16 +397,16 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     return request_answer(&d, in_handler);
 }
 
-/* The limits of a rule that speaks of every request, for an address without a plan of its own; NULL if
-   that takes a closer look. */
+/* The limits of a rule that speaks of every request, for an address without a plan of its own; NULL
+   if that takes a closer look. */
 REQUEST_INLINE const variant_t *request_plain_variant(const rule_t *rule)
 {
     return rule->conditional || rule->choice == CHOICE_NAMED ? NULL : rule->variants[0];
 }
 
-/* Where neither header fields nor variables tell of a request that passes, rules that count addresses and
-   speak of every request leave nothing to remember but that they were judged: this allocates nothing. A
-   refusal here has changed nothing; it, and all else, is decided in full. */
+/* Where neither header fields nor variables tell of a request that passes, rules that count
+   addresses and speak of every request leave nothing to remember but that they were judged: this
+   allocates nothing. A refusal here has changed nothing; it, and all else, is decided in full. */
 __attribute__((noinline)) static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
 {
     const server_conf_t *server =
@@ -456,7 +470,8 @@ static void request_redirected(request_rec *r)
     respond_guard(r, verdict);
 }
 
-__attribute__((noinline)) static int request_fixups_redirected(request_rec *r, const dir_conf_t *conf)
+__attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
+                                                               const dir_conf_t *conf)
 {
     request_redirected(r);
     if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_pushed(r)) {

@@ -42,36 +42,45 @@ static char *respond_put(char *to, const char *text, size_t len)
     return to + len;
 }
 
-static int respond_digits(uint64_t number)
-{
-    static const uint64_t bounds[] = { 10, 100, 1000, 10000, 100000 };
-    int digits = 1;
+static const char respond_pairs[] = "00010203040506070809101112131415161718192021222324"
+                                    "25262728293031323334353637383940414243444546474849"
+                                    "50515253545556575859606162636465666768697071727374"
+                                    "75767778798081828384858687888990919293949596979899";
 
-    while (digits <= 5 && number >= bounds[digits - 1]) {
-        digits++;
-    }
-    return digits <= 5 ? digits : 5 + respond_digits(number / 100000);
+static char *respond_put_pair(char *to, uint64_t below100)
+{
+    return respond_put(to, respond_pairs + below100 * 2, 2);
 }
 
-/* Two digits a step. */
+/* One or two digits. */
+static char *respond_put_short(char *to, uint64_t below100)
+{
+    if (below100 >= 10) {
+        return respond_put_pair(to, below100);
+    }
+    *to = (char)('0' + below100);
+    return to + 1;
+}
+
 static char *respond_put_number(char *to, int64_t number)
 {
-    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
-                                "25262728293031323334353637383940414243444546474849"
-                                "50515253545556575859606162636465666768697071727374"
-                                "75767778798081828384858687888990919293949596979899";
     uint64_t rest = (uint64_t)number;
-    char *end = to + respond_digits(rest);
-    char *at = end;
+    uint64_t unit = 1; /* of the four digits in hand */
 
-    for (; rest >= 10; rest /= 100) {
-        at -= 2;
-        memcpy(at, pairs + rest % 100 * 2, 2);
+    while (rest / unit >= 10000) {
+        unit *= 10000;
     }
-    if (at > to) {
-        *to = (char)('0' + rest);
+    uint64_t four = rest / unit;
+
+    to = four >= 100 ? respond_put_pair(respond_put_short(to, four / 100), four % 100)
+                     : respond_put_short(to, four);
+    while (unit > 1) {
+        rest -= four * unit;
+        unit /= 10000;
+        four = rest / unit;
+        to = respond_put_pair(respond_put_pair(to, four / 100), four % 100);
     }
-    return end;
+    return to;
 }
 
 /* A number as a string of its own; to moves behind it. */
@@ -194,7 +203,8 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
     const rlp_time_t reset = outcome->decision.reset;
     int64_t seconds = reset > 0 ? rlp_seconds(reset) : 0;
 
-    verdict->fields[FIELD_X_LIMIT] = respond_number_at(&to, rlp_limit_quota(respond_limit(outcome)));
+    verdict->fields[FIELD_X_LIMIT] =
+        respond_number_at(&to, rlp_limit_quota(respond_limit(outcome)));
     verdict->fields[FIELD_X_REMAINING] = respond_number_at(&to, outcome->decision.remaining);
     verdict->fields[FIELD_X_RESET] = NULL;
     if (reset != RLP_TIME_NEVER) {
@@ -205,11 +215,12 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
     }
 }
 
-static void respond_send(request_rec *r, const char *const fields[])
+/* Sends those from one field up to another. */
+static void respond_send(request_rec *r, const char *const fields[], int from, int to)
 {
     const bool first = apr_is_empty_table(r->err_headers_out); /* then nothing need be looked for */
 
-    for (int i = 0; i < RLP_FIELDS_N; i++) {
+    for (int i = from; i < to; i++) {
         if (fields[i] == NULL) {
             continue;
         }
@@ -240,8 +251,11 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
     if (set & FIELDS_LEGACY) {
         respond_legacy(to, verdict, conf->fields_epoch == 1);
     }
-    respond_send(r, verdict->fields);
-    respond_guard(r, verdict);
+    respond_send(r, verdict->fields, set & FIELDS_IETF ? FIELD_POLICY : FIELD_X_LIMIT,
+                 set & FIELDS_LEGACY ? RLP_FIELDS_N : FIELD_X_LIMIT);
+    if (r->handler != NULL || r->content_type != NULL || r->proxyreq != PROXYREQ_NONE) {
+        respond_guard(r, verdict);
+    }
 }
 
 /* --- variables */
@@ -454,7 +468,7 @@ static apr_status_t respond_filter(ap_filter_t *filter, apr_bucket_brigade *brig
     if (r->status == HTTP_TOO_MANY_REQUESTS) {
         r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);
     } else {
-        respond_send(r, fields);
+        respond_send(r, fields, 0, RLP_FIELDS_N);
     }
     ap_remove_output_filter(filter);
     return ap_pass_brigade(filter->next, brigade);

@@ -250,8 +250,8 @@ static label_t rule_label(const char *name, const rlp_limit_t *limit, apr_pool_t
     const char *w = window ? apr_psprintf(pool, ";w=%" APR_INT64_T_FMT, window) : "";
     label_t label = {
         .name = name,
-        .policy = apr_psprintf(pool, "\"%s\";q=%" APR_INT64_T_FMT "%s", name,
-                               rlp_limit_quota(limit), w),
+        .policy =
+            apr_psprintf(pool, "\"%s\";q=%" APR_INT64_T_FMT "%s", name, rlp_limit_quota(limit), w),
         .left = apr_psprintf(pool, "\"%s\";r=%*s", name, RLP_LABEL_WORD, ""),
     };
 
