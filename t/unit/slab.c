@@ -1,0 +1,805 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The slab: sizes, eviction, junk, death at every instruction, damage, another size. Its source is
+ * part of this program, since some of this is about what lies in the memory.
+ */
+
+#include "unit.h"
+
+#include "store/slab.c" /* NOLINT(bugprone-suspicious-include) */
+
+#include <apr_strings.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MB ((size_t)1024 * 1024)
+#define NOW (INT64_C(1700000000) * RLP_SECOND)
+#define JUNK 1000000
+
+static const unsigned char test_key[32] = "0123456789abcdefghijklmnopqrstu";
+
+/* Shared with children, between two pages that nobody may touch. */
+static slab_t slab_new(size_t size)
+{
+    unsigned char *room = mmap(NULL, size + 2 * (size_t)SLAB_PAGE, PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    slab_t slab;
+
+    assert_true(room != MAP_FAILED);
+    assert_int_equal(mprotect(room, SLAB_PAGE, PROT_NONE), 0);
+    assert_int_equal(mprotect(room + SLAB_PAGE + size, SLAB_PAGE, PROT_NONE), 0);
+    slab_format(room + SLAB_PAGE, size, test_key);
+    assert_null(slab_attach(&slab, room + SLAB_PAGE, size));
+    return slab;
+}
+
+static void slab_free(const slab_t *slab)
+{
+    munmap(slab->base - SLAB_PAGE, slab->size + 2 * (size_t)SLAB_PAGE);
+}
+
+/* --- one key at a time */
+
+typedef struct {
+    uint64_t fingerprint;
+    uint64_t signature;
+    uint32_t size;
+    rlp_time_t expires;
+    uint16_t loss;
+} cell_t;
+
+/* What the update finds, and what it puts there; nothing with keep false. */
+typedef struct {
+    unsigned char found;
+    unsigned char put;
+    bool whole; /* all bytes are alike */
+    bool keep;
+    const cell_t *cell;
+} visit_t;
+
+static void visit_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
+{
+    visit_t *visit = baton;
+    const unsigned char *state = entries[0]->state;
+
+    (void)n;
+    (void)now;
+    visit->found = state[0];
+    visit->whole = true;
+    for (uint32_t i = 0; i < entries[0]->key.size; i++) {
+        visit->whole &= state[i] == state[0];
+    }
+    if (visit->keep) {
+        memset(entries[0]->state, visit->put, entries[0]->key.size);
+        entries[0]->dirty = true;
+        entries[0]->expires = visit->cell->expires;
+        entries[0]->loss = visit->cell->loss;
+    }
+}
+
+static int visit(slab_t *slab, visit_t *visit, const cell_t *cell, rlp_time_t now)
+{
+    uint64_t state[4096 / 8];
+    rlp_entry_t entry = { .key = { .fingerprint = cell->fingerprint,
+                                   .signature = cell->signature,
+                                   .size = cell->size },
+                          .state = state };
+    rlp_entry_t *entries[] = { &entry };
+
+    visit->cell = cell;
+    return slab_update(slab, entries, 1, now, visit_update, visit);
+}
+
+static void put(slab_t *slab, const cell_t *cell, unsigned char value, rlp_time_t now)
+{
+    visit_t v = { .put = value, .keep = true };
+
+    assert_int_equal(visit(slab, &v, cell, now), 0);
+}
+
+static unsigned char get(slab_t *slab, const cell_t *cell, rlp_time_t now)
+{
+    visit_t v = { .keep = false };
+
+    assert_int_equal(visit(slab, &v, cell, now), 0);
+    assert_true(v.whole);
+    return v.found;
+}
+
+/* --- sizes */
+
+static void test_geometry(void **state)
+{
+    (void)state;
+    for (size_t size = slab_size_min(); size < 600 * MB; size += SLAB_PAGE + size / 64) {
+        slab_t slab;
+
+        size -= size % SLAB_PAGE;
+        slab_geometry(&slab, NULL, size);
+        size_t end = SLAB_PAGE + slab.shards * sizeof(shard_t);
+
+        assert_true(slab.shards <= SLAB_SHARDS_MAX && (slab.shards & (slab.shards - 1)) == 0);
+        for (int i = 0; i < SLAB_CLASSES; i++) {
+            assert_int_equal(slab.classes[i].offset, end);
+            assert_int_equal(end % SLAB_LINE, 0);
+            assert_true(slab.classes[i].sets > 0);
+            end += (size_t)slab.classes[i].sets * slab.shards * SLAB_WAYS * slab_classes[i].size;
+        }
+        assert_true(end <= size);
+        assert_true(end >= size / 10 * 8); /* most of it is for slots */
+    }
+}
+
+static void test_sizes(void **state)
+{
+    static const uint32_t sizes[] = { 1, 8, 40, 41, 200, 232, 233, 1000, 1001, 4000, 4072 };
+    slab_t slab = slab_new(MB);
+    visit_t v = { .keep = true };
+    cell_t cell = { .fingerprint = 77, .expires = NOW + RLP_SECOND, .loss = 1 };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(sizes); i++) {
+        cell.size = sizes[i];
+        cell.signature = i;
+        put(&slab, &cell, (unsigned char)(i + 1), NOW);
+    }
+    for (size_t i = 0; i < UNIT_N(sizes); i++) {
+        cell.size = sizes[i];
+        cell.signature = i;
+        assert_int_equal(get(&slab, &cell, NOW), i + 1);
+        assert_int_equal(get(&slab, &cell, NOW + RLP_SECOND + 1024), 0); /* expired */
+    }
+    cell.size = 4073;
+    assert_int_equal(visit(&slab, &v, &cell, NOW), EINVAL);
+    slab_free(&slab);
+}
+
+/* Many keys in every class: what is found is what was put, or nothing. */
+static void test_crowded(void **state)
+{
+    static const uint32_t sizes[] = { 24, 200, 1000, 4000 };
+    slab_t slab = slab_new(2 * MB);
+    uint64_t random = unit_seed();
+    size_t found = 0;
+
+    (void)state;
+    for (int i = 0; i < 40000; i++) {
+        const uint64_t k = unit_below(&random, 4000);
+        const cell_t cell = { .fingerprint = k * UINT64_C(0x9e3779b97f4a7c15) + 1,
+                              .size = sizes[k % UNIT_N(sizes)],
+                              .expires = NOW + (rlp_time_t)k * RLP_SECOND,
+                              .loss = (uint16_t)(k + 1) };
+        const unsigned char value = get(&slab, &cell, NOW);
+
+        assert_true(value == 0 || value == (unsigned char)(k % 255 + 1));
+        found += value != 0;
+        put(&slab, &cell, (unsigned char)(k % 255 + 1), NOW);
+    }
+    assert_true(found > 10000);
+    slab_free(&slab);
+}
+
+/* --- eviction: eight keys of one set, and a ninth */
+
+typedef struct {
+    rlp_time_t put; /* seconds after NOW */
+    rlp_time_t expires;
+    uint16_t loss;
+} resident_t;
+
+#define FOREVER (RLP_TIME_NEVER / RLP_SECOND)
+
+typedef struct {
+    const char *name;
+    resident_t residents[SLAB_WAYS];
+    int victim;
+} eviction_t;
+
+/* The ninth comes after 50 seconds. */
+static const eviction_t evictions[] = {
+    { "what has expired goes first",
+      { { 0, 100, 9 },
+        { 0, 100, 9 },
+        { 0, 49, 60000 },
+        { 0, 100, 9 },
+        { 0, 100, 9 },
+        { 0, 100, 9 },
+        { 0, 100, 9 },
+        { 0, 100, 1 } },
+      2 },
+    { "then the smallest loss",
+      { { 0, 100, 700 },
+        { 0, 100, 600 },
+        { 0, 100, 500 },
+        { 0, 100, 400 },
+        { 0, 100, 300 },
+        { 0, 100, 310 },
+        { 0, 100, 400 },
+        { 0, 100, 500 } },
+      4 },
+    { "a full client stays, however short its life",
+      { { 0, 86400, 66 },
+        { 0, 60, 65535 },
+        { 0, 86400, 70 },
+        { 0, 86400, 70 },
+        { 0, 86400, 70 },
+        { 0, 86400, 70 },
+        { 0, 86400, 70 },
+        { 0, 86400, 70 } },
+      0 },
+    { "the loss shrinks with the life that is left",
+      { { 40, 100, 600 },
+        { 40, 100, 600 },
+        { 40, 100, 600 },
+        { 40, 100, 600 },
+        { 40, 100, 600 },
+        { 0, 100, 900 },
+        { 40, 100, 600 },
+        { 40, 100, 600 } },
+      5 },
+    { "of equal loss the earliest expiry",
+      { { 50, 200, 500 },
+        { 50, 190, 500 },
+        { 50, 180, 500 },
+        { 50, 170, 500 },
+        { 50, 180, 500 },
+        { 50, 190, 500 },
+        { 50, 200, 500 },
+        { 50, 210, 500 } },
+      3 },
+    { "what never expires is judged by its loss",
+      { { 0, FOREVER, 500 },
+        { 0, FOREVER, 500 },
+        { 0, FOREVER, 500 },
+        { 0, FOREVER, 500 },
+        { 0, FOREVER, 500 },
+        { 0, FOREVER, 500 },
+        { 0, FOREVER, 100 },
+        { 0, 100, 800 } },
+      6 },
+    { "no loss is as good as none",
+      { { 0, FOREVER, 500 },
+        { 0, FOREVER, 0 },
+        { 0, 51, 1 },
+        { 0, 51, 1 },
+        { 0, 51, 1 },
+        { 0, 51, 1 },
+        { 0, 51, 1 },
+        { 0, 51, 1 } },
+      1 },
+};
+
+/* Keys of one set whose search begins at the same way. */
+static cell_t neighbour(uint64_t i)
+{
+    return (cell_t){ .fingerprint = (i + 1) << 48 | 4711, .size = 24 };
+}
+
+static rlp_time_t after(rlp_time_t seconds)
+{
+    return seconds == FOREVER ? RLP_TIME_NEVER : NOW + seconds * RLP_SECOND;
+}
+
+static void test_eviction(void **state)
+{
+    const eviction_t *row = unit_row(state);
+    slab_t slab = slab_new(MB);
+    cell_t ninth = neighbour(SLAB_WAYS);
+
+    for (rlp_time_t at = 0; at <= 50; at++) {
+        for (uint64_t i = 0; i < SLAB_WAYS; i++) {
+            const resident_t *r = &row->residents[i];
+            cell_t cell = neighbour(i);
+
+            cell.expires = after(r->expires);
+            cell.loss = r->loss;
+            if (r->put == at) {
+                put(&slab, &cell, (unsigned char)(i + 1), after(at));
+            }
+        }
+    }
+    ninth.expires = after(1000);
+    put(&slab, &ninth, 99, after(50));
+    assert_int_equal(get(&slab, &ninth, after(50)), 99);
+    for (uint64_t i = 0; i < SLAB_WAYS; i++) {
+        const cell_t cell = neighbour(i);
+
+        assert_int_equal(get(&slab, &cell, after(50)), (int)i == row->victim ? 0 : (int)i + 1);
+    }
+    slab_free(&slab);
+}
+
+/* A newcomer that is refused writes nothing and throws nobody out. */
+static void test_refused_newcomer(void **state)
+{
+    slab_t slab = slab_new(MB);
+    unsigned char *before = malloc(MB);
+    const size_t from = slab.classes[0].offset;
+
+    (void)state;
+    for (uint64_t i = 0; i < SLAB_WAYS; i++) {
+        cell_t cell = neighbour(i);
+
+        cell.expires = after(9);
+        cell.loss = 1;
+        put(&slab, &cell, 1, NOW);
+    }
+    memcpy(before, slab.base, MB);
+    for (uint64_t i = 0; i < 1000; i++) {
+        const cell_t cell = neighbour(SLAB_WAYS + i);
+
+        assert_int_equal(get(&slab, &cell, NOW), 0);
+    }
+    assert_memory_equal(before + from, slab.base + from, MB - from);
+    free(before);
+    slab_free(&slab);
+}
+
+static void put_all(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
+{
+    (void)now;
+    for (int i = 0; i < n; i++) {
+        memset(entries[i]->state, *(int *)baton, entries[i]->key.size);
+        entries[i]->dirty = true;
+        entries[i]->expires = RLP_TIME_NEVER;
+        entries[i]->loss = 1000;
+    }
+}
+
+/* Keys of one update never push each other out, and what has no room is left out. */
+static void test_own_set(void **state)
+{
+    enum { N = SLAB_WAYS + 1 };
+    slab_t slab = slab_new(MB);
+    uint64_t states[N][RLP_STATE_MAX / 8];
+    rlp_entry_t entries[N];
+    rlp_entry_t *pointers[N];
+    int value = 7;
+    int kept = 0;
+
+    (void)state;
+    for (uint64_t i = 0; i < N; i++) {
+        const cell_t cell = neighbour(i);
+
+        entries[i] = (rlp_entry_t){ .key = { .fingerprint = cell.fingerprint, .size = cell.size },
+                                    .state = states[i] };
+        pointers[i] = &entries[i];
+    }
+    assert_int_equal(slab_update(&slab, pointers, N, NOW, put_all, &value), 0);
+    for (uint64_t i = 0; i < N; i++) {
+        const cell_t cell = neighbour(i);
+
+        kept += get(&slab, &cell, NOW) == 7;
+    }
+    assert_int_equal(kept, SLAB_WAYS);
+    slab_free(&slab);
+}
+
+/* --- junk: a million identities never seen before */
+
+typedef struct {
+    const char *id;
+    const char *words;
+    rlp_time_t tick; /* between two requests, microseconds */
+} flood_t;
+
+static const flood_t floods[] = {
+    { "I-20 frozen clock", "rate=10/min rate=1000/day", 0 },
+    { "I-20 frozen clock", "rate=10/min algorithm=fixed-window", 0 },
+    { "I-20 frozen clock", "rate=10/min", 0 },
+    { "I-20 running clock", "rate=10/min rate=1000/day", 50 },
+    { "I-20 running clock", "rate=10/min algorithm=fixed-window", 50 },
+    { "I-20 running clock", "rate=10/min", 50 },
+};
+
+static rlp_answer_t flood_ask(rlp_store_t *store, const rlp_plan_t *plan, const char *name,
+                              rlp_time_t now)
+{
+    const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
+    rlp_charge_t charges[RLP_LIMITS_MAX];
+    rlp_answer_t answer;
+
+    for (int i = 0; i < plan->n; i++) {
+        rlp_charge_init(&charges[i], name, strlen(name),
+                        rlp_signature("flood", NULL, &plan->limits[i]), &plan->limits[i]);
+    }
+    assert_int_equal(rlp_check(store, charges, plan->n, &question, &answer), APR_SUCCESS);
+    return answer;
+}
+
+/* "ip:" and 16 digits of a number. */
+static const char *junk_name(uint64_t number, char name[20])
+{
+    memcpy(name, "ip:", 3);
+    for (int i = 0; i < 16; i++, number >>= 4) {
+        name[3 + i] = "0123456789abcdef"[number & 15];
+    }
+    name[19] = '\0';
+    return name;
+}
+
+static void test_flood(void **state)
+{
+    const flood_t *row = unit_row(state);
+    const rlp_plan_t *plan = unit_plan(row->words);
+    slab_t slab = slab_new(16 * MB);
+    const rlp_segment_t segment = { .fd = -1, .memory = slab.base, .size = slab.size };
+    uint64_t random = unit_seed();
+    rlp_store_t *shm;
+    rlp_store_t *memory;
+    char name[20];
+    rlp_time_t now = NOW - NOW % (60 * RLP_SECOND);
+
+    assert_int_equal(rlp_shm_create(&shm, &segment, unit_pool()), APR_SUCCESS);
+    assert_int_equal(rlp_memory_create(&memory, unit_pool()), APR_SUCCESS);
+    for (int i = 0; i < JUNK; i++, now += row->tick) {
+        const rlp_answer_t junk = flood_ask(shm, plan, junk_name(unit_random(&random), name), now);
+
+        assert_int_equal(junk.verdict, RLP_ALLOW);
+        if (i % 1000 < 11) { /* the limited client, of whom the memory store forgets nothing */
+            const rlp_answer_t known = flood_ask(shm, plan, "ip:192.0.2.1", now);
+            const rlp_answer_t oracle = flood_ask(memory, plan, "ip:192.0.2.1", now);
+
+            assert_int_equal(known.verdict, oracle.verdict);
+            assert_int_equal(known.retry, oracle.retry);
+        }
+    }
+    slab_free(&slab);
+}
+
+/* --- death of a process */
+
+/* Two keys; with one fingerprint they are of one shard, and both count or neither. */
+static int pair_put(slab_t *slab, uint64_t other, int value)
+{
+    uint64_t states[2][RLP_STATE_MAX / 8] = { { 0 } };
+    rlp_entry_t entries[] = {
+        { .key = { .fingerprint = 11, .signature = 1, .size = 40 }, .state = states[0] },
+        { .key = { .fingerprint = other, .signature = 2, .size = 40 }, .state = states[1] },
+    };
+    rlp_entry_t *pointers[] = { &entries[0], &entries[1] };
+
+    return slab_update(slab, pointers, 2, NOW, put_all, &value);
+}
+
+static int pair_get(slab_t *slab, uint64_t fingerprint, uint64_t signature)
+{
+    const cell_t cell = { .fingerprint = fingerprint, .signature = signature, .size = 40 };
+
+    return get(slab, &cell, NOW);
+}
+
+/* Runs an update in a child, which dies after so many instructions (-1: never). How many it ran, or
+   -1 if this system does not let a process be traced. */
+static long die_after(slab_t *slab, uint64_t other, int value, long instructions)
+{
+    const pid_t child = fork();
+    long ran = 0;
+    int status;
+
+    if (child == 0) {
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) {
+            _exit(1);
+        }
+        raise(SIGSTOP);
+        (void)pair_put(slab, other, value);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    if (!WIFSTOPPED(status)) {
+        return -1;
+    }
+    while (ran != instructions && WIFSTOPPED(status)) {
+        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) != 0) {
+            break;
+        }
+        waitpid(child, &status, 0);
+        ran++;
+    }
+    if (WIFSTOPPED(status)) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+    }
+    return ran;
+}
+
+/* kill -9 at every instruction (or some of them, evenly spread) leaves each counter as
+ * before or as after. */
+static void test_death(void **state)
+{
+    const uint64_t other = *(const uint64_t *)unit_row(state);
+    slab_t slab = slab_new(4 * MB);
+    int before = 1;
+    int changes = 0;
+
+    assert_int_equal(pair_put(&slab, other, before), 0);
+    const long all = die_after(&slab, other, before, -1);
+
+    if (all < 0) {
+        slab_free(&slab);
+        skip();
+    }
+    for (long n = 0; n <= all; n += all / 150 + 1) {
+        const int value = before % 200 + 1;
+
+        (void)die_after(&slab, other, value, n);
+        const int first = pair_get(&slab, 11, 1);
+        const int second = pair_get(&slab, other, 2);
+
+        assert_true(first == before || first == value);
+        assert_true(second == before || second == value);
+        assert_true(first == second || other != 11);
+        changes += first == value;
+        assert_int_equal(pair_put(&slab, other, value), 0);
+        before = value;
+    }
+    assert_in_range(changes, 1, all);
+    slab_free(&slab);
+}
+
+static void die_inside(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
+{
+    (void)entries;
+    (void)n;
+    (void)now;
+    (void)baton;
+    kill(getpid(), SIGKILL);
+}
+
+/* A child that dies with the lock of fingerprint 11 in its hand. */
+static void leave_locked(slab_t *slab)
+{
+    const pid_t child = fork();
+
+    if (child == 0) {
+        uint64_t states[RLP_STATE_MAX / 8];
+        rlp_entry_t entry = { .key = { .fingerprint = 11, .signature = 1, .size = 40 },
+                              .state = states };
+        rlp_entry_t *pointer = &entry;
+
+        (void)slab_update(slab, &pointer, 1, NOW, die_inside, NULL);
+        _exit(1);
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+/* What the dead owner had remembered comes back; a half-written line counts as little as the
+ * update. */
+static void test_roll_back(void **state)
+{
+    slab_t slab = slab_new(MB);
+    shard_t *shard = slab_shard(&slab, slab_shard_of(&slab, 11));
+    const rlp_key_t key = { .fingerprint = 11, .signature = 1, .size = 40 };
+    place_t place;
+
+    (void)state;
+    assert_int_equal(pair_put(&slab, 11, 5), 0);
+    assert_true(slab_place(&slab, &key, &place));
+    slot_t *slot = slab_find(&place, &key);
+
+    assert_non_null(slot);
+    leave_locked(&slab);
+    slab_remember(&slab, shard, slot, 1);
+    memset(slot, 0xaa, sizeof(*slot));
+    assert_int_equal(pair_get(&slab, 11, 1), 5);
+    assert_int_equal(pair_get(&slab, 11, 2), 5);
+    assert_int_equal(shard->n, 0);
+    slab_remember(&slab, shard, slot, 1);
+    memset(slot, 0xbb, sizeof(*slot));
+    slab_unlock_all(&slab); /* as a full start does */
+    assert_int_equal(pair_get(&slab, 11, 1), 5);
+    slab_free(&slab);
+}
+
+static void fill_random(void *memory, size_t size, uint64_t *random)
+{
+    uint64_t *words = memory;
+
+    for (size_t i = 0; i < size / sizeof(*words); i++) {
+        words[i] = unit_random(random) >> unit_below(random, 64);
+    }
+}
+
+/* An undo area that holds anything: nothing outside the slots is written, and the store answers. */
+static void test_hostile_undo(void **state)
+{
+    slab_t slab = slab_new(MB);
+    shard_t *shard = slab_shard(&slab, 0);
+    uint64_t random = unit_seed();
+    unsigned char *header = malloc(SLAB_PAGE);
+
+    (void)state;
+    assert_int_equal(slab.shards, 1);
+    memcpy(header, slab.base, SLAB_PAGE);
+    for (int i = 0; i < 100; i++) {
+        leave_locked(&slab);
+        fill_random(shard->undo, sizeof(shard->undo), &random);
+        for (size_t k = 0; k < SLAB_UNDO_LINES; k += 2) { /* some lines of the memory, or near it */
+            shard->undo[k].offset = unit_below(&random, MB / 32) * SLAB_LINE;
+        }
+        shard->undo[0].offset = MB - SLAB_LINE;
+        shard->undo[1].offset = MB;
+        shard->undo[3].offset = UINT64_MAX - SLAB_LINE + 1;
+        shard->undo[5].offset = 0;
+        shard->n = (uint32_t)unit_random(&random) >> unit_below(&random, 32);
+        assert_int_equal(pair_put(&slab, 11, 3), 0);
+        assert_int_equal(pair_get(&slab, 11, 1), 3);
+        assert_int_equal(shard->n, 0);
+        assert_memory_equal(header, slab.base, SLAB_PAGE);
+    }
+    free(header);
+    slab_free(&slab);
+}
+
+/* --- damage */
+
+/* Anything in the memory, but for the locks: the store answers, in time and within its memory. */
+static void test_corruption(void **state)
+{
+    const rlp_plan_t *plan = unit_plan("rate=10/min rate=5/s algorithm=fixed-window "
+                                       "rate=2/s algorithm=stepped-bucket quota=9");
+    slab_t slab = slab_new(MB);
+    const rlp_segment_t segment = { .fd = -1, .memory = slab.base, .size = slab.size };
+    const size_t slots = slab.classes[0].offset;
+    uint64_t random = unit_seed();
+    rlp_store_t *store;
+
+    (void)state;
+    assert_int_equal(rlp_shm_create(&store, &segment, unit_pool()), APR_SUCCESS);
+    for (int i = 0; i < 100; i++) {
+        fill_random(slab.base + slots, MB - slots, &random);
+        for (int k = 0; k < 100; k++) {
+            char name[20];
+            const uint64_t who = unit_below(&random, 50);
+            const size_t at = unit_below(&random, MB - slots);
+
+            /* some slots are those of real keys, with wild contents behind them */
+            (void)flood_ask(store, plan, junk_name(who, name), NOW + k * RLP_SECOND);
+            slab.base[slots + at] = (unsigned char)unit_random(&random);
+            slab_shard(&slab, 0)->n = (uint32_t)unit_random(&random);
+            slab_shard(&slab, 0)->last = (rlp_time_t)unit_random(&random);
+            (void)flood_ask(store, plan, junk_name(who, name), NOW + k * RLP_SECOND);
+        }
+    }
+    slab_free(&slab);
+}
+
+/* --- another size */
+
+#define KEYS 1000 /* too few for a full set */
+
+static cell_t numbered(uint64_t i)
+{
+    uint64_t mixed = i;
+
+    return (cell_t){ .fingerprint = unit_random(&mixed) | 1,
+                     .signature = i,
+                     .size = i % 50 == 0 ? 200 : 40,
+                     .expires = NOW + 3600 * RLP_SECOND,
+                     .loss = (uint16_t)(i + 1) };
+}
+
+static slab_t rehashed(const slab_t *from, size_t size)
+{
+    slab_t to = slab_new(size);
+
+    slab_rehash(&to, from, NOW);
+    return to;
+}
+
+static void test_rehash(void **state)
+{
+    slab_t slab = slab_new(2 * MB);
+    const cell_t old = { .fingerprint = 5, .size = 40, .expires = NOW - 1, .loss = 9 };
+
+    (void)state;
+    put(&slab, &old, 7, NOW - RLP_SECOND);
+    for (uint64_t i = 0; i < KEYS; i++) {
+        const cell_t cell = numbered(i);
+
+        put(&slab, &cell, (unsigned char)(i % 255 + 1), NOW);
+    }
+    slab_t bigger = rehashed(&slab, 16 * MB);
+    slab_t smaller = rehashed(&bigger, MB);
+
+    for (uint64_t i = 0; i < KEYS; i++) {
+        const cell_t cell = numbered(i);
+        const int value = (int)(i % 255 + 1);
+
+        assert_int_equal(get(&slab, &cell, NOW), value);
+        assert_int_equal(get(&bigger, &cell, NOW), value);
+        assert_int_equal(get(&smaller, &cell, NOW), value);
+    }
+    assert_int_equal(get(&bigger, &old, NOW - RLP_SECOND), 0);
+    assert_int_equal(slab_last(&smaller), NOW);
+    slab_free(&slab);
+    slab_free(&bigger);
+    slab_free(&smaller);
+}
+
+/* What does not fit is what matters least. */
+static void test_rehash_full(void **state)
+{
+    enum { MANY = 60000, TOP = 1000 };
+    slab_t slab = slab_new(16 * MB);
+
+    (void)state;
+    for (uint64_t i = 0; i < MANY; i++) {
+        const cell_t cell = numbered(i);
+
+        put(&slab, &cell, 1, NOW);
+    }
+    slab_t smaller = rehashed(&slab, MB);
+    int kept = 0;
+
+    for (uint64_t i = MANY - TOP; i < MANY; i++) {
+        const cell_t cell = numbered(i);
+
+        kept += get(&smaller, &cell, NOW);
+    }
+    assert_true(kept > TOP * 95 / 100);
+    slab_free(&slab);
+    slab_free(&smaller);
+}
+
+static void test_attach(void **state)
+{
+    slab_t slab = slab_new(MB);
+    slab_t other;
+
+    (void)state;
+    assert_non_null(slab_attach(&other, slab.base, MB - SLAB_PAGE));
+    assert_non_null(slab_attach(&other, slab.base, 0));
+    slab_header(&slab)->layout++;
+    assert_string_equal(slab_attach(&other, slab.base, MB), "it was written by another version");
+    slab_header(&slab)->layout--;
+    slab_header(&slab)->size++;
+    assert_string_equal(slab_attach(&other, slab.base, MB), "it is truncated or has grown");
+    slab_header(&slab)->size--;
+    assert_null(slab_attach(&other, slab.base, MB));
+    assert_memory_equal(slab_key(&other), test_key, sizeof(test_key));
+    slab_header(&slab)->magic[0]++;
+    assert_string_equal(slab_attach(&other, slab.base, MB), "it is not a store of this module");
+    slab_free(&slab);
+}
+
+int main(void)
+{
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } singles[] = {
+        { "every size has slots of each class, within it", test_geometry },
+        { "states of 1 to 4072 bytes", test_sizes },
+        { "many keys of every size", test_crowded },
+        { "a refused newcomer costs nothing", test_refused_newcomer },
+        { "nine keys of one set in one update", test_own_set },
+        { "what a dead owner left is rolled back", test_roll_back },
+        { "an undo area that holds anything", test_hostile_undo },
+        { "a memory that holds anything", test_corruption },
+        { "Q-08: a bigger and a smaller slab keep the counters", test_rehash },
+        { "Q-08: what does not fit matters least", test_rehash_full },
+        { "what is no slab is not attached", test_attach },
+    };
+    static const uint64_t others[] = { 11, 11 + (UINT64_C(1) << 32) };
+
+    for (size_t i = 0; i < UNIT_N(singles); i++) {
+        unit_add(singles[i].name, singles[i].run, NULL);
+    }
+    for (size_t i = 0; i < UNIT_N(evictions); i++) {
+        unit_add_case("eviction", evictions[i].name, test_eviction, &evictions[i]);
+    }
+    unit_add("kill -9 at any instruction, one shard", test_death, &others[0]);
+    unit_add("kill -9 at any instruction, two shards", test_death, &others[1]);
+    for (size_t i = 0; i < UNIT_N(floods); i++) {
+        unit_add_case(floods[i].id, floods[i].words, test_flood, &floods[i]);
+    }
+    return unit_run();
+}
