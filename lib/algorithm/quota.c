@@ -32,6 +32,20 @@ static void quota_write(quota_t *quota, rlp_decision_t *d, rlp_units_t used)
     d->changed = true;
 }
 
+/* Corrects what was used, and says what that is now. */
+static rlp_units_t quota_settle(quota_t *quota, rlp_decision_t *d, const rlp_limit_t *limit,
+                                rlp_units_t units)
+{
+    rlp_units_t used = quota_used(quota, limit);
+
+    if (quota->seen) { /* or nothing was charged */
+        used += units;
+        used = used < 0 ? 0 : used > limit->burst ? limit->burst : used;
+        quota_write(quota, d, used);
+    }
+    return used;
+}
+
 static rlp_decision_t quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
 {
     quota_t *quota = state;
@@ -44,11 +58,7 @@ static rlp_decision_t quota_step(void *state, const rlp_limit_t *limit, const rl
     rlp_units_t used = quota_used(quota, limit);
 
     if (op->kind == RLP_SETTLE) {
-        if (quota->seen) { /* or nothing was charged */
-            used += op->units;
-            used = used < 0 ? 0 : used > limit->burst ? limit->burst : used;
-            quota_write(quota, &d, used);
-        }
+        used = quota_settle(quota, &d, limit, op->units);
     } else if (op->units < 0 || op->units > limit->burst - used || limit->burst == 0) {
         d.verdict = RLP_NEVER;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
