@@ -35,14 +35,17 @@ static rlp_store_t *memory_store(void)
     return store;
 }
 
-/* On a segment without a file, whose slab time is the caller's; *memory may be asked for. */
+/* On a segment without a file, from the pool, whose slab time is the caller's; *memory may be asked
+ * for. */
 static rlp_store_t *shm_store(size_t size, void **memory)
 {
     const unsigned char key[32] = "0123456789abcdefghijklmnopqrstu";
-    rlp_segment_t segment = { .fd = -1, .memory = aligned_alloc(4096, size), .size = size };
+    const uintptr_t room = (uintptr_t)apr_palloc(unit_pool(), size + 4096);
+    const rlp_segment_t segment = { .fd = -1,
+                                    .memory = (void *)((room + 4095) / 4096 * 4096),
+                                    .size = size };
     rlp_store_t *store;
 
-    assert_non_null(segment.memory);
     slab_format(segment.memory, size, key);
     assert_int_equal(rlp_shm_create(&store, &segment, unit_pool()), APR_SUCCESS);
     if (memory != NULL) {

@@ -298,9 +298,9 @@ static void test_killed(void **state)
 }
 
 static const plan_t killed[] = {
-    { "T-24 kill -9", "rate=500/day", 500, false, 20 },
-    { "T-24 kill -9, plenty", "rate=100000000/day", 100000000, false, 20 },
-    { "T-24 kill -9, two identities", "rate=100000000/day quota=100000000", 100000000, true, 20 },
+    { "T-24 kill -9", "rate=500/day", 500, false, 10 },
+    { "T-24 kill -9, plenty", "rate=100000000/day", 100000000, false, 10 },
+    { "T-24 kill -9, two identities", "rate=100000000/day quota=100000000", 100000000, true, 10 },
 };
 
 int main(void)

@@ -452,7 +452,7 @@ static void test_step_back(void **state)
 {
     walk_t walk = walk_of(unit_row(state));
 
-    for (int i = 0; i < STEPS / 10; i++) {
+    for (int i = 0; i < STEPS / 40; i++) {
         walk_begin(&walk);
         walk_use(&walk);
         const rlp_decision_t there = walk_try(&walk, RLP_PEEK, RLP_UNIT, walk.now);
@@ -489,7 +489,7 @@ static void test_skew(void **state)
     rlp_time_t admitted[N];
 
     (void)state;
-    for (int i = 0; i < STEPS / N / 4; i++) {
+    for (int i = 0; i < STEPS / N / 8; i++) {
         int n = 0;
 
         do {
@@ -519,7 +519,7 @@ static void test_carry(void **state)
 {
     walk_t walk = walk_of(unit_row(state));
 
-    for (int i = 0; i < STEPS / 20; i++) {
+    for (int i = 0; i < STEPS / 40; i++) {
         walk_begin(&walk);
         const char *words = random_rate(&walk.random, walk.kind, walk.limit->period / 1000);
         const rlp_units_t used = walk.limit->initial / RLP_UNIT * RLP_UNIT;

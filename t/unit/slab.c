@@ -526,7 +526,7 @@ static void test_death(void **state)
         slab_free(&slab);
         skip();
     }
-    for (long n = 0; n <= all; n += all / 150 + 1) {
+    for (long n = 0; n <= all; n += all / 80 + 1) {
         const int value = before % 200 + 1;
 
         (void)die_after(&slab, other, value, n);
