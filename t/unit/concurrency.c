@@ -127,9 +127,12 @@ static rlp_answer_t crowd_ask(const crowd_t *crowd, rlp_charge_t charges[])
     return answer;
 }
 
-/* --- where the counters live */
+/* --- where the counters live; two identities meet in a store of several shards */
 
-static rlp_store_t *open_shm(void)
+#define ONE_SHARD RLP_SEGMENT_MIN
+#define SHARDS ((size_t)16 * 1024 * 1024)
+
+static rlp_store_t *open_shm(size_t size)
 {
     static const char *error;
     const char *warning;
@@ -140,8 +143,7 @@ static rlp_store_t *open_shm(void)
     rlp_store_t *store;
 
     assert_true(fd >= 0);
-    assert_int_equal(rlp_segment_open(&segment, path, RLP_SEGMENT_MIN, &clock, &warning, &error,
-                                      unit_pool()),
+    assert_int_equal(rlp_segment_open(&segment, path, size, &clock, &warning, &error, unit_pool()),
                      APR_SUCCESS);
     close(fd);
     unlink(path);
@@ -218,7 +220,7 @@ static void test_threads_memory(void **state)
 
 static void test_threads_shm(void **state)
 {
-    run_threads(open_shm(), unit_row(state));
+    run_threads(open_shm(ONE_SHARD), unit_row(state));
 }
 
 /* Several identities, met in either order: everybody is answered, and each keeps its own promise.
@@ -227,7 +229,7 @@ static void test_threads_two(void **state)
 {
     const plan_t plan = { "", "rate=50/day", 50, true, RUNS / 4 };
     rlp_charge_t charges[2 * RLP_LIMITS_MAX];
-    crowd_t *crowd = crowd_of(open_shm(), plan.words);
+    crowd_t *crowd = crowd_of(open_shm(SHARDS), plan.words);
     pthread_t threads[THREADS];
 
     (void)state;
@@ -245,7 +247,7 @@ static void test_threads_two(void **state)
 static void test_processes(void **state)
 {
     const plan_t *plan = unit_row(state);
-    crowd_t *crowd = crowd_of(open_shm(), plan->words);
+    crowd_t *crowd = crowd_of(open_shm(plan->two ? SHARDS : ONE_SHARD), plan->words);
     pid_t children[PROCESSES];
 
     for (int run = 0; run < plan->runs; run++) {
@@ -268,7 +270,7 @@ static void test_processes(void **state)
 static void test_killed(void **state)
 {
     const plan_t *plan = unit_row(state);
-    crowd_t *crowd = crowd_of(open_shm(), plan->words);
+    crowd_t *crowd = crowd_of(open_shm(plan->two ? SHARDS : ONE_SHARD), plan->words);
     rlp_charge_t charges[2 * RLP_LIMITS_MAX];
     uint64_t random = unit_seed();
     pid_t children[PROCESSES];

@@ -13,12 +13,15 @@
 #include <apr_strings.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MB ((size_t)1024 * 1024)
@@ -209,7 +212,7 @@ static void test_trouble(void **state)
     forget(path);
 }
 
-static void test_full_disk(void **state)
+static void test_file_limit(void **state)
 {
     const char *path = new_path();
     const struct rlimit little = { .rlim_cur = MB / 2, .rlim_max = RLIM_INFINITY };
@@ -229,6 +232,45 @@ static void test_full_disk(void **state)
 
     rlp_segment_close(&segment);
     forget(path);
+}
+
+/* In a child: opens a store in a file system that is too small for it. 0: the error names the path;
+   2: the system does not let us make one. */
+static int open_on_little_disk(const char *dir)
+{
+    const char *path = apr_pstrcat(unit_pool(), dir, "/store", NULL);
+    const char *warning;
+    const char *error = "";
+    rlp_segment_t segment;
+
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", dir, "tmpfs", 0, "size=512k") != 0) {
+        return 2;
+    }
+    const apr_status_t rv =
+        rlp_segment_open(&segment, path, MB, &first_boot, &warning, &error, unit_pool());
+
+    return APR_STATUS_IS_ENOSPC(rv) && strstr(error, path) != NULL ? 0 : 1;
+}
+
+static void test_little_disk(void **state)
+{
+    char *dir = apr_pstrdup(unit_pool(), new_path());
+    int status = -1;
+
+    (void)state;
+    *strrchr(dir, '/') = '\0';
+    const pid_t child = fork();
+
+    if (child == 0) {
+        _exit(open_on_little_disk(dir));
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(rmdir(dir), 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
+        skip();
+    }
+    assert_int_equal(status, 0);
 }
 
 /* --- distrust */
@@ -528,7 +570,8 @@ int main(void)
     } singles[] = {
         { "0600 under any umask, without holes", test_mode },
         { "a second server is refused", test_in_use },
-        { "a full disk is an error that names the path", test_full_disk },
+        { "a file limit is an error that names the path", test_file_limit },
+        { "a full disk is an error that names the path", test_little_disk },
         { "a link in the place of the new file", test_beside },
         { "Q-08: a damaged time base", test_wild_time },
         { "F-01: windows are aligned to the wall clock", test_epoch },
