@@ -17,7 +17,7 @@ typedef struct {
 
 CHECK_INLINE void check_step(rlp_charge_t *charge, const rlp_op_t *op)
 {
-    charge->decision = charge->limit->algorithm->step(charge->entry.state, charge->limit, op);
+    charge->limit->algorithm->step(charge->entry.state, charge->limit, op, &charge->decision);
     charge->entry.dirty = charge->decision.changed;
     charge->entry.expires = charge->decision.expires;
     charge->entry.loss = charge->decision.loss;

@@ -510,5 +510,5 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitDenyStatus", config_deny_status, NULL, CONFIG_ANYWHERE,
                   "a status from 400 to 599"),
     AP_INIT_TAKE1("RateLimitEnv", config_env, NULL, CONFIG_ANYWHERE, "auto or always"),
-    { NULL }
+    { .name = NULL },
 };

@@ -96,36 +96,36 @@ static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_
     return true;
 }
 
-static rlp_decision_t window_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
+static void window_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
+                        rlp_decision_t *d)
 {
     window_t *kept = state;
-    rlp_decision_t d = { .verdict = RLP_ALLOW };
 
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (!window_sound(kept, limit)) {
         *kept = (window_t){ 0 };
-        d.damaged = true;
+        d->damaged = true;
     }
     window_t window = *kept;
     bool healed = window_turn(&window, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        d.changed = window_settle(&window, limit, op);
+        d->changed = window_settle(&window, limit, op);
     } else if (op->units < 0 || op->units > limit->burst) {
-        d.verdict = RLP_NEVER;
+        d->verdict = RLP_NEVER;
     } else if (op->units > limit->burst - window.used) {
         healed |= window_heal(&window, op->now, limit);
-        d.verdict = RLP_DENY;
-        d.retry = window_begin(window.number, limit) + limit->period - op->now;
-        d.changed = healed && op->kind == RLP_TAKE;
+        d->verdict = RLP_DENY;
+        d->retry = window_begin(window.number, limit) + limit->period - op->now;
+        d->changed = healed && op->kind == RLP_TAKE;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
         window.used += op->units;
-        d.changed = true;
+        d->changed = true;
     }
-    if (d.changed) {
+    if (d->changed) {
         *kept = window;
     }
-    window_report(&d, &window, op->now, limit);
-    return d;
+    window_report(d, &window, op->now, limit);
 }
 
 const rlp_algorithm_t rlp_fixed_window = {

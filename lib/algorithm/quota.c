@@ -46,29 +46,30 @@ static rlp_units_t quota_settle(quota_t *quota, rlp_decision_t *d, const rlp_lim
     return used;
 }
 
-static rlp_decision_t quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
+static void quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
 {
     quota_t *quota = state;
-    rlp_decision_t d = { .verdict = RLP_ALLOW, .reset = RLP_TIME_NEVER, .expires = RLP_TIME_NEVER };
 
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW,
+                           .reset = RLP_TIME_NEVER,
+                           .expires = RLP_TIME_NEVER };
     if (!quota_sound(quota)) {
         *quota = (quota_t){ 0 };
-        d.damaged = true;
+        d->damaged = true;
     }
     rlp_units_t used = quota_used(quota, limit);
 
     if (op->kind == RLP_SETTLE) {
-        used = quota_settle(quota, &d, limit, op->units);
+        used = quota_settle(quota, d, limit, op->units);
     } else if (op->units < 0 || op->units > limit->burst - used || limit->burst == 0) {
-        d.verdict = RLP_NEVER;
+        d->verdict = RLP_NEVER;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
         used += op->units;
-        quota_write(quota, &d, used);
+        quota_write(quota, d, used);
     }
-    d.remaining = (limit->burst - used) / RLP_UNIT;
-    d.next = d.remaining > 0 ? 0 : RLP_TIME_NEVER;
-    d.loss = limit->burst ? rlp_loss((uint64_t)used, (uint64_t)limit->burst) : 0;
-    return d;
+    d->remaining = (limit->burst - used) / RLP_UNIT;
+    d->next = d->remaining > 0 ? 0 : RLP_TIME_NEVER;
+    d->loss = limit->burst ? rlp_loss((uint64_t)used, (uint64_t)limit->burst) : 0;
 }
 
 const rlp_algorithm_t rlp_quota = {

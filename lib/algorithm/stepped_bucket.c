@@ -130,14 +130,14 @@ static void steps_deny(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *lim
     d->retry = steps_until(steps, missing, op->now, limit);
 }
 
-static rlp_decision_t steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
+static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
 {
     steps_t *kept = state;
-    rlp_decision_t d = { .verdict = RLP_ALLOW };
 
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (!steps_sound(kept)) {
         *kept = (steps_t){ 0 };
-        d.damaged = true;
+        d->damaged = true;
     }
     steps_t steps = *kept;
     const bool fresh = !kept->seen;
@@ -146,22 +146,21 @@ static rlp_decision_t steps_step(void *state, const rlp_limit_t *limit, const rl
     if (op->kind == RLP_SETTLE) {
         if (kept->seen) { /* or nothing was charged */
             steps_settle(&steps, limit, op);
-            d.changed = true;
+            d->changed = true;
         }
     } else if (op->units < 0 || op->units > limit->burst) {
-        d.verdict = RLP_NEVER;
+        d->verdict = RLP_NEVER;
     } else if (op->units > limit->burst - steps.used) {
-        steps_deny(&steps, &d, limit, op);
-        d.changed = (d.changed || healed || fresh) && op->kind == RLP_TAKE;
+        steps_deny(&steps, d, limit, op);
+        d->changed = (d->changed || healed || fresh) && op->kind == RLP_TAKE;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
         steps.used += op->units;
-        d.changed = true;
+        d->changed = true;
     }
-    if (d.changed) {
+    if (d->changed) {
         *kept = steps;
     }
-    steps_report(&d, &steps, op->now, limit);
-    return d;
+    steps_report(d, &steps, op->now, limit);
 }
 
 const rlp_algorithm_t rlp_stepped_bucket = {

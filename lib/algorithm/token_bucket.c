@@ -164,35 +164,35 @@ __attribute__((noinline)) static uint64_t bucket_deny(bucket_t *bucket, rlp_deci
     return used;
 }
 
-static rlp_decision_t bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op)
+static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
+                        rlp_decision_t *d)
 {
     bucket_t *bucket = state;
-    rlp_decision_t d = { .verdict = RLP_ALLOW };
 
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (!bucket_sound(bucket)) {
         *bucket = (bucket_t){ 0 };
-        d.damaged = true;
+        d->damaged = true;
     }
     uint64_t used = bucket_used(bucket, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        bucket_settle(bucket, &d, limit, op);
+        bucket_settle(bucket, d, limit, op);
         used = bucket_used(bucket, op->now, limit);
     } else if (op->units < 0 || op->units > limit->burst) {
-        d.verdict = RLP_NEVER;
+        d->verdict = RLP_NEVER;
     } else if (op->units > 0) {
         const uint64_t cost = bucket_credit(op->units, limit);
 
         if (used > limit->capacity - cost) {
-            used = bucket_deny(bucket, &d, limit, op);
+            used = bucket_deny(bucket, d, limit, op);
         } else if (op->kind == RLP_TAKE) {
             used += cost;
             bucket_write(bucket, used, op->now);
-            d.changed = true;
+            d->changed = true;
         }
     }
-    bucket_report(&d, used, op->now, limit);
-    return d;
+    bucket_report(d, used, op->now, limit);
 }
 
 const rlp_algorithm_t rlp_token_bucket = {

@@ -87,7 +87,8 @@ enum { RLP_TAKES_BURST = 1, RLP_TAKES_INITIAL = 2, RLP_TAKES_START = 4 };
  * One algorithm. The step gets the state of one key, state_size bytes aligned to 8, all zero for a
  * key never seen or expired. TAKE with units 0 answers ALLOW and changes nothing. A refusal changes
  * nothing, but may heal a state that a clock stepping back has left in the future. SETTLE clamps
- * between empty and full. Reads no state but its own; may be called again for the same question.
+ * between empty and full. Writes the whole decision. Reads no state but its own; may be called
+ * again for the same question.
  */
 struct rlp_algorithm_t {
     const char *name;    /* as in algorithm=NAME */
@@ -95,7 +96,8 @@ struct rlp_algorithm_t {
     unsigned takes;      /* RLP_TAKES_* */
     bool credit;         /* counts in credit (rlp_limit_t.price) */
     bool windowed;       /* renews at the end of a window, not evenly */
-    rlp_decision_t (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op);
+    void (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
+                 rlp_decision_t *decision);
 };
 
 /* How far two readings of one monotonic clock may lie apart when their requests meet under a lock.

@@ -386,14 +386,16 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
     return 0;
 }
 
-/* States of the smallest class have room for all of a slot's: a copy of constant length is a few
-   moves. */
-static void slab_copy(void *to, const void *from, uint32_t size)
+/* States of the smallest class have room for all of a slot's. Copied in the words they are written in:
+   the processor forwards a store to a load of the same word, but not to a wider one. */
+SLAB_INLINE void slab_copy(uint64_t *to, const uint64_t *from, uint32_t size)
 {
-    if (size <= RLP_STATE_MAX) {
-        memcpy(to, from, RLP_STATE_MAX);
-    } else {
+    if (size > RLP_STATE_MAX) {
         memcpy(to, from, size);
+        return;
+    }
+    for (size_t i = 0; i < RLP_STATE_MAX / sizeof(*to); i++) {
+        to[i] = from[i];
     }
 }
 

@@ -101,6 +101,14 @@ typedef struct {
     rlp_decision_t last;
 } walk_t;
 
+static rlp_decision_t step_of(const rlp_limit_t *limit, void *state, const rlp_op_t *op)
+{
+    rlp_decision_t decision;
+
+    limit->algorithm->step(state, limit, op, &decision);
+    return decision;
+}
+
 static void expect(const walk_t *walk, bool holds, const char *what)
 {
     if (!holds) {
@@ -233,7 +241,7 @@ static rlp_decision_t walk_try(const walk_t *walk, rlp_op_kind_t kind, rlp_units
     uint64_t copy[RLP_STATE_MAX / 8];
 
     memcpy(copy, walk->state, sizeof(copy));
-    return walk->limit->algorithm->step(copy, walk->limit, &op);
+    return step_of(walk->limit, copy, &op);
 }
 
 static rlp_decision_t walk_fresh(const walk_t *walk, rlp_units_t units, rlp_time_t now)
@@ -241,7 +249,7 @@ static rlp_decision_t walk_fresh(const walk_t *walk, rlp_units_t units, rlp_time
     const rlp_op_t op = { .kind = RLP_PEEK, .units = units, .now = now };
     uint64_t none[RLP_STATE_MAX / 8] = { 0 };
 
-    return walk->limit->algorithm->step(none, walk->limit, &op);
+    return step_of(walk->limit, none, &op);
 }
 
 static bool same_answer(const rlp_decision_t *a, const rlp_decision_t *b)
@@ -387,12 +395,12 @@ static void walk_step(walk_t *walk)
     memcpy(before, walk->state, sizeof(before));
     const rlp_op_t op = { .kind = RLP_TAKE, .units = walk->units, .now = walk->now };
     const rlp_op_t look = { .kind = RLP_PEEK, .units = walk->units, .now = walk->now };
-    const rlp_decision_t peek = walk->limit->algorithm->step(walk->state, walk->limit, &look);
+    const rlp_decision_t peek = step_of(walk->limit, walk->state, &look);
 
     expect(walk, !peek.changed && memcmp(before, walk->state, sizeof(before)) == 0,
            "a peek writes nothing");
     const rlp_verdict_t verdict = world_take(walk);
-    const rlp_decision_t d = walk->limit->algorithm->step(walk->state, walk->limit, &op);
+    const rlp_decision_t d = step_of(walk->limit, walk->state, &op);
 
     expect(walk, d.verdict == verdict, "the verdict is that of the model");
     expect(walk, peek.verdict == verdict && peek.retry == d.retry, "a peek foretells it");
@@ -434,7 +442,7 @@ static void walk_use(walk_t *walk)
                           .now = walk->now };
 
     for (uint64_t n = unit_below(&walk->random, 4); n > 0; n--) {
-        walk->last = walk->limit->algorithm->step(walk->state, walk->limit, &op);
+        walk->last = step_of(walk->limit, walk->state, &op);
     }
 }
 
@@ -460,7 +468,7 @@ static void test_step_back(void **state)
         walk.now -= random_size(&walk.random, 15);
         walk.units = (rlp_units_t)unit_below(&walk.random, (uint64_t)walk.limit->burst) + 1;
         const rlp_op_t op = { .kind = RLP_TAKE, .units = walk.units, .now = walk.now };
-        const rlp_decision_t d = walk.limit->algorithm->step(walk.state, walk.limit, &op);
+        const rlp_decision_t d = step_of(walk.limit, walk.state, &op);
 
         expect(&walk, d.remaining <= there.remaining, "a clock that steps back refills nothing");
         if (d.verdict == RLP_DENY) {
@@ -501,7 +509,7 @@ static void test_skew(void **state)
             const rlp_time_t late = (rlp_time_t)unit_below(&walk.random, RLP_CLOCK_SKEW);
             const rlp_op_t op = { .kind = RLP_TAKE, .units = RLP_UNIT, .now = walk.now - late };
 
-            walk.last = walk.limit->algorithm->step(walk.state, walk.limit, &op);
+            walk.last = step_of(walk.limit, walk.state, &op);
             if (walk.last.verdict == RLP_ALLOW) {
                 insert(admitted, n++, op.now);
             }
@@ -529,7 +537,7 @@ static void test_carry(void **state)
         if (walk.limit->initial < walk.limit->burst || unit_parse(&other, words, NULL) != NULL) {
             continue;
         }
-        walk.limit->algorithm->step(walk.state, walk.limit, &op);
+        step_of(walk.limit, walk.state, &op);
         walk.limit = &other->limits[0];
         walk.words = words;
         walk.units = RLP_UNIT;
@@ -567,7 +575,7 @@ static void test_damage(void **state)
                               .now = walk.now,
                               .charged_at = walk.now / 2 };
 
-        d = walk.limit->algorithm->step(walk.state, walk.limit, &op);
+        d = step_of(walk.limit, walk.state, &op);
         expect(&walk, d.remaining >= 0 && d.remaining <= walk.limit->burst / RLP_UNIT,
                "T-27: whatever the state, what remains is a number");
         expect(&walk, d.verdict != RLP_DENY || d.retry <= walk_drain(&walk) + RLP_CLOCK_SKEW,
