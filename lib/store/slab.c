@@ -386,8 +386,8 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
     return 0;
 }
 
-/* States of the smallest class have room for all of a slot's. Copied in the words they are written in:
-   the processor forwards a store to a load of the same word, but not to a wider one. */
+/* States of the smallest class have room for all of a slot's. Copied in the words they are written
+   in: the processor forwards a store to a load of the same word, but not to a wider one. */
 SLAB_INLINE void slab_copy(uint64_t *to, const uint64_t *from, uint32_t size)
 {
     if (size > RLP_STATE_MAX) {

@@ -1,13 +1,14 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Decisions a second: the library's, and beside it a yardstick without locks, plans, eviction or collision
- * handling (one compare-and-swap in a flat table). One line of JSON a run.
+ * Decisions a second: the library's, and beside it a yardstick without locks, plans, eviction or
+ * collision handling (one compare-and-swap in a flat table). One line of JSON a run.
  *
- *   decision -i library|floor -d uniform|zipf|hot [-k KEYS] [-p PROCESSES] [-s SECONDS] [-m MEGABYTES]
+ *   decision -i library|floor -d uniform|zipf|hot [-k KEYS] [-p PROCESSES] [-s SECONDS] [-m
+ * MEGABYTES]
  *
- * The limits are never reached. The clock is read once in 256 decisions, since a server reads it for
- * other reasons too. The ratio of two runs, one after the other, is what counts.
+ * The limits are never reached. The clock is read once in 256 decisions, since a server reads it
+ * for other reasons too. The ratio of two runs, one after the other, is what counts.
  */
 
 #include "rlp.h"
@@ -247,8 +248,8 @@ static void bench_run(bench_t *bench)
     for (int i = 0; i < bench->processes; i++) {
         decisions += bench->control->done[i].decisions;
     }
-    printf("{\"impl\":\"%s\",\"dist\":\"%s\",\"keys\":%" PRIu32 ",\"procs\":%d,\"decisions\":%" PRIu64
-           ",\"mops\":%.3f,\"ns\":%.2f}\n",
+    printf("{\"impl\":\"%s\",\"dist\":\"%s\",\"keys\":%" PRIu32
+           ",\"procs\":%d,\"decisions\":%" PRIu64 ",\"mops\":%.3f,\"ns\":%.2f}\n",
            bench->floor ? "floor" : "library", bench->distribution, bench->keys, bench->processes,
            decisions, (double)decisions / seconds / 1e6,
            seconds * 1e9 * bench->processes / (double)decisions);
