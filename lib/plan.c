@@ -21,30 +21,37 @@ static bool plan_has(const rlp_limit_t *limits, int n, const rlp_limit_t *limit)
     return false;
 }
 
-const char *rlp_plan_parse(rlp_plan_t **plan, const char *name, const char *const words[], int n,
-                           const rlp_plan_t *base, rlp_time_t wall, apr_pool_t *pool)
+/* Adds the limits of another plan that the plan has none of its own for. */
+static const char *plan_inherit(rlp_plan_t *plan, const rlp_plan_t *base, apr_pool_t *pool)
 {
-    rlp_plan_t *made = apr_pcalloc(pool, sizeof(*made));
-    const char *error = limit_parse_words(made->limits, &made->n, words, n, wall, pool);
-    const int own = made->n;
+    const int own = plan->n;
 
-    if (error != NULL) {
-        return error;
-    }
     for (int i = 0; base != NULL && i < base->n; i++) {
-        if (plan_has(made->limits, own, &base->limits[i])) {
+        if (plan_has(plan->limits, own, &base->limits[i])) {
             continue;
         }
-        if (made->n == RLP_LIMITS_MAX) {
+        if (plan->n == RLP_LIMITS_MAX) {
             return apr_psprintf(pool, "expected at most 8 limits in one plan, with those of \"%s\"",
                                 base->name);
         }
-        made->limits[made->n++] = base->limits[i];
+        plan->limits[plan->n++] = base->limits[i];
     }
-    if (made->n == 0) {
-        return "expected a limit, such as rate=10/min, got none";
+    return plan->n ? NULL : "expected a limit, such as rate=10/min, got none";
+}
+
+const char *rlp_plan_parse(rlp_plan_t **plan, const rlp_plan_source_t *source, apr_pool_t *pool)
+{
+    rlp_plan_t *made = apr_pcalloc(pool, sizeof(*made));
+    const char *error =
+        limit_parse_words(made->limits, &made->n, source->words, source->n, source->wall, pool);
+
+    if (error == NULL) {
+        error = plan_inherit(made, source->base, pool);
     }
-    made->name = apr_pstrdup(pool, name);
+    if (error != NULL) {
+        return error;
+    }
+    made->name = apr_pstrdup(pool, source->name);
     *plan = made;
     return NULL;
 }

@@ -291,7 +291,12 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     if (error == NULL) {
         rlp_clock_read(&clock);
-        error = rlp_plan_parse(&limits, argv[0], words, n, base ? base->limits : NULL, clock.wall,
+        error = rlp_plan_parse(&limits,
+                               &(rlp_plan_source_t){ .name = argv[0],
+                                                     .words = words,
+                                                     .n = n,
+                                                     .base = base ? base->limits : NULL,
+                                                     .wall = clock.wall },
                                cmd->pool);
     }
     if (error == NULL) {

@@ -219,19 +219,25 @@ static const char *identity_resolve_one(identity_t *identity, apr_pool_t *pool)
     return NULL;
 }
 
+static const char *identity_resolve_chain(const chain_t *chain, apr_pool_t *pool)
+{
+    const char *error = NULL;
+
+    for (int i = 0; i < chain->n && error == NULL; i++) {
+        error = identity_resolve_one(&chain->items[i], pool);
+    }
+    return error;
+}
+
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool)
 {
-    for (int i = 0; i < rlp_world->chains->nelts; i++) {
-        *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
-        for (int j = 0; j < (*chain)->n; j++) {
-            const char *error = identity_resolve_one(&(*chain)->items[j], pool);
+    const char *error = NULL;
 
-            if (error != NULL) {
-                return error;
-            }
-        }
+    for (int i = 0; i < rlp_world->chains->nelts && error == NULL; i++) {
+        *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
+        error = identity_resolve_chain(*chain, pool);
     }
-    return NULL;
+    return error;
 }
 
 /* --- at request time */
@@ -242,8 +248,8 @@ static void identity_put(who_t *who, const char *text, size_t len)
     who->len += len;
 }
 
-/* The digest of a value that is secret or too long; "#" marks the latter, no escaped value has one.
- */
+/* The digest of a value that is secret or too long; "#" marks the latter, no escaped value has
+   one. */
 static void identity_put_digest(who_t *who, const char *value, size_t len, bool secret)
 {
     char digest[33];

@@ -54,23 +54,22 @@ static const char *plans_store_path(apr_pool_t *pool)
 static apr_status_t plans_open_segment(retained_t *retained, const char *path, server_rec *server,
                                        apr_pool_t *pool)
 {
-    const char *warning = NULL;
-    const char *error = NULL;
+    const char *message = NULL;
     rlp_clock_t clock;
 
     rlp_clock_read(&clock);
     clock.monotonic = rlp_world->clock->monotonic();
     clock.wall = rlp_world->clock->wall();
-    const apr_status_t rv = rlp_segment_open(&retained->segment, path, rlp_world->store_size,
-                                             &clock, &warning, &error, pool);
+    const apr_status_t rv =
+        rlp_segment_open(&retained->segment, path, rlp_world->store_size, &clock, &message, pool);
 
-    if (warning != NULL) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server, "RLP010: %s", warning);
-    }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server, "RateLimitStore: %s",
-                     error);
+                     message);
         return rv;
+    }
+    if (message != NULL) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server, "RLP010: %s", message);
     }
     apr_cpystrn(retained->path, path, sizeof(retained->path));
     return rv;

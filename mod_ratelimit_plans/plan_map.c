@@ -16,7 +16,7 @@
 #define MAP_LINE_MAX 8192
 
 /* One line, without its end. NULL, or what was expected. A value may be a secret: no message shows
- * it. */
+   it. */
 static const char *plan_map_line(plan_map_t *map, char *line, apr_pool_t *pool)
 {
     char *rest = NULL;

@@ -237,6 +237,7 @@ extern world_t *rlp_world;
 
 /* --- config.c */
 
+/* What the record of the module names: directives, and making and merging of configurations. */
 extern const command_rec rlp_commands[];
 void *config_create_dir(apr_pool_t *pool, char *path);
 void *config_merge_dir(apr_pool_t *pool, void *base, void *add);
@@ -334,6 +335,7 @@ void respond_register_filter(void);
 
 /* --- request.c */
 
+/* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
 

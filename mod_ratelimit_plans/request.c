@@ -113,19 +113,25 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
     return verdict;
 }
 
-static bool request_judged(const verdict_t *verdict, const rule_t *rule)
+static bool request_judged_by(const verdict_t *verdict, const rule_t *rule)
 {
-    for (; verdict != NULL; verdict = verdict->before) {
-        const apr_array_header_t *rules = verdict->conf->rules;
+    const apr_array_header_t *rules = verdict->conf->rules;
 
-        for (int i = 0; i < rules->nelts; i++) {
-            if (verdict->judged >> i & 1 &&
-                APR_ARRAY_IDX(rules, i, const rule_t *)->scope == rule->scope) {
-                return true;
-            }
+    for (int i = 0; i < rules->nelts; i++) {
+        if (verdict->judged >> i & 1 &&
+            APR_ARRAY_IDX(rules, i, const rule_t *)->scope == rule->scope) {
+            return true;
         }
     }
     return false;
+}
+
+static bool request_judged(const verdict_t *verdict, const rule_t *rule)
+{
+    while (verdict != NULL && !request_judged_by(verdict, rule)) {
+        verdict = verdict->before;
+    }
+    return verdict != NULL;
 }
 
 __attribute__((noinline)) static void request_find_who(decide_t *d, const chain_t *chain)
@@ -189,7 +195,7 @@ REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *wh
 }
 
 /* Adds what a rule that speaks of the request counts, if it counts anybody. False: no room for
- * more. */
+   more. */
 REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
 {
     const who_t *who = request_who(d, rule);

@@ -287,7 +287,7 @@ void respond_env(request_rec *r, const verdict_t *verdict)
 /* --- refusals */
 
 /* The quality of a media type in a member of Accept, in thousandths; -1 if the member is of another
- * type. */
+   type. */
 static int respond_quality(const char *member, const char *type)
 {
     const size_t len = strlen(type);

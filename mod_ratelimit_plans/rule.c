@@ -165,8 +165,12 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
         rlp_clock_t clock;
 
         rlp_clock_read(&clock);
-        error = rlp_plan_parse(&own, rule->name, (const char *const *)limits->elts, limits->nelts,
-                               NULL, clock.wall, cmd->pool);
+        error = rlp_plan_parse(&own,
+                               &(rlp_plan_source_t){ .name = rule->name,
+                                                     .words = (const char *const *)limits->elts,
+                                                     .n = limits->nelts,
+                                                     .wall = clock.wall },
+                               cmd->pool);
         rule->own = own;
     }
     return error ? error : rule_contradiction(rule, cmd->pool);
@@ -282,7 +286,8 @@ static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, a
         variant->labels[0][i] = rule_label(name, limit, pool);
         variant->labels[1][i] =
             rule_label(apr_pstrcat(pool, name, "@", rule->name, NULL), limit, pool);
-        variant->room += variant->labels[1][i].left_len + RLP_LABEL_WORD + 2 * RLP_NUMBER_MAX + 8;
+        variant->room +=
+            variant->labels[1][i].left_len + RLP_LABEL_WORD + (size_t)2 * RLP_NUMBER_MAX + 8;
     }
     return variant;
 }

@@ -193,7 +193,6 @@ static int try_temporary(char **path, apr_pool_t *pool)
 static const char *try_open_shm(try_t *try, apr_pool_t *pool)
 {
     char *path = NULL;
-    const char *warning;
     const char *error;
     rlp_clock_t clock = { .monotonic = 0 };
     const int fd = try_temporary(&path, pool);
@@ -203,7 +202,7 @@ static const char *try_open_shm(try_t *try, apr_pool_t *pool)
                     : "no directory for temporary files";
     }
     const apr_status_t rv =
-        rlp_segment_open(&try->segment, path, RLP_SEGMENT_MIN, &clock, &warning, &error, pool);
+        rlp_segment_open(&try->segment, path, RLP_SEGMENT_MIN, &clock, &error, pool);
 
     (void)close(fd);
     (void)unlink(path);
@@ -250,7 +249,8 @@ static const char *try_plan(try_t *try, const char *const limits[], int n, apr_p
     rlp_plan_t *plan = NULL;
 
     rlp_clock_read(&clock);
-    const char *error = rlp_plan_parse(&plan, "try", limits, n, NULL, clock.wall, pool);
+    const rlp_plan_source_t source = { .name = "try", .words = limits, .n = n, .wall = clock.wall };
+    const char *error = rlp_plan_parse(&plan, &source, pool);
 
     if (error != NULL) {
         return error;

@@ -24,12 +24,17 @@ typedef struct {
     rlp_limit_t limits[RLP_LIMITS_MAX];
 } rlp_plan_t;
 
-/* Parses words such as rate=10/min burst=20 quota=1000 (docs/directives.md, "Limits") into a plan.
-   base, or NULL, gives limits to inherit: one of the same signature is replaced. wall is the time
-   of day, to refuse a start in the future. NULL on success, or what was expected and what came. All
-   from the pool. */
-const char *rlp_plan_parse(rlp_plan_t **plan, const char *name, const char *const words[], int n,
-                           const rlp_plan_t *base, rlp_time_t wall, apr_pool_t *pool);
+/* What a plan is made from. */
+typedef struct {
+    const char *name;
+    const char *const *words; /* such as rate=10/min burst=20 (docs/directives.md, "Limits") */
+    int n;
+    const rlp_plan_t *base; /* NULL, or limits to inherit: one of the same signature is replaced */
+    rlp_time_t wall;        /* the time of day, to refuse a start in the future */
+} rlp_plan_source_t;
+
+/* Parses a plan. NULL on success, or what was expected and what came. All from the pool. */
+const char *rlp_plan_parse(rlp_plan_t **plan, const rlp_plan_source_t *source, apr_pool_t *pool);
 
 /* Is it a word of a limit, by what stands before its "="? */
 bool rlp_limit_word(const char *word);

@@ -62,13 +62,12 @@ typedef struct {
 
 /* Opens or makes the segment file, locks it against other servers and maps it, read-write and
    shared, size bytes (a whole number of pages, at least RLP_SEGMENT_MIN). Counters of an earlier
-   server live on; one of another size is rehashed. *warning is set when an unusable file was
-   replaced by an empty one, *error when it fails: both sentences for the administrator, from the
-   pool. The file is made 0600 and never reached through a symbolic link. For the parent in a full
-   start. */
+   server live on; one of another size is rehashed. *message is a sentence for the administrator,
+   from the pool: what went wrong when it fails, else NULL or that an unusable file was replaced by
+   an empty one. The file is made 0600 and never reached through a symbolic link. For the parent in
+   a full start. */
 apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t size,
-                              const rlp_clock_t *clock, const char **warning, const char **error,
-                              apr_pool_t *pool);
+                              const rlp_clock_t *clock, const char **message, apr_pool_t *pool);
 
 /* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);

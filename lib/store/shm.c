@@ -27,7 +27,7 @@ typedef struct {
     const char *path;
     size_t size;
     const rlp_clock_t *clock;
-    const char **error;
+    const char **message;
     apr_pool_t *pool;
 } shm_job_t;
 
@@ -38,7 +38,7 @@ static apr_status_t shm_fail(const shm_job_t *job, const char *what, apr_status_
     char reason[120];
 
     apr_strerror(rv, reason, sizeof(reason));
-    *job->error = apr_psprintf(job->pool, "%s %s: %s", what, job->path, reason);
+    *job->message = apr_psprintf(job->pool, "%s %s: %s", what, job->path, reason);
     return rv;
 }
 
@@ -56,10 +56,10 @@ static apr_status_t shm_lock(const shm_job_t *job, int fd)
     if (rv != EAGAIN && rv != EACCES) {
         return shm_fail(job, "cannot lock the store file", rv);
     }
-    *job->error = apr_psprintf(job->pool,
-                               "the store file %s is in use by another server; give this one a "
-                               "file= of its own",
-                               job->path);
+    *job->message = apr_psprintf(job->pool,
+                                 "the store file %s is in use by another server; give this one a "
+                                 "file= of its own",
+                                 job->path);
     return rv;
 }
 
@@ -201,8 +201,7 @@ static const char *shm_distrust(const struct stat *info)
 }
 
 /* The file is open and locked: use it as it is, rehash it, or begin anew. */
-static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const struct stat *info,
-                             const char **warning)
+static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const struct stat *info)
 {
     const char *reason = shm_distrust(info);
     slab_t slab;
@@ -219,9 +218,10 @@ static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const
         reason = slab_attach(&slab, segment->memory, segment->size);
     }
     if (reason != NULL) {
-        *warning = apr_psprintf(job->pool,
-                                "the store file %s is unusable (%s): starting with an empty one",
-                                job->path, reason);
+        *job->message =
+            apr_psprintf(job->pool,
+                         "the store file %s is unusable (%s): starting with an empty one",
+                         job->path, reason);
         return shm_replace(job, segment, NULL);
     }
     slab_unlock_all(&slab);
@@ -267,16 +267,14 @@ static apr_status_t shm_open_locked(const shm_job_t *job, rlp_segment_t *segment
 }
 
 apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t size,
-                              const rlp_clock_t *clock, const char **warning, const char **error,
-                              apr_pool_t *pool)
+                              const rlp_clock_t *clock, const char **message, apr_pool_t *pool)
 {
     const shm_job_t job = {
-        .path = path, .size = size, .clock = clock, .error = error, .pool = pool
+        .path = path, .size = size, .clock = clock, .message = message, .pool = pool
     };
     struct stat info = { 0 };
     apr_status_t rv = APR_EAGAIN;
 
-    *warning = NULL;
     *segment = (rlp_segment_t){ .fd = -1 };
     if (size < RLP_SEGMENT_MIN || size % 4096 != 0) {
         return shm_fail(&job, "not a whole number of pages from 1 MB up, for the store file",
@@ -287,7 +285,8 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
         rv = shm_open_locked(&job, segment, &info);
     }
     if (rv == APR_SUCCESS) {
-        rv = shm_take(&job, segment, &info, warning);
+        *message = NULL;
+        rv = shm_take(&job, segment, &info);
     }
     if (rv != APR_SUCCESS) {
         rlp_segment_close(segment);

@@ -271,7 +271,6 @@ static void bench_open(bench_t *bench, apr_pool_t *pool)
     static const char *const words[] = { "rate=100000000/hour" };
     rlp_plan_t *plan = NULL;
     rlp_clock_t clock;
-    const char *warning = NULL;
     const char *error = NULL;
     char path[] = "/dev/shm/decision.XXXXXX";
     uint64_t lines = 1;
@@ -288,9 +287,13 @@ static void bench_open(bench_t *bench, apr_pool_t *pool)
     const int fd = mkstemp(path);
 
     rlp_clock_read(&clock);
-    if (rlp_plan_parse(&plan, "bench", words, 1, NULL, clock.wall, pool) != NULL || fd < 0 ||
-        rlp_segment_open(&bench->segment, path, bench->megabytes << 20, &clock, &warning, &error,
-                         pool) != APR_SUCCESS ||
+    const rlp_plan_source_t source = {
+        .name = "bench", .words = words, .n = 1, .wall = clock.wall
+    };
+
+    if (rlp_plan_parse(&plan, &source, pool) != NULL || fd < 0 ||
+        rlp_segment_open(&bench->segment, path, bench->megabytes << 20, &clock, &error, pool) !=
+            APR_SUCCESS ||
         rlp_shm_create(&bench->store, &bench->segment, pool) != APR_SUCCESS) {
         fprintf(stderr, "decision: %s\n", error ? error : "no store");
         exit(1);

@@ -36,7 +36,7 @@ static rlp_store_t *memory_store(void)
 }
 
 /* On a segment without a file, from the pool, whose slab time is the caller's; *memory may be asked
- * for. */
+   for. */
 static rlp_store_t *shm_store(size_t size, void **memory)
 {
     const unsigned char key[32] = "0123456789abcdefghijklmnopqrstu";

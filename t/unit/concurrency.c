@@ -134,8 +134,7 @@ static rlp_answer_t crowd_ask(const crowd_t *crowd, rlp_charge_t charges[])
 
 static rlp_store_t *open_shm(size_t size)
 {
-    static const char *error;
-    const char *warning;
+    static const char *message;
     rlp_clock_t clock = { .wall = NOW };
     char path[] = "/tmp/rlp-unit.XXXXXX";
     const int fd = mkstemp(path);
@@ -143,7 +142,7 @@ static rlp_store_t *open_shm(size_t size)
     rlp_store_t *store;
 
     assert_true(fd >= 0);
-    assert_int_equal(rlp_segment_open(&segment, path, size, &clock, &warning, &error, unit_pool()),
+    assert_int_equal(rlp_segment_open(&segment, path, size, &clock, &message, unit_pool()),
                      APR_SUCCESS);
     close(fd);
     unlink(path);
@@ -223,8 +222,8 @@ static void test_threads_shm(void **state)
     run_threads(open_shm(ONE_SHARD), unit_row(state));
 }
 
-/* Several identities, met in either order: everybody is answered, and each keeps its own promise.
- */
+/* Several identities, met in either order: everybody is answered, and each keeps its own
+   promise. */
 static void test_threads_two(void **state)
 {
     const plan_t plan = { "", "rate=50/day", 50, true, RUNS / 4 };
@@ -266,7 +265,7 @@ static void test_processes(void **state)
 }
 
 /* Children die in the midst of it, one after the other. With a large burst most deaths come while
- * units are left. */
+   units are left. */
 static void test_killed(void **state)
 {
     const plan_t *plan = unit_row(state);

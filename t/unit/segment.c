@@ -65,8 +65,10 @@ static void forget(const char *path)
 static opened_t open_at(const char *path, size_t size, const rlp_clock_t *clock)
 {
     opened_t o = { .error = NULL };
+    const char *message = NULL;
 
-    o.rv = rlp_segment_open(&o.segment, path, size, clock, &o.warning, &o.error, unit_pool());
+    o.rv = rlp_segment_open(&o.segment, path, size, clock, &message, unit_pool());
+    *(o.rv == APR_SUCCESS ? &o.warning : &o.error) = message;
     assert_int_equal(o.rv == APR_SUCCESS, o.error == NULL);
     assert_int_equal(o.rv == APR_SUCCESS, o.segment.memory != NULL);
     return o;
@@ -239,7 +241,6 @@ static void test_file_limit(void **state)
 static int open_on_little_disk(const char *dir)
 {
     const char *path = apr_pstrcat(unit_pool(), dir, "/store", NULL);
-    const char *warning;
     const char *error = "";
     rlp_segment_t segment;
 
@@ -247,8 +248,7 @@ static int open_on_little_disk(const char *dir)
         mount("none", dir, "tmpfs", 0, "size=512k") != 0) {
         return 2;
     }
-    const apr_status_t rv =
-        rlp_segment_open(&segment, path, MB, &first_boot, &warning, &error, unit_pool());
+    const apr_status_t rv = rlp_segment_open(&segment, path, MB, &first_boot, &error, unit_pool());
 
     return APR_STATUS_IS_ENOSPC(rv) && strstr(error, path) != NULL ? 0 : 1;
 }

@@ -39,7 +39,10 @@ const char *unit_parse(const rlp_plan_t **plan, const char *text, const rlp_plan
         assert_in_range(n, 0, UNIT_WORDS - 1);
         words[n++] = word;
     }
-    const char *error = rlp_plan_parse(&made, "test", words, n, base, apr_time_now(), unit_pool());
+    const rlp_plan_source_t source = {
+        .name = "test", .words = words, .n = n, .base = base, .wall = apr_time_now()
+    };
+    const char *error = rlp_plan_parse(&made, &source, unit_pool());
 
     *plan = made;
     return error;

@@ -21,8 +21,8 @@
 /* Lives as long as the program. */
 apr_pool_t *unit_pool(void);
 
-/* The plan of these words, parted by spaces; the test fails if they are refused. From unit_pool().
- */
+/* The plan of these words, parted by spaces; the test fails if they are refused. From
+   unit_pool(). */
 const rlp_plan_t *unit_plan(const char *words);
 
 /* Parses the same kind of text over a base; NULL, or the message. */

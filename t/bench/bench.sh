@@ -1,0 +1,135 @@
+#!/bin/sh
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+#
+# make bench: figures to look at, never a verdict. $1 is the build directory; RUNS= how often (5).
+#
+# 1. Decisions of the library beside a lock-free yardstick, run in turn: the ratios count.
+# 2. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
+#    not depend on what else the machine does.
+set -eu
+
+build=$1
+runs=${RUNS:-5}
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
+pid=
+stop() {
+    [ -z "$pid" ] || kill "$pid" 2>/dev/null || :
+    rm -rf "$scratch"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+rate() { "$build/t/bench/decision" "$@" | sed 's/.*"mops":\([0-9.]*\).*/\1/'; }
+
+compare() { # name, options
+    name=$1
+    shift
+    : >"$scratch/floor"
+    : >"$scratch/library"
+    : >"$scratch/ratio"
+    i=0
+    while [ "$i" -lt "$runs" ]; do
+        f=$(rate -i floor "$@")
+        l=$(rate -i library "$@")
+        echo "$f" >>"$scratch/floor"
+        echo "$l" >>"$scratch/library"
+        awk "BEGIN { printf \"%.2f\\n\", $f / $l }" >>"$scratch/ratio"
+        i=$((i + 1))
+    done
+    printf '%-34s %10s %10s %8s\n' "$name" "$(median <"$scratch/floor")" \
+        "$(median <"$scratch/library")" "$(median <"$scratch/ratio")"
+}
+
+echo "Decisions, millions a second (medians of $runs; ratio: floor / library)"
+printf '%-34s %10s %10s %8s\n' '' floor library ratio
+compare 'one process, one key' -d hot -p 1
+compare 'one process, a million keys, Zipf' -d zipf -p 1
+compare 'one process, a million keys' -d uniform -p 1
+compare 'two processes, one key' -d hot -p 2
+compare 'eight processes, one key' -d hot -p 8
+compare 'eight processes, a million keys' -d uniform -p 8
+
+if ! command -v valgrind >/dev/null || ! command -v perl >/dev/null; then
+    echo 'Instructions of a request: not counted, valgrind or perl is missing (Debian: valgrind)'
+    exit 0
+fi
+
+free_port() { perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'; }
+requests() { # number: over one connection
+    perl -MIO::Socket::INET -e '
+        my ($port, $n) = @ARGV;
+        my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or exit 1;
+        for (1 .. $n) {
+            print $s "GET /t.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+            my $got = "";
+            sysread($s, $got, 4096, length $got) or exit 1 until $got =~ /\r\n\r\n.{64}/s;
+        }' "$port" "$1"
+}
+instructions() { # lines of configuration -> instructions of a request
+    port=$(free_port)
+    rm -rf "$scratch/run"
+    mkdir "$scratch/run"
+    cat >"$scratch/httpd.conf" <<CONF
+ServerRoot "$scratch/run"
+DefaultRuntimeDir "$scratch/run"
+PidFile "$scratch/run/pid"
+ServerName localhost
+Listen 127.0.0.1:$port
+ErrorLog "$scratch/run/error.log"
+LogLevel error
+LoadModule mpm_event_module "$HTTPD_MODULES/mod_mpm_event.so"
+LoadModule authz_core_module "$HTTPD_MODULES/mod_authz_core.so"
+ThreadsPerChild 2
+ThreadLimit 2
+MaxRequestWorkers 2
+ServerLimit 1
+StartServers 1
+KeepAliveTimeout 300
+MaxKeepAliveRequests 0
+DocumentRoot "$scratch/www"
+<Directory />
+    Require all granted
+</Directory>
+$1
+CONF
+    chmod -R a+rwX "$scratch"
+    set -- valgrind -q --tool=callgrind --instr-atstart=yes --callgrind-out-file="$scratch/run/cg.%p" \
+        "$HTTPD" -X -f "$scratch/httpd.conf"
+    [ "$(id -u)" != 0 ] || set -- setpriv --reuid=www-data --regid=www-data --clear-groups -- "$@"
+    "$@" >"$scratch/out" 2>&1 &
+    pid=$!
+    i=0
+    until requests 1 2>/dev/null; do
+        i=$((i + 1))
+        if [ "$i" -eq 300 ] || ! kill -0 "$pid"; then
+            cat "$scratch/out" "$scratch/run/error.log" >&2
+            exit 1
+        fi
+        sleep 0.1
+    done
+    requests 200
+    callgrind_control -z "$pid" >/dev/null
+    requests 1000
+    callgrind_control -d "$pid" >/dev/null
+    sed -n 's/^\(totals\|summary\): //p' "$(find "$scratch/run" -name 'cg.*' | head -1)" | tail -1 |
+        awk '{ printf "%d\n", $1 / 1000 }'
+    kill "$pid"
+    wait "$pid" 2>/dev/null || :
+    pid=
+}
+
+mkdir "$scratch/www"
+chmod 755 "$scratch"
+printf '%064d' 0 >"$scratch/www/t.txt"
+load="LoadModule ratelimit_plans_module \"$build/.libs/mod_ratelimit_plans.so\"
+RateLimitEngine On
+RateLimitRule site rate=90000/hour key=ip"
+bare=$(instructions '')
+echo
+echo "Instructions of one request, a small static file over a kept connection (bare httpd: $bare)"
+for headers in Off IETF Legacy Both; do
+    with=$(instructions "$load
+RateLimitHeaders $headers")
+    printf 'one rule by address, RateLimitHeaders %-8s adds %6d\n' "$headers" $((with - bare))
+done
