@@ -268,7 +268,8 @@ static void test_little_disk(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(rmdir(dir), 0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
-        skip();
+        unit_skip("only root may mount a file system");
+        return;
     }
     assert_int_equal(status, 0);
 }
@@ -342,10 +343,7 @@ static void spoil_name(const char *path)
 
 static void spoil_owner(const char *path)
 {
-    if (geteuid() != 0) {
-        skip();
-    }
-    assert_int_equal(chown(path, 12345, (gid_t)-1), 0);
+    assert_int_equal(chown(path, 12345, (gid_t)-1), 0); /* only root gets here */
 }
 
 typedef struct {
@@ -372,8 +370,13 @@ static const spoiled_t spoiled[] = {
 static void test_spoiled(void **state)
 {
     const spoiled_t *row = unit_row(state);
-    const char *path = new_path();
     struct stat info;
+
+    if (row->spoil == spoil_owner && geteuid() != 0) {
+        unit_skip("only root may give a file away");
+        return;
+    }
+    const char *path = new_path();
 
     make_spent(path);
     row->spoil(path);
