@@ -1,0 +1,402 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# httpd -t: each wrong directive is refused with file, line, what was expected and what came; right ones pass;
+# DUMP_RATELIMIT tells in words. Case ids are those of the conformance tables.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use RLP::Httpd;
+
+plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
+
+my $server = RLP::Httpd->new(modules => ['env']);
+my $file = $server->config_file;
+my $dir = $server->dir;
+
+$server->file('keys', "# key plan\nkey-one free\nkey-two  pro # paid\n");
+$server->file('bad', "key-one free\n\nhush-hush\n");
+$server->file('many', "key-one free\nhush-hush free pro\n");
+$server->file('twice', "hush-hush free\nkey free\nhush-hush pro\n");
+$server->file('planless', "key-one free\nhush-hush prp\n");
+$server->file('swapped', "free hush-hush\n");
+$server->file('long', "key-one free\n" . 'k' x 9000 . " free\n");
+$server->file('empty', '');
+
+my $plans = "RateLimitPlan free rate=10/min\nRateLimitPlan pro rate=100/min\n"; # two lines
+
+sub tested {
+    my ($config, @words) = @_;
+    $server->configure("$config\n");
+    my ($code, $said) = $server->configtest(@words);
+    (my $flat = $said) =~ s/\s+/ /g;
+    return ($code, $flat, $said);
+}
+
+# The last line of the configuration, or the line given, is refused with this text.
+sub refused {
+    my ($name, $config, $text, $line) = @_;
+    $line //= 1 + ($config =~ tr/\n//);
+    my ($code, $said) = tested($config);
+    my $place = "Syntax error on line $line of $file:";
+    my $at = index $said, $place;
+    my $told = ref $text ? substr($said, $at < 0 ? 0 : $at) =~ $text : index($said, $text, $at < 0 ? 0 : $at) >= 0;
+    return ok($code != 0 && $at >= 0 && $told && $said !~ /Syntax OK/, "$name is refused")
+        || diag("$config\n  exit code: $code\n  expected: $place ... $text\n  got: $said");
+}
+
+# Passes without a word more.
+sub passes {
+    my ($name, $config) = @_;
+    my ($code, $said) = tested($config);
+    return ok($code == 0 && $said eq 'Syntax OK ', "$name passes") || diag("$config\n  exit code: $code\n  got: $said");
+}
+
+# Passes with a warning that names the line.
+sub warns {
+    my ($name, $config, $line, $text) = @_;
+    my ($code, $said) = tested($config);
+    return ok($code == 0 && $said =~ /line $line of \Q$file\E: .*?$text/ && $said =~ /Syntax OK $/, "$name warns")
+        || diag("$config\n  exit code: $code\n  got: $said");
+}
+
+# --- one directive each: line, what is said
+
+my $name_rule = 'expected a name of 1 to 64 letters, digits, "_", "." or "-" that begins with a letter';
+my $no_name = 'a' x 65;
+
+my @wrong = (
+    ['RateLimitEngine', 'RateLimitEngine takes one argument'],
+    ['RateLimitEngine On Off', 'RateLimitEngine takes one argument'],
+    ['RateLimitEngine Maybe', 'RateLimitEngine: expected On, Off or LogOnly, got "Maybe"'],
+
+    ['RateLimitStore', 'RateLimitStore: expected NAME shm [size=SIZE] [file=PATH]'],
+    ['RateLimitStore x', 'RateLimitStore: expected NAME shm [size=SIZE] [file=PATH]', 'V-11 a store without a type'],
+    ['RateLimitStore 1x shm', qr/RateLimitStore: \Q$name_rule\E, got "1x"/, 'V-11 a wrong store name'],
+    ['RateLimitStore shm size=1M', qr/RateLimitStore: expected .*shm/, 'V-11 a store without a name'],
+    ['RateLimitStore x file', 'RateLimitStore: expected a store of the type shm, got "file"', 'V-11 V-13 an unknown store type'],
+    ['RateLimitStore x shmm', 'RateLimitStore: expected a store of the type shm, got "shmm"', 'V-13 a misspelt store type'],
+    ['RateLimitStore x redis url=redis://localhost', qr/RateLimitStore: expected shm: .*built without Redis, got "redis"/,
+        'V-14 a store type that is not built in'],
+    ["RateLimitStore x shm\nRateLimitStore y shm", 'RateLimitStore: expected one store for the whole server, got "y"'],
+    ['RateLimitStore x shm sise=1M', 'RateLimitStore: expected size=SIZE or file=PATH, got "sise=1M"', 'V-13 an unknown store option'],
+    ['RateLimitStore x shm 16M', 'expected size=SIZE or file=PATH, got "16M"'],
+    ['RateLimitStore x shm file=', 'expected size=SIZE or file=PATH, got "file="'],
+    (map { ["RateLimitStore x shm size=$_", qq{RateLimitStore: expected size=N with K, M or G, got "size=$_"}] }
+        '', 'x', 'M', '-1M', '+1M', '1.5M', '16MB', '16T', '16 M' =~ s/ /%20/r, '0x10M', '1e3M'),
+    (map { ["RateLimitStore x shm size=$_", qq{RateLimitStore: expected a size from 1M to 1024G, got "size=$_"}] }
+        qw(0 1 1K 1023K 1048575 1025G 2000000G 99999999999999999999 99999999999999999999G 9223372036854775807K)),
+
+    ['RateLimitPlan', 'RateLimitPlan: expected NAME LIMIT...'],
+    ['RateLimitPlan p', 'RateLimitPlan: expected NAME LIMIT..., such as RateLimitPlan free rate=10/min'],
+    ['RateLimitPlan 9p rate=1/s', qq{RateLimitPlan: $name_rule, got "9p"}],
+    ['RateLimitPlan "" rate=1/s', qq{RateLimitPlan: $name_rule, got ""}],
+    ['RateLimitPlan p/q rate=1/s', qq{RateLimitPlan: $name_rule, got "p/q"}],
+    ["RateLimitPlan p\x{c3}\x{a4} rate=1/s", qr/RateLimitPlan: \Q$name_rule\E, got "p/],
+    ["RateLimitPlan $no_name rate=1/s", qq{RateLimitPlan: $name_rule, got "$no_name"}],
+    (map { ["RateLimitPlan $_ rate=1/s", qq{RateLimitPlan: expected a name other than auto, none and default, got "$_"}] }
+        qw(auto none default Default)),
+    ["RateLimitPlan p rate=1/s\nRateLimitPlan p rate=2/s", 'RateLimitPlan: expected a name that no plan has yet, got "p"',
+        'R-30 a plan twice'],
+    ['RateLimitPlan p rate=1/s like=q', 'RateLimitPlan: expected like=PLAN with a plan declared before, got "like=q"'],
+    ['RateLimitPlan p like=p rate=1/s', 'expected like=PLAN with a plan declared before, got "like=p"'],
+    ["RateLimitPlan p rate=1/s\nRateLimitPlan q like=p like=r", 'got "like=r"'],
+    ["RateLimitPlan p " . join(' ', ('rate=1/s') x 8) . "\nRateLimitPlan q quota=1 like=p",
+        'RateLimitPlan: expected at most 8 limits in one plan, with those of "p"'],
+    ['RateLimitPlan p then=q rate=1/s', qr/RateLimitPlan: expected .*got "then=q"/, 'V-13 an option that is not here yet'],
+
+    ["${plans}RateLimitPlanDefault fre", 'RateLimitPlanDefault: expected the name of a plan, got "fre" (free?)'],
+    ["${plans}RateLimitPlanDefault zzzzzzzz", 'RateLimitPlanDefault: expected the name of a plan, got "zzzzzzzz"'],
+    ['RateLimitPlanDefault free', 'RateLimitPlanDefault: expected the name of a plan, got "free"', 'a plan where there is none'],
+    ['RateLimitPlanDefault', 'RateLimitPlanDefault takes one argument'],
+    ['RateLimitPlanChange maybe', 'RateLimitPlanChange: expected carry or reset, got "maybe"'],
+    ['RateLimitPlanChange', 'RateLimitPlanChange takes one argument'],
+
+    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
+    ["${plans}RateLimitPlanMap user txt:keys\nRateLimitPlanMap user txt:keys",
+        'RateLimitPlanMap: expected one map for each type of identity, got "user"'],
+    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, got "keys"'],
+    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE, got "txt:"'],
+    ['RateLimitPlanMap user dbm:keys', 'RateLimitPlanMap: expected txt:FILE, got "dbm:keys"', 'V-14 a kind of map that is not here'],
+    ["${plans}RateLimitPlanMap user txt:keys unknwon=next",
+        'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], got "unknwon=next"', 'V-13 an unknown map option'],
+    ["${plans}RateLimitPlanMap user txt:keys unknown=maybe",
+        'expected unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS, got "unknown=maybe"'],
+    (map { ["${plans}RateLimitPlanMap user txt:keys unknown=deny:$_",
+        qr/RateLimitPlanMap: expected unknown=deny:STATUS with a status .*, got "unknown=deny:$_"/] }
+        '', qw(abc 200 399 600 4030 40 -403 403x 420 444 499)),
+    ["${plans}RateLimitPlanMap usr txt:keys", qr/RateLimitPlanMap: expected a type of RateLimitIdentity .*got "usr"/],
+    ["${plans}RateLimitIdentity k=header:X-Key ip\nRateLimitPlanMap k txt:keys unknown=default",
+        'RateLimitPlanMap: expected unknown=next or unknown=deny for "k"', 'unknown=default for a header identity'],
+    ["${plans}RateLimitPlanMap user txt:missing", qr{RateLimitPlanMap: cannot open \Q$dir\E/missing: No such file}],
+    ["${plans}RateLimitPlanMap user txt:logs", qr{RateLimitPlanMap: .*\Q$dir\E/logs}, 'a directory as a map'],
+    ["${plans}RateLimitPlanMap user txt:bad", qq{RateLimitPlanMap: line 3 of $dir/bad: expected "VALUE PLAN"}],
+    ["${plans}RateLimitPlanMap user txt:many", qq{RateLimitPlanMap: line 2 of $dir/many: expected "VALUE PLAN"}],
+    ["${plans}RateLimitPlanMap user txt:twice", "RateLimitPlanMap: line 3 of $dir/twice: expected each value once"],
+    ["${plans}RateLimitPlanMap user txt:planless", qr{RateLimitPlanMap: line 2 of \Q$dir\E/planless: expected the name of a plan}],
+    ["${plans}RateLimitPlanMap user txt:swapped", qr{RateLimitPlanMap: line 1 of \Q$dir\E/swapped: expected the name of a plan}],
+    ["${plans}RateLimitPlanMap user txt:long", "RateLimitPlanMap: line 2 of $dir/long: expected lines of less than 8 kB"],
+
+    ['RateLimitIdentity', 'RateLimitIdentity: expected TYPE..., such as RateLimitIdentity user ip'],
+    ['RateLimitIdentity usr', qr/expected an identity type: user, ip, .*got "usr" \(user\?\)/, 'V-13 an unknown identity'],
+    ['RateLimitIdentity user ip vhots', qr/got "vhots" \(vhost\?\)/],
+    ['RateLimitIdentity 1x', qq{RateLimitIdentity: $name_rule, got "1x"}],
+    ['RateLimitIdentity ""', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got ""'],
+    ['RateLimitIdentity +ip', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got "+ip"'],
+    ['RateLimitIdentity ip+', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got "ip+"'],
+    ['RateLimitIdentity user++ip', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got "user++ip"'],
+    ['RateLimitIdentity user+ip+vhost+global+anonymous', 'RateLimitIdentity: expected at most 4 parts joined with "+"'],
+    (map { ["RateLimitIdentity ip/$_", qq{RateLimitIdentity: expected ip/BITS4,BITS6 with 1 to 32 and 1 to 128, got "ip/$_"}] }
+        '', '0', '33', '-1', 'x', '24,', '24,0', '24,129', '24,x', '24,64,1', '99999999999999999999'),
+    ['RateLimitIdentity sid=cookie:sid', 'RateLimitIdentity: expected sid=header:NAME or sid=env:NAME, got "sid=cookie:sid"',
+        'V-14 a source that is not here'],
+    ['RateLimitIdentity k=X-Key', 'RateLimitIdentity: expected k=header:NAME or k=env:NAME, got "k=X-Key"'],
+    ['RateLimitIdentity k=', 'RateLimitIdentity: expected k=header:NAME or k=env:NAME, got "k="'],
+    ['RateLimitIdentity k=header:', 'RateLimitIdentity: expected a name behind the colon, got "k=header:"'],
+    ['RateLimitIdentity k=env:', 'RateLimitIdentity: expected a name behind the colon, got "k=env:"'],
+    ['RateLimitIdentity =env:X', qq{RateLimitIdentity: $name_rule, got ""}],
+    ['RateLimitIdentity 1k=env:X', qq{RateLimitIdentity: $name_rule, got "1k"}],
+    ['RateLimitIdentity user=env:X', 'RateLimitIdentity: expected another name than "user": it is built in'],
+    ["RateLimitIdentity k=env:X\nRateLimitIdentity k=env:Y",
+        qq{RateLimitIdentity: expected another name than "k": it is declared otherwise on line 1 of $file}, 'an identity redefined'],
+    ["RateLimitIdentity k=env:X\nRateLimitRule r rate=1/s key=k=header:X",
+        qq{RateLimitRule: expected another name than "k": it is declared otherwise on line 1 of $file}],
+
+    ['RateLimitRule', 'RateLimitRule: expected NAME [LIMIT...] [option=...]..., or NAME Off'],
+    ['RateLimitRule 1r rate=1/s', qq{RateLimitRule: $name_rule, got "1r"}],
+    ['RateLimitRule r@h rate=1/s', qq{RateLimitRule: $name_rule, got "r\@h"}],
+    ["RateLimitRule r rate=1/s\nRateLimitRule r rate=2/s", 'RateLimitRule: expected each name once in a section, got "r"',
+        'R-30 two rules of one name'],
+    ["RateLimitRule r rate=1/s\nRateLimitRule r Off", 'RateLimitRule: expected each name once in a section, got "r"',
+        'R-30 a rule and its Off'],
+    [join("\n", map { "RateLimitRule r$_ rate=1/s" } 1 .. 17), 'RateLimitRule: expected at most 16 rules in one section, got "r17"'],
+    ['RateLimitRule r rate=1/s priorty=10', qr/RateLimitRule: expected a limit, plan=, .*got "priorty=10"/,
+        'V-13 R-31 an option that is not known'],
+    ['RateLimitRule r rate=1/s metod=GET', qr/RateLimitRule: expected .*got "metod=GET" \(method=\?\)/, 'V-13 an option misspelt'],
+    ['RateLimitRule r rat=1/s', qr/RateLimitRule: expected .*got "rat=1\/s" \(rate=\?\)/, 'V-13 a limit misspelt'],
+    ['RateLimitRule r plna=free', qr/RateLimitRule: expected .*got "plna=free" \(plan=\?\)/],
+    ['RateLimitRule r rate=1/s xyzzyx=1', qr/RateLimitRule: expected .*got "xyzzyx=1"(?! \()/],
+    ['RateLimitRule r Off rate=1/s', qr/RateLimitRule: expected .*got "Off"/],
+    ['RateLimitRule r rate=1/s Off', qr/RateLimitRule: expected .*got "Off"/],
+    ['RateLimitRule r plan=1x', qq{RateLimitRule: $name_rule, got "1x"}],
+    ['RateLimitRule r plan=', qq{RateLimitRule: $name_rule, got ""}],
+    ['RateLimitRule r plan=none', 'RateLimitRule: expected a limit with plan=none, such as rate=10/min, got none'],
+    ["${plans}RateLimitRule r plan=free rate=1/s",
+        'RateLimitRule: expected no limits with plan=free, which is for everybody: they would never apply'],
+    ["${plans}RateLimitRule r plan=prp", 'RateLimitRule: expected the name of a plan, got "prp" (pro?)', 'V-13 an unknown plan'],
+    ["${plans}RateLimitRule r plan=Free", 'RateLimitRule: expected the name of a plan, got "Free" (free?)'],
+    ['RateLimitRule r rate=1/s key=usr', qr/expected an identity type: .*got "usr" \(user\?\)/],
+    ['RateLimitRule r rate=1/s key=', 'RateLimitRule: expected TYPE or TYPE+TYPE, got ""'],
+    ['RateLimitRule r rate=1/s key=ip/64', qr/RateLimitRule: expected ip\/BITS4,BITS6 .*got "ip\/64"/],
+    ['RateLimitRule r rate=1/s method=', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method="'],
+    ['RateLimitRule r rate=1/s method=,', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=,"'],
+    ['RateLimitRule r rate=1/s method=!', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=!"'],
+    ['RateLimitRule r rate=1/s method=GET,GTE', qr/expected methods that httpd knows, .*got "method=GET,GTE"/],
+    ['RateLimitRule r rate=1/s method=GET,!POST', qr/expected methods that httpd knows, .*got "method=GET,!POST"/],
+    ['RateLimitRule r rate=1/s if="%{REQUEST_METHOD} == \'GET\'"',
+        q{write "if=%{REQUEST_METHOD}}, 'if="..." with the quotes in the wrong place'],
+    ['RateLimitRule r rate=1/s "if=%{REQUEST_METHOD} = = x"', qr/expected an expression behind if=, got "%\{REQUEST_METHOD\} = = x": /],
+    ['RateLimitRule r rate=1/s if=', qr/expected an expression behind if=, got ""/],
+    ['RateLimitRule r rate=1/s "if=%{NO_SUCH:x} == 1"', qr/expected an expression behind if=, got/],
+
+    ['RateLimitHeaders', 'RateLimitHeaders: expected Off, IETF, Legacy or Both first, got ""'],
+    ['RateLimitHeaders maybe', 'RateLimitHeaders: expected Off, IETF, Legacy or Both first, got "maybe"'],
+    ['RateLimitHeaders reset=epoch', 'RateLimitHeaders: expected Off, IETF, Legacy or Both first, got "reset=epoch"'],
+    ['RateLimitHeaders Both reset=unix', 'RateLimitHeaders: expected reset=delta, reset=epoch, always or denied, got "reset=unix"'],
+    ['RateLimitHeaders Both never', 'RateLimitHeaders: expected reset=delta, reset=epoch, always or denied, got "never"'],
+
+    (map { ["RateLimitDenyStatus $_", qq{RateLimitDenyStatus: expected a status from 400 to 599, got "$_"}] }
+        qw(4290 abc 200 399 600 -429 +429 429x 42)),
+    (map { ["RateLimitDenyStatus $_", qq{RateLimitDenyStatus: expected a status that httpd knows (it would answer 500), got "$_"}] }
+        qw(420 444 499 599)),
+    ['RateLimitDenyStatus', 'RateLimitDenyStatus takes one argument'],
+
+    ['RateLimitEnv maybe', 'RateLimitEnv: expected auto or always, got "maybe"'],
+    ['RateLimitEnv', 'RateLimitEnv takes one argument'],
+);
+refused($_->[2] // ($_->[0] =~ /([^\n]*)\z/), @$_[0, 1]) for @wrong;
+
+# --- limits, in a plan and in a rule
+
+my @limits = (
+    ['G-06 10 per minute', '"10 per minute"', qr/expected .*got "10 per minute"/],
+    ['G-06', 'rate=10 per minute', qr/expected .*got "rate=10"/],
+    (map { ['G-06', "rate=$_", qr/expected .*"rate=\Q$_\E"/] } qw(10m minute/10 5 5/ /s 5//s 5/minute/2), ''),
+    ['G-06', '5/minute', qr/expected rate=5\/minute, got "5\/minute"/],
+    ['G-07', 'rate=0/s', qr/expected a count above 0 .*got "rate=0\/s"/],
+    (map { ['V-04 G-07 G-08 G-09', "rate=$_", qr/expected .*"rate=\Q$_\E"/] } qw(-1/s 5.0/s .8/s 1e3/s ten/minute +5/s 1_000/h)),
+    ['G-09', "rate=\x{d9}\x{a5}/s", qr/expected rate=COUNT\/PERIOD with a whole number/],
+    ['G-11', 'rate=5/fortnight', qr/expected a span of time .*"fortnight" in "rate=5\/fortnight"/],
+    (map { ['V-03 P-10', "rate=5/$_", qr/expected .*"rate=5\/\Q$_\E"/] } qw(0s 0 -1s 1.5s s10 1 2minutez 10decades), '99999999999999999999s'),
+    ['', 'rate=5/11years', qr/expected .*"rate=5\/11years"/],
+    ['', 'rate=5/600weeks', qr/expected a span of at most ten years, .*"rate=5\/600weeks"/],
+    ['overflow', 'rate=9999999999999999/s', qr/expected .*"rate=9999999999999999\/s"/],
+    ['overflow', 'rate=1/s burst=999999999999999', qr/expected a burst .*"rate=1\/s"/],
+    ['overflow', 'rate=999999999999999/10days', qr/expected a burst of at most \d+ .*"rate=999999999999999\/10days"/],
+    ['G-13', 'limit=10 window=60', qr/expected rate=10\/60s, got "limit=10 window=60"/],
+    ['G-13', 'window=60 limit=10', qr/expected rate=10\/60s/],
+    ['G-13', 'limit=10', qr/expected .*got "limit=10"/],
+    ['V-02', 'rate=1/s burst=-1', qr/expected burst=N above 0, .*got "burst=-1"/],
+    ['V-02', 'rate=1/s burst=0', qr/expected burst=N above 0, .*got "burst=0"/],
+    ['V-02', 'rate=1/s burst=many', qr/expected burst=N above 0, .*got "burst=many"/],
+    ['V-02', 'rate=1/s burst=', qr/expected burst=N above 0, .*got "burst="/],
+    ['V-01', 'rate=1/s burst=2.2222', qr/expected burst=N above 0, with at most three decimals, got "burst=2.2222"/],
+    ['V-06', 'rate=1/s initial=-1', qr/expected initial=N .*got "initial=-1"/],
+    ['V-06', 'rate=1/s burst=4 initial=5', qr/expected an initial= of at most the burst .*got "rate=1\/s"/],
+    ['V-06', 'rate=1/s initial=1.0005', qr/expected initial=N with at most three decimals, got "initial=1.0005"/],
+    ['V-13', 'rate=1/s algorithm=tokenbucket', qr/expected algorithm=NAME with one of token-bucket, .*got "algorithm=tokenbucket" \(token-bucket\?\)/],
+    ['V-13', 'rate=1/s algorithm=', qr/expected algorithm=NAME with one of .*got "algorithm="/],
+    ['V-13', 'rate=1/s bust=2', qr/expected .*got "bust=2" \(burst=\?\)/],
+    ['', 'quota=5 algorithm=fixed-window', qr/expected algorithm= after a rate=, not after a quota=, got/],
+    ['', 'burst=5 rate=1/s', qr/expected rate=COUNT\/PERIOD before it, got "burst=5"/],
+    ['', 'algorithm=fixed-window', qr/expected rate=COUNT\/PERIOD before it, got "algorithm=fixed-window"/],
+    ['', 'initial=1', qr/expected rate=COUNT\/PERIOD before it, got "initial=1"/],
+    ['', 'start=2026-01-01', qr/expected rate=COUNT\/PERIOD before it, got "start=2026-01-01"/],
+    ['', 'rate=1/s algorithm=fixed-window burst=5', qr/expected no burst= behind "rate=1\/s": fixed-window has none/],
+    ['', 'rate=1/s algorithm=fixed-window initial=0', qr/expected no initial= behind "rate=1\/s": fixed-window has none/],
+    ['', 'rate=1/s start=2026-01-01', qr/expected no start= behind "rate=1\/s": token-bucket has none/],
+    ['F-09', 'rate=1/day algorithm=fixed-window start=2999-01-01', qr/expected a start that is not in the future, got "start=2999-01-01"/],
+    (map { ['F-09', "rate=1/day algorithm=fixed-window start=$_", qr/expected start=TIME such as .*got "start=\Q$_\E"/] }
+        qw(noon 2026-13-01 2026-02-30 2026-01-01T25:00Z 2026-01-01T06:00), ''),
+    ['', 'quota=-1', qr/expected quota=COUNT .*got "quota=-1"/],
+    ['', 'quota=', qr/expected quota=COUNT .*got "quota="/],
+    ['', 'quota=1.5', qr/expected quota=COUNT .*got "quota=1.5"/],
+    ['', 'quota=10/day', qr/expected quota=COUNT, .*got "quota=10\/day"/],
+    ['', 'quota=10/month@UTC', qr/expected quota=COUNT, .*got "quota=10\/month\@UTC"/],
+    ['', 'quota=10/min', qr/expected quota=COUNT .*got "quota=10\/min"/],
+    ['V-10', 'concurrent=2.2', qr/expected concurrent=N with a whole number above 0, got "concurrent=2.2"/],
+    ['V-10', 'concurrent=2', qr/expected rate= or quota= \(this version has no concurrency limits\), got "concurrent=2"/],
+    ['', 'lease=60s', qr/expected .*got "lease=60s"/],
+    ['', 'bandwidth=1M/s', qr/expected rate= or quota= .*got "bandwidth=1M\/s"/],
+    ['', join(' ', ('rate=1/s') x 9), qr/expected at most 8 limits in one plan/],
+    ['', 'fast', qr/expected .*got "fast"/],
+);
+for my $case (@limits) {
+    my ($id, $text, $said) = @$case;
+    my $name = $id ? "$id: $text" : $text;
+    refused("$name in a plan", "RateLimitPlan p $text", qr/RateLimitPlan: $said/);
+    refused("$name in a rule", "RateLimitRule r $text", qr/RateLimitRule: $said/);
+}
+
+# --- where a directive may not stand
+
+for my $case (['RateLimitStore x shm', 'VirtualHost'], ['RateLimitPlan p rate=1/s', 'VirtualHost'],
+    ['RateLimitStore x shm', 'Location'], ['RateLimitPlan p rate=1/s', 'Location'], ['RateLimitPlanDefault p', 'Location'],
+    ['RateLimitPlanChange reset', 'Location'], ['RateLimitPlanMap user txt:keys', 'Location'],
+    ['RateLimitPlan p rate=1/s', 'If'], ['RateLimitPlanDefault p', 'Directory'], ['RateLimitPlanMap user txt:keys', 'Files']) {
+    my ($line, $section) = @$case;
+    my %open = (VirtualHost => '*:80', Location => '"/x"', If => '"true"', Directory => '"/x"', Files => 'x');
+    my ($directive) = $line =~ /^(\S+)/;
+    refused("$directive in <$section>", "<$section $open{$section}>\n$line\n</$section>",
+        qr/\Q$directive\E (?:not allowed|cannot occur)(?: here)?(?:.*<$section>)?/, 2);
+}
+refused('a wrong rule in a section', qq{<Location "/x">\n    RateLimitRule r rate=1/fortnight\n</Location>}, 'RateLimitRule: expected a span', 2);
+refused('an unknown plan in a virtual host', "${plans}<VirtualHost *:80>\nRateLimitPlanDefault fee\n</VirtualHost>",
+    'RateLimitPlanDefault: expected the name of a plan, got "fee" (free?)', 4);
+refused('an unknown plan in a section of a virtual host',
+    qq{${plans}<VirtualHost *:80>\n<Location "/x">\nRateLimitRule r plan=fre\n</Location>\n</VirtualHost>}, 'got "fre" (free?)', 5);
+refused('a wrong map in a virtual host', "${plans}<VirtualHost *:80>\nRateLimitPlanMap user txt:bad\n</VirtualHost>", "line 3 of $dir/bad", 4);
+
+{
+    my (undef, $said) = tested("${plans}RateLimitPlanDefault x1\nRateLimitRule r plan=x2\nRateLimitPlanMap user txt:missing");
+    like($said, qr/line $_ of/, "each of several errors is told, that of line $_ too") for 3, 4, 5;
+}
+
+# What stands in a map may be secret: no message shows it.
+for my $map (qw(bad many twice planless swapped)) {
+    my ($code, $said) = tested("${plans}RateLimitIdentity k=header:X-Key ip\nRateLimitPlanMap k txt:$map");
+    isnt($code, 0, "a wrong line in the map $map is refused");
+    unlike($said, qr/hush-hush/, "what it says of the map $map does not show the value");
+}
+
+# --- likely mistakes
+
+warns('a header identity without a map', 'RateLimitIdentity k=header:X-Key ip', 1, 'the identity "k" is never used');
+warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimitRule r rate=1/s key=k=header:X-Key", 2, '"k" is never used');
+warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s", 2, '"p"');
+warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
+    . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
+
+# --- what is right
+
+passes('nothing', '');
+passes('V-15 limits without Redis', "RateLimitStore x shm\nRateLimitEngine On\nRateLimitRule r rate=10/min");
+passes("RateLimitEngine $_", "RateLimitEngine $_") for qw(On off LOGONLY);
+passes("a store of size=$_", "RateLimitStore x shm size=$_") for qw(1M 1m 1024K 1048576 16M 2G 1024G);
+passes('a store with a file and a blank in it', qq{RateLimitStore x shm "file=a store" size=1M});
+passes('a limit: ' . $_, "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule s plan=p")
+    for (map { "rate=$_" } qw(5/second 5/sec 5/s 5/seconds 10/minute 10/min 10/m 10/minutes 100/hour 100/h 100/hours 1000/day 1000/d
+        1000/days 5/2minutes 100/week 30/500ms 1/s 4/5s 5/MIN)),
+    'rate=2/500ms burst=10 algorithm=stepped-bucket', 'rate=1/s burst=2.2', 'rate=1/s burst=2.222', 'rate=1/2200ms',
+    (map { "rate=1/s initial=$_" } qw(0 0.5 .5 1)), 'quota=5', 'quota=0', 'quota=5 initial=1', 'RATE=1/s BURST=2',
+    'rate=1/day algorithm=fixed-window start=2026-01-31T06:00:00+02:00', 'rate=1/s rate=100/hour rate=1000/day algorithm=fixed-window',
+    join(' ', ('rate=1/s') x 8);
+passes('like=', "RateLimitPlan p rate=1/s\nRateLimitPlan q like=p quota=5\nRateLimitRule r plan=p\nRateLimitRule s plan=q");
+passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRateLimitPlanMap k txt:keys unknown=deny:401\n"
+    . "RateLimitPlanMap o txt:empty unknown=next\nRateLimitPlanMap user txt:keys unknown=default\n"
+    . "<VirtualHost *:80>\nRateLimitPlanMap k \"txt:$dir/keys\" unknown=deny\nRateLimitPlanDefault pro\nRateLimitPlanChange reset\n"
+    . "RateLimitRule r\n</VirtualHost>\nRateLimitPlanDefault free\nRateLimitPlanChange Carry\nRateLimitRule r");
+passes("identities $_", "RateLimitIdentity $_")
+    for 'user ip', 'anonymous', 'vhost+ip global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global';
+passes('rules in all sections', "${plans}RateLimitPlanDefault pro\nRateLimitRule r plan=free\n" . join "\n", map {
+    my ($open, $close) = @$_;
+    "<$open>\nRateLimitEngine On\nRateLimitRule r Off\nRateLimitRule s rate=1/s key=ip method=get,HEAD \"if=%{REQUEST_URI} =~ m#^/x#\"\n"
+        . "RateLimitRule t rate=1/s plan=none method=!OPTIONS\nRateLimitRule u plan=auto\nRateLimitHeaders IETF reset=epoch denied\n"
+        . "RateLimitDenyStatus 503\nRateLimitEnv always\nRateLimitIdentity ip\n</$close>"
+} ['VirtualHost *:80', 'VirtualHost'], ['Directory "/x"', 'Directory'], ['DirectoryMatch "^/x"', 'DirectoryMatch'], ['Files "x"', 'Files'],
+    ['FilesMatch "x"', 'FilesMatch'], ['Location "/x"', 'Location'], ['LocationMatch "x"', 'LocationMatch'], ['If "true"', 'If']);
+passes('sixteen rules', join "\n", map { "RateLimitRule r$_ rate=1/s" } 1 .. 16);
+passes('one name in two sections', qq{RateLimitRule r rate=1/s\n<Location "/x">\nRateLimitRule r rate=2/s\n</Location>});
+passes("RateLimitHeaders $_", "RateLimitHeaders $_") for 'off', 'ietf', 'Legacy reset=epoch', 'Both denied reset=delta', 'Both always';
+passes("RateLimitDenyStatus $_", "RateLimitDenyStatus $_") for qw(400 403 418 429 500 503);
+passes("RateLimitEnv $_", "RateLimitEnv $_") for qw(auto Always);
+
+# --- in words
+
+{
+    my $config = <<'END';
+RateLimitPlan free rate=1/s burst=60 rate=1000/day algorithm=fixed-window
+RateLimitPlan pro rate=100/min burst=200.5 initial=20 quota=1000000
+RateLimitPlan none-at-all quota=0
+RateLimitPlanDefault free
+RateLimitRule site
+<Location "/api/">
+    RateLimitRule site Off
+    RateLimitRule api rate=4/5s key=vhost+ip method=POST,put
+    RateLimitRule login rate=5/10min plan=none key=ip "if=%{REQUEST_METHOD} == 'POST'"
+    RateLimitRule paid plan=pro method=!OPTIONS
+    RateLimitRule step rate=2/500ms burst=10 algorithm=stepped-bucket plan=none
+    RateLimitRule no plan=none-at-all
+</Location>
+<VirtualHost *:80>
+    ServerName shop.example
+    RateLimitRule shop
+</VirtualHost>
+END
+    chomp $config;
+    my ($code, undef, $said) = tested($config, '-D', 'DUMP_RATELIMIT');
+    is($code, 0, 'DUMP_RATELIMIT: exit code');
+    is($said, <<"END", 'DUMP_RATELIMIT: plans and rules in words');
+Rate limit plans:
+  free: 60 at once, then 1 per second; at most 1 000 in each day
+  pro: 200.500 at once (20 at first), then 100 per minute; at most 1 000 000 ever
+  none-at-all: blocked
+Rate limit rules:
+  site: the plan of whom is counted; without one: plan free ($file:5)
+  site in <Location "/api/">: off ($file:7)
+  api in <Location "/api/">: the plan of whom is counted; without one: 4 at once, then 4 every 5 seconds, counted by vhost+ip, for POST,PUT ($file:8)
+  login in <Location "/api/">: for everybody: 5 at once, then 1 every 2 minutes, counted by ip, under a condition ($file:9)
+  paid in <Location "/api/">: plan pro for everybody, not for OPTIONS ($file:10)
+  step in <Location "/api/">: for everybody: 10 at once, then 2 more at the end of each period of 500 ms ($file:11)
+  no in <Location "/api/">: plan none-at-all for everybody ($file:12)
+  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:16)
+Syntax OK
+END
+}
+ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
+
+done_testing;

@@ -1,0 +1,470 @@
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# A httpd of the test's own: started in a directory of its own with a given configuration, stopped with the test.
+#
+# From the environment: HTTPD, HTTPD_MODULES (httpd's own modules), MODULE_SO, TESTCLOCK_SO (a clock that the test
+# sets; may be missing), RLP_MPM. What is not given is looked up in the Makefile of the current directory or of
+# builddir. @DIR@ and @PORT@ in a configuration stand for the directory and the port.
+
+package RLP::Httpd;
+
+use strict;
+use warnings;
+
+use File::Spec ();
+use File::Temp ();
+use IO::Socket::INET;
+use POSIX qw(WNOHANG);
+use Time::HiRes qw(time);
+
+my $build = $ENV{builddir} || '.';
+our $httpd = $ENV{HTTPD} || configured('HTTPD');
+our $modules = $ENV{HTTPD_MODULES} || configured('HTTPD_MODULES');
+our $module = File::Spec->rel2abs($ENV{MODULE_SO} || "$build/.libs/mod_ratelimit_plans.so");
+our $clock = $ENV{TESTCLOCK_SO} ? File::Spec->rel2abs($ENV{TESTCLOCK_SO}) : '';
+our $mpm = $ENV{RLP_MPM} || 'event';
+
+our $patience = 30; # seconds that anything may take
+my $epoch = 1_800_000_000; # where the test's clock begins, in seconds since 1970
+my $uptime = 1_000_000; # and its monotonic time
+
+my %static; # modules that are part of httpd
+my %running; # by process id: who started it, and what
+
+# --- what there is
+
+sub configured {
+    my ($name) = @_;
+    my ($value) = slurp("$build/Makefile") =~ /^\Q$name\E = (.*)/m;
+    return $value // '';
+}
+
+# What is missing to start a httpd, or nothing.
+sub missing {
+    return 'httpd is missing (HTTPD)' if !-x $httpd;
+    return 'the modules of httpd are missing (HTTPD_MODULES)' if !-d $modules;
+    return 'the module is missing (MODULE_SO)' if !-e $module;
+    return has_module("mpm_$mpm") ? '' : "httpd has no mpm_$mpm";
+}
+
+sub has_module {
+    my ($name) = @_;
+    return -e "$modules/mod_$name.so";
+}
+
+sub has_clock {
+    return $clock && -e $clock;
+}
+
+# Calls it every 20 ms until it says something; what it said, or nothing after the deadline.
+sub wait_for {
+    my ($until, $seconds) = @_;
+    my $end = time + ($seconds || $patience);
+    while (1) {
+        my $said = $until->();
+        return $said if $said || time > $end;
+        select undef, undef, undef, 0.02;
+    }
+}
+
+sub slurp {
+    my ($file) = @_;
+    open my $in, '<', $file or return '';
+    local $/ = undef;
+    my $text = <$in>;
+    close $in;
+    return $text // '';
+}
+
+sub spill {
+    my ($file, $text) = @_;
+    open my $out, '>', $file or die "$file: $!\n";
+    print {$out} $text;
+    close $out or die "$file: $!\n";
+    return $file;
+}
+
+# --- a server that does not run yet
+
+# config: its configuration. modules: httpd modules that it needs. clock: time stands still, see set_clock().
+# umask: of the server. wrap: words in front of its command.
+sub new {
+    my ($class, %option) = @_;
+    my $self = bless { modules => [], config => '', %option }, $class;
+
+    $self->{temp} = File::Temp->newdir('rlp test XXXXXX', TMPDIR => 1);
+    $self->{dir} = $self->{temp}->dirname;
+    chmod 0755, $self->{dir} or die "$self->{dir}: $!\n";
+    for my $dir (qw(logs htdocs run)) {
+        mkdir "$self->{dir}/$dir", 0755 or die "$self->{dir}/$dir: $!\n";
+    }
+    spill("$self->{dir}/htdocs/index.html", "hello\n");
+    $self->{port} = free_port();
+    $self->{clock} = $self->{clock} && has_clock();
+    if ($self->{clock}) {
+        spill("$self->{dir}/clock", pack 'qq', 0, 0);
+        $self->set_clock(0);
+    }
+    $self->configure($self->{config});
+    return $self;
+}
+
+sub free_port {
+    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1)
+        or die "no port on 127.0.0.1: $!\n";
+    return $socket->sockport;
+}
+
+sub dir { return $_[0]{dir} }
+sub port { return $_[0]{port} }
+sub pid { return $_[0]{pid} }
+sub config_file { return "$_[0]{dir}/tested.conf" }
+
+# A file in its directory, written if there is a text; the path.
+sub file {
+    my ($self, $name, $text) = @_;
+    my $path = "$self->{dir}/$name";
+    spill($path, $text) if defined $text;
+    return $path;
+}
+
+# Time, in seconds since the start of the test's clock.
+sub set_clock {
+    my ($self, $seconds) = @_;
+    return if !$self->{clock};
+    open my $out, '+<', "$self->{dir}/clock" or die "$self->{dir}/clock: $!\n";
+    syswrite $out, pack 'qq', map { int(($_ + $seconds) * 1_000_000) } $uptime, $epoch;
+    close $out or die "$self->{dir}/clock: $!\n";
+    return;
+}
+
+sub load {
+    my ($self) = @_;
+    my %seen;
+
+    %static = map { $_ => 1 } qx("$httpd" -l 2>&1) =~ /^\s+mod_(\w+)\.c$/mg if !%static;
+    my @wanted = grep { !$static{$_} && !$seen{$_}++ } "mpm_$mpm", qw(unixd authz_core), @{ $self->{modules} };
+    my $text = join '', map { qq{LoadModule ${_}_module "$modules/mod_$_.so"\n} } @wanted;
+    $text .= qq{LoadModule ratelimit_plans_module "$module"\n};
+    if ($self->{clock}) {
+        $text .= qq{LoadModule rlp_testclock_module "$clock"\nRlpTestClockFile "$self->{dir}/clock"\n};
+    }
+    return $text;
+}
+
+sub workers {
+    return $mpm eq 'prefork'
+        ? "StartServers 4\nMinSpareServers 2\nMaxSpareServers 8\nMaxRequestWorkers 16\n"
+        : "StartServers 2\nServerLimit 4\nThreadsPerChild 8\nMaxRequestWorkers 32\n"
+            . "MinSpareThreads 8\nMaxSpareThreads 32\n";
+}
+
+# Writes the configuration: the given one is in a file of its own, whose lines messages speak of.
+sub configure {
+    my ($self, $text) = @_;
+    my $dir = $self->{dir};
+    my $user = $> == 0 ? "User www-data\nGroup www-data\n" : '';
+
+    $text =~ s/\@DIR\@/$dir/g;
+    $text =~ s/\@PORT\@/$self->{port}/g;
+    spill($self->config_file, $text);
+    spill("$dir/httpd.conf",
+              qq{ServerRoot "$dir"\nServerName localhost\nListen 127.0.0.1:$self->{port}\n}
+            . qq{DefaultRuntimeDir "$dir/run"\nPidFile "$dir/run/httpd.pid"\nErrorLog "$dir/logs/error.log"\n}
+            . qq{LogLevel warn ratelimit_plans:info\nTimeout 60\nGracefulShutdownTimeout 5\nMaxKeepAliveRequests 0\n}
+            . $self->load . $user . workers()
+            . qq{DocumentRoot "$dir/htdocs"\n<Directory "$dir">\n    Require all granted\n</Directory>\n}
+            . qq{Include "$dir/tested.conf"\n});
+    return $self;
+}
+
+# httpd -t, with further words; exit code and what it said.
+sub configtest {
+    my ($self, @words) = @_;
+    my $pid = open my $out, '-|';
+    die "fork: $!\n" if !defined $pid;
+    if ($pid == 0) {
+        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
+        exec {$httpd} $httpd, '-f', "$self->{dir}/httpd.conf", '-t', @words or POSIX::_exit(127);
+    }
+    local $/ = undef;
+    my $said = <$out>;
+    close $out;
+    return ($? >> 8, $said // '');
+}
+
+# --- life
+
+sub log_text {
+    my ($self) = @_;
+    return slurp("$self->{dir}/logs/error.log");
+}
+
+# What it said at its last start, on the terminal and in the log.
+sub said {
+    my ($self) = @_;
+    return slurp("$self->{dir}/said") . substr $self->log_text, $self->{logged} || 0;
+}
+
+sub generations {
+    my ($self) = @_;
+    return scalar(() = $self->log_text =~ /resuming normal operations/g);
+}
+
+sub alive {
+    my ($self) = @_;
+    return 0 if !$self->{pid};
+    return 1 if waitpid($self->{pid}, WNOHANG) == 0;
+    delete $running{ delete $self->{pid} };
+    return 0;
+}
+
+# Starts it; nothing, or what it said when it did not start.
+sub try_start {
+    my ($self) = @_;
+    my $before = $self->generations;
+    my @command = (@{ $self->{wrap} || [] }, $httpd, '-f', "$self->{dir}/httpd.conf", '-DFOREGROUND');
+
+    $self->{logged} = length $self->log_text;
+    my $pid = fork // die "fork: $!\n";
+    if ($pid == 0) {
+        POSIX::setsid();
+        umask $self->{umask} if defined $self->{umask};
+        open STDIN, '<', '/dev/null' or POSIX::_exit(126);
+        open STDOUT, '>', "$self->{dir}/said" or POSIX::_exit(126);
+        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
+        exec {$command[0]} @command or POSIX::_exit(127);
+    }
+    $self->{pid} = $pid;
+    $running{$pid} = [$$, $self];
+    wait_for(sub { !$self->alive || $self->generations > $before });
+    return '' if $self->{pid} && $self->generations > $before;
+    my $said = $self->said;
+    $self->stop;
+    return "httpd did not start:\n$said";
+}
+
+sub start {
+    my ($self) = @_;
+    my $error = $self->try_start;
+    die $error if $error;
+    return $self;
+}
+
+# Ends it with TERM; false if it had to be killed.
+sub stop {
+    my ($self) = @_;
+    return 1 if !$self->alive;
+    kill 'TERM', $self->{pid};
+    return 1 if wait_for(sub { !$self->alive });
+    kill 'KILL', $self->children, $self->{pid};
+    wait_for(sub { !$self->alive });
+    return 0;
+}
+
+# Signals it and waits for the next generation and the end of the last one; false if it ended instead.
+sub next_generation {
+    my ($self, $signal) = @_;
+    my $before = $self->generations;
+    my %old = map { $_ => 1 } $self->children;
+
+    $self->{logged} = length $self->log_text;
+    kill $signal, $self->{pid};
+    wait_for(sub { !$self->alive || $self->generations > $before });
+    return 0 if !$self->{pid} || $self->generations == $before;
+    return wait_for(sub { !grep { $old{$_} } $self->children });
+}
+
+sub graceful { return $_[0]->next_generation('USR1') }
+sub restart { return $_[0]->next_generation('HUP') }
+
+sub children {
+    my ($self) = @_;
+    my @found;
+
+    return if !$self->{pid};
+    for my $stat (glob '/proc/[0-9]*/stat') {
+        my ($pid, $parent) = slurp($stat) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
+        push @found, $pid if $parent == $self->{pid};
+    }
+    return @found;
+}
+
+# Kills a child of it, any one.
+sub kill9 {
+    my ($self) = @_;
+    my @children = $self->children or return 0;
+    return kill 'KILL', $children[rand @children];
+}
+
+sub DESTROY {
+    my ($self) = @_;
+    local ($?, $!, $@);
+    $self->stop if $self->{pid} && $running{ $self->{pid} } && $running{ $self->{pid} }[0] == $$;
+    return;
+}
+
+$SIG{INT} = $SIG{TERM} = sub { exit 1 };
+$SIG{PIPE} = 'IGNORE';
+
+END {
+    my $status = $?;
+    for my $started (values %running) {
+        $started->[1]->stop if $started->[0] == $$;
+    }
+    $? = $status;
+}
+
+# --- requests
+
+sub connection {
+    my ($self) = @_;
+    return RLP::Httpd::Connection->new($self->{port});
+}
+
+# One request on a connection of its own. Fields as "Name: value".
+sub request {
+    my ($self, $method, $path, @fields) = @_;
+    my $connection = $self->connection;
+    my @head = ("$method $path HTTP/1.1", 'Host: localhost', 'Connection: close', @fields);
+
+    $connection->send(join("\r\n", @head) . "\r\n\r\n");
+    return $connection->response($method);
+}
+
+sub get {
+    my ($self, $path, @fields) = @_;
+    return $self->request('GET', $path, @fields);
+}
+
+# The statuses of n requests.
+sub statuses {
+    my ($self, $n, $path, @fields) = @_;
+    return join ' ', map { $self->get($path, @fields)->{status} } 1 .. $n;
+}
+
+package RLP::Httpd::Connection;
+
+use strict;
+use warnings;
+
+use Time::HiRes qw(time);
+
+sub new {
+    my ($class, $port) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 10)
+        or die "127.0.0.1:$port: $@\n";
+    $socket->blocking(0);
+    return bless { socket => $socket, in => '', eof => 0 }, $class;
+}
+
+sub ready {
+    my ($self, $write, $end) = @_;
+    my $bits = '';
+    my $left = $end - time;
+
+    vec($bits, fileno $self->{socket}, 1) = 1;
+    my ($in, $out) = $write ? (undef, $bits) : ($bits, undef);
+    return $left > 0 && select $in, $out, undef, $left;
+}
+
+# Writes all of it; false if the server has hung up.
+sub send {
+    my ($self, $text) = @_;
+    my $end = time + $patience;
+
+    while (length $text) {
+        my $n = syswrite $self->{socket}, $text;
+        if (defined $n) {
+            substr $text, 0, $n, '';
+        } elsif (!$!{EAGAIN} || !$self->ready(1, $end)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+# Reads some more; false at the end and after the deadline.
+sub more {
+    my ($self, $end) = @_;
+    while (!$self->{eof}) {
+        my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
+        return 1 if $n;
+        if (defined $n || !$!{EAGAIN}) {
+            $self->{eof} = 1;
+        } elsif (!$self->ready(0, $end)) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+sub need {
+    my ($self, $n, $end) = @_;
+    while (length $self->{in} < $n) {
+        return 0 if !$self->more($end);
+    }
+    return 1;
+}
+
+# Takes a line, without its end.
+sub line {
+    my ($self, $end) = @_;
+    while (index($self->{in}, "\n") < 0) {
+        return if !$self->more($end);
+    }
+    my $line = substr $self->{in}, 0, index($self->{in}, "\n") + 1, '';
+    $line =~ s/\r?\n\z//;
+    return $line;
+}
+
+sub body {
+    my ($self, $fields, $end) = @_;
+    my $text = '';
+
+    if (lc($fields->{'transfer-encoding'} // '') eq 'chunked') {
+        while (1) {
+            my $n = hex($self->line($end) // return);
+            $self->need($n + 2, $end) or return;
+            $text .= substr $self->{in}, 0, $n, '';
+            substr $self->{in}, 0, 2, '';
+            return $text if $n == 0;
+        }
+    }
+    if (defined $fields->{'content-length'}) {
+        $self->need($fields->{'content-length'}, $end) or return;
+        return substr $self->{in}, 0, $fields->{'content-length'}, '';
+    }
+    while ($self->more($end)) { }
+    return substr $self->{in}, 0, length $self->{in}, '';
+}
+
+# The next response: status, head, fields (names in small letters), body. The status is 0 if none came in time.
+sub response {
+    my ($self, $method, $seconds) = @_;
+    my $end = time + ($seconds || $patience);
+    my $status = $self->line($end) // return { status => 0, head => '', fields => {}, body => '' };
+    my ($code) = $status =~ m{^HTTP/1\.[01] (\d{3})};
+    my ($head, %fields) = ("$status\n");
+
+    while (defined(my $line = $self->line($end))) {
+        last if $line eq '';
+        $head .= "$line\n";
+        my ($name, $value) = $line =~ /^([^:]+):\s*(.*?)\s*$/ or next;
+        $name = lc $name;
+        $fields{$name} = defined $fields{$name} ? "$fields{$name}, $value" : $value;
+    }
+    my $bare = ($method // '') eq 'HEAD' || ($code // 0) =~ /^(?:1..|204|304)$/;
+    my $body = $bare ? '' : $self->body(\%fields, $end);
+    return { status => $code // 0, head => $head, fields => \%fields, body => $body // '' };
+}
+
+# Has the server hung up, with nothing more to say?
+sub closed {
+    my ($self, $seconds) = @_;
+    my $end = time + ($seconds || $patience);
+    return 0 if $self->{in} ne '' || $self->more($end);
+    return $self->{eof};
+}
+
+1;
