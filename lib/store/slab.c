@@ -29,7 +29,8 @@
 #define SLAB_UNDO_LINES 128
 #define SLAB_SHARDS_MAX 256
 #define SLAB_SHARD_MIN ((size_t)640 * 1024) /* so that it has a set of every class */
-#define SLAB_SPINS 100
+#define SLAB_PAUSES_MIN 64
+#define SLAB_PAUSES_MAX 512
 #define SLAB_TICK 10 /* expiry is kept in units of 1024 microseconds */
 #define SLAB_EXPIRES_NEVER ((UINT64_C(1) << 48) - 1)
 
@@ -316,11 +317,14 @@ static void slab_pause(void)
 #endif
 }
 
-/* A lock is held for some dozens of nanoseconds: look again before sleeping in the kernel. */
+/* A lock is held for some dozens of nanoseconds: look again before sleeping in the kernel, but not
+   so often that the looking takes the lock's line from its owner. */
 __attribute__((noinline)) static int slab_lock_busy(const slab_t *slab, shard_t *shard, int rv)
 {
-    for (int spins = 0; rv == EBUSY && spins < SLAB_SPINS; spins++) {
-        slab_pause();
+    for (int pauses = SLAB_PAUSES_MIN; rv == EBUSY && pauses <= SLAB_PAUSES_MAX; pauses *= 2) {
+        for (int i = 0; i < pauses; i++) {
+            slab_pause();
+        }
         rv = pthread_mutex_trylock(&shard->mutex);
     }
     if (rv == EBUSY) {
