@@ -145,7 +145,7 @@ my @wrong = (
     ['RateLimitIdentity usr', qr/expected an identity type: user, ip, .*got "usr" \(user\?\)/, 'V-13 an unknown identity'],
     ['RateLimitIdentity user ip vhots', qr/got "vhots" \(vhost\?\)/],
     ['RateLimitIdentity 1x', qq{RateLimitIdentity: $name_rule, got "1x"}],
-    ['RateLimitIdentity ""', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got ""'],
+    ['RateLimitIdentity "" ip', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got ""'],
     ['RateLimitIdentity +ip', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got "+ip"'],
     ['RateLimitIdentity ip+', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got "ip+"'],
     ['RateLimitIdentity user++ip', 'RateLimitIdentity: expected TYPE or TYPE+TYPE, got "user++ip"'],
@@ -352,7 +352,7 @@ passes('rules in all sections', "${plans}RateLimitPlanDefault pro\nRateLimitRule
 passes('sixteen rules', join "\n", map { "RateLimitRule r$_ rate=1/s" } 1 .. 16);
 passes('one name in two sections', qq{RateLimitRule r rate=1/s\n<Location "/x">\nRateLimitRule r rate=2/s\n</Location>});
 passes("RateLimitHeaders $_", "RateLimitHeaders $_") for 'off', 'ietf', 'Legacy reset=epoch', 'Both denied reset=delta', 'Both always';
-passes("RateLimitDenyStatus $_", "RateLimitDenyStatus $_") for qw(400 403 418 429 500 503);
+passes("RateLimitDenyStatus $_", "RateLimitDenyStatus $_") for qw(400 403 429 451 500 503);
 passes("RateLimitEnv $_", "RateLimitEnv $_") for qw(auto Always);
 
 # --- in words
