@@ -1,0 +1,95 @@
+#!/bin/sh
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+#
+# Runs the tests of the module in httpd, under each of MPMS, in a scratch copy of what they need: Apache::Test can
+# have no blanks in its paths, and httpd's children must be able to read them. make check-httpd gives the rest of
+# the environment. HTTPD_TESTS="limits plans" runs these alone; KEEP=yes leaves the copy.
+set -eu
+umask 022
+: "${top_srcdir:?}" "${builddir:?}" "${HTTPD:?}" "${HTTPD_MODULES:?}"
+: "${MPMS:=prefork worker event}" "${PERL:=perl}" "${KEEP:=no}"
+: "${HTTPD_TESTS:=$(cd "$top_srcdir" && grep -l '^use RLP::' t/*.t | sed 's|^t/||; s|[.]t$||' | tr '\n' ' ')}"
+
+# nothing of an outer make or harness is for the tests
+unset MAKEFLAGS MAKELEVEL MFLAGS HARNESS_ACTIVE HARNESS_VERSION PERL5LIB
+export LC_ALL=C APACHE_TEST_NO_STICKY_PREFERENCES=1 APACHE_TEST_ULIMIT_SET=1
+
+if ! "$PERL" -MApache::TestRun -e 1 2>/dev/null; then
+    echo 'The tests in httpd need Apache::Test (Debian: libapache2-mod-perl2).' >&2
+    echo '# ERROR: 1'
+    exit 1
+fi
+
+base=${TMPDIR:-/tmp}
+case $base in *[!A-Za-z0-9_./+-]*) base=/tmp ;; esac
+scratch=$(mktemp -d "$base/ratelimit-plans-httpd.XXXXXX")
+if test "$KEEP" = yes; then
+    echo "kept: $scratch"
+else
+    trap 'rm -rf -- "$scratch"' EXIT
+fi
+trap 'exit 1' INT TERM HUP
+chmod 755 "$scratch"
+
+# Apache::Test refuses root.
+run_unprivileged() {
+    if test "$(id -u)" = 0; then
+        setpriv --reuid=www-data --regid="$(id -gn www-data)" --clear-groups "$@"
+    else
+        "$@"
+    fi
+}
+
+# rlpctl with the library it is linked to, without libtool's script around both
+copy_rlpctl() {
+    mkdir "$scratch/bin"
+    if test -f "$builddir/rlpctl/.libs/rlpctl"; then
+        cp "$builddir/rlpctl/.libs/rlpctl" "$scratch/bin/rlpctl.bin"
+        cp "$builddir"/.libs/libratelimit_plans.so.* "$scratch/bin/"
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$scratch/bin" "$scratch/bin/rlpctl.bin" \
+            >"$scratch/bin/rlpctl"
+        chmod 755 "$scratch/bin/rlpctl"
+    else
+        cp "$builddir/rlpctl/rlpctl" "$scratch/bin/rlpctl"
+    fi
+}
+
+copy_tests() {
+    tree=$scratch/$1
+    mkdir "$tree"
+    (cd "$top_srcdir" && tar -cf - t/TEST.PL t/conf t/htdocs t/lib t/*.t) | tar -C "$tree" --no-same-owner -xf -
+    : >"$tree/t/conf/none.conf"
+    chmod -R u=rwX,go=rX "$tree"
+    if test "$(id -u)" = 0; then
+        chown -R www-data: "$tree"
+    fi
+}
+
+# The tests of one MPM. What the configuration says does not depend on it: once is enough.
+run_mpm() {
+    tests=
+    for name in $HTTPD_TESTS; do
+        if test "$name" != configtest || test "$1" = event; then
+            tests="$tests t/$name.t"
+        fi
+    done
+    copy_tests "$1"
+    cd "$scratch/$1"
+    # shellcheck disable=SC2086 # words
+    run_unprivileged env RLP_MPM="$1" RLP_TOP="$scratch/$1" RLPCTL="$scratch/bin/rlpctl" HTTPD="$HTTPD" \
+        HTTPD_MODULES="$HTTPD_MODULES" MODULE_SO="$scratch/modules/mod_ratelimit_plans.so" \
+        TESTCLOCK_SO="$scratch/modules/mod_rlp_testclock.so" HOME="$scratch/$1" \
+        "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$1/t/conf/none.conf" -port select $tests
+}
+
+mkdir "$scratch/modules"
+cp "$builddir/.libs/mod_ratelimit_plans.so" "$builddir/t/c-modules/rlp_testclock/.libs/mod_rlp_testclock.so" \
+    "$scratch/modules/"
+copy_rlpctl
+
+failed=0
+for mpm in $MPMS; do
+    echo "--- httpd with mpm_$mpm"
+    (run_mpm "$mpm") </dev/null || failed=1
+done
+exit $failed
