@@ -243,7 +243,7 @@ static bool config_reserved(const char *name)
 }
 
 /* Takes like=OTHER out of the words. NULL, or what was expected. */
-static const char *config_like(const plan_t **base, const char *words[], int *n, apr_pool_t *pool)
+static const char *config_like(plan_t **base, const char *words[], int *n, apr_pool_t *pool)
 {
     int kept = 0;
 
@@ -257,15 +257,29 @@ static const char *config_like(const plan_t **base, const char *words[], int *n,
             return apr_psprintf(pool, "expected like=PLAN with a plan declared before, got \"%s\"",
                                 words[i]);
         }
+        (*base)->used = true;
     }
     *n = kept;
     return NULL;
 }
 
+/* Remembers a plan under its name. */
+static void config_add_plan(cmd_parms *cmd, const rlp_plan_t *limits)
+{
+    plan_t *plan = apr_pcalloc(cmd->pool, sizeof(*plan));
+
+    APR_ARRAY_PUSH(rlp_world->plan_list, const plan_t *) = plan;
+    plan->limits = limits;
+    plan->index = rlp_world->plan_list->nelts;
+    plan->file = cmd->directive->filename;
+    plan->line = cmd->directive->line_num;
+    apr_hash_set(rlp_world->plans, limits->name, APR_HASH_KEY_STRING, plan);
+}
+
 static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
-    const plan_t *base = NULL;
+    plan_t *base = NULL;
     rlp_plan_t *limits = NULL;
     rlp_clock_t clock;
 
@@ -300,11 +314,7 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
                                cmd->pool);
     }
     if (error == NULL) {
-        plan_t *plan = apr_pcalloc(cmd->pool, sizeof(*plan));
-
-        APR_ARRAY_PUSH(rlp_world->plan_list, const plan_t *) = plan;
-        *plan = (plan_t){ .limits = limits, .index = rlp_world->plan_list->nelts };
-        apr_hash_set(rlp_world->plans, limits->name, APR_HASH_KEY_STRING, plan);
+        config_add_plan(cmd, limits);
     }
     return config_prefix(cmd, error);
 }
@@ -340,6 +350,15 @@ static const char *config_plan_change(cmd_parms *cmd, void *dir, const char *wor
     return error;
 }
 
+/* A status from 400 to 599 that httpd knows (it answers 500 for others); else 0. */
+static int config_status(const char *text)
+{
+    const int status = strspn(text, "0123456789") == 3 && text[3] == '\0' ? atoi(text) : 0;
+
+    return status >= 400 && status <= 599 && atoi(ap_get_status_line(status)) == status ? status
+                                                                                        : 0;
+}
+
 static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *word)
 {
     const char *value = word + strlen("unknown=");
@@ -354,10 +373,10 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
         map->status = HTTP_FORBIDDEN;
     } else if (ap_cstr_casecmpn(value, "deny:", 5) == 0) {
         map->unknown = UNKNOWN_DENY;
-        map->status = atoi(value + 5);
-        if (strspn(value + 5, "0123456789") != 3 || value[8] != '\0' || map->status < 400 ||
-            map->status > 599) {
-            return config_expected(cmd, "unknown=deny:STATUS with a status from 400 to 599", word);
+        map->status = config_status(value + 5);
+        if (map->status == 0) {
+            return config_expected(
+                cmd, "unknown=deny:STATUS with a status from 400 to 599 that httpd knows", word);
         }
     } else {
         return config_expected(cmd,
@@ -474,16 +493,10 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 
 static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *text)
 {
-    const int status = strspn(text, "0123456789") == 3 && text[3] == '\0' ? atoi(text) : 0;
+    const int status = config_status(text);
 
-    if (status < 400 || status > 599) {
-        return config_expected(cmd, "a status from 400 to 599", text);
-    }
-    if (atoi(ap_get_status_line(status)) != status) {
-        return config_expected(cmd, "a status that httpd knows (it would answer 500)", text);
-    }
     ((dir_conf_t *)dir)->deny_status = status;
-    return NULL;
+    return status ? NULL : config_expected(cmd, "a status from 400 to 599 that httpd knows", text);
 }
 
 static const char *config_env(cmd_parms *cmd, void *dir, const char *word)

@@ -131,7 +131,7 @@ static const char *identity_parse(identity_t *identity, const char *text, cmd_pa
     char *rest = NULL;
     char *copy = apr_pstrdup(cmd->pool, text);
 
-    if (*text == '\0' || *text == '+' || text[strlen(text) - 1] == '+') {
+    if (*text == '\0' || *text == '+' || text[strlen(text) - 1] == '+' || strstr(text, "++")) {
         return apr_psprintf(cmd->pool, "expected TYPE or TYPE+TYPE, got \"%s\"", text);
     }
     for (char *part = apr_strtok(copy, "+", &rest); part; part = apr_strtok(NULL, "+", &rest)) {

@@ -32,8 +32,8 @@ static const char *plan_map_line(plan_map_t *map, char *line, apr_pool_t *pool)
     }
     const plan_t *plan = apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING);
 
-    if (plan == NULL) {
-        return apr_psprintf(pool, "expected the name of a plan, got \"%s\"", name);
+    if (plan == NULL) { /* who swaps the two shows a secret: the word stays out of the message */
+        return "expected \"VALUE PLAN\" with the name of a plan behind the value";
     }
     if (apr_hash_get(map->plans, value, APR_HASH_KEY_STRING) != NULL) {
         return "expected each value once";
@@ -42,10 +42,27 @@ static const char *plan_map_line(plan_map_t *map, char *line, apr_pool_t *pool)
     return NULL;
 }
 
+static const char *plan_map_lines(plan_map_t *map, apr_file_t *file, apr_pool_t *pool)
+{
+    char line[MAP_LINE_MAX];
+    char reason[120];
+    apr_status_t rv;
+
+    for (int n = 1; (rv = apr_file_gets(line, sizeof(line), file)) == APR_SUCCESS; n++) {
+        const char *error = strlen(line) == sizeof(line) - 1 ? "expected lines of less than 8 kB"
+                                                             : plan_map_line(map, line, pool);
+        if (error != NULL) {
+            return apr_psprintf(pool, "line %d of %s: %s", n, map->path, error);
+        }
+    }
+    return APR_STATUS_IS_EOF(rv) ? NULL
+                                 : apr_psprintf(pool, "cannot read %s: %s", map->path,
+                                                apr_strerror(rv, reason, sizeof(reason)));
+}
+
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool)
 {
     apr_file_t *file;
-    char line[MAP_LINE_MAX];
     char reason[120];
     const apr_status_t rv =
         apr_file_open(&file, map->path, APR_READ | APR_BUFFERED, APR_OS_DEFAULT, pool);
@@ -55,15 +72,8 @@ const char *plan_map_load(plan_map_t *map, apr_pool_t *pool)
         return apr_psprintf(pool, "cannot open %s: %s", map->path,
                             apr_strerror(rv, reason, sizeof(reason)));
     }
-    const char *error = NULL;
+    const char *error = plan_map_lines(map, file, pool);
 
-    for (int n = 1; error == NULL && apr_file_gets(line, sizeof(line), file) == APR_SUCCESS; n++) {
-        error = strlen(line) == sizeof(line) - 1 ? "expected lines of less than 8 kB"
-                                                 : plan_map_line(map, line, pool);
-        if (error != NULL) {
-            error = apr_psprintf(pool, "line %d of %s: %s", n, map->path, error);
-        }
-    }
     apr_file_close(file);
     return error;
 }

@@ -88,6 +88,9 @@ typedef struct {
 struct plan_t {
     const rlp_plan_t *limits;
     int index; /* from 1; 0 stands for a rule's own limits */
+    bool used; /* something can give it to somebody */
+    const char *file;
+    int line;
 };
 
 /* One limit as the header fields say it. */
@@ -203,7 +206,7 @@ struct dir_conf_t {
 typedef struct {
     apr_array_header_t *maps; /* of plan_map_t * */
     const char *default_name;
-    const plan_t *plan_default;
+    plan_t *plan_default;
     int default_line;
     const char *default_file;
     int plan_reset;

@@ -416,11 +416,8 @@ static bool respond_is_field(const char *name)
 /* The backend's part of a field that httpd merged behind ours ("ours, theirs"), or NULL. */
 static const char *respond_theirs(const char *merged, const char *ours)
 {
-    const size_t len = ours ? strlen(ours) : 0;
+    const size_t len = strlen(ours);
 
-    if (ours == NULL) {
-        return merged;
-    }
     return strncmp(merged, ours, len) == 0 && strncmp(merged + len, ", ", 2) == 0 ? merged + len + 2
                                                                                   : NULL;
 }
@@ -435,7 +432,8 @@ static const char *respond_ours(const char *const fields[], const char *name)
     return NULL;
 }
 
-/* Takes every such field out of a table; into theirs goes what the backend has said. */
+/* Takes every such field out of a table; into theirs goes what the backend has said. fields are
+   ours, where the table has them too; else NULL. */
 static void respond_take_fields(apr_table_t *from, const char *const fields[], apr_table_t *theirs,
                                 apr_pool_t *pool)
 {
@@ -447,7 +445,8 @@ static void respond_take_fields(apr_table_t *from, const char *const fields[], a
         if (!respond_is_field(field->key)) {
             continue;
         }
-        const char *value = respond_theirs(field->val, respond_ours(fields, field->key));
+        const char *ours = fields ? respond_ours(fields, field->key) : NULL;
+        const char *value = ours ? respond_theirs(field->val, ours) : field->val;
 
         apr_table_unset(from, field->key);
         if (value != NULL) {
@@ -463,7 +462,7 @@ static apr_status_t respond_filter(ap_filter_t *filter, apr_bucket_brigade *brig
     const char *const *fields = filter->ctx;
     apr_table_t *theirs = apr_table_make(r->pool, 5);
 
-    respond_take_fields(r->headers_out, fields, theirs, r->pool);
+    respond_take_fields(r->headers_out, NULL, theirs, r->pool);
     respond_take_fields(r->err_headers_out, fields, theirs, r->pool);
     if (r->status == HTTP_TOO_MANY_REQUESTS) {
         r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);

@@ -311,14 +311,25 @@ static void rule_compile(rule_t *rule, apr_pool_t *pool)
     }
 }
 
+/* The plan of that name, which is used from now on; NULL with the error logged. */
+static plan_t *rule_use_plan(server_rec *server, const char *directive, const char *name,
+                             const char *file, int line, apr_pool_t *pool)
+{
+    plan_t *plan = apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING);
+
+    if (plan == NULL) {
+        (void)rule_error(server, file, line, rule_unknown_plan(directive, name, pool));
+    } else {
+        plan->used = true;
+    }
+    return plan;
+}
+
 static bool rule_check_plan(const rule_t *rule, apr_pool_t *pool)
 {
-    if (rule->choice != CHOICE_NAMED ||
-        apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING) != NULL) {
-        return true;
-    }
-    return rule_error(rule->server, rule->file, rule->line,
-                      rule_unknown_plan("RateLimitRule", rule->plan_name, pool));
+    return rule->choice != CHOICE_NAMED ||
+           rule_use_plan(rule->server, "RateLimitRule", rule->plan_name, rule->file, rule->line,
+                         pool) != NULL;
 }
 
 static bool rule_check_default(server_rec *server, apr_pool_t *pool)
@@ -328,10 +339,9 @@ static bool rule_check_default(server_rec *server, apr_pool_t *pool)
     if (conf->default_name == NULL) {
         return true;
     }
-    conf->plan_default = apr_hash_get(rlp_world->plans, conf->default_name, APR_HASH_KEY_STRING);
-    return conf->plan_default != NULL ||
-           rule_error(server, conf->default_file, conf->default_line,
-                      rule_unknown_plan("RateLimitPlanDefault", conf->default_name, pool));
+    conf->plan_default = rule_use_plan(server, "RateLimitPlanDefault", conf->default_name,
+                                       conf->default_file, conf->default_line, pool);
+    return conf->plan_default != NULL;
 }
 
 static bool rule_check_map(server_rec *server, plan_map_t *map, apr_pool_t *pool)
@@ -370,20 +380,60 @@ static bool rule_has_map(const char *type)
 }
 
 /* What is allowed but hardly meant. */
-static void rule_warn_identities(server_rec *server, apr_pool_t *pool)
+static const char *rule_doubt(const identity_type_t *type, apr_pool_t *pool)
+{
+    static const char *const forwarding[] = { "X-Forwarded-For", "Forwarded", "X-Real-IP",
+                                              "X-Client-IP",     "Client-IP", "True-Client-IP",
+                                              "CF-Connecting-IP" };
+
+    for (size_t i = 0; type->chosen && i < sizeof(forwarding) / sizeof(forwarding[0]); i++) {
+        if (ap_cstr_casecmp(type->argument, forwarding[i]) == 0) {
+            return apr_psprintf(pool,
+                                "the identity \"%s\" is what any client writes into %s: use ip, "
+                                "and "
+                                "mod_remoteip for trusted proxies",
+                                type->name, type->argument);
+        }
+    }
+    if (type->chosen && !rule_has_map(type->name)) {
+        return apr_psprintf(pool,
+                            "the identity \"%s\" is never used: clients choose its value, and no "
+                            "RateLimitPlanMap says which are known",
+                            type->name);
+    }
+    return NULL;
+}
+
+/* Without a map, only what the configuration names gives anybody a plan. */
+static void rule_warn_plans(server_rec *server, apr_pool_t *pool)
+{
+    for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
+        const plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *);
+
+        if (!plan->used) {
+            rule_warn(server, plan->file, plan->line,
+                      apr_psprintf(pool,
+                                   "nobody can have the plan \"%s\": no rule, default or other "
+                                   "plan "
+                                   "names it, and there is no RateLimitPlanMap",
+                                   plan->limits->name));
+        }
+    }
+}
+
+static void rule_warn_all(server_rec *server, apr_pool_t *pool)
 {
     for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
          i = apr_hash_next(i)) {
         const identity_type_t *type = apr_hash_this_val(i);
+        const char *doubt = rule_doubt(type, pool);
 
-        if (type->chosen && !rule_has_map(type->name)) {
-            rule_warn(server, type->file, type->line,
-                      apr_psprintf(pool,
-                                   "the identity \"%s\" is never used: clients choose its value, "
-                                   "and no "
-                                   "RateLimitPlanMap says which are known",
-                                   type->name));
+        if (doubt != NULL) {
+            rule_warn(server, type->file, type->line, doubt);
         }
+    }
+    if (rlp_world->rules->nelts > 0 && rlp_world->maps->nelts == 0) {
+        rule_warn_plans(server, pool);
     }
 }
 
@@ -408,7 +458,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
         sound &= rule_check_plan(rule, pool);
         rule_compile(rule, pool);
     }
-    rule_warn_identities(server, pool);
+    rule_warn_all(server, pool);
     return sound;
 }
 
