@@ -125,7 +125,7 @@ sub notes {
 # --- children that are killed
 
 {
-    my $limit = 60;
+    my $limit = 450;
     my $server = server("$on rate=$limit/week\nRateLimitRule hold rate=1000000/week\nRateLimitHeaders Off\n");
     my ($passed, $refused, $killed, $unanswered) = (0, 0, 0, 0);
     $server->start;

@@ -1,0 +1,393 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# What goes over the wire: pipelining, bodies that never come, HTTP/2, HEAD, proxies, hostile clients.
+
+use strict;
+use warnings;
+
+use IO::Select;
+use IO::Socket::INET;
+use Socket qw(SOL_SOCKET SO_LINGER);
+use Test::More;
+use Time::HiRes qw(time);
+
+use RLP::Httpd;
+
+plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
+
+my @pages = qw(free five used who org sorry);
+
+sub server {
+    my ($config, %option) = @_;
+    my $server = RLP::Httpd->new(config => $config, clock => 1, %option);
+    $server->file("htdocs/$_", "$_\n") for @pages;
+    return $server->start;
+}
+
+sub head {
+    my ($method, $path, @fields) = @_;
+    return join("\r\n", "$method $path HTTP/1.1", 'Host: localhost', @fields) . "\r\n\r\n";
+}
+
+sub statuses {
+    my ($connection, $n, $method) = @_;
+    return join ' ', map { $connection->response($method)->{status} } 1 .. $n;
+}
+
+# Nothing that looks like a crash, and every line of the log is one of httpd's own.
+sub log_is_sound {
+    my ($server, $name) = @_;
+    my @lines = split /\n/, $server->log_text;
+    unlike($server->log_text, qr/exit signal|segfault/i, "$name: no child has died");
+    is(join("\n", grep { !/^\[\w{3} \w{3} [ \d]\d [\d:.]+ \d{4}\] \[[\w:]+\] \[pid / } @lines), '', "$name: one line for each entry of the log");
+    is(join("\n", grep { /[^\x20-\x7e\t]/ } @lines), '', "$name: nothing but text in the log");
+    return;
+}
+
+# --- HTTP/1.1 connections
+
+{
+    my $server = server(<<'END');
+RateLimitEngine On
+<Location "/five">
+    RateLimitRule five rate=5/week
+</Location>
+<Location "/used">
+    RateLimitRule used rate=1/week
+</Location>
+END
+    my $connection = $server->connection;
+    $connection->send(head('GET', '/five') x 10);
+    is(statuses($connection, 10), join(' ', (200) x 5, (429) x 5), 'ten pipelined requests, a limit of 5: five pass, five do not');
+    $connection->send(head('GET', '/free'));
+    my $response = $connection->response;
+    is("$response->{status} $response->{body}", "200 free\n", 'the connection stays usable');
+
+    is($server->get('/used')->{status}, 200, 'the limit of the following is used up');
+    $connection->send(head('GET', '/used'));
+    $response = $connection->response;
+    is($response->{status}, 429, 'a refused GET');
+    unlike($response->{fields}{connection} // '', qr/close/i, 'does not close the connection');
+    $connection->send(head('GET', '/free'));
+    is($connection->response->{status}, 200, 'which takes the next request');
+
+    $connection->send(head('POST', '/used', 'Content-Length: 0'));
+    is($connection->response->{status}, 429, 'a refused POST with an empty body');
+    $connection->send(head('GET', '/free'));
+    is($connection->response->{status}, 200, 'does not close the connection either');
+
+    $connection->send(head('HEAD', '/used') . head('GET', '/free'));
+    $response = $connection->response('HEAD');
+    is($response->{status}, 429, 'a refused HEAD');
+    like($response->{fields}{'retry-after'} // '', qr/^[1-9]\d*$/, 'H-03 has Retry-After');
+    is($response->{fields}{'x-ratelimit-remaining'}, 0, 'H-03 and X-RateLimit-Remaining: 0');
+    like($response->{fields}{'ratelimit'} // '', qr/^"used";r=0;t=\d+$/, 'and RateLimit');
+    is($response->{fields}{'cache-control'}, 'no-store', 'and Cache-Control');
+    is($connection->response->{body}, "free\n", 'and no body: the next response follows at once');
+
+    $connection->send(head('HEAD', '/used', 'Accept: application/json') . head('GET', '/free'));
+    $response = $connection->response('HEAD');
+    is("$response->{status} " . ($response->{fields}{'content-type'} // ''), '429 application/problem+json', 'a refused HEAD that accepts JSON');
+    is($connection->response->{body}, "free\n", 'has no body');
+
+    # HTTP/1.0
+    $connection = $server->connection;
+    $connection->send("GET /used HTTP/1.0\r\n\r\n");
+    is($connection->response->{status}, 429, 'HTTP/1.0: refused');
+    ok($connection->closed(5), 'and closed');
+    log_is_sound($server, 'connections');
+    $server->stop;
+}
+
+# --- bodies that never come
+
+# Answered at once, before any body, and closed.
+sub at_once {
+    my ($server, $name, $path, $status, $text) = @_;
+    my $connection = $server->connection;
+    my $began = time;
+    $connection->send($text);
+    my $response = $connection->response('POST', 2);
+    is($response->{status}, $status, "$name: answered") or return;
+    cmp_ok(time - $began, '<', 2, "$name: at once");
+    unlike($response->{head}, qr/^HTTP\/1.1 100/m, "$name: without 100 Continue");
+    like($response->{fields}{connection} // '', qr/close/i, "$name: says that it closes the connection");
+    ok($connection->closed(2 - (time - $began) + 2), "$name: closed, and nothing more is said");
+    return $response;
+}
+
+for my $case (
+    ['httpd\'s page', ''],
+    ['a text of ErrorDocument', 'ErrorDocument 429 "Slow down"'],
+    ['a page of ErrorDocument', 'ErrorDocument 429 /sorry'],
+    ['problem+json', '', 'Accept: application/json'],
+) {
+    my ($kind, $config, @fields) = @$case;
+    my $server = server(<<"END");
+$config
+RateLimitEngine On
+RateLimitIdentity k=header:X-Key ip
+RateLimitPlan pro rate=1000/week
+RateLimitPlanMap k txt:keys unknown=deny
+<Location "/used">
+    RateLimitRule used rate=1/week
+</Location>
+END
+    is($server->get('/used')->{status}, 200, "$kind: the limit is used up");
+    my $response = at_once($server, "$kind, Content-Length", '/used', 429, head('POST', '/used', 'Content-Length: 100000', @fields));
+    like($response->{fields}{'retry-after'} // '', qr/^[1-9]\d*$/, "$kind: with Retry-After");
+    cmp_ok(length($response->{body} // ''), '>', 0, "$kind: with a body of its own");
+    at_once($server, "$kind, part of a body", '/used', 429, head('POST', '/used', 'Content-Length: 100000', @fields) . 'x' x 1000);
+    at_once($server, "$kind, chunked", '/used', 429, head('POST', '/used', 'Transfer-Encoding: chunked', @fields));
+    at_once($server, "$kind, part of a chunk", '/used', 429, head('POST', '/used', 'Transfer-Encoding: chunked', @fields) . "1000\r\nabc");
+    at_once($server, "$kind, Expect", '/used', 429, head('POST', '/used', 'Content-Length: 10', 'Expect: 100-continue', @fields));
+    at_once($server, "$kind, an unknown key", '/used', 403, head('POST', '/used', 'Content-Length: 10', 'X-Key: unheard', @fields));
+    at_once($server, "$kind, a request in the body", '/used', 429,
+        head('POST', '/used', 'Content-Length: ' . length head('GET', '/free'), @fields) . head('GET', '/free'));
+    log_is_sound($server, $kind);
+    $server->stop;
+}
+
+# --- HTTP/2
+
+my ($curl, $nghttp) = map { my $name = $_; grep { -x "$_/$name" } split /:/, $ENV{PATH} } qw(curl nghttp);
+$curl = '' if $curl && `curl -V` !~ /HTTP2/;
+
+# The statuses of the requests by curl on one connection, in order of the paths; how many connections.
+sub by_curl {
+    my ($server, @requests) = @_;
+    my $base = 'http://127.0.0.1:' . $server->port;
+    my $config = join "next\n", map {
+        my ($path, @more) = ref $_ ? @$_ : $_;
+        qq{url = "$base$path"\nhttp2-prior-knowledge\nsilent\noutput = "/dev/null"\nmax-time = 20\n}
+            . qq{write-out = "%{url} %{http_code} %{num_connects}\\n"\n} . join '', map { "$_\n" } @more
+    } @requests;
+    my $file = $server->file('curl', "parallel\nparallel-max = 20\n$config");
+    my (%status, $connections);
+    for (split /\n/, `curl -K "$file" 2>&1`) {
+        my ($path, $status, $n) = m{^\Q$base\E(\S+) (\d+) (\d+)$} or next;
+        $status{$path} = $status;
+        $connections += $n;
+    }
+    return (join(' ', map { $status{ ref $_ ? $_->[0] : $_ } // 0 } @requests), $connections);
+}
+
+SKIP: {
+    skip 'mod_http2 does not work with prefork', 1 if $RLP::Httpd::mpm eq 'prefork';
+    skip 'httpd has no mod_http2', 1 if !RLP::Httpd::has_module('http2');
+    skip 'neither curl with HTTP/2 nor nghttp is there', 1 if !$curl && !$nghttp;
+    my $config = "Protocols h2c http/1.1\nRateLimitEngine On\n" . join '', map {
+        qq{<Location "/$_">\nRateLimitRule $_ rate=5/week\n</Location>\n} } qw(five used);
+    my $server = server($config, modules => ['http2']);
+
+    if ($curl) {
+        my ($statuses, $connections) = by_curl($server, map { "/five?$_" } 1 .. 12);
+        is(join(' ', sort split / /, $statuses), join(' ', (200) x 5, (429) x 7), 'HTTP/2, curl: each stream is charged once');
+        is($connections, 1, 'HTTP/2, curl: on one connection');
+        my $body = $server->file('body', 'x' x 200_000);
+        ($statuses) = by_curl($server, (map { ("/five?$_", "/free?$_") } 1 .. 5),
+            (map { ["/five?post$_", qq{data-binary = "\@$body"}] } 1 .. 3), map { "/free?more$_" } 1 .. 5);
+        is($statuses, join(' ', (429, 200) x 5, (429) x 3, (200) x 5), 'HTTP/2, curl: refused streams, with bodies too, do no harm to the others');
+    }
+    if ($nghttp) {
+        my $base = 'http://127.0.0.1:' . $server->port;
+        my $said = join '', `nghttp -nv @{[map { "'$base/used?$_' '$base/free?$_'" } 1 .. 9]} 2>&1`;
+        my %count;
+        $count{$_}++ for $said =~ /:status: (\d+)/g;
+        is_deeply(\%count, { 200 => 14, 429 => 4 }, 'HTTP/2, nghttp: each stream is charged once, refused ones do no harm') or diag($said);
+        unlike($said, qr/recv RST_STREAM|recv GOAWAY.*error_code=(?!NO_ERROR)/, 'HTTP/2, nghttp: no stream is reset');
+    }
+    is($server->get('/five')->{status}, 429, 'HTTP/2: HTTP/1.1 has the same counter');
+    log_is_sound($server, 'HTTP/2');
+    $server->stop;
+}
+
+# --- proxied requests
+
+SKIP: {
+    skip 'httpd has no mod_proxy_http', 1 if !RLP::Httpd::has_module('proxy_http');
+    my $backend = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 20) or die "no port: $!\n";
+    my $waiting = IO::Select->new($backend);
+    my $port = $backend->sockport;
+    my $server = server(<<"END", modules => [qw(proxy proxy_http)]);
+ProxyPass "/back" "http://127.0.0.1:$port/"
+ProxyPass "/other" "http://127.0.0.1:$port/"
+RateLimitEngine On
+<Location "/back">
+    RateLimitRule back rate=2/week
+</Location>
+<Proxy "http://127.0.0.1:$port/">
+    RateLimitRule proxied rate=1000/week
+</Proxy>
+END
+    for my $left (1, 0) {
+        my $client = $server->connection;
+        $client->send(head('GET', '/back', 'Connection: close'));
+        ok($waiting->can_read(10), 'H-04 the backend is asked for what passes') or last;
+        my $asked = $backend->accept;
+        my $text = '';
+        while ($text !~ /\r\n\r\n/ && sysread $asked, $text, 4096, length $text) { }
+        syswrite $asked, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-RateLimit-Remaining: 99\r\nRateLimit: \"theirs\";r=9\r\nConnection: close\r\n\r\nyes";
+        close $asked;
+        my $response = $client->response;
+        is("$response->{status} $response->{body}", '200 yes', 'and answers');
+        is($response->{fields}{'x-ratelimit-remaining'}, $left, 'H-07 ours replaces its X-RateLimit-Remaining');
+        is(scalar(() = $response->{head} =~ /^RateLimit: /mg), 1, 'H-07 no field twice');
+    }
+    my %count;
+    $count{ $server->get('/back')->{status} }++ for 1 .. 5;
+    $count{ $server->request('POST', '/back', 'Content-Length: 100000')->{status} }++ for 1 .. 2;
+    is_deeply(\%count, { 429 => 7 }, 'H-04 what does not pass is refused');
+    ok(!$waiting->can_read(0), 'H-04 and the backend is not contacted');
+    log_is_sound($server, 'proxy');
+    $server->stop;
+}
+
+# --- hostile identities
+
+SKIP: {
+    skip 'httpd has no mod_headers or mod_setenvif', 1 if grep { !RLP::Httpd::has_module($_) } qw(headers setenvif);
+    my $server = RLP::Httpd->new(clock => 1, modules => [qw(headers setenvif)], config => <<'END');
+LogLevel info
+SetEnvIf X-Org "(?s)(.+)" ORG=$1
+Header always set X-Who "%{RATELIMIT_IDENTITY}e"
+RateLimitEngine On
+RateLimitEnv always
+RateLimitPlan pro rate=9/week
+RateLimitPlanMap k txt:keys
+<Location "/who">
+    RateLimitIdentity k=header:X-API-Key ip
+    RateLimitRule who rate=3/week
+</Location>
+<Location "/org">
+    RateLimitIdentity o=env:ORG ip
+    RateLimitRule org rate=1/week
+</Location>
+END
+    $server->file("htdocs/$_", "$_\n") for @pages;
+    $server->file('keys', "good-key pro\n");
+    $server->start;
+    my @children = sort $server->children;
+
+    is($server->get('/who', 'X-API-Key: good-key')->{fields}{'x-ratelimit-remaining'}, 8, 'a known key');
+    my $response = $server->get('/who', 'X-API-Key: ' . 'k' x 65_536);
+    is($response->{status}, 400, 'I-14 a field of 64 kB is refused by httpd itself');
+    is($response->{fields}{'x-ratelimit-remaining'}, undef, 'I-14 and counted by nobody');
+
+    my %hostile = (
+        '8 kB' => 'k' x 8000, '%00' => 'good-key%00', '%n' => '%n%n%n%s%s%s%p', 'CRLF' => 'good-key%0d%0aX-Evil: 1',
+        'a fold' => "good-key\r\n evil", 'a bare CR' => "good-key\rX-Evil: 1", 'a bare LF' => "good-key\nX-Other: 1\n", 'NUL' => "good-key\0",
+        'invalid UTF-8' => "good-key\xff\xfe\xc0\x80", 'controls' => "good-key\x01\x1b[31m", 'braces' => '{good-key}:who', 'quotes' => q{"good-key'`$(id)},
+        'twice' => "good-key\r\nX-API-Key: good-key", 'another case' => 'GOOD-KEY', 'a part' => 'good-ke', 'more' => 'good-keys', 'backslashes' => '\\n\\x00\\',
+    );
+    for my $name (sort keys %hostile) {
+        $response = $server->get('/who', "X-API-Key: $hostile{$name}");
+        like($response->{status}, qr/^(?:200|400|429)$/, "I-14 $name in a key: the server answers");
+        unlike($response->{head}, qr/^X-Evil|^Set-Cookie/mi, "I-14 $name in a key: nothing is injected");
+        next if $name eq 'a bare LF'; # an end of line, by the book of HTTP
+        like($response->{fields}{'x-who'} // '(null)', qr/^(?:ip:127\.0\.0\.1|\(null\))$/, "I-14 $name in a key is not known");
+    }
+    my $left = $server->get('/who', 'X-API-Key: good-key')->{fields}{'x-ratelimit-remaining'};
+    ok($left == 7 || $left == 6, 'the known key is not affected') or diag($left);
+
+    # values that count without a map: each its own counter, escaped, of bounded length
+    my %who;
+    my @values = ('a', 'a b', 'a+b', 'a:b', 'a%00', 'a%', "a\xff", "a\xfe", 'a/../b', 'a{b}', 'a"b', 'a#b', 'A', 'o:a', 'ip:127.0.0.1', '%n%s',
+        'x' x 64, 'x' x 65, 'x' x 66, 'x' x 7000, 'x' x 6999 . 'y', "\xff" x 64, "\xff" x 65, '%20', "\xc3\xa4", '#' x 64);
+    for my $value (@values) {
+        (my $name = length $value > 20 ? substr($value, -1) . ' x ' . length $value : $value) =~ s/([^ -~])/sprintf '\\x%02x', ord $1/ge;
+        $response = $server->get('/org', "X-Org: $value");
+        my $who = $response->{fields}{'x-who'} // '';
+        is($response->{status}, 200, "I-14 '$name' as an identity: passes once");
+        like($who, qr/^o:[A-Za-z0-9_.:\@%#-]{1,200}$/, "I-14 '$name' as an identity: escaped, of bounded length");
+        $who{$who}++;
+        is($server->get('/org', "X-Org: $value")->{status}, 429, "I-14 '$name' as an identity: is counted");
+    }
+    is(scalar keys %who, scalar @values, 'I-14 distinct values are distinct identities') or diag(explain(\%who));
+    is($server->get('/org')->{fields}{'x-who'}, 'ip:127.0.0.1', 'I-08 no value is the next identity');
+    is($server->get('/org', 'X-Org: ')->{fields}{'x-who'}, 'ip:127.0.0.1', 'I-08 an empty one too');
+
+    my $log = $server->log_text;
+    like($log, qr/RLP001: rule org, plan default refuses o:/, 'refusals are in the log');
+    unlike(join('', grep { /RLP\d/ } split /^/, $log), qr/good-ke|x{20}|\%n/, 'but not what clients have sent');
+    log_is_sound($server, 'hostile identities');
+    is(join(' ', sort $server->children), "@children", 'no child was replaced') if $RLP::Httpd::mpm ne 'prefork';
+    $server->stop;
+}
+
+# --- clients that go away
+
+{
+    my $server = server("RateLimitEngine On\nRateLimitRule all rate=300/week\n");
+    my $answered = 0;
+    for my $n (1 .. 60) {
+        my $connection = $server->connection;
+        my $text = head('POST', '/used', 'Content-Length: 5000') . 'x' x 300;
+        $text = head('GET', '/free') x 3 if $n % 2;
+        $connection->send(substr $text, 0, $n % 5 ? length $text : 20 + $n);
+        setsockopt $connection->{socket}, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0) if $n % 3; # RST, not FIN
+        close $connection->{socket};
+    }
+    for my $n (1 .. 300) {
+        my $status = $server->get('/free')->{status};
+        $answered++ if $status == 200;
+        last if $status == 429;
+    }
+    cmp_ok($answered, '>=', 300 - 60 * 3, 'clients that go away are charged for nothing they have not asked');
+    cmp_ok($answered, '<=', 300, 'and never give a fresh limit');
+    is($server->get('/free')->{status}, 429, 'the limit is reached');
+    log_is_sound($server, 'aborts');
+    ok($server->stop, 'httpd stops: nobody is stuck');
+}
+
+# --- mod_remoteip
+
+SKIP: {
+    skip 'httpd has no mod_remoteip or mod_headers', 1 if grep { !RLP::Httpd::has_module($_) } qw(remoteip headers);
+    my $config = <<'END';
+RemoteIPHeader X-Forwarded-For
+Header always set X-Who "%{RATELIMIT_IDENTITY}e"
+RateLimitEngine On
+RateLimitEnv always
+RateLimitRule all rate=1000/week
+<Location "/five">
+    RateLimitIdentity ip/32,128
+</Location>
+<Location "/used">
+    RateLimitIdentity ip/24,48
+</Location>
+END
+    my $who = sub {
+        my ($server, $address, $path) = @_;
+        return $server->get($path // '/free', defined $address ? "X-Forwarded-For: $address" : ())->{fields}{'x-who'};
+    };
+    my $server = server("RemoteIPInternalProxy 192.0.2.0/24\n$config", modules => [qw(remoteip headers)]);
+    is($who->($server, '9.9.9.9'), 'ip:127.0.0.1', 'I-09 X-Forwarded-For of an untrusted peer does not count');
+    is($who->($server, $_), 'ip:127.0.0.1', "I-09 nor does '$_'") for '127.0.0.2, 9.9.9.9', 'garbage', '192.0.2.1';
+    $server->stop;
+
+    $server = server("RemoteIPInternalProxy 127.0.0.1 5.6.7.8\n$config", modules => [qw(remoteip headers)]);
+    is($who->($server, '9.9.9.9'), 'ip:9.9.9.9', 'I-10 X-Forwarded-For of a RemoteIPInternalProxy counts');
+    is($who->($server, '1.2.3.4, 5.6.7.8'), 'ip:1.2.3.4', 'I-11 and that of the one behind it');
+    is($who->($server, '1.2.3.4, 9.9.9.9'), 'ip:9.9.9.9', 'I-11 but not that of a stranger');
+    is($who->($server, undef), 'ip:127.0.0.1', 'without it the peer counts');
+    is($who->($server, 'garbage'), 'ip:127.0.0.1', 'and with garbage');
+    is($who->($server, '2001:db8::1'), 'ip:2001:db8::', 'I-15 IPv6 is counted by /64');
+    is($who->($server, '2001:db8::2'), 'ip:2001:db8::', 'I-15 the neighbour is the same');
+    is($who->($server, '2001:db8:0:1::2'), 'ip:2001:db8:0:1::', 'I-15 the next network is not');
+    is($who->($server, '2001:db8::1', '/five'), 'ip/32,128:2001:db8::1', 'I-15 by /128');
+    is($who->($server, '2001:db8::2', '/five'), 'ip/32,128:2001:db8::2', 'I-15 the neighbour is another');
+    is($who->($server, '198.51.100.77', '/used'), 'ip/24,48:198.51.100.0', 'IPv4 by /24');
+    is($who->($server, '::ffff:1.2.3.4'), 'ip:1.2.3.4', 'IPv4 inside IPv6 is IPv4');
+
+    my $connection = $server->connection;
+    my @addresses = ('9.9.9.1', undef, '9.9.9.2', '2001:db8::1', undef, '9.9.9.1');
+    $connection->send(join '', map { head('GET', '/free', defined $_ ? "X-Forwarded-For: $_" : ()) } @addresses);
+    is(join(' ', map { $connection->response->{fields}{'x-who'} } @addresses),
+        'ip:9.9.9.1 ip:127.0.0.1 ip:9.9.9.2 ip:2001:db8:: ip:127.0.0.1 ip:9.9.9.1', 'requests of many clients on one connection');
+    is($server->get('/free', 'X-Forwarded-For: 9.9.9.1')->{fields}{'x-ratelimit-remaining'}, 997, 'I-16 each with its own counter');
+    $server->stop;
+}
+
+done_testing;
