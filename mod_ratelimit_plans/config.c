@@ -350,13 +350,12 @@ static const char *config_plan_change(cmd_parms *cmd, void *dir, const char *wor
     return error;
 }
 
-/* A status from 400 to 599 that httpd knows (it answers 500 for others); else 0. */
+/* A status from 400 to 599; else 0. */
 static int config_status(const char *text)
 {
     const int status = strspn(text, "0123456789") == 3 && text[3] == '\0' ? atoi(text) : 0;
 
-    return status >= 400 && status <= 599 && atoi(ap_get_status_line(status)) == status ? status
-                                                                                        : 0;
+    return status >= 400 && status <= 599 ? status : 0;
 }
 
 static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *word)
@@ -374,9 +373,11 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
     } else if (ap_cstr_casecmpn(value, "deny:", 5) == 0) {
         map->unknown = UNKNOWN_DENY;
         map->status = config_status(value + 5);
-        if (map->status == 0) {
-            return config_expected(
-                cmd, "unknown=deny:STATUS with a status from 400 to 599 that httpd knows", word);
+        if (map->status == 0 || atoi(ap_get_status_line(map->status)) != map->status) {
+            return config_expected(cmd,
+                                   "unknown=deny:STATUS with a status from 400 to 599 that httpd "
+                                   "knows",
+                                   word);
         }
     } else {
         return config_expected(cmd,
@@ -495,8 +496,14 @@ static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *tex
 {
     const int status = config_status(text);
 
+    if (status == 0) {
+        return config_expected(cmd, "a status from 400 to 599", text);
+    }
+    if (atoi(ap_get_status_line(status)) != status) {
+        return config_expected(cmd, "a status that httpd knows (it would answer 500)", text);
+    }
     ((dir_conf_t *)dir)->deny_status = status;
-    return status ? NULL : config_expected(cmd, "a status from 400 to 599 that httpd knows", text);
+    return NULL;
 }
 
 static const char *config_env(cmd_parms *cmd, void *dir, const char *word)

@@ -33,7 +33,7 @@ static const char *plan_map_line(plan_map_t *map, char *line, apr_pool_t *pool)
     const plan_t *plan = apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING);
 
     if (plan == NULL) { /* who swaps the two shows a secret: the word stays out of the message */
-        return "expected \"VALUE PLAN\" with the name of a plan behind the value";
+        return "expected the name of a plan behind the value";
     }
     if (apr_hash_get(map->plans, value, APR_HASH_KEY_STRING) != NULL) {
         return "expected each value once";
