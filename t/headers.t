@@ -1,0 +1,292 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# What a client is told of its limits: which fields, with which numbers, on which responses.
+
+use strict;
+use warnings;
+
+use JSON::PP qw(decode_json);
+use RLP::Test;
+use Test::More;
+
+# Our fields of a response in the order of their names, with those of a refusal.
+sub told {
+    my ($response) = @_;
+    return join '|', sort map { "$_->[0]: $_->[1]" }
+        grep { $_->[0] =~ /^(?:RateLimit|X-RateLimit|Retry-After$)/i } @{ $response->{fields} };
+}
+
+# The last of n responses.
+sub after {
+    my ($n, @request) = @_;
+    get(@request) for 2 .. $n;
+    return get(@request);
+}
+
+# --- RateLimitHeaders: five a minute, one has been used; then the sixth
+
+my $policy = 'RateLimit-Policy: "%s";q=5;w=60';
+my @settings = (
+    # directive, path, an admitted request, a refused one
+    [
+        'none', 'both',
+        "$policy|RateLimit: \"%s\";r=4;t=48|X-RateLimit-Limit: 5|X-RateLimit-Remaining: 4|X-RateLimit-Reset: 12",
+        "$policy|RateLimit: \"%s\";r=0;t=12|Retry-After: 12|X-RateLimit-Limit: 5|X-RateLimit-Remaining: 0|X-RateLimit-Reset: 60",
+    ],
+    [ 'IETF', 'ietf', "$policy|RateLimit: \"%s\";r=4;t=48", "$policy|RateLimit: \"%s\";r=0;t=12|Retry-After: 12" ],
+    [
+        'Legacy', 'legacy', 'X-RateLimit-Limit: 5|X-RateLimit-Remaining: 4|X-RateLimit-Reset: 12',
+        'Retry-After: 12|X-RateLimit-Limit: 5|X-RateLimit-Remaining: 0|X-RateLimit-Reset: 60',
+    ],
+    [
+        'Legacy reset=epoch', 'epoch', 'X-RateLimit-Limit: 5|X-RateLimit-Remaining: 4|X-RateLimit-Reset: +12',
+        'Retry-After: 12|X-RateLimit-Limit: 5|X-RateLimit-Remaining: 0|X-RateLimit-Reset: +60',
+    ],
+    [ 'Off', 'off', '', 'Retry-After: 12' ],
+    [ 'IETF denied', 'denied', '', "$policy|RateLimit: \"%s\";r=0;t=12|Retry-After: 12" ],
+);
+
+begin;
+for my $case (@settings) {
+    my ($setting, $path, @expected) = @{$case};
+    for (@expected) {
+        s/%s/$path/g;
+        s/\+(\d+)/clock->epoch($1)/e;
+    }
+    my $first = get("/c/$path");
+    is(told($first), $expected[0], "H-01 H-16 RateLimitHeaders $setting: admitted");
+    my $last = after(5, "/c/$path");
+    is(told($last), $expected[1], "H-03 H-16 RateLimitHeaders $setting: refused");
+    is($last->status, 429, "H-03 RateLimitHeaders $setting: with 429");
+    is($last->header('Cache-Control'), 'no-store', "RateLimitHeaders $setting: a refusal is not to be stored");
+    is($first->header('Cache-Control'), undef, "RateLimitHeaders $setting: an admitted response may be");
+}
+
+begin;
+is(answers(6, '/c/both'), 'A4 A3 A2 A1 A0 D12', 'H-02 each admitted request leaves one less');
+
+# --- several limits: the refusing one first, then the least that is left
+
+my @several = (
+    # name, path, number of the request, RateLimit-Policy, RateLimit, X-RateLimit-Limit
+    [
+        'a plan of two limits', 'plan', 1, '"h-plan";q=10;w=60, "h-plan-hour";q=12;w=3600',
+        '"h-plan";r=9;t=54, "h-plan-hour";r=11;t=3300', 10,
+    ],
+    [
+        'one plan by two rules has the names of both', 'same', 1,
+        '"h-same@same-a";q=5;w=60, "h-same@same-b";q=5;w=60',
+        '"h-same@same-a";r=4;t=48, "h-same@same-b";r=4;t=48', 5,
+    ],
+    [ 'H-11 the tighter one leads', 'h-11', 1, '"h-11-route";q=2;w=60, "h-11-all";q=100;w=60', '"h-11-route";r=1;t=30, "h-11-all";r=99;t=60', 2 ],
+    [ 'H-11 and is used up', 'h-11', 1, '"h-11-route";q=2;w=60, "h-11-all";q=100;w=60', '"h-11-route";r=0;t=30, "h-11-all";r=98;t=59', 2 ],
+    [ 'H-13 the one that refuses leads', 'h-13', 4, '"h-13-all";q=3;w=60, "h-13-route";q=10;w=60', '"h-13-all";r=0;t=20, "h-13-route";r=7;t=42', 3 ],
+    [ 'a quota that is never renewed has no time', 'quota', 1, '"quota";q=3', '"quota";r=2', 3 ],
+);
+begin;
+for my $case (@several) {
+    my ($name, $path, $n, $policies, $left, $limit) = @{$case};
+    my $response = after($n, "/c/$path");
+    is($response->header('RateLimit-Policy'), $policies, "$name: RateLimit-Policy");
+    is($response->header('RateLimit'), $left, "$name: RateLimit");
+    is($response->header('X-RateLimit-Limit'), $limit, "$name: X-RateLimit-Limit");
+}
+is(get('/c/quota')->header('X-RateLimit-Reset'), undef, 'a quota that is never renewed has no X-RateLimit-Reset');
+
+at 10;
+is(get('/c/window')->header('RateLimit'), '"window";r=1;t=50', 'a window says when it ends');
+
+begin;
+is(answers(4, '/c/h-13'), 'A2 A1 A0 D20', 'H-13 three for all, ten here: the fourth is refused');
+is(answers(1, '/c/h-15/other'), 'A9', 'H-15 another route goes on');
+
+# --- refusals: the body
+
+my @bodies = (
+    # name, path, Accept, type, body
+    [ 'H-05 who wants JSON', 'h-05', 'application/json', 'application/problem+json', qr/^\{.*\}$/s ],
+    [ 'H-05 who wants problem+json', 'h-05', 'application/problem+json, */*;q=0.1', 'application/problem+json', qr/^\{.*\}$/s ],
+    [ 'who prefers HTML', 'h-05', 'text/html, application/json;q=0.5', 'text/html; charset=iso-8859-1', qr/429 Too Many Requests/ ],
+    [ 'who takes anything', 'h-05', '*/*', 'text/html; charset=iso-8859-1', qr/429 Too Many Requests/ ],
+    [ 'H-06 a text of the administrator', 'h-06-text', '*/*', 'text/html; charset=iso-8859-1', qr/^Slow down/ ],
+    [ 'H-06 which goes before JSON', 'h-06-text', 'application/json', 'text/html; charset=iso-8859-1', qr/^Slow down/ ],
+    [ 'H-06 a page of the administrator', 'h-06-page', '*/*', 'text/plain', qr/^ok$/ ],
+);
+begin;
+after(5, "/c/$_") for qw(h-05 h-06-text h-06-page);
+for my $case (@bodies) {
+    my ($name, $path, $accept, $type, $body) = @{$case};
+    my $response = get("/c/$path", Accept => $accept);
+    is($response->status, 429, "$name: refused");
+    is($response->header('Content-Type'), $type, "$name: type");
+    like($response->body, $body, "$name: body");
+    is($response->header('Retry-After'), 12, "$name: Retry-After");
+    is($response->header('X-RateLimit-Remaining'), 0, "$name: X-RateLimit-Remaining");
+    is($response->header('Cache-Control'), 'no-store', "$name: Cache-Control");
+}
+my $refused = get('/c/h-05', Accept => 'application/json');
+my $problem = eval { decode_json($refused->body) } || {};
+is($problem->{status}, 429, 'H-05 the problem has the status');
+is($problem->{detail}, 'Rate limit exceeded', 'H-05 the problem has the detail');
+is($problem->{retry_after}, $refused->header('Retry-After'), 'H-05 the problem has the seconds of Retry-After');
+is_deeply($problem->{'violated-policies'}, ['h-05'], 'H-05 the problem names the policy');
+like($problem->{type}, qr{^https://}, 'H-05 the problem has a type');
+ok($problem->{title}, 'H-05 the problem has a title');
+
+begin;
+my $denied = after(6, '/c/status');
+is($denied->status, 503, 'RateLimitDenyStatus 503');
+is($denied->header('Retry-After'), 12, 'RateLimitDenyStatus 503: Retry-After');
+is($denied->header('Cache-Control'), 'no-store', 'RateLimitDenyStatus 503: Cache-Control');
+is(decode_json(get('/c/status', Accept => 'application/json')->body)->{status}, 503, 'RateLimitDenyStatus 503: in JSON');
+
+# --- errors, and answers without a body
+
+my @errors = (
+    # name, path, status
+    [ 'H-09 a file that is missing', '/h-09/missing', 404 ],
+    [ 'H-09 a script that is missing', '/cgi/missing/h-09', 404 ],
+    [ 'H-09 a script that says 500', '/cgi/hit/h-09?Status=500', 500 ],
+    [ 'H-09 a script that says nothing', '/cgi/mute/h-09', 500 ],
+    [ 'H-09 a backend that says 404', '/backend/cgi/missing/h-09', 404 ],
+    [ 'H-09 a backend that says 500', '/backend/cgi/hit/h-09?Status=500', 500 ],
+    [ 'H-09 a backend that is away', '/away/h-09', 503 ],
+    [ 'a method that is not allowed', 'PUT /c/h-09', 405 ],
+    [ 'the slash behind a directory', '/h-09/directory', 301 ],
+);
+for my $case (@errors) {
+    my ($name, $path, $status) = @{$case};
+    begin;
+    my $response = $path =~ /^(\w+) (.*)/ ? request($1, $2) : get($path);
+    is($response->status, $status, "$name: $status");
+    is(told($response), told(get('/c/h-09-usual')) =~ s/usual/error/gr, "$name: the fields of any response");
+}
+
+begin;
+my $head = request('HEAD', '/c/both');
+is($head->status, 200, 'HEAD is answered');
+is(answer($head), 'A4', 'HEAD has the fields');
+my $unchanged = get('/c/both', 'If-Modified-Since' => get('/c/both')->header('Last-Modified'));
+is($unchanged->status, 304, 'a page that has not changed');
+is($unchanged->header('X-RateLimit-Remaining'), 2, '304 has the fields');
+
+# --- a backend that has limits of its own
+
+my $theirs = join '&', 'X-RateLimit-Limit=999', 'X-RateLimit-Remaining=998', 'X-RateLimit-Reset=997', 'X-RateLimit-Used=1',
+    'RateLimit-Policy=%22theirs%22;q=999', 'RateLimit=%22theirs%22;r=998';
+my @backends = (
+    # who, path
+    [ 'a script', '/cgi/hit/h-07' ],
+    [ 'a proxied backend', '/backend/cgi/hit/h-07' ],
+);
+for my $case (@backends) {
+    my ($who, $path) = @{$case};
+    begin;
+    my $response = get("$path?$theirs");
+    is(told($response), told(get('/c/h-07-usual')) =~ s/usual/backend/gr, "H-07 ours replace those of $who, none twice");
+    $response = get("$path?Status=404&$theirs");
+    is($response->status, 404, "H-07 $who says 404 ...");
+    is($response->header('X-RateLimit-Limit'), 5, "H-07 ... and ours replace theirs");
+    $response = get("$path?Status=429&Retry-After=33&$theirs");
+    is($response->status, 429, "H-07 $who says 429 itself ...");
+    is(told($response),
+        'RateLimit-Policy: "theirs";q=999|RateLimit: "theirs";r=998|Retry-After: 33|X-RateLimit-Limit: 999'
+            . '|X-RateLimit-Remaining: 998|X-RateLimit-Reset: 997|X-RateLimit-Used: 1',
+        'H-07 ... and its fields stay, ours vanish');
+    $response = get("$path?Status=429");
+    is(told($response), '', "H-07 nor do ours stand on a bare 429 of $who");
+    is(answers(1, '/c/h-07-after'), 'A0', "H-07 all were counted: $who");
+}
+is(told(get("/unlimited/cgi/hit/h-07?$theirs")) =~ tr/|//, 5, 'where no rule applies, a backend says what it likes');
+
+done_testing;
+
+__DATA__
+RateLimitPlan h-plan rate=10/min rate=12/hour
+RateLimitPlan h-same rate=5/min
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName headers.test
+    RateLimitEngine On
+    ProxyPass /backend/ http://127.0.0.1:${RLP_PORT}/
+    ProxyPass /unlimited/ http://127.0.0.1:${RLP_PORT}/
+    ProxyPass /away/ http://127.0.0.1:1/ disablereuse=on
+    Alias /h-09/directory "${T}/htdocs/directory"
+    <Location "/c/both">
+        RateLimitRule both rate=5/min
+    </Location>
+    <Location "/c/ietf">
+        RateLimitHeaders IETF
+        RateLimitRule ietf rate=5/min
+    </Location>
+    <Location "/c/legacy">
+        RateLimitHeaders Legacy
+        RateLimitRule legacy rate=5/min
+    </Location>
+    <Location "/c/epoch">
+        RateLimitHeaders Legacy reset=epoch
+        RateLimitRule epoch rate=5/min
+    </Location>
+    <Location "/c/off">
+        RateLimitHeaders Off
+        RateLimitRule off rate=5/min
+    </Location>
+    <Location "/c/denied">
+        RateLimitHeaders IETF denied
+        RateLimitRule denied rate=5/min
+    </Location>
+    <Location "/c/plan">
+        RateLimitRule plan plan=h-plan
+    </Location>
+    <Location "/c/same">
+        RateLimitRule same-a plan=h-same
+        RateLimitRule same-b plan=h-same key=global
+    </Location>
+    <Location "/c/h-11">
+        RateLimitRule h-11-all rate=100/min
+        RateLimitRule h-11-route rate=2/min
+    </Location>
+    <Location "/c/h-13">
+        RateLimitRule h-13-all rate=3/min
+        RateLimitRule h-13-route rate=10/min
+    </Location>
+    <Location "/c/h-15">
+        RateLimitRule h-15 rate=10/min
+    </Location>
+    <Location "/c/quota">
+        RateLimitRule quota quota=3
+    </Location>
+    <Location "/c/window">
+        RateLimitRule window rate=2/min algorithm=fixed-window
+    </Location>
+    <Location "/c/h-05">
+        RateLimitRule h-05 rate=5/min
+    </Location>
+    <Location "/c/h-06-text">
+        RateLimitRule h-06-text rate=5/min
+        ErrorDocument 429 "Slow down"
+    </Location>
+    <Location "/c/h-06-page">
+        RateLimitRule h-06-page rate=5/min
+        ErrorDocument 429 /c/explained
+    </Location>
+    <Location "/c/status">
+        RateLimitDenyStatus 503
+        RateLimitRule status rate=5/min
+    </Location>
+    <LocationMatch "^.*/h-09|^/h-09/">
+        RateLimitRule error rate=5/min
+    </LocationMatch>
+    <Location "/c/h-09-usual">
+        RateLimitRule error Off
+        RateLimitRule usual rate=5/min
+    </Location>
+    <LocationMatch "^(?!/unlimited).*/h-07">
+        RateLimitRule backend rate=5/min
+    </LocationMatch>
+    <Location "/c/h-07-usual">
+        RateLimitRule backend Off
+        RateLimitRule usual rate=5/min
+    </Location>
+</VirtualHost>
