@@ -22,6 +22,7 @@ sub server {
     my ($config, %option) = @_;
     my $server = RLP::Httpd->new(config => $config, clock => 1, %option);
     $server->file("htdocs/$_", "$_\n") for @pages;
+    $server->file('keys', "good-key pro\n");
     return $server->start;
 }
 
@@ -151,45 +152,84 @@ END
 
 # --- HTTP/2
 
-my ($curl, $nghttp) = map { my $name = $_; grep { -x "$_/$name" } split /:/, $ENV{PATH} } qw(curl nghttp);
-$curl = '' if $curl && `curl -V` !~ /HTTP2/;
+my ($nghttp) = grep { -x "$_/nghttp" } split /:/, $ENV{PATH};
 
-# The statuses of the requests by curl on one connection, in order of the paths; how many connections.
-sub by_curl {
-    my ($server, @requests) = @_;
-    my $base = 'http://127.0.0.1:' . $server->port;
-    my $config = join "next\n", map {
-        my ($path, @more) = ref $_ ? @$_ : $_;
-        qq{url = "$base$path"\nhttp2-prior-knowledge\nsilent\noutput = "/dev/null"\nmax-time = 20\n}
-            . qq{write-out = "%{url} %{http_code} %{num_connects}\\n"\n} . join '', map { "$_\n" } @more
-    } @requests;
-    my $file = $server->file('curl', "parallel\nparallel-max = 20\n$config");
-    my (%status, $connections);
-    for (split /\n/, `curl -K "$file" 2>&1`) {
-        my ($path, $status, $n) = m{^\Q$base\E(\S+) (\d+) (\d+)$} or next;
-        $status{$path} = $status;
-        $connections += $n;
+sub frame {
+    my ($type, $flags, $stream, $text) = @_;
+    return substr(pack('N', length $text), 1) . pack('CCN', $type, $flags, $stream) . $text;
+}
+
+# The client's part of the beginning: no table of header fields to remember, no pushes.
+sub h2_begin {
+    my ($server) = @_;
+    my $connection = $server->connection;
+    $connection->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, pack 'nNnN', 1, 0, 2, 0));
+    return { connection => $connection, stream => -1, status => {}, ended => {}, reset => {}, away => '' };
+}
+
+# One request; its body, if there is one, may come later or never.
+sub h2_ask {
+    my ($h2, $method, $path) = @_;
+    my %code = (GET => "\x82", POST => "\x83");
+    my $stream = $h2->{stream} += 2;
+    $h2->{text} .= frame(1, $method eq 'GET' ? 5 : 4, $stream,
+        "$code{$method}\x86\x04" . pack('C/a', $path) . "\x01" . pack('C/a', 'localhost'));
+    return $stream;
+}
+
+# One frame of the server.
+sub h2_frame {
+    my ($h2, $end) = @_;
+    my $connection = $h2->{connection};
+    $connection->need(9, $end) or return 0;
+    my ($high, $low, $type, $flags, $stream) = unpack 'CnCCN', substr $connection->{in}, 0, 9;
+    my $length = $high << 16 | $low;
+    $connection->need(9 + $length, $end) or return 0;
+    my $text = substr substr($connection->{in}, 0, 9 + $length, ''), 9;
+
+    if ($type == 1) { # HEADERS: the status is first, as a word of its own or a known one
+        $text =~ s/\A[\x20-\x3f]+//;
+        $h2->{status}{$stream} = $text =~ /\A\x88/ ? 200 : $text =~ /\A[\x08\x18\x48]\x03(\d{3})/ ? $1 : '?';
+    } elsif ($type == 4 && !($flags & 1)) {
+        $connection->send(frame(4, 1, 0, ''));
+    } elsif ($type == 6 && !($flags & 1)) {
+        $connection->send(frame(6, 1, 0, $text));
     }
-    return (join(' ', map { $status{ ref $_ ? $_->[0] : $_ } // 0 } @requests), $connections);
+    $h2->{ended}{$stream} = 1 if $type <= 1 && $flags & 1;
+    $h2->{reset}{$stream} = unpack 'N', $text if $type == 3;
+    $h2->{away} = unpack 'x4N', $text if $type == 7;
+    return 1;
+}
+
+# Sends what has been asked, in one write; the statuses of the streams.
+sub h2_answers {
+    my ($h2, $seconds, @streams) = @_;
+    my $end = time + $seconds;
+    $h2->{connection}->send(delete $h2->{text});
+    while (grep { !$h2->{ended}{$_} && !defined $h2->{reset}{$_} } @streams) {
+        last if !h2_frame($h2, $end);
+    }
+    return join ' ', map { $h2->{status}{$_} // 0 } @streams;
 }
 
 SKIP: {
     skip 'mod_http2 does not work with prefork', 1 if $RLP::Httpd::mpm eq 'prefork';
     skip 'httpd has no mod_http2', 1 if !RLP::Httpd::has_module('http2');
-    skip 'neither curl with HTTP/2 nor nghttp is there', 1 if !$curl && !$nghttp;
-    my $config = "Protocols h2c http/1.1\nRateLimitEngine On\n" . join '', map {
+    my $config = "Protocols h2c http/1.1\nH2Direct on\nRateLimitEngine On\n" . join '', map {
         qq{<Location "/$_">\nRateLimitRule $_ rate=5/week\n</Location>\n} } qw(five used);
     my $server = server($config, modules => ['http2']);
 
-    if ($curl) {
-        my ($statuses, $connections) = by_curl($server, map { "/five?$_" } 1 .. 12);
-        is(join(' ', sort split / /, $statuses), join(' ', (200) x 5, (429) x 7), 'HTTP/2, curl: each stream is charged once');
-        is($connections, 1, 'HTTP/2, curl: on one connection');
-        my $body = $server->file('body', 'x' x 200_000);
-        ($statuses) = by_curl($server, (map { ("/five?$_", "/free?$_") } 1 .. 5),
-            (map { ["/five?post$_", qq{data-binary = "\@$body"}] } 1 .. 3), map { "/free?more$_" } 1 .. 5);
-        is($statuses, join(' ', (429, 200) x 5, (429) x 3, (200) x 5), 'HTTP/2, curl: refused streams, with bodies too, do no harm to the others');
-    }
+    my $h2 = h2_begin($server);
+    my @streams = map { h2_ask($h2, 'GET', '/five') } 1 .. 12;
+    is(join(' ', sort split / /, h2_answers($h2, 20, @streams)), join(' ', (200) x 5, (429) x 7), 'HTTP/2: each stream is charged once');
+    @streams = map { h2_ask($h2, 'GET', $_ % 2 ? '/five' : '/free') } 1 .. 12;
+    is(h2_answers($h2, 20, @streams), join(' ', (429, 200) x 6), 'HTTP/2: refused streams do no harm to the others');
+    @streams = (h2_ask($h2, 'POST', '/five'), h2_ask($h2, 'GET', '/free'));
+    is(h2_answers($h2, 2, @streams), '429 200', 'HTTP/2: a POST whose body never comes is refused at once');
+    @streams = map { h2_ask($h2, 'GET', '/free') } 1 .. 3;
+    is(h2_answers($h2, 20, @streams), '200 200 200', 'HTTP/2: and the connection goes on');
+    is(join(' ', grep { $_ } values %{ $h2->{reset} }) . $h2->{away}, '', 'HTTP/2: no stream has failed, nor the connection');
+
     if ($nghttp) {
         my $base = 'http://127.0.0.1:' . $server->port;
         my $said = join '', `nghttp -nv @{[map { "'$base/used?$_' '$base/free?$_'" } 1 .. 9]} 2>&1`;
@@ -200,7 +240,7 @@ SKIP: {
     }
     is($server->get('/five')->{status}, 429, 'HTTP/2: HTTP/1.1 has the same counter');
     log_is_sound($server, 'HTTP/2');
-    $server->stop;
+    ok($server->stop, 'HTTP/2: httpd stops');
 }
 
 # --- proxied requests
@@ -248,7 +288,7 @@ END
 
 SKIP: {
     skip 'httpd has no mod_headers or mod_setenvif', 1 if grep { !RLP::Httpd::has_module($_) } qw(headers setenvif);
-    my $server = RLP::Httpd->new(clock => 1, modules => [qw(headers setenvif)], config => <<'END');
+    my $server = server(<<'END', modules => [qw(headers setenvif)]);
 LogLevel info
 SetEnvIf X-Org "(?s)(.+)" ORG=$1
 Header always set X-Who "%{RATELIMIT_IDENTITY}e"
@@ -265,9 +305,6 @@ RateLimitPlanMap k txt:keys
     RateLimitRule org rate=1/week
 </Location>
 END
-    $server->file("htdocs/$_", "$_\n") for @pages;
-    $server->file('keys', "good-key pro\n");
-    $server->start;
     my @children = sort $server->children;
 
     is($server->get('/who', 'X-API-Key: good-key')->{fields}{'x-ratelimit-remaining'}, 8, 'a known key');
