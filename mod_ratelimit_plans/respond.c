@@ -334,7 +334,8 @@ static bool respond_wants_json(request_rec *r)
 }
 
 /* httpd reads the body of a refused request before it answers; a client that never sends it would
-   hold the worker. A connection that is to be closed is not read from. */
+   hold the worker. A connection that is to be closed is not read from, and an ErrorDocument that is
+   a script is not to wait for a body either. */
 static void respond_drop_body(request_rec *r)
 {
     const char *length = apr_table_get(r->headers_in, "Content-Length");
@@ -343,6 +344,8 @@ static void respond_drop_body(request_rec *r)
         ((length != NULL && strcmp(length, "0") != 0) ||
          apr_table_get(r->headers_in, "Transfer-Encoding") != NULL)) {
         r->connection->keepalive = AP_CONN_CLOSE;
+        apr_table_unset(r->headers_in, "Content-Length");
+        apr_table_unset(r->headers_in, "Transfer-Encoding");
     }
 }
 
