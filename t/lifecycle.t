@@ -108,6 +108,37 @@ sub notes {
     $server->stop;
 }
 
+# Time goes on while the server does not run, no more and no less.
+SKIP: {
+    skip 'there is no test clock', 4 if !RLP::Httpd::has_clock();
+    my $server = server("$on rate=10/10s\n");
+    $server->start;
+    is($server->statuses(11, '/index.html'), join(' ', (200) x 10, 429), 'a rate is used up');
+    $server->stop;
+    $server->set_clock(3);
+    $server->start;
+    is($server->statuses(4, '/index.html'), '200 200 200 429', 'three seconds without a server are three seconds');
+    ok($server->restart, 'restart');
+    $server->set_clock(4);
+    is($server->statuses(2, '/index.html'), '200 429', 'and the one after a restart is one');
+    $server->stop;
+}
+
+# The store file deleted under a running server.
+{
+    my $server = server("RateLimitStore x shm size=1M file=store\n$ten");
+    $server->start;
+    is(remaining($server), 9, 'before the store file is deleted');
+    unlink $server->file('store');
+    is(remaining($server), 8, 'a deleted store file counts on');
+    ok($server->graceful, 'graceful');
+    is(remaining($server), 7, 'after graceful too');
+    $server->stop;
+    $server->start;
+    is(remaining($server), 9, 'stop and start begin anew');
+    $server->stop;
+}
+
 # A wrong configuration at a restart ends httpd, as any module's; the counters outlive that too.
 {
     my $server = server($ten);
@@ -167,6 +198,31 @@ sub notes {
     $server->start;
     is($server->get('/index.html')->{status}, 429, 'and after stop and start');
     is(join("\n", notes($server)), '', 'the store is sound');
+    $server->stop;
+}
+
+# Graceful restarts in mid-load: each request is answered, and the limit is exact.
+{
+    my $limit = 300;
+    my $server = server("$on rate=$limit/week\n");
+    my (@clients, %count);
+    $server->start;
+    for my $client (1 .. 4) {
+        my $pid = open my $from, '-|';
+        die "fork: $!\n" if !defined $pid;
+        if ($pid == 0) {
+            my @statuses = map { my $response = eval { $server->get('/index.html') }; $response ? $response->{status} : 0 } 1 .. 150;
+            syswrite STDOUT, "@statuses";
+            POSIX::_exit(0);
+        }
+        push @clients, $from;
+    }
+    ok($server->graceful, "graceful in mid-load, $_") for 1 .. 3;
+    for my $from (@clients) {
+        $count{$_}++ for split ' ', readline $from;
+        close $from;
+    }
+    is_deeply(\%count, { 200 => $limit, 429 => 600 - $limit }, 'graceful restarts in mid-load: exactly the limit passes, all is answered');
     $server->stop;
 }
 
@@ -254,24 +310,25 @@ SKIP: {
 }
 
 # Damage behind the header, at random: nothing crashes, nobody gets into trouble.
-{
-    my $server = server("RateLimitStore x shm size=1M file=store\n$ten");
+for my $seed (1 .. 6) {
+    my $server = server("RateLimitStore x shm size=1M file=store\n$on rate=10/week rate=100/week algorithm=fixed-window quota=1000\n");
     my $path = $server->file('store');
     $server->start;
     remaining($server);
     $server->stop;
-    srand 20_261;
+    srand $seed;
     open my $out, '+<', $path or die "$path: $!\n";
     for my $page (1 .. 255) {
+        next if $seed > 2 && rand() < 0.5;
         seek $out, $page * 4096, 0;
         print {$out} join '', map { chr int rand 256 } 1 .. 4096;
     }
     close $out;
     $server->start;
     my $statuses = $server->statuses(12, '/index.html');
-    like($statuses, qr/^(?:200 ){0,11}(?:200|429)(?: 429)*$/, 'a store of junk: httpd answers');
-    unlike($server->log_text, qr/exit signal/, 'and no child dies of it');
-    ok($server->stop, 'and stops');
+    like($statuses, qr/^(?:200 ){0,11}(?:200|429)(?: 429)*$/, "a store of junk, $seed: httpd answers");
+    unlike($server->log_text, qr/exit signal/, "a store of junk, $seed: no child dies of it");
+    ok($server->stop, "a store of junk, $seed: httpd stops");
 }
 
 # --- files that cannot be used
@@ -328,9 +385,51 @@ SKIP: {
     ok($server->stop, 'and httpd stops');
 }
 
+# No room for another size: an error, and nothing is lost.
+SKIP: {
+    skip 'only root mounts a small disk', 1 if $> != 0;
+    my $server = server("RateLimitStore x shm size=1M file=disk/store\n$ten");
+    my $disk = $server->file('disk');
+    mkdir $disk, 0755 or die "$disk: $!\n";
+    my $holder = open my $hold, '|-', 'unshare', '-m', 'sh', '-c', 'mount -t tmpfs -o size=3m none "$0" 2>/dev/null && exec cat', $disk;
+    skip 'no unshare(1)', 1 if !$holder;
+    my $mounted = RLP::Httpd::wait_for(sub { waitpid($holder, POSIX::WNOHANG()) || RLP::Httpd::slurp("/proc/$holder/mounts") =~ /rlp\\040test/ });
+    skip 'mounts are not allowed here', 1 if !$mounted || $mounted == $holder;
+
+    $server->{wrap} = ['nsenter', '-t', $holder, '-m'];
+    $server->start;
+    is(remaining($server), 9, 'a store on a small disk');
+    $server->stop;
+    $server->configure("RateLimitStore x shm size=8M file=disk/store\n$ten");
+    fails('no room for another size', $server, "$disk/store", 'No space left on device');
+    $server->configure("RateLimitStore x shm size=1M file=disk/store\n$ten");
+    $server->start;
+    is(remaining($server), 8, 'no room for another size: the counters are as they were');
+    $server->stop;
+    my @left = map { s{.*/}{}r } glob "'/proc/$holder/root$disk/*'";
+    is("@left", 'store', 'no room for another size: and nothing else is left');
+    close $hold;
+}
+
+# What lies where a new store is made.
+{
+    my $server = server("RateLimitStore x shm size=1M file=store\n$ten");
+    my $precious = $server->file('precious', "keep me\n");
+    $server->start;
+    is(remaining($server), 9, 'a trap beside the store');
+    $server->stop;
+    symlink $precious, $server->file('store.new') or die "symlink: $!\n";
+    $server->configure("RateLimitStore x shm size=2M file=store\n$ten");
+    is($server->try_start, '', 'a trap beside the store: httpd starts');
+    is(remaining($server), 8, 'a trap beside the store: with its counters');
+    is(RLP::Httpd::slurp($precious), "keep me\n", 'a trap beside the store: no link is followed');
+    ok(-f $server->file('store') && !-l $server->file('store'), 'a trap beside the store: the store is a file');
+    $server->stop;
+}
+
 # --- who may read it
 
-for my $umask (0, 0777) {
+for my $umask (0, $> == 0 ? 0777 : 0077) { # with 0777, only root reads its own log
     my $server = server($ten, umask => $umask);
     $server->start;
     is(mode($server->file('run/ratelimit-default.shm')), '0600', sprintf 'the store file is 0600 under umask %04o', $umask);

@@ -217,6 +217,7 @@ SKIP: {
     skip 'httpd has no mod_http2', 1 if !RLP::Httpd::has_module('http2');
     my $config = "Protocols h2c http/1.1\nH2Direct on\nRateLimitEngine On\n" . join '', map {
         qq{<Location "/$_">\nRateLimitRule $_ rate=5/week\n</Location>\n} } qw(five used);
+    $config .= qq{<Location "/who">\nRateLimitRule who rate=2/week\n</Location>\n};
     my $server = server($config, modules => ['http2']);
 
     my $h2 = h2_begin($server);
@@ -239,6 +240,16 @@ SKIP: {
         unlike($said, qr/recv RST_STREAM|recv GOAWAY.*error_code=(?!NO_ERROR)/, 'HTTP/2, nghttp: no stream is reset');
     }
     is($server->get('/five')->{status}, 429, 'HTTP/2: HTTP/1.1 has the same counter');
+
+    # from HTTP/1.1 to HTTP/2: the request that asks for it is the first stream
+    my $connection = $server->connection;
+    $connection->send(head('GET', '/who', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAEAAAAA'));
+    my $response = $connection->response;
+    is($response->{status}, 101, 'HTTP/2: Upgrade: h2c');
+    $connection->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, pack 'nNnN', 1, 0, 2, 0));
+    $h2 = { connection => $connection, stream => 1, status => {}, ended => {}, reset => {}, away => '', text => '' };
+    @streams = map { h2_ask($h2, 'GET', '/who') } 1 .. 2;
+    is(h2_answers($h2, 20, 1, @streams), '200 200 429', 'HTTP/2: the request that upgrades is charged once');
     log_is_sound($server, 'HTTP/2');
     ok($server->stop, 'HTTP/2: httpd stops');
 }
