@@ -159,11 +159,11 @@ sub frame {
     return substr(pack('N', length $text), 1) . pack('CCN', $type, $flags, $stream) . $text;
 }
 
-# The client's part of the beginning: no table of header fields to remember, no pushes.
+# The client's part of the beginning: no table of header fields to remember.
 sub h2_begin {
-    my ($server) = @_;
+    my ($server, $pushes) = @_;
     my $connection = $server->connection;
-    $connection->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, pack 'nNnN', 1, 0, 2, 0));
+    $connection->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, pack 'nNnN', 1, 0, 2, $pushes ? 1 : 0));
     return { connection => $connection, stream => -1, status => {}, ended => {}, reset => {}, away => '' };
 }
 
@@ -217,7 +217,9 @@ SKIP: {
     skip 'httpd has no mod_http2', 1 if !RLP::Httpd::has_module('http2');
     my $config = "Protocols h2c http/1.1\nH2Direct on\nRateLimitEngine On\n" . join '', map {
         qq{<Location "/$_">\nRateLimitRule $_ rate=5/week\n</Location>\n} } qw(five used);
-    $config .= qq{<Location "/who">\nRateLimitRule who rate=2/week\n</Location>\n};
+    $config .= qq{<Location "/who">\nRateLimitRule who rate=2/week\n</Location>\n}
+        . qq{<Location "/sorry">\nRateLimitRule sorry rate=1/week\n</Location>\n}
+        . qq{<Location "/org">\nH2PushResource /sorry\nH2PushResource /free\n</Location>\n};
     my $server = server($config, modules => ['http2']);
 
     my $h2 = h2_begin($server);
@@ -240,6 +242,15 @@ SKIP: {
         unlike($said, qr/recv RST_STREAM|recv GOAWAY.*error_code=(?!NO_ERROR)/, 'HTTP/2, nghttp: no stream is reset');
     }
     is($server->get('/five')->{status}, 429, 'HTTP/2: HTTP/1.1 has the same counter');
+
+    # streams that the server pushes
+    $h2 = h2_begin($server, 1);
+    @streams = (h2_ask($h2, 'GET', '/org'), 2, 4);
+    is(h2_answers($h2, 20, @streams), '200 200 200', 'HTTP/2: a page and what is pushed with it');
+    is($server->statuses(2, '/sorry'), '200 429', 'HTTP/2: what is pushed is not charged');
+    $h2 = h2_begin($server, 1);
+    @streams = (h2_ask($h2, 'GET', '/org'), 2, 4);
+    is(h2_answers($h2, 20, @streams), '200 200 200', 'HTTP/2: nor refused');
 
     # from HTTP/1.1 to HTTP/2: the request that asks for it is the first stream
     my $connection = $server->connection;
