@@ -54,7 +54,11 @@ sub together {
     my $text = RLP::Client::request_text('GET', $path, undef, Host => host(), Connection => 'close', %field);
     my @connections = map { RLP::Client->new($ENV{RLP_PORT}) } 1 .. $n;
     $_->send_text($text) for @connections;
-    return map { $_->response } @connections;
+    my @responses;
+    while (my $connection = shift @connections) { # closed as soon as it has answered: httpd waits for that
+        push @responses, $connection->response;
+    }
+    return @responses;
 }
 
 # A response as a script writes it.
