@@ -58,7 +58,8 @@ copy_tests() {
     tree=$scratch/$1
     mkdir "$tree"
     (cd "$top_srcdir" && tar -cf - t/TEST.PL t/conf t/htdocs t/lib t/*.t) | tar -C "$tree" --no-same-owner -xf -
-    : >"$tree/t/conf/none.conf"
+    # all that Apache::Test takes over from elsewhere
+    echo "LoadModule mpm_$1_module \"$HTTPD_MODULES/mod_mpm_$1.so\"" >"$tree/t/conf/mpm.conf"
     chmod -R u=rwX,go=rX "$tree"
     if test "$(id -u)" = 0; then
         chown -R www-data: "$tree"
@@ -79,7 +80,19 @@ run_mpm() {
     run_unprivileged env RLP_MPM="$1" RLP_TOP="$scratch/$1" RLPCTL="$scratch/bin/rlpctl" HTTPD="$HTTPD" \
         HTTPD_MODULES="$HTTPD_MODULES" MODULE_SO="$scratch/modules/mod_ratelimit_plans.so" \
         TESTCLOCK_SO="$scratch/modules/mod_rlp_testclock.so" HOME="$scratch/$1" \
-        "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$1/t/conf/none.conf" -port select $tests
+        "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$1/t/conf/mpm.conf" -port select $tests
+}
+
+# What there is to say about a failure, since the copy goes; and no httpd outlives its tests, however they ended.
+after_mpm() {
+    logs=$scratch/$1/t/logs
+    if test "$2" != 0 && test -f "$logs/error_log"; then
+        echo "the end of httpd's error log:"
+        grep -v 'RLP001\|:debug\]' "$logs/error_log" | tail -n 20
+    fi
+    if test -s "$logs/httpd.pid"; then
+        kill "$(cat "$logs/httpd.pid")" 2>/dev/null || :
+    fi
 }
 
 mkdir "$scratch/modules"
@@ -90,6 +103,9 @@ copy_rlpctl
 failed=0
 for mpm in $MPMS; do
     echo "--- httpd with mpm_$mpm"
-    (run_mpm "$mpm") </dev/null || failed=1
+    rv=0
+    (run_mpm "$mpm") </dev/null || rv=$?
+    after_mpm "$mpm" "$rv"
+    test "$rv" = 0 || failed=1
 done
 exit $failed
