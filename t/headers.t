@@ -178,6 +178,7 @@ my $theirs = join '&', 'X-RateLimit-Limit=999', 'X-RateLimit-Remaining=998', 'X-
 my @backends = (
     # who, path
     [ 'a script', '/cgi/hit/h-07' ],
+    [ 'a script behind an internal redirect', '/rewritten/h-07' ],
     [ 'a proxied backend', '/backend/cgi/hit/h-07' ],
 );
 for my $case (@backends) {
@@ -212,6 +213,11 @@ RateLimitPlan h-same rate=5/min
     ProxyPass /backend/ http://127.0.0.1:${RLP_PORT}/
     ProxyPass /unlimited/ http://127.0.0.1:${RLP_PORT}/
     ProxyPass /away/ http://127.0.0.1:1/ disablereuse=on
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/rewritten/"
+        RewriteRule "^h-07$" "/cgi/hit/h-07"
+    </Directory>
     Alias /h-09/directory "${T}/htdocs/directory"
     <Location "/c/both">
         RateLimitRule both rate=5/min

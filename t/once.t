@@ -44,6 +44,11 @@ for my $case (@turns) {
     is(answers(1, '/ok.txt'), 'A8', "$how: charged once");
 }
 
+begin;
+is(statuses(3, '/error-ruled/missing'), '404 404 404', 'an ErrorDocument with a rule of its own is not refused ...');
+is(get('/error-ruled/missing')->header('RateLimit'), '"whole";r=6;t=36', '... nor is its rule spoken of ...');
+is(answers(2, '/ruled/ok.txt'), 'A0 D60', '... nor was it charged');
+
 # --- requests of one connection are requests
 
 begin;
@@ -163,6 +168,13 @@ __DATA__
     </Location>
     <Location "/error-script">
         ErrorDocument 404 /cgi/hit/once
+    </Location>
+    <Location "/error-ruled">
+        ErrorDocument 404 /ruled/ok.txt
+    </Location>
+    Alias "/ruled" "${T}/htdocs"
+    <Location "/ruled">
+        RateLimitRule ruled rate=1/min
     </Location>
     AliasMatch "^/refused-script/" "${T}/htdocs/ok.txt"
     <Location "/refused-script">
