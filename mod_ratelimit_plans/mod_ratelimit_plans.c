@@ -153,13 +153,15 @@ static void plans_register_hooks(apr_pool_t *pool)
 {
     /* both change what the request is or has; a rule judges and speaks before them */
     static const char *const successors[] = { "mod_dir.c", "mod_headers.c", NULL };
+    /* says what is pushed */
+    static const char *const predecessors[] = { "mod_http2.c", NULL };
 
     ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_PROVIDER_VERSION, &plans_clock);
     ap_hook_pre_config(plans_pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(plans_check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_test_config(plans_test_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(plans_post_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_fixups(request_fixups, NULL, successors, APR_HOOK_LAST);
+    ap_hook_fixups(request_fixups, predecessors, successors, APR_HOOK_LAST);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     respond_register_filter();
 }

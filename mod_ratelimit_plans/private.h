@@ -282,7 +282,7 @@ const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
 /* The address of a connection as an identity, found once and kept with it. */
 typedef struct {
-    size_t len;
+    size_t len; /* 0: not known */
     uint64_t fingerprint;
     char text[64];
 } address_t;
@@ -293,10 +293,13 @@ typedef struct {
 static inline const address_t *identity_known_address(const chain_t *chain, const request_rec *r,
                                                       const server_conf_t *server)
 {
-    return chain->items[0].usual_ip && r->useragent_addr == r->connection->client_addr &&
-                   server->maps->nelts == 0
-               ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
-               : NULL;
+    const address_t *address =
+        chain->items[0].usual_ip && r->useragent_addr == r->connection->client_addr &&
+                server->maps->nelts == 0
+            ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
+            : NULL;
+
+    return address != NULL && address->len > 0 ? address : NULL;
 }
 
 /* Whom the request is counted for by this chain; who->found is false for nobody. */

@@ -49,17 +49,34 @@ static bool request_is_error_document(const request_rec *r)
     return r->prev != NULL && r->prev->status >= HTTP_BAD_REQUEST;
 }
 
-/* mod_http2 pushes what no client has asked for. */
-__attribute__((noinline)) static bool request_env_pushed(const request_rec *r)
+/* Marks a connection on which a request was judged whose address is not kept with it. */
+static const address_t request_mark = { .len = 0 };
+
+/* mod_http2 pushes what no client has asked for; and after "Upgrade: h2c" stream 1 is once more the
+   request that httpd has judged as HTTP/1.1 on the connection below. */
+__attribute__((noinline)) static bool request_is_no_request(const request_rec *r)
 {
     const char *pushed = apr_table_get(r->subprocess_env, "H2_PUSHED");
+    const char *stream = apr_table_get(r->subprocess_env, "H2_STREAM_ID");
 
-    return pushed != NULL && strcasecmp(pushed, "on") == 0;
+    return (pushed != NULL && *pushed != '\0') ||
+           (stream != NULL && strcmp(stream, "1") == 0 &&
+            ap_get_module_config(r->connection->master->conn_config, &ratelimit_plans_module) !=
+                NULL);
 }
 
-REQUEST_INLINE bool request_is_pushed(const request_rec *r)
+REQUEST_INLINE bool request_is_uncounted(const request_rec *r)
 {
-    return r->connection->master != NULL && request_env_pushed(r);
+    return r->connection->master != NULL && request_is_no_request(r);
+}
+
+static void request_mark_connection(const request_rec *r)
+{
+    ap_conf_vector_t *config = r->connection->conn_config;
+
+    if (ap_get_module_config(config, &ratelimit_plans_module) == NULL) {
+        ap_set_module_config(config, &ratelimit_plans_module, (void *)(uintptr_t)&request_mark);
+    }
 }
 
 static const verdict_t *request_verdict(const request_rec *r)
@@ -84,13 +101,15 @@ static const verdict_t *request_verdict_so_far(const request_rec *r)
    header fields say of them: all one piece. */
 REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
 {
-    const int known = d->before ? d->before->n : 0;
+    /* nothing is told of a dry run in whose place another section has come */
+    const int known = d->before && d->before->conf->engine == ENGINE_ON ? d->before->n : 0;
     const size_t outcomes = sizeof(outcome_t) * (size_t)(known + d->n);
     const size_t room = d->room + (d->before ? d->before->room : REQUEST_NUMBERS);
     verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + outcomes + room);
 
     if (d->before != NULL) {
         *verdict = *d->before;
+        verdict->n = known;
     } else {
         verdict->action = d->conf->passed.action;
         verdict->denied = false;
@@ -387,6 +406,7 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     d.verdict = request_begin_verdict(&d);
+    request_mark_connection(r);
     if (d.refuse && conf->engine == ENGINE_ON) {
         return request_refuse_unknown(&d);
     }
@@ -480,7 +500,7 @@ __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
                                                                const dir_conf_t *conf)
 {
     request_redirected(r);
-    if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_pushed(r)) {
+    if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
     return request_decide(r, conf, false);
@@ -493,7 +513,7 @@ int request_fixups(request_rec *r)
     if (r->prev != NULL && r->main == NULL) {
         return request_fixups_redirected(r, conf);
     }
-    if (!request_concerned(r, conf) || request_is_pushed(r)) {
+    if (!request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
     return request_is_quiet(conf) ? request_decide_quietly(r, conf)
@@ -513,7 +533,7 @@ int request_handler(request_rec *r)
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
     }
-    if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_pushed(r)) {
+    if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_uncounted(r)) {
         return DECLINED;
     }
     return request_decide(r, conf, true);

@@ -13,7 +13,7 @@ runs=${RUNS:-5}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
 pid=
 stop() {
-    [ -z "$pid" ] || kill "$pid" 2>/dev/null || :
+    [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || :
     rm -rf "$scratch"
 }
 trap stop EXIT
@@ -114,7 +114,7 @@ CONF
     callgrind_control -d "$pid" >/dev/null
     sed -n 's/^\(totals\|summary\): //p' "$(find "$scratch/run" -name 'cg.*' | head -1)" | tail -1 |
         awk '{ printf "%d\n", $1 / 1000 }'
-    kill "$pid"
+    kill -9 "$pid" # under valgrind it takes its time to stop, and there is nothing to keep
     wait "$pid" 2>/dev/null || :
     pid=
 }

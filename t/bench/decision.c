@@ -115,17 +115,18 @@ static void bench_stream(bench_t *bench)
     }
 }
 
+__extension__ typedef unsigned __int128 wide_t;
+
 /* --- the yardstick: one 16-byte cell a key, four to a line, GCRA in nanoseconds */
 
 static uint64_t floor_hash(uint64_t key)
 {
-    __extension__ unsigned __int128 product =
-        (unsigned __int128)(key ^ UINT64_C(0xa0761d6478bd642f)) *
-        (UINT64_C(0x2122232425262728) ^ UINT64_C(0xe7037ed1a0b428db));
+    wide_t product = (wide_t)(key ^ UINT64_C(0xa0761d6478bd642f)) *
+                     (UINT64_C(0x2122232425262728) ^ UINT64_C(0xe7037ed1a0b428db));
 
     const uint64_t mixed = (uint64_t)product ^ (uint64_t)(product >> 64);
 
-    product = (unsigned __int128)(mixed ^ 16) * UINT64_C(0x8ebc6af09c88c6e3);
+    product = (wide_t)(mixed ^ 16) * UINT64_C(0x8ebc6af09c88c6e3);
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
