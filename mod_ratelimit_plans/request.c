@@ -157,6 +157,7 @@ __attribute__((noinline)) static void request_find_who(decide_t *d, const chain_
 {
     d->who = d->who ? apr_palloc(d->r->pool, sizeof(*d->who)) : &d->first;
     identity_find(d->who, chain, d->r, d->server);
+    request_mark_connection(d->r);
 }
 
 REQUEST_INLINE const chain_t *request_chain(const rule_t *rule, const dir_conf_t *conf)
@@ -406,7 +407,6 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     d.verdict = request_begin_verdict(&d);
-    request_mark_connection(r);
     if (d.refuse && conf->engine == ENGINE_ON) {
         return request_refuse_unknown(&d);
     }

@@ -398,9 +398,12 @@ SLAB_INLINE void slab_copy(uint64_t *to, const uint64_t *from, uint32_t size)
         memcpy(to, from, size);
         return;
     }
-    for (size_t i = 0; i < RLP_STATE_MAX / sizeof(*to); i++) {
-        to[i] = from[i];
-    }
+    to[0] = from[0];
+    to[1] = from[1];
+    to[2] = from[2];
+    to[3] = from[3];
+    to[4] = from[4];
+    _Static_assert(RLP_STATE_MAX == 5 * sizeof(uint64_t), "all of them");
 }
 
 SLAB_INLINE void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t now)

@@ -45,7 +45,7 @@ void unit_add_case(const char *id, const char *what, CMUnitTestFunction run, con
 const void *unit_row(void **state);
 
 /* Says why the running test, which then returns, shows nothing here. (cmocka's skip() prints "not
- * ok".) */
+   ok".) */
 void unit_skip(const char *why);
 
 /* Runs what was added; the exit status of main(). */
