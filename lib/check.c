@@ -178,8 +178,3 @@ uint64_t rlp_store_fingerprint(const rlp_store_t *store, const char *identity, s
 {
     return store->type->fingerprint(store, identity, identity_len);
 }
-
-int64_t rlp_seconds(rlp_time_t span)
-{
-    return span <= RLP_SECOND ? 1 : (span - 1) / RLP_SECOND + 1;
-}

@@ -426,6 +426,11 @@ bool limit_same_kind(const rlp_limit_t *a, const rlp_limit_t *b)
     return a->algorithm == b->algorithm && a->period == b->period && a->start == b->start;
 }
 
+int64_t rlp_seconds(rlp_time_t span)
+{
+    return span <= RLP_SECOND ? 1 : (span - 1) / RLP_SECOND + 1;
+}
+
 int64_t rlp_limit_quota(const rlp_limit_t *limit)
 {
     return limit->burst / RLP_UNIT;
