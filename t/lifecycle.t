@@ -443,36 +443,38 @@ SKIP: {
     skip 'httpd has no mod_remoteip', 1 if !RLP::Httpd::has_module('remoteip');
     my $clients = $ENV{RLP_FLOOD} || 20_000; # 1000000 takes half a minute
     my $room = $clients > 100_000 ? '16M' : '1M';
-    my $rate = RLP::Httpd::has_clock() ? '10/min' : '10/hour'; # without it, time goes on
-    my $server = server("RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.1\n"
-        . "RateLimitStore x shm size=$room file=store\n$on rate=$rate rate=1000/day algorithm=fixed-window\n"
-        . "RateLimitHeaders Off\n", modules => ['remoteip']);
-    my $known = 'X-Forwarded-For: 192.0.2.1';
-    my $began = time;
+    my $rate = RLP::Httpd::has_clock() ? 'rate=10/min' : 'rate=10/hour'; # without it, time goes on
+    for my $limits ("$rate rate=1000/day", "$rate algorithm=fixed-window", $rate) {
+        my $server = server("RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.1\n"
+            . "RateLimitStore x shm size=$room file=store\n$on $limits\n"
+            . "RateLimitHeaders Off\n", modules => ['remoteip']);
+        my $known = 'X-Forwarded-For: 192.0.2.1';
+        my $began = time;
 
-    $server->start;
-    my $size = -s $server->file('store');
-    my ($blocks) = (stat $server->file('store'))[12];
-    is($server->statuses(12, '/index.html', $known), join(' ', (200) x 10, (429) x 2), 'a client reaches its limit');
+        $server->start;
+        my $size = -s $server->file('store');
+        my ($blocks) = (stat $server->file('store'))[12];
+        is($server->statuses(12, '/index.html', $known), join(' ', (200) x 10, (429) x 2), "$limits: a client reaches its limit");
 
-    my $connection = $server->connection;
-    my %answers;
-    for (my $i = 0; $i < $clients; $i += 500) {
-        my $text = '';
-        for my $n ($i .. $i + 499) {
-            my $address = join '.', 10 + ($n >> 24), $n >> 16 & 255, $n >> 8 & 255, $n & 255;
-            $text .= "HEAD /index.html HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: $address\r\n\r\n";
+        my $connection = $server->connection;
+        my %answers;
+        for (my $i = 0; $i < $clients; $i += 500) {
+            my $text = '';
+            for my $n ($i .. $i + 499) {
+                my $address = join '.', 10 + ($n >> 24), $n >> 16 & 255, $n >> 8 & 255, $n & 255;
+                $text .= "HEAD /index.html HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: $address\r\n\r\n";
+            }
+            $connection->send($text);
+            $answers{ $connection->response('HEAD')->{status} }++ for 1 .. 500;
         }
-        $connection->send($text);
-        $answers{ $connection->response('HEAD')->{status} }++ for 1 .. 500;
+        is_deeply(\%answers, { 200 => $clients }, "$limits: nobody of $clients new clients is refused for lack of memory");
+        is(-s $server->file('store'), $size, "$limits: the store has not grown");
+        is((stat $server->file('store'))[12], $blocks, "$limits: nor what it takes on the disk");
+        is($server->get('/index.html', $known)->{status}, 429, "$limits: a client that was limited before is still limited");
+        unlike($server->log_text, qr/RLP00[2-9]/, "$limits: nothing in the log about it");
+        note(sprintf '%.1f s', time - $began);
+        $server->stop;
     }
-    is_deeply(\%answers, { 200 => $clients }, "nobody of $clients new clients is refused for lack of memory");
-    is(-s $server->file('store'), $size, 'the store has not grown');
-    is((stat $server->file('store'))[12], $blocks, 'nor what it takes on the disk');
-    is($server->get('/index.html', $known)->{status}, 429, 'a client that was limited before is still limited');
-    unlike($server->log_text, qr/RLP00[2-9]/, 'nothing in the log about it');
-    note(sprintf '%.1f s', time - $began);
-    $server->stop;
 }
 
 done_testing;

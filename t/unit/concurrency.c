@@ -173,7 +173,10 @@ static crowd_t *crowd_of(rlp_store_t *store, const char *words)
 static void crowd_again(crowd_t *crowd, int run, bool two)
 {
     apr_snprintf(crowd->names[0], sizeof(crowd->names[0]), "user:%d", run);
-    apr_snprintf(crowd->names[1], sizeof(crowd->names[1]), two ? "org:%d" : "", run / 2);
+    crowd->names[1][0] = '\0';
+    if (two) {
+        apr_snprintf(crowd->names[1], sizeof(crowd->names[1]), "org:%d", run / 2);
+    }
     atomic_store(&crowd->admitted, 0);
     atomic_store(&crowd->ready, 0);
     atomic_store(&crowd->started, 0);
