@@ -39,9 +39,10 @@ void config_begin(apr_pool_t *pool)
 
 /* --- records */
 
-static void config_passed(dir_conf_t *conf)
+/* The verdict that requests share which pass here with nothing to tell. */
+static verdict_t config_passed(const dir_conf_t *conf)
 {
-    conf->passed = (verdict_t){ .conf = conf, .judged = ~UINT64_C(0), .action = "pass" };
+    return (verdict_t){ .conf = conf, .judged = ~UINT64_C(0), .action = "pass" };
 }
 
 void *config_create_dir(apr_pool_t *pool, char *path)
@@ -56,7 +57,7 @@ void *config_create_dir(apr_pool_t *pool, char *path)
     conf->fields_denied = RLP_UNSET;
     conf->deny_status = RLP_UNSET;
     conf->env_always = RLP_UNSET;
-    config_passed(conf);
+    conf->passed = config_passed(conf);
     return conf;
 }
 
@@ -110,7 +111,7 @@ void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
     conf->fields_denied = config_set(base->fields_denied, add->fields_denied);
     conf->deny_status = config_set(base->deny_status, add->deny_status);
     conf->env_always = config_set(base->env_always, add->env_always);
-    config_passed(conf);
+    conf->passed = config_passed(conf);
     return conf;
 }
 

@@ -134,7 +134,6 @@ SKIP: {
 
 SKIP: {
     skip 'nm is not here', 1 if !grep { -x "$_/nm" } split /:/, $ENV{PATH};
-    skip 'the module is not part of the build yet', 1 if slurp('Makefile.am') !~ /^mod_ratelimit_plans\S*_la_SOURCES/m;
 
     my $module = built('mod_ratelimit_plans');
     is_deeply([$module ? exports($module) : 'not built'],
@@ -143,11 +142,8 @@ SKIP: {
 
 # --- directives
 
-SKIP: {
-    my $config = 'mod_ratelimit_plans/config.c';
-    skip 'there are no directives yet', 3 if !-e "$top/$config";
-
-    my @directives = code($config) =~ /\bAP_INIT_\w+\(\s*"<?(\w+)/g;
+{
+    my @directives = code('mod_ratelimit_plans/config.c') =~ /\bAP_INIT_\w+\(\s*"<?(\w+)/g;
     my @headings = -e "$top/docs/directives.md" ? slurp('docs/directives.md') =~ /^#+\s+(.*)/mg : ();
     my %heading = map { $_ => 1 } map { /\b(RateLimit\w+)\b/g } @headings;
     my %directive = map { $_ => 1 } @directives;
@@ -156,15 +152,13 @@ SKIP: {
     none('every heading there is a directive', grep { !$directive{$_} } sort keys %heading);
 }
 
-SKIP: {
+{
     my $header = 'mod_ratelimit_plans/private.h';
-    skip 'there is no configuration yet', 1 if !-e "$top/$header";
-
     my $sources = join '', map { code($_) } files(qr/\.c$/, 'mod_ratelimit_plans');
     my ($fields, @missing) = (0);
     my $records = slurp($header);
-    while ($records =~ m{/\* merged: [^*]*?(\w+)\(\) \*/\s*typedef struct \w*\s*\{(.*?)\n\} (\w+);}gs) {
-        my ($function, $body, $record) = ($1, $2, $3);
+    while ($records =~ m{/\* merged: [^*]*?(\w+)\(\) \*/\s*(?:typedef )?struct(?: (\w+))? \{(.*?)\n\}(?: (\w+))?;}gs) {
+        my ($function, $body, $record) = ($1, $3, $2 // $4);
         my ($merge) = $sources =~ /^[^\s#][^;{}]*\b$function\([^;{}]*\)\s*\n\{\n(.*?)\n\}$/ms;
         $body =~ s{/\*.*?\*/}{}gs;
         for my $field ($body =~ /(\w+)(?:\[[^\]]*\])*;/g) {
@@ -174,16 +168,14 @@ SKIP: {
         }
     }
     none('every field of a configuration record has its merge line',
-        $fields > 3 ? @missing : "only $fields fields found in $header");
+        $fields > 12 ? @missing : "only $fields fields found in $header");
 }
 
 # --- files
 
-SKIP: {
+{
     my @units = map { basename($_) } files(qr/\.c$/, 't/unit');
-    skip 'there are no unit tests yet', 1 if !@units;
-
-    my $registered = -e "$top/t/unit/unit.am" ? slurp('t/unit/unit.am') : '';
+    my $registered = slurp('t/unit/unit.am');
     none('every unit test is in t/unit/unit.am', grep { $registered !~ /\b\Q$_\E/ } @units);
 }
 
