@@ -169,7 +169,6 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
         slab->base + slab->classes[size_class].offset + (size_t)place->stride * SLAB_WAYS * set;
     place->home = (uint32_t)(hash >> 40);
     place->lines = slab_lines(key->size);
-    __builtin_prefetch(place->set + (size_t)place->stride * (place->home % SLAB_WAYS), 1);
     return true;
 }
 
