@@ -307,7 +307,7 @@ void rlp_segment_close(rlp_segment_t *segment)
 
 static uint64_t shm_fingerprint(const rlp_store_t *store, const char *identity, size_t len)
 {
-    const uint64_t fingerprint = apr_siphash(identity, len, ((const shm_t *)store)->key, 1, 3);
+    const uint64_t fingerprint = apr_siphash24(identity, len, ((const shm_t *)store)->key);
 
     return fingerprint ? fingerprint : 1; /* 0 marks a slot never used */
 }
