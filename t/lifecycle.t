@@ -324,10 +324,12 @@ for my $seed (1 .. 6) {
         print {$out} join '', map { chr int rand 256 } 1 .. 4096;
     }
     close $out;
+    # httpd itself now and then loses a child that is told to stop while it starts its threads
+    my $said = length $server->log_text;
     $server->start;
     my $statuses = $server->statuses(12, '/index.html');
     like($statuses, qr/^(?:200 ){0,11}(?:200|429)(?: 429)*$/, "a store of junk, $seed: httpd answers");
-    unlike($server->log_text, qr/exit signal/, "a store of junk, $seed: no child dies of it");
+    unlike(substr($server->log_text, $said), qr/exit signal/, "a store of junk, $seed: no child dies of it");
     ok($server->stop, "a store of junk, $seed: httpd stops");
 }
 
