@@ -23,6 +23,7 @@ typedef struct {
     rlp_limit_t limit;
     const char *text; /* the word that began it; NULL: none has */
     unsigned given;   /* RLP_TAKES_* */
+    unsigned words;   /* of limit_words, a bit each: which stand behind it */
 } draft_t;
 
 typedef struct {
@@ -398,6 +399,13 @@ static const char *limit_parse_word(parser_t *parser, const char *text)
     } else if (parser->draft.text == NULL) {
         return limit_error(parser, "rate=COUNT/PERIOD before it", text);
     }
+    const unsigned bit = 1U << (word - limit_words);
+
+    if (parser->draft.words & bit) {
+        return apr_psprintf(parser->pool, "expected %s once behind \"%s\", got \"%s\"", word->name,
+                            parser->draft.text, text);
+    }
+    parser->draft.words |= bit;
     return word->parse(parser, text, text + strlen(word->name));
 }
 

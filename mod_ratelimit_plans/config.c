@@ -194,6 +194,21 @@ static const char *config_size(apr_size_t *size, const char *text, apr_pool_t *p
     return NULL;
 }
 
+/* The first option ("name=value") from a word on that an earlier one has given already, or NULL. */
+static const char *config_repeated(int argc, char *const argv[], int from)
+{
+    for (int i = from + 1; i < argc; i++) {
+        const size_t len = strcspn(argv[i], "=") + 1;
+
+        for (int j = from; j < i; j++) {
+            if (ap_cstr_casecmpn(argv[i], argv[j], len) == 0) {
+                return argv[i];
+            }
+        }
+    }
+    return NULL;
+}
+
 static const char *config_store_option(cmd_parms *cmd, const char *word)
 {
     if (ap_cstr_casecmpn(word, "size=", 5) == 0) {
@@ -231,6 +246,9 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
     for (int i = 2; error == NULL && i < argc; i++) {
         error = config_store_option(cmd, argv[i]);
     }
+    if (error == NULL && config_repeated(argc, argv, 2) != NULL) {
+        return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
+    }
     rlp_world->store_name = argv[0];
     return config_prefix(cmd, error);
 }
@@ -252,6 +270,9 @@ static const char *config_like(plan_t **base, const char *words[], int *n, apr_p
         if (ap_cstr_casecmpn(words[i], "like=", 5) != 0) {
             words[kept++] = words[i];
             continue;
+        }
+        if (*base != NULL) {
+            return apr_psprintf(pool, "expected like= once, got \"%s\"", words[i]);
         }
         *base = apr_hash_get(rlp_world->plans, words[i] + 5, APR_HASH_KEY_STRING);
         if (*base == NULL) {
@@ -416,6 +437,9 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
     if (map->path == NULL) {
         return config_expected(cmd, "txt:FILE with a path", argv[1]);
     }
+    if (config_repeated(argc, argv, 2) != NULL) {
+        return config_expected(cmd, "unknown= once", config_repeated(argc, argv, 2));
+    }
     for (int i = 2; i < argc; i++) {
         if (ap_cstr_casecmpn(argv[i], "unknown=", 8) != 0) {
             return config_expected(cmd, "unknown=next|default|deny[:STATUS]", argv[i]);
@@ -476,6 +500,8 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
     if (conf->fields < 0) {
         return config_expected(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "");
     }
+    unsigned seen = 0; /* a bit for reset=, a bit for always or denied */
+
     for (int i = 1; i < argc; i++) {
         static const char *const words[] = { "reset=delta", "reset=epoch", "always", "denied",
                                              NULL };
@@ -484,6 +510,10 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
         if (word < 0) {
             return config_expected(cmd, "reset=delta, reset=epoch, always or denied", argv[i]);
         }
+        if (seen & 1U << word / 2) {
+            return config_expected(cmd, "reset= once, and either always or denied", argv[i]);
+        }
+        seen |= 1U << word / 2;
         if (word < 2) {
             conf->fields_epoch = word;
         } else {

@@ -127,6 +127,7 @@ typedef struct {
     bool methods_negated;
     const ap_expr_info_t *condition;
     bool conditional; /* off, or with methods or a condition */
+    unsigned options; /* those given, a bit each */
     server_rec *server;
     const char *section; /* "<Location "/api">", or NULL for none */
     const char *file;

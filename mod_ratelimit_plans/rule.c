@@ -111,9 +111,15 @@ static const char *rule_parse_word(rule_t *rule, cmd_parms *cmd, const char *wor
     for (int i = 0; i < RULE_OPTIONS; i++) {
         const size_t len = strlen(rule_options[i].name);
 
-        if (ap_cstr_casecmpn(word, rule_options[i].name, len) == 0) {
-            return rule_options[i].parse(rule, cmd, word + len);
+        if (ap_cstr_casecmpn(word, rule_options[i].name, len) != 0) {
+            continue;
         }
+        if (rule->options & 1U << i) {
+            return apr_psprintf(cmd->pool, "expected %s once, got \"%s\"", rule_options[i].name,
+                                word);
+        }
+        rule->options |= 1U << i;
+        return rule_options[i].parse(rule, cmd, word + len);
     }
     if (!rlp_limit_word(word) && strchr(word, '=') != NULL && strstr(word, "limit=") == NULL &&
         strstr(word, "window=") == NULL) {

@@ -207,6 +207,12 @@ my @wrong = (
     ['RateLimitHeaders maybe', 'RateLimitHeaders: expected Off, IETF, Legacy or Both first, got "maybe"'],
     ['RateLimitHeaders reset=epoch', 'RateLimitHeaders: expected Off, IETF, Legacy or Both first, got "reset=epoch"'],
     ['RateLimitHeaders Both reset=unix', 'RateLimitHeaders: expected reset=delta, reset=epoch, always or denied, got "reset=unix"'],
+    ['RateLimitHeaders Both reset=delta reset=epoch', 'RateLimitHeaders: expected reset= once, and either always or denied, got "reset=epoch"'],
+    ['RateLimitHeaders Both always denied', 'RateLimitHeaders: expected reset= once, and either always or denied, got "denied"'],
+    ['RateLimitRule r rate=1/s key=ip key=user', 'RateLimitRule: expected key= once, got "key=user"'],
+    ['RateLimitStore x shm size=1M size=2M', 'RateLimitStore: expected each option once, got "size=2M"'],
+    ["RateLimitPlan a rate=1/s\nRateLimitPlan b rate=1/s\nRateLimitPlan c like=a like=b", 'RateLimitPlan: expected like= once, got "like=b"'],
+    ['RateLimitPlanMap user txt:keys unknown=next unknown=default', 'RateLimitPlanMap: expected unknown= once, got "unknown=default"'],
     ['RateLimitHeaders Both never', 'RateLimitHeaders: expected reset=delta, reset=epoch, always or denied, got "never"'],
 
     (map { ["RateLimitDenyStatus $_", qq{RateLimitDenyStatus: expected a status from 400 to 599, got "$_"}] }
