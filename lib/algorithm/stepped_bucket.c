@@ -52,16 +52,21 @@ static rlp_time_t steps_phase(rlp_time_t now, const rlp_limit_t *limit)
     return limit->start ? steps_floor(now, limit) : now;
 }
 
-/* The state as it is to be judged now. A bucket that has been full for a whole period has no phase
-   any more: it is as good as a new one, which the store may put in its place. True if a clock that
-   stepped back had left it too far ahead. */
+/* A bucket that has been full for a whole period has no phase any more: it is as good as a new one,
+   which the store may put in its place. */
+static bool steps_forgotten(const steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
+{
+    return limit->initial == limit->burst && now - limit->period >= steps_full(steps, limit);
+}
+
+/* The state as it is to be judged now. True if a clock that stepped back had left it too far
+   ahead. */
 static bool steps_turn(steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
 {
     if (steps->used > limit->burst) {
         steps->used = limit->burst; /* a plan with a smaller burst is empty, not in debt */
     }
-    if (!steps->seen ||
-        (limit->initial == limit->burst && now - limit->period >= steps_full(steps, limit))) {
+    if (!steps->seen) {
         *steps = (steps_t){ .used = limit->burst - limit->initial,
                             .step = steps_phase(now, limit),
                             .seen = 1 };
@@ -140,11 +145,14 @@ static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
         d->damaged = true;
     }
     steps_t steps = *kept;
-    const bool fresh = !kept->seen;
+    if (steps_forgotten(&steps, op->now, limit)) {
+        steps = (steps_t){ 0 };
+    }
+    const bool fresh = !steps.seen;
     const bool healed = steps_turn(&steps, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        if (kept->seen) { /* or nothing was charged */
+        if (!fresh) { /* or nothing was charged */
             steps_settle(&steps, limit, op);
             d->changed = true;
         }

@@ -275,6 +275,27 @@ static void test_old_refund(void **state)
     }
 }
 
+/* A state that is as good as new is not written again by a refund, whether the store has let go of
+   it to the microsecond or not. */
+static void test_expired_refund(void **state)
+{
+    rlp_store_t *stores[] = { memory_store(), shm_store(RLP_SEGMENT_MIN, NULL) };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(stores); i++) {
+        asker_t a = asker_of(stores[i], "rate=2/s burst=4 algorithm=stepped-bucket");
+
+        asker_name(&a, "user:1");
+        assert_int_equal(ask(&a, rlp_check, RLP_UNIT), RLP_ALLOW);
+        a.now = a.charges[0].entry.expires;
+        (void)ask(&a, rlp_refund, RLP_UNIT);
+        assert_false(a.charges[0].entry.dirty);
+        a.now += 300000;
+        assert_int_equal(ask(&a, rlp_check, RLP_UNIT), RLP_ALLOW);
+        assert_int_equal(a.charges[0].decision.reset, RLP_SECOND);
+    }
+}
+
 /* --- every store answers as the memory store does */
 
 static void same_answers(const asker_t *a, const asker_t *b)
@@ -338,6 +359,7 @@ int main(void)
     unit_add("B-22: nothing is written for nothing", test_nothing_written, NULL);
     unit_add("T-27: a damaged state is judged as new", test_damaged, NULL);
     unit_add("a refund of an old window", test_old_refund, NULL);
+    unit_add("a refund of what is as good as new", test_expired_refund, NULL);
     unit_add("one random script: every store answers alike", test_alike, NULL);
     return unit_run();
 }
