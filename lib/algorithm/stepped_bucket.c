@@ -63,9 +63,6 @@ static bool steps_forgotten(const steps_t *steps, rlp_time_t now, const rlp_limi
    ahead. */
 static bool steps_turn(steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
 {
-    if (steps->used > limit->burst) {
-        steps->used = limit->burst; /* a plan with a smaller burst is empty, not in debt */
-    }
     if (!steps->seen) {
         *steps = (steps_t){ .used = limit->burst - limit->initial,
                             .step = steps_phase(now, limit),
@@ -145,6 +142,9 @@ static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
         d->damaged = true;
     }
     steps_t steps = *kept;
+    if (steps.used > limit->burst) {
+        steps.used = limit->burst; /* a plan with a smaller burst is empty, not in debt */
+    }
     if (steps_forgotten(&steps, op->now, limit)) {
         steps = (steps_t){ 0 };
     }
