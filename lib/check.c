@@ -6,8 +6,11 @@
 
 #include "rlp.h"
 
+#include <string.h>
+
 typedef struct {
     rlp_charge_t *charges;
+    int n;
     rlp_op_t op;
     bool damaged; /* found so by the first look, which mends what it looks at */
 } check_t;
@@ -15,12 +18,16 @@ typedef struct {
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
-CHECK_INLINE void check_step(rlp_charge_t *charge, const rlp_op_t *op)
+/* Asks the step of one charge; op comes without what is the charge's own. */
+CHECK_INLINE void check_step(rlp_charge_t *charge, rlp_entry_t *entry, rlp_op_t *op)
 {
-    charge->limit->algorithm->step(charge->entry.state, charge->limit, op, &charge->decision);
-    charge->entry.dirty = charge->decision.changed;
-    charge->entry.expires = charge->decision.expires;
-    charge->entry.loss = charge->decision.loss;
+    op->units = charge->cost;
+    op->max_wait = charge->max_wait;
+    charge->limit->algorithm->step(entry->state, charge->limit, op, &charge->decision);
+    entry->dirty = charge->decision.changed;
+    entry->expires = charge->decision.expires;
+    entry->loss = charge->decision.loss;
+    entry->held = charge->limit->algorithm->holds && charge->decision.loss > 0;
 }
 
 /* One limit decides for itself. */
@@ -28,10 +35,38 @@ static void check_update_one(rlp_entry_t *entries[], int n, rlp_time_t now, void
 {
     check_t *check = baton;
 
-    (void)entries;
     (void)n;
     check->op.now = now;
-    check_step(check->charges, &check->op);
+    check_step(check->charges, entries[0], &check->op);
+}
+
+/* Which groups have a quota that lacks the units, a bit each. */
+static uint64_t check_used_up(const check_t *check, rlp_op_t *peek)
+{
+    uint64_t groups = 0;
+
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        if (charge->branch == RLP_FIRST && charge->limit->algorithm->quota) {
+            check_step(charge, charge->counter, peek);
+            groups |= (uint64_t)(charge->decision.verdict > RLP_WAIT) << charge->group;
+        }
+    }
+    return groups;
+}
+
+/* Chooses the branches that count. */
+static void check_choose(const check_t *check, rlp_op_t *peek)
+{
+    const uint64_t used_up = check_used_up(check, peek);
+
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+        const bool instead = used_up >> charge->group & 1;
+
+        charge->spared = charge->branch != RLP_ALWAYS && instead == (charge->branch == RLP_FIRST);
+    }
 }
 
 /* Of several, all are asked before any is charged; when one refuses, the refusing ones are asked
@@ -39,21 +74,51 @@ static void check_update_one(rlp_entry_t *entries[], int n, rlp_time_t now, void
 static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
 {
     check_t *check = baton;
-    rlp_op_t peek = check->op;
     bool refused = false;
 
-    (void)entries;
     check->op.now = now;
-    peek.now = now;
+    rlp_op_t peek = check->op;
+
     peek.kind = RLP_PEEK;
-    for (int i = 0; i < n && check->op.kind == RLP_TAKE; i++) {
-        check_step(&check->charges[i], &peek);
-        check->damaged |= check->charges[i].decision.damaged;
-        refused |= check->charges[i].decision.verdict != RLP_ALLOW;
+    check_choose(check, &peek);
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        if (!charge->spared) {
+            check_step(charge, charge->counter, &peek);
+            check->damaged |= charge->decision.damaged;
+            refused |= charge->decision.verdict > RLP_WAIT;
+        }
     }
     for (int i = 0; i < n; i++) {
-        if (!refused || check->charges[i].decision.verdict != RLP_ALLOW) {
-            check_step(&check->charges[i], &check->op);
+        entries[i]->dirty = false;
+    }
+    for (int i = 0; i < check->n && check->op.kind == RLP_TAKE; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        if (!charge->spared && (!refused || charge->decision.verdict > RLP_WAIT)) {
+            check_step(charge, charge->counter, &check->op);
+        }
+    }
+}
+
+/* Corrects charges that were made. */
+static void check_update_settle(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
+{
+    check_t *check = baton;
+    const rlp_time_t charged_at = check->op.charged_at;
+
+    (void)entries;
+    (void)n;
+    check->op.now = now;
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        charge->spared = charge->limit->algorithm->holds != (check->op.kind == RLP_RELEASE);
+        charge->entry.dirty = false;
+        if (!charge->spared) {
+            check->op.charged_at = charged_at + charge->waited;
+            check_step(charge, charge->counter, &check->op);
         }
     }
 }
@@ -74,67 +139,109 @@ bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,
     return (uint64_t)rlp_limit_effective(a_limit, a) > (uint64_t)rlp_limit_effective(b_limit, b);
 }
 
+/* What the charge adds to the answer. */
+static void check_answer_more(const rlp_charge_t charges[], int i, rlp_answer_t *answer)
+{
+    const rlp_decision_t *d = &charges[i].decision;
+    const rlp_charge_t *first = answer->tightest < 0 ? NULL : &charges[answer->tightest];
+
+    answer->damaged |= d->damaged;
+    if (first == NULL ||
+        rlp_decision_tighter(charges[i].limit, d, first->limit, &first->decision)) {
+        answer->tightest = i;
+    }
+    answer->verdict = d->verdict > answer->verdict ? d->verdict : answer->verdict;
+    answer->retry = d->retry > answer->retry ? d->retry : answer->retry;
+    answer->wait = d->wait > answer->wait ? d->wait : answer->wait;
+}
+
 static void check_answer_many(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
 {
-    for (int i = 1; i < n; i++) {
-        const rlp_decision_t *d = &charges[i].decision;
-        const rlp_charge_t *first = &charges[answer->tightest];
-
-        answer->damaged |= d->damaged;
-        if (rlp_decision_tighter(charges[i].limit, d, first->limit, &first->decision)) {
-            answer->tightest = i;
+    answer->tightest = -1;
+    for (int i = 0; i < n; i++) {
+        if (!charges[i].spared) {
+            check_answer_more(charges, i, answer);
         }
-        if (d->verdict > answer->verdict) {
-            answer->verdict = d->verdict;
-        }
-        if (d->retry > answer->retry) {
-            answer->retry = d->retry;
-        }
+    }
+    if (answer->tightest < 0) { /* nothing to correct */
+        answer->tightest = 0;
     }
     if (answer->verdict == RLP_NEVER) {
         answer->retry = 0;
     }
+    if (answer->verdict > RLP_WAIT) {
+        answer->wait = 0;
+    }
 }
 
-static apr_status_t check_run_many(rlp_store_t *store, rlp_charge_t charges[], int n,
-                                   const rlp_question_t *question, check_t *check,
-                                   rlp_answer_t *answer)
+static bool check_same_counter(const rlp_key_t *a, const rlp_key_t *b)
+{
+    return a->signature == b->signature && a->identity_len == b->identity_len &&
+           memcmp(a->identity, b->identity, a->identity_len) == 0;
+}
+
+/* Lists the counters; charges of two branches may share one. How many there are. */
+static int check_counters(rlp_entry_t *entries[], rlp_charge_t charges[], int n)
+{
+    int counters = 0;
+
+    for (int i = 0; i < n; i++) {
+        charges[i].counter = &charges[i].entry;
+        for (int j = 0; charges[i].branch == RLP_INSTEAD && j < counters; j++) {
+            if (check_same_counter(&entries[j]->key, &charges[i].entry.key)) {
+                charges[i].counter = entries[j];
+            }
+        }
+        if (charges[i].counter == &charges[i].entry) {
+            entries[counters++] = &charges[i].entry;
+        }
+    }
+    return counters;
+}
+
+static apr_status_t check_run_many(rlp_store_t *store, check_t *check,
+                                   const rlp_question_t *question, rlp_answer_t *answer)
 {
     rlp_entry_t *entries[RLP_ENTRIES_MAX];
+    const bool settles = check->op.kind == RLP_SETTLE || check->op.kind == RLP_RELEASE;
 
-    if (n < 1 || n > RLP_ENTRIES_MAX) {
+    if (check->n < 1 || check->n > RLP_ENTRIES_MAX) {
         return APR_EINVAL;
     }
-    for (int i = 0; i < n; i++) {
-        entries[i] = &charges[i].entry;
-    }
+    const int n = check_counters(entries, check->charges, check->n);
     const apr_status_t rv =
-        store->type->update(store, entries, n, question->now, check_update, check);
+        store->type->update(store, entries, n, question->now,
+                            settles ? check_update_settle : check_update, check);
 
     if (rv == APR_SUCCESS) {
-        const rlp_decision_t *d = &charges[0].decision;
-
-        *answer = (rlp_answer_t){ .verdict = d->verdict, .retry = d->retry };
-        answer->damaged = check->damaged | d->damaged;
-        check_answer_many(charges, n, answer);
+        *answer = (rlp_answer_t){ .verdict = RLP_ALLOW, .damaged = check->damaged };
+        check_answer_many(check->charges, check->n, answer);
     }
     return rv;
 }
 
 CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
-                                    const rlp_question_t *question, check_t *check,
+                                    const rlp_question_t *question, rlp_op_kind_t kind,
                                     rlp_answer_t *answer)
 {
+    check_t check = { .charges = charges,
+                      .n = n,
+                      .op = { .kind = kind,
+                              .wall = question->wall,
+                              .charged_at = question->charged_at,
+                              .owner = question->owner,
+                              .owners = store->owners } };
     rlp_entry_t *entry = &charges[0].entry;
 
-    check->charges = charges;
-    if (n != 1) {
-        return check_run_many(store, charges, n, question, check, answer);
+    if (n != 1 || kind > RLP_PEEK) {
+        return check_run_many(store, &check, question, answer);
     }
+    charges[0].spared = false;
     const apr_status_t rv =
-        store->type->update(store, &entry, 1, question->now, check_update_one, check);
+        store->type->update(store, &entry, 1, question->now, check_update_one, &check);
 
     answer->verdict = charges[0].decision.verdict;
+    answer->wait = charges[0].decision.wait;
     answer->retry = charges[0].decision.retry;
     answer->damaged = charges[0].decision.damaged;
     answer->tightest = 0;
@@ -144,29 +251,30 @@ CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], 
 apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,
                        const rlp_question_t *question, rlp_answer_t *answer)
 {
-    check_t check = { .op = { .kind = RLP_TAKE, .units = question->cost } };
-
-    return check_run(store, charges, n, question, &check, answer);
+    return check_run(store, charges, n, question, RLP_TAKE, answer);
 }
 
 apr_status_t rlp_peek(rlp_store_t *store, rlp_charge_t charges[], int n,
                       const rlp_question_t *question, rlp_answer_t *answer)
 {
-    check_t check = { .op = { .kind = RLP_PEEK, .units = question->cost } };
-
-    return check_run(store, charges, n, question, &check, answer);
+    return check_run(store, charges, n, question, RLP_PEEK, answer);
 }
 
-apr_status_t rlp_refund(rlp_store_t *store, rlp_charge_t charges[], int n,
+apr_status_t rlp_settle(rlp_store_t *store, rlp_charge_t charges[], int n,
                         const rlp_question_t *question, rlp_answer_t *answer)
 {
-    check_t check = { .op = { .kind = RLP_SETTLE, .charged_at = question->charged_at } };
-
-    if (question->cost < 0 || question->cost > RLP_UNITS_MAX) {
-        return APR_EINVAL;
+    for (int i = 0; i < n; i++) {
+        if (charges[i].cost < -RLP_UNITS_MAX || charges[i].cost > RLP_UNITS_MAX) {
+            return APR_EINVAL;
+        }
     }
-    check.op.units = -question->cost;
-    return check_run(store, charges, n, question, &check, answer);
+    return check_run(store, charges, n, question, RLP_SETTLE, answer);
+}
+
+apr_status_t rlp_release(rlp_store_t *store, rlp_charge_t charges[], int n,
+                         const rlp_question_t *question, rlp_answer_t *answer)
+{
+    return check_run(store, charges, n, question, RLP_RELEASE, answer);
 }
 
 rlp_time_t rlp_store_time(const rlp_store_t *store, rlp_time_t now)

@@ -369,6 +369,7 @@ static const char *limit_finish(parser_t *parser)
         return limit_error(parser, "an initial= of at most the burst or the quota behind it",
                            draft->text);
     }
+    limit->state_size = limit->algorithm->state_size;
     error = limit_derive(parser, limit);
     if (error != NULL) {
         return error;

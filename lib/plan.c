@@ -56,6 +56,15 @@ const char *rlp_plan_parse(rlp_plan_t **plan, const rlp_plan_source_t *source, a
     return NULL;
 }
 
+void rlp_plan_owners(rlp_plan_t *plan, int owners)
+{
+    for (int i = 0; i < plan->n; i++) {
+        if (plan->limits[i].algorithm->holds) {
+            plan->limits[i].state_size = (uint32_t)owners * (uint32_t)sizeof(rlp_hold_t);
+        }
+    }
+}
+
 uint64_t rlp_signature(const char *scope, const char *plan, const rlp_limit_t *limit)
 {
     /* not a secret: it must be the same everywhere, and clients have no say in what is hashed */

@@ -296,7 +296,7 @@ static void request_failed(const request_rec *r, apr_status_t rv)
 /* Asks the store about n charges from the first on. */
 REQUEST_INLINE apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_t now)
 {
-    const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
+    const rlp_question_t question = { .now = now };
     const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
     rlp_answer_t answer;
     const apr_status_t rv = rlp_check(rlp_world->store, d->charges + first, n, &question, &answer);
@@ -437,7 +437,7 @@ __attribute__((noinline)) static int request_decide_quietly(request_rec *r, cons
 {
     const server_conf_t *server =
         ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
-    const rlp_question_t question = { .cost = RLP_UNIT, .now = rlp_world->clock->monotonic() };
+    const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
     rlp_charge_t charges[RLP_ENTRIES_MAX];
     rlp_answer_t answer;
     int n = 0;

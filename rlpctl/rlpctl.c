@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define TRY_USAGE                                                                             \
-    "usage: rlpctl try [--json] [--store=memory|shm] LIMIT...\n"                              \
+    "usage: rlpctl try [--json] [--store=memory|shm] [--delay=DURATION] LIMIT...\n"           \
     "\n"                                                                                      \
     "Reads lines \"AT [COST]\" (AT in seconds, COST 1 if left out; both may have decimals)\n" \
     "and says of each what a server with these limits would answer.\n"                        \
@@ -27,6 +27,7 @@
     "\n"                                                                                      \
     "  --json               one JSON object a line\n"                                         \
     "  --store=memory|shm   where the counters live (memory)\n"                               \
+    "  --delay=DURATION     let a request wait for its turn, no longer than that\n"           \
     "  --help, --version\n"
 
 enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
@@ -34,6 +35,7 @@ enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
 typedef struct {
     bool json;
     bool shm;
+    rlp_time_t max_wait;
     rlp_store_t *store;
     rlp_segment_t segment;
     const rlp_plan_t *plan;
@@ -63,7 +65,7 @@ static rlp_time_t try_time(const char *text)
 static const char *try_verdict(const rlp_answer_t *answer)
 {
     static const char *const names[] = {
-        [RLP_ALLOW] = "allow", [RLP_DENY] = "deny", [RLP_NEVER] = "never"
+        [RLP_ALLOW] = "allow", [RLP_WAIT] = "wait", [RLP_DENY] = "deny", [RLP_NEVER] = "never"
     };
 
     return names[answer->verdict];
@@ -104,6 +106,16 @@ static int64_t try_retry(const rlp_answer_t *answer)
     return answer->verdict == RLP_DENY ? rlp_seconds(answer->retry) : 0;
 }
 
+/* What a waiting answer has behind the others. */
+static const char *try_wait(const try_t *try, const rlp_answer_t *answer, apr_pool_t *pool)
+{
+    if (answer->verdict != RLP_WAIT) {
+        return "";
+    }
+    return apr_pstrcat(pool, try->json ? ",\"wait\":" : "\twait=", try_moment(answer->wait, pool),
+                       NULL);
+}
+
 static void try_print(const try_t *try, const char *at, const rlp_answer_t *answer,
                       apr_pool_t *pool)
 {
@@ -111,10 +123,10 @@ static void try_print(const try_t *try, const char *at, const rlp_answer_t *answ
     const char *none = try->json ? "null" : "-";
 
     printf(try->json ? "{\"at\":%s,\"verdict\":\"%s\",\"remaining\":%" PRId64
-                       ",\"retry\":%s,\"reset\":%s}\n"
-                     : "%s\t%s\tremaining=%" PRId64 "\tretry=%s\treset=%s\n",
+                       ",\"retry\":%s,\"reset\":%s%s}\n"
+                     : "%s\t%s\tremaining=%" PRId64 "\tretry=%s\treset=%s%s\n",
            at, try_verdict(answer), d->remaining, try_number(try_retry(answer), none, pool),
-           try_number(try_seconds(d->reset), none, pool));
+           try_number(try_seconds(d->reset), none, pool), try_wait(try, answer, pool));
     fflush(stdout);
 }
 
@@ -134,7 +146,8 @@ static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
     char *rest = NULL;
     const char *at = strtok_r(line, " \t\r\n", &rest);
     const char *cost = strtok_r(NULL, " \t\r\n", &rest);
-    rlp_question_t question = { .cost = 0 };
+    rlp_question_t question = { .now = 0 };
+    rlp_units_t units = 0;
     rlp_answer_t answer;
 
     if (at == NULL) {
@@ -144,10 +157,15 @@ static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
     if (question.now < 0 || strtok_r(NULL, " \t\r\n", &rest) != NULL) {
         return "expected \"AT [COST]\", AT in seconds with at most six decimals";
     }
-    const char *error = try_cost(&question.cost, cost, pool);
+    const char *error = try_cost(&units, cost, pool);
 
     if (error != NULL) {
         return error;
+    }
+    question.wall = question.now;
+    for (int i = 0; i < try->plan->n; i++) {
+        try->charges[i].cost = units;
+        try->charges[i].max_wait = try->max_wait;
     }
     if (rlp_check(try->store, try->charges, try->plan->n, &question, &answer) != APR_SUCCESS) {
         return "the store failed";
@@ -220,8 +238,15 @@ static const char *try_open(try_t *try, apr_pool_t *pool)
     return rlp_memory_create(&try->store, pool) == APR_SUCCESS ? NULL : "out of memory";
 }
 
+/* A span of time, or 0. */
+static bool try_delay(try_t *try, const char *text, apr_pool_t *pool)
+{
+    try->max_wait = 0;
+    return strcmp(text, "0") == 0 || rlp_duration_parse(&try->max_wait, text, pool) == NULL;
+}
+
 /* Options before the limits; the index of the first limit, or -1 with a message printed. */
-static int try_options(try_t *try, int argc, const char *const argv[])
+static int try_options(try_t *try, int argc, const char *const argv[], apr_pool_t *pool)
 {
     int i = 0;
 
@@ -232,8 +257,10 @@ static int try_options(try_t *try, int argc, const char *const argv[])
             try->shm = true;
         } else if (strcmp(argv[i], "--store=memory") == 0) {
             try->shm = false;
-        } else {
-            fprintf(stderr, "rlpctl: expected --json or --store=memory|shm, got \"%s\"\n\n%s",
+        } else if (strncmp(argv[i], "--delay=", 8) != 0 || !try_delay(try, argv[i] + 8, pool)) {
+            fprintf(stderr,
+                    "rlpctl: expected --json, --store=memory|shm or --delay=DURATION, got "
+                    "\"%s\"\n\n%s",
                     argv[i], TRY_USAGE);
             return -1;
         }
@@ -259,6 +286,9 @@ static const char *try_plan(try_t *try, const char *const limits[], int n, apr_p
     for (int i = 0; i < plan->n; i++) {
         rlp_charge_init(&try->charges[i], identity, strlen(identity),
                         rlp_signature("try", NULL, &plan->limits[i]), &plan->limits[i]);
+        if (plan->limits[i].state_size > RLP_STATE_MAX) {
+            try->charges[i].entry.state = apr_palloc(pool, plan->limits[i].state_size);
+        }
     }
     return NULL;
 }
@@ -272,7 +302,7 @@ static int try_fail(const char *error, int status)
 static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
     try_t try = { .segment = { .fd = -1 } };
-    const int first = try_options(&try, argc, argv);
+    const int first = try_options(&try, argc, argv, pool);
 
     if (first < 0) {
         return EXIT_USAGE;

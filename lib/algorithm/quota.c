@@ -77,5 +77,6 @@ const rlp_algorithm_t rlp_quota = {
     .state_size = sizeof(quota_t),
     .takes = RLP_TAKES_INITIAL,
     .windowed = true,
+    .quota = true,
     .step = quota_step,
 };

@@ -20,6 +20,9 @@ extern "C" {
 /* A named set of limits; all must admit. Read-only once parsed. */
 typedef struct {
     const char *name;
+    const char *then; /* the plan that takes over when a quota is used up (then=); NULL: none */
+    int64_t
+        bandwidth; /* bytes a second of each response (bandwidth=), a multiple of 1024; 0: none */
     int n;
     rlp_limit_t limits[RLP_LIMITS_MAX];
 } rlp_plan_t;
@@ -31,10 +34,17 @@ typedef struct {
     int n;
     const rlp_plan_t *base; /* NULL, or limits to inherit: one of the same signature is replaced */
     rlp_time_t wall;        /* the time of day, to refuse a start in the future */
+    rlp_time_t since;       /* calendars are tabled from here to 20 years after wall */
 } rlp_plan_source_t;
 
 /* Parses a plan. NULL on success, or what was expected and what came. All from the pool. */
 const char *rlp_plan_parse(rlp_plan_t **plan, const rlp_plan_source_t *source, apr_pool_t *pool);
+
+/* How many processes may hold places at the same time, for the concurrency limits of the plan: 1 to
+   RLP_OWNERS_MAX, the same for all that share a store. Before the first question; RLP_OWNERS_USUAL
+   otherwise. */
+#define RLP_OWNERS_USUAL 29
+void rlp_plan_owners(rlp_plan_t *plan, int owners);
 
 /* Is it a word of a limit, by what stands before its "="? */
 bool rlp_limit_word(const char *word);
@@ -76,31 +86,50 @@ int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *deci
 bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,
                           const rlp_limit_t *b_limit, const rlp_decision_t *b);
 
-/* One limit of one identity in a question. The caller sets the first part (rlp_charge_init()), the
-   library the second. */
+/* Which of the limits in one question count: those of an identity's plan, or those of the plan that
+   takes over when a quota of the first is used up. */
+typedef enum {
+    RLP_ALWAYS, /* no other plan would take over */
+    RLP_FIRST,  /* unless a quota among those of this branch and of this rule lacks the units */
+    RLP_INSTEAD /* then these */
+} rlp_branch_t;
+
+/* One limit of one identity in a question. The caller sets the first part (rlp_charge_init() and
+   what it leaves at its default), the library the second. */
 typedef struct {
     rlp_entry_t entry;
     const rlp_limit_t *limit;
+    rlp_units_t cost; /* of the request; RLP_UNIT. 0 is free and writes nothing; below 0 is refused.
+                         rlp_settle(): the correction, below 0 to give back */
+    rlp_time_t max_wait; /* how long it would wait for its turn; 0 */
+    rlp_branch_t branch; /* RLP_ALWAYS */
+    int group;           /* of RLP_FIRST and RLP_INSTEAD: which belong together; 0 to 63 */
+    rlp_time_t waited;   /* rlp_settle(): decision.wait of the charge; 0 */
     rlp_decision_t decision;
+    bool spared;          /* of the branch that does not count: neither asked nor charged */
+    rlp_entry_t *counter; /* its own entry, or that of the charge it shares a counter with */
     uint64_t room[RLP_STATE_MAX / 8];
 } rlp_charge_t;
 
 /* What is asked for all of them together. */
 typedef struct {
-    rlp_units_t cost;      /* 0 is free and writes nothing; below 0 is refused */
     rlp_time_t now;        /* the caller's monotonic clock, read once per request */
-    rlp_time_t charged_at; /* rlp_refund(): rlp_store_time() of the charge */
+    rlp_time_t wall;       /* the wall clock, for calendars */
+    rlp_hold_t owner;      /* for concurrency limits: this process (rlp_owner_open()) */
+    rlp_time_t charged_at; /* rlp_settle(): rlp_store_time() of the charge */
 } rlp_question_t;
 
 /* The answer for all of them together. */
 typedef struct {
     rlp_verdict_t verdict;
     int tightest;     /* index: one that refuses, then the smallest rest, then the longest wait */
+    rlp_time_t wait;  /* WAIT: all have their turn after this */
     rlp_time_t retry; /* DENY: after this all would pass */
     bool damaged;     /* at least one state was no state and was judged as new */
 } rlp_answer_t;
 
-/* Prepares one charge; identity must live as long as the charge is used. */
+/* Prepares one charge; identity must live as long as the charge is used. A state above
+   RLP_STATE_MAX bytes (limit->state_size) needs room of the caller's in entry.state. */
 static inline void rlp_charge_init(rlp_charge_t *charge, const char *identity, size_t identity_len,
                                    uint64_t signature, const rlp_limit_t *limit)
 {
@@ -108,13 +137,20 @@ static inline void rlp_charge_init(rlp_charge_t *charge, const char *identity, s
     charge->entry.key.identity_len = identity_len;
     charge->entry.key.signature = signature;
     charge->entry.key.fingerprint = 0;
-    charge->entry.key.size = limit->algorithm->state_size;
+    charge->entry.key.size = limit->state_size;
     charge->entry.state = charge->room;
     charge->limit = limit;
+    charge->cost = RLP_UNIT;
+    charge->max_wait = 0;
+    charge->branch = RLP_ALWAYS;
+    charge->group = 0;
+    charge->waited = 0;
 }
 
-/* Charges the cost to all n (1 to RLP_ENTRIES_MAX) or, if one refuses, to none. Allocates nothing.
-   A status other than APR_SUCCESS: the store could not be asked, and nothing was charged. */
+/* Charges their costs to all n (1 to RLP_ENTRIES_MAX) that count or, if one refuses, to none.
+   Allocates nothing. Charges of one identity with equal signatures (in two branches) are one
+   counter. A status other than APR_SUCCESS: the store could not be asked, and nothing was
+   charged. */
 apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,
                        const rlp_question_t *question, rlp_answer_t *answer);
 
@@ -122,10 +158,16 @@ apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,
 apr_status_t rlp_peek(rlp_store_t *store, rlp_charge_t charges[], int n,
                       const rlp_question_t *question, rlp_answer_t *answer);
 
-/* Gives the cost back to all n. Never above full; nothing where the window of the charge is
-   over. */
-apr_status_t rlp_refund(rlp_store_t *store, rlp_charge_t charges[], int n,
+/* Corrects the charges of all n, of which none is spared, by their costs: never above full, never
+   below empty; nothing is given back where the window of the charge is over. Concurrency limits
+   stay as they are. */
+apr_status_t rlp_settle(rlp_store_t *store, rlp_charge_t charges[], int n,
                         const rlp_question_t *question, rlp_answer_t *answer);
+
+/* Gives back the place that rlp_check() took under each of the concurrency limits among the n. Each
+   place once. */
+apr_status_t rlp_release(rlp_store_t *store, rlp_charge_t charges[], int n,
+                         const rlp_question_t *question, rlp_answer_t *answer);
 
 /* An instant of the caller's monotonic clock on the store's time line. */
 rlp_time_t rlp_store_time(const rlp_store_t *store, rlp_time_t now);

@@ -32,6 +32,15 @@ typedef int64_t rlp_units_t;
 
 typedef struct rlp_algorithm_t rlp_algorithm_t;
 
+/* The edges of calendar periods: n instants of the wall clock in rising order, edges[i] the first
+   of period i, edges[i + 1] its end. A period before the first is judged as the first, one after
+   the last as the last. */
+typedef struct {
+    const char *zone; /* "UTC", "local", "Europe/Berlin" */
+    int n;
+    const rlp_time_t *edges; /* microseconds since the epoch */
+} rlp_calendar_t;
+
 /* One limit, as rlp_plan_parse() makes it; read-only from then on. The ranges are the parser's
    promise: steps rely on them and need no overflow checks of their own. */
 typedef struct {
@@ -45,24 +54,66 @@ typedef struct {
     uint64_t capacity; /* credit of the burst; below 2^63 for an algorithm that counts in it */
     rlp_time_t drain;  /* from empty to full again: burst * period / count, rounded up; 0: never */
     unsigned ordinal;  /* among the limits of the plan that are otherwise equal */
+    uint32_t state_size;            /* bytes of state of one key, a multiple of 8, above 0 */
+    const rlp_calendar_t *calendar; /* a quota of calendar periods, whose usual length is `period`;
+                                       NULL: none */
+    rlp_time_t lease;               /* concurrency in Redis; 0: not given */
 } rlp_limit_t;
 
+/* Who holds places of concurrency limits: the processes of a server. Each has a number while it
+   lives; the epoch of a number is odd while its process lives and rises with its birth and its
+   death, so that what a dead process held is told from what its successor holds. */
+#define RLP_OWNERS_MAX 1024
+
+typedef struct {
+    uint64_t owner[RLP_OWNERS_MAX]; /* process id << 32 | epoch */
+} rlp_owners_t;
+
+/* A word of a concurrency state: number << 48 | (epoch mod 2^24) << 24 | places held. 0: free. */
+typedef uint64_t rlp_hold_t;
+
+#define RLP_HOLD_MAX ((UINT64_C(1) << 24) - 1) /* places of one owner under one key */
+
+/* A process as it stands in a hold: without places. 0 stands for nobody. */
+static inline rlp_hold_t rlp_owner(uint32_t number, uint32_t epoch)
+{
+    return (rlp_hold_t)number << 48 | (rlp_hold_t)(epoch & 0xffffff) << 24;
+}
+
+/* Does the process of this hold live? */
+static inline bool rlp_hold_lives(const rlp_owners_t *owners, rlp_hold_t hold)
+{
+    const uint64_t number = hold >> 48;
+
+    return (hold >> 24 & 1) != 0 && number < RLP_OWNERS_MAX &&
+           (__atomic_load_n(&owners->owner[number], __ATOMIC_RELAXED) & 0xffffff) ==
+               (hold >> 24 & 0xffffff);
+}
+
 typedef enum {
-    RLP_TAKE,  /* charge op.units if they fit */
-    RLP_PEEK,  /* answer as TAKE would, change nothing */
-    RLP_SETTLE /* correct a charge made at op.charged_at by op.units; below 0 is a refund */
+    RLP_TAKE,   /* charge op.units if they fit, at the latest after op.max_wait */
+    RLP_PEEK,   /* answer as TAKE would, change nothing */
+    RLP_SETTLE, /* correct a charge made at op.charged_at by op.units; below 0 is a refund */
+    RLP_RELEASE /* concurrency: op.owner gives one place back; others: nothing */
 } rlp_op_kind_t;
 
 /* What is asked of a step. */
 typedef struct {
     rlp_op_kind_t kind;
     rlp_units_t units;
-    rlp_time_t now;        /* monotonic */
-    rlp_time_t charged_at; /* SETTLE: when the charge was made, on the same time line as now */
+    rlp_time_t now;  /* monotonic */
+    rlp_time_t wall; /* wall clock, for calendars alone; microseconds since the epoch */
+    rlp_time_t
+        max_wait; /* TAKE and PEEK: how long the request would wait for its turn, 0 or more */
+    rlp_time_t charged_at; /* SETTLE: when the charge was made (its turn, if it waited for one), on
+                              the same time line as now */
+    rlp_hold_t owner;      /* concurrency: who asks (rlp_owner()) */
+    const rlp_owners_t *owners; /* concurrency: who lives */
 } rlp_op_t;
 
 typedef enum {
     RLP_ALLOW,
+    RLP_WAIT, /* charged, for a turn that comes after decision.wait */
     RLP_DENY, /* not now: decision.retry says when */
     RLP_NEVER /* not ever: cost above the capacity or below 0, a used-up quota without renewal */
 } rlp_verdict_t;
@@ -73,7 +124,9 @@ typedef struct {
     bool changed;  /* the state wants to be kept; after a refusal only where it had to be healed */
     bool damaged;  /* the state could not have come from this step: judged as a new one */
     uint16_t loss; /* share of the capacity in use, of RLP_LOSS_FULL: what eviction would forget */
-    rlp_time_t retry;   /* DENY: the smallest wait after which the same request passes; else 0 */
+    rlp_time_t wait;    /* WAIT: until its turn, at most op.max_wait; else 0 */
+    rlp_time_t retry;   /* DENY: the smallest wait after which the same request (with the same
+                           max_wait) does not meet this answer; else 0 */
     rlp_time_t next;    /* until one whole unit is usable, 0 if one is now; RLP_TIME_NEVER */
     rlp_time_t reset;   /* until full again, or the end of the window; RLP_TIME_NEVER */
     rlp_time_t expires; /* instant from which the state is as good as a new one; RLP_TIME_NEVER */
@@ -85,17 +138,21 @@ enum { RLP_TAKES_BURST = 1, RLP_TAKES_INITIAL = 2, RLP_TAKES_START = 4 };
 
 /*
  * One algorithm. The step gets the state of one key, state_size bytes aligned to 8, all zero for a
- * key never seen or expired. TAKE with units 0 answers ALLOW and changes nothing. A refusal changes
- * nothing, but may heal a state that a clock stepping back has left in the future. SETTLE clamps
- * between empty and full. Writes the whole decision. Reads no state but its own; may be called
- * again for the same question.
+ * key never seen or expired. The state may have been written under another limit of the same
+ * signature (another count, burst or initial; state_size is the same). TAKE with units 0 answers
+ * ALLOW and changes nothing. A refusal changes nothing, but may heal a state that a clock stepping
+ * back has left in the future. SETTLE clamps between empty and full. Writes the whole decision.
+ * Reads no state but its own; may be called again for the same question.
  */
 struct rlp_algorithm_t {
     const char *name;    /* as in algorithm=NAME */
-    uint32_t state_size; /* bytes */
+    uint32_t state_size; /* bytes; 0: rlp_limit_t.state_size differs from limit to limit */
     unsigned takes;      /* RLP_TAKES_* */
     bool credit;         /* counts in credit (rlp_limit_t.price) */
     bool windowed;       /* renews at the end of a window, not evenly */
+    bool quota;          /* said with quota=: when used up, another plan may take over (then=) */
+    bool holds;          /* counts what is in flight: TAKE takes one place whatever it costs, until
+                            RELEASE; the state is an array of rlp_hold_t */
     void (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
                  rlp_decision_t *decision);
 };

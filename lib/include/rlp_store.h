@@ -12,6 +12,8 @@
 #include <apr_errno.h>
 #include <apr_pools.h>
 
+#include <sys/types.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -37,6 +39,7 @@ typedef struct {
 /* The head of every store; an implementation puts its own fields behind it. */
 struct rlp_store_t {
     const rlp_store_type_t *type;
+    rlp_owners_t *owners; /* the processes that may hold places in it */
 };
 
 /* A store in the memory of this process that forgets nothing: the oracle of the tests, and for
@@ -75,6 +78,17 @@ void rlp_segment_close(rlp_segment_t *segment);
 /* A store on a mapped segment. May be made again for the same segment, by each generation of a
    server. The segment's memory must outlive it. */
 apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool);
+
+/* Gives a process its number, under which it may hold places; what an earlier process of that
+   number held is void. 0 if all numbers are taken. */
+rlp_hold_t rlp_owner_open(rlp_store_t *store, pid_t pid);
+
+/* The process is gone: what it held is void from now on. Does nothing for one that has no
+   number. */
+void rlp_owner_close(rlp_store_t *store, pid_t pid);
+
+/* Closes all whose process is gone; true if there was one. */
+bool rlp_owner_sweep(rlp_store_t *store);
 
 /* A keyed digest of a secret, 32 hexadecimal digits and a NUL: stands for the value of an API key
    wherever it would be shown or stored. The key of the digest lives in the segment. */

@@ -13,11 +13,13 @@ typedef struct {
     apr_pool_t *pool;
     apr_hash_t *states; /* signature and identity, as bytes -> memory_state_t */
     apr_thread_mutex_t *mutex;
+    rlp_owners_t owners;
 } memory_t;
 
 typedef struct {
     rlp_time_t expires;
-    uint64_t bytes[]; /* key.size of them */
+    uint32_t size;
+    uint64_t bytes[]; /* size of them */
 } memory_state_t;
 
 /* The key as bytes: the signature has a fixed length, so no two keys give the same. */
@@ -36,7 +38,8 @@ static void memory_load(rlp_entry_t *entry, const memory_state_t *kept, rlp_time
     entry->dirty = false;
     memset(entry->state, 0, entry->key.size);
     if (kept != NULL && kept->expires > now) {
-        memcpy(entry->state, kept->bytes, entry->key.size);
+        memcpy(entry->state, kept->bytes,
+               kept->size < entry->key.size ? kept->size : entry->key.size);
     }
 }
 
@@ -44,11 +47,12 @@ static void memory_keep(memory_t *memory, const rlp_entry_t *entry, const char *
 {
     memory_state_t *kept = apr_hash_get(memory->states, key, (apr_ssize_t)len);
 
-    if (kept == NULL) {
+    if (kept == NULL || kept->size < entry->key.size) {
         kept = apr_palloc(memory->pool, sizeof(*kept) + entry->key.size);
         apr_hash_set(memory->states, apr_pmemdup(memory->pool, key, len), (apr_ssize_t)len, kept);
     }
     kept->expires = entry->expires;
+    kept->size = entry->key.size;
     memcpy(kept->bytes, entry->state, entry->key.size);
 }
 
@@ -107,6 +111,7 @@ apr_status_t rlp_memory_create(rlp_store_t **store, apr_pool_t *pool)
     memory_t *memory = apr_pcalloc(pool, sizeof(*memory));
 
     memory->head.type = &memory_type;
+    memory->head.owners = &memory->owners;
     memory->pool = pool;
     memory->states = apr_hash_make(pool);
     *store = &memory->head;

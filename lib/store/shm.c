@@ -369,6 +369,7 @@ apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, a
         return APR_EINVAL;
     }
     shm->head.type = &shm_type;
+    shm->head.owners = slab_owners(&shm->slab);
     shm->offset = slab_base(&shm->slab)->offset;
     memcpy(shm->key, slab_key(&shm->slab), sizeof(shm->key));
     *store = &shm->head;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /*
- * memory:  [ header 4096 | shard x S: lock + undo area | class 0 | class 1 | ... ]
+ * memory:  [ header, owners | shard x S: lock + undo area | class 0 | class 1 | ... ]
  * class:   [ set x (sets per shard * S) ]      the sets of one shard lie together
  * set:     [ slot x 8 ]
  * slot:    [ fingerprint 8 | signature 8 | expires 48 bit, loss rate 16 bit | state ... ]
@@ -22,7 +22,7 @@
 #define SLAB_INLINE __attribute__((always_inline)) static inline
 
 #define SLAB_MAGIC "RLPSLAB"
-#define SLAB_LAYOUT 1
+#define SLAB_LAYOUT 2
 #define SLAB_LINE 64
 #define SLAB_PAGE 4096
 #define SLAB_WAYS 8
@@ -79,9 +79,12 @@ typedef struct {
     uint64_t size;
     unsigned char key[32];
     slab_base_t base;
+    _Alignas(SLAB_LINE) rlp_owners_t owners;
 } header_t;
 
-_Static_assert(sizeof(header_t) <= SLAB_PAGE, "the header is one page");
+#define SLAB_HEAD ((size_t)3 * SLAB_PAGE)
+
+_Static_assert(sizeof(header_t) <= SLAB_HEAD, "the header is three pages");
 
 static header_t *slab_header(const slab_t *slab)
 {
@@ -90,7 +93,7 @@ static header_t *slab_header(const slab_t *slab)
 
 static shard_t *slab_shard(const slab_t *slab, uint32_t shard)
 {
-    return (shard_t *)(void *)(slab->base + SLAB_PAGE) + shard;
+    return (shard_t *)(void *)(slab->base + SLAB_HEAD) + shard;
 }
 
 /* Geometry follows from the size alone: it need not be read from memory that may be damaged. */
@@ -100,7 +103,7 @@ static void slab_geometry(slab_t *slab, void *memory, size_t size)
     while (slab->shards < SLAB_SHARDS_MAX && size / slab->shards >= 2 * SLAB_SHARD_MIN) {
         slab->shards *= 2;
     }
-    size_t offset = SLAB_PAGE + slab->shards * sizeof(shard_t);
+    size_t offset = SLAB_HEAD + slab->shards * sizeof(shard_t);
     const size_t room = (size - offset) / 64;
 
     for (int i = 0; i < SLAB_CLASSES; i++) {
@@ -519,9 +522,28 @@ int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp
     return slab_run_many(slab, entries, n, now, fn, baton);
 }
 
+rlp_owners_t *slab_owners(const slab_t *slab)
+{
+    return &slab_header(slab)->owners;
+}
+
+/* Nobody lives any more who had a number. */
+static void slab_close_owners(const slab_t *slab)
+{
+    rlp_owners_t *owners = slab_owners(slab);
+
+    for (uint32_t i = 0; i < RLP_OWNERS_MAX; i++) {
+        const uint32_t epoch = (uint32_t)owners->owner[i];
+
+        owners->owner[i] = epoch + (epoch & 1);
+    }
+}
+
 void slab_unlock_all(slab_t *slab)
 {
     pthread_mutexattr_t attr;
+
+    slab_close_owners(slab);
 
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);

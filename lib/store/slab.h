@@ -33,12 +33,15 @@ size_t slab_size_min(void);
 /* Looks at memory that may hold anything. NULL, or why it is no slab of this layout and size. */
 const char *slab_attach(slab_t *slab, void *memory, size_t size);
 
-/* Makes the locks anew and rolls back what a dead owner left undone. Only while nobody else uses
-   it. */
+/* Makes the locks anew, rolls back what a dead owner left undone and voids what processes held.
+   Only while nobody else uses it. */
 void slab_unlock_all(slab_t *slab);
 
 /* The 32 random bytes: 16 for fingerprints, 16 for digests of secrets. */
 const unsigned char *slab_key(const slab_t *slab);
+
+/* The processes that may hold places. */
+rlp_owners_t *slab_owners(const slab_t *slab);
 
 /* Time base: the slab's time is a monotonic clock plus this; whose boot that was; wall clock less
    slab time. */

@@ -168,7 +168,7 @@ static void floor_decide(const bench_t *bench, uint32_t key, uint64_t now)
 static void library_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
     const uint64_t identity[2] = { key, UINT64_C(0x2122232425262728) };
-    const rlp_question_t question = { .cost = RLP_UNIT, .now = (rlp_time_t)(now / 1000) };
+    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000) };
     rlp_charge_t charge;
     rlp_answer_t answer;
 

@@ -23,10 +23,11 @@ typedef struct {
     rlp_time_t at;
     rlp_units_t cost;
     long times;
-    char what;     /* A, D or N */
-    int64_t retry; /* of D */
-    int64_t rest;  /* remaining */
-    int64_t reset; /* -1: not said */
+    char what;       /* A, W, D or N */
+    rlp_time_t wait; /* of W */
+    int64_t retry;   /* of D */
+    int64_t rest;    /* remaining */
+    int64_t reset;   /* -1: not said */
 } expect_t;
 
 /* A decimal number as whole parts of 1/scale; advances the text. */
@@ -66,6 +67,8 @@ static expect_t case_parse(const char *word)
     e.what = *at++;
     if (e.what == 'A') {
         e.rest = case_number(&at, 1);
+    } else if (e.what == 'W') {
+        e.wait = case_number(&at, RLP_SECOND);
     } else {
         e.retry = e.what == 'D' ? case_number(&at, 1) : 0;
         e.rest = case_option(&at, '/', 1, 0);
@@ -78,15 +81,17 @@ static expect_t case_parse(const char *word)
 static void case_compare(const char *word, const expect_t *e, const rlp_answer_t *answer,
                          const rlp_decision_t *d)
 {
-    static const char verdicts[] = { [RLP_ALLOW] = 'A', [RLP_DENY] = 'D', [RLP_NEVER] = 'N' };
+    static const char verdicts[] = {
+        [RLP_ALLOW] = 'A', [RLP_WAIT] = 'W', [RLP_DENY] = 'D', [RLP_NEVER] = 'N'
+    };
 
     if (verdicts[answer->verdict] != e->what || d->remaining != e->rest ||
         (e->what == 'D' && rlp_seconds(answer->retry) != e->retry) ||
-        (e->what != 'D' && answer->retry != 0) ||
+        (e->what != 'D' && answer->retry != 0) || answer->wait != e->wait ||
         (e->reset >= 0 && rlp_seconds(d->reset) != e->reset)) {
-        fail_msg("%s: got %c, remaining %ld, retry %ld us, reset %ld us", word,
-                 verdicts[answer->verdict], (long)d->remaining, (long)answer->retry,
-                 (long)d->reset);
+        fail_msg("%s: got %c, remaining %ld, wait %ld us, retry %ld us, reset %ld us", word,
+                 verdicts[answer->verdict], (long)d->remaining, (long)answer->wait,
+                 (long)answer->retry, (long)d->reset);
     }
     assert_false(answer->damaged);
 }
@@ -94,34 +99,59 @@ static void case_compare(const char *word, const expect_t *e, const rlp_answer_t
 static void case_step(rlp_store_t *store, rlp_charge_t charges[], int n, const char *word)
 {
     expect_t e = case_parse(word);
-    const rlp_question_t question = { .cost = e.cost, .now = e.at };
+    const rlp_question_t question = { .now = e.at, .wall = e.at };
     rlp_answer_t foretold;
     rlp_answer_t answer;
 
     /* so many are left after the first of them */
+    for (int i = 0; i < n; i++) {
+        charges[i].cost = e.cost;
+    }
     e.rest += e.what == 'A' ? (e.times - 1) * (e.cost / RLP_UNIT) : 0;
     for (long i = 0; i < e.times; i++) {
         assert_int_equal(rlp_peek(store, charges, n, &question, &foretold), APR_SUCCESS);
         assert_int_equal(rlp_check(store, charges, n, &question, &answer), APR_SUCCESS);
         assert_int_equal(foretold.verdict, answer.verdict);
         assert_int_equal(foretold.retry, answer.retry);
+        assert_int_equal(foretold.wait, answer.wait);
         case_compare(word, &e, &answer, &charges[answer.tightest].decision);
         e.rest -= e.what == 'A' ? e.cost / RLP_UNIT : 0;
     }
 }
 
+/* Takes --delay=DURATION off the limits. */
+static const char *case_delay(const char *limits, rlp_time_t *max_wait)
+{
+    const char *end = strchr(limits, ' ');
+
+    if (strncmp(limits, "--delay=", 8) != 0) {
+        return limits;
+    }
+    assert_null(
+        rlp_duration_parse(max_wait,
+                           apr_pstrmemdup(unit_pool(), limits + 8, (size_t)(end - limits) - 8),
+                           unit_pool()));
+    return end + 1;
+}
+
 static void case_run(void **state)
 {
     const case_t *c = unit_row(state);
-    const rlp_plan_t *plan = unit_plan(c->limits);
+    const rlp_plan_t *plan;
+    rlp_time_t max_wait = 0;
+    const char *limits = case_delay(c->limits, &max_wait);
     rlp_charge_t charges[RLP_LIMITS_MAX];
     rlp_store_t *store;
     char *rest = NULL;
 
     assert_int_equal(rlp_memory_create(&store, unit_pool()), APR_SUCCESS);
+    plan = unit_plan(limits);
     for (int i = 0; i < plan->n; i++) {
-        rlp_charge_init(&charges[i], "ip:192.0.2.1", 12,
-                        rlp_signature("case", NULL, &plan->limits[i]), &plan->limits[i]);
+        const rlp_limit_t *limit = &plan->limits[i];
+
+        rlp_charge_init(&charges[i], "ip:192.0.2.1", 12, rlp_signature("case", NULL, limit), limit);
+        charges[i].max_wait = max_wait;
+        charges[i].entry.state = apr_palloc(unit_pool(), limit->state_size + RLP_STATE_MAX);
     }
     for (char *word = apr_strtok(apr_pstrdup(unit_pool(), c->answers), " ", &rest); word != NULL;
          word = apr_strtok(NULL, " ", &rest)) {

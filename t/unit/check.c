@@ -74,10 +74,12 @@ typedef apr_status_t ask_t(rlp_store_t *store, rlp_charge_t charges[], int n,
 
 static rlp_verdict_t ask(asker_t *a, ask_t *how, rlp_units_t cost)
 {
-    const rlp_question_t question = { .cost = cost,
-                                      .now = a->now,
+    const rlp_question_t question = { .now = a->now,
                                       .charged_at = rlp_store_time(a->store, a->now) };
 
+    for (int i = 0; i < a->plan->n; i++) {
+        a->charges[i].cost = how == rlp_settle ? -cost : cost;
+    }
     assert_int_equal(how(a->store, a->charges, a->plan->n, &question, &a->answer), APR_SUCCESS);
     return a->answer.verdict;
 }
@@ -155,7 +157,7 @@ static void run_script(const script_t *script, rlp_store_t *store)
 
     asker_name(&a, script->name);
     for (const line_t *line = script->lines; line->rests != NULL; line++) {
-        ask_t *how = line->how == 'c' ? rlp_check : line->how == 'p' ? rlp_peek : rlp_refund;
+        ask_t *how = line->how == 'c' ? rlp_check : line->how == 'p' ? rlp_peek : rlp_settle;
 
         assert_int_equal(ask(&a, how, line->cost * RLP_UNIT), line->verdict);
         assert_int_equal(a.answer.tightest, line->tightest);
@@ -176,9 +178,7 @@ static void test_bounds(void **state)
 {
     rlp_store_t *stores[] = { memory_store(), shm_store(RLP_SEGMENT_MIN, NULL) };
     static rlp_charge_t charges[RLP_ENTRIES_MAX + 1];
-    const rlp_question_t one = { .cost = RLP_UNIT, .now = NOW };
-    const rlp_question_t less = { .cost = -1, .now = NOW };
-    const rlp_question_t more = { .cost = RLP_UNITS_MAX + 1, .now = NOW };
+    const rlp_question_t one = { .now = NOW };
     const rlp_limit_t *limit = &unit_plan("rate=2/min")->limits[0];
     rlp_answer_t answer;
 
@@ -191,8 +191,11 @@ static void test_bounds(void **state)
         assert_int_equal(rlp_check(stores[i], charges, -1, &one, &answer), APR_EINVAL);
         assert_int_equal(rlp_check(stores[i], charges, RLP_ENTRIES_MAX + 1, &one, &answer),
                          APR_EINVAL);
-        assert_int_equal(rlp_refund(stores[i], charges, 1, &less, &answer), APR_EINVAL);
-        assert_int_equal(rlp_refund(stores[i], charges, 1, &more, &answer), APR_EINVAL);
+        charges[0].cost = -RLP_UNITS_MAX - 1;
+        assert_int_equal(rlp_settle(stores[i], charges, 1, &one, &answer), APR_EINVAL);
+        charges[0].cost = RLP_UNITS_MAX + 1;
+        assert_int_equal(rlp_settle(stores[i], charges, 1, &one, &answer), APR_EINVAL);
+        charges[0].cost = RLP_UNIT;
         assert_int_equal(rlp_check(stores[i], charges, RLP_ENTRIES_MAX, &one, &answer),
                          APR_SUCCESS);
         assert_int_equal(answer.verdict, RLP_ALLOW);
@@ -214,7 +217,7 @@ static void test_nothing_written(void **state)
     asker_name(&a, "somebody");
     assert_int_equal(ask(&a, rlp_check, 0), RLP_ALLOW);
     assert_int_equal(ask(&a, rlp_peek, RLP_UNIT), RLP_ALLOW);
-    assert_int_equal(ask(&a, rlp_refund, RLP_UNIT), RLP_ALLOW);
+    assert_int_equal(ask(&a, rlp_settle, RLP_UNIT), RLP_ALLOW);
     assert_int_equal(ask(&a, rlp_check, 3 * RLP_UNIT), RLP_NEVER);
     assert_null(slab_attach(&slab, memory, RLP_SEGMENT_MIN));
     const size_t from = slab.classes[0].offset; /* behind the locks */
@@ -259,18 +262,19 @@ static void test_old_refund(void **state)
     (void)state;
     for (size_t i = 0; i < UNIT_N(stores); i++) {
         asker_t a = asker_of(stores[i], "rate=2/min algorithm=fixed-window");
-        rlp_question_t question = { .cost = RLP_UNIT,
-                                    .now = a.now + 60 * RLP_SECOND,
+        rlp_question_t question = { .now = a.now + 60 * RLP_SECOND,
                                     .charged_at = rlp_store_time(a.store, a.now) };
 
         asker_name(&a, "user:1");
         assert_int_equal(ask(&a, rlp_check, RLP_UNIT), RLP_ALLOW);
         a.now += 60 * RLP_SECOND;
         assert_int_equal(ask(&a, rlp_check, RLP_UNIT), RLP_ALLOW);
-        assert_int_equal(rlp_refund(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
+        a.charges[0].cost = -RLP_UNIT;
+        assert_int_equal(rlp_settle(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
         assert_string_equal(rests(&a), "1");
         question.charged_at = rlp_store_time(a.store, a.now);
-        assert_int_equal(rlp_refund(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
+        a.charges[0].cost = -RLP_UNIT;
+        assert_int_equal(rlp_settle(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
         assert_string_equal(rests(&a), "2");
     }
 }
@@ -288,7 +292,7 @@ static void test_expired_refund(void **state)
         asker_name(&a, "user:1");
         assert_int_equal(ask(&a, rlp_check, RLP_UNIT), RLP_ALLOW);
         a.now = a.charges[0].entry.expires;
-        (void)ask(&a, rlp_refund, RLP_UNIT);
+        (void)ask(&a, rlp_settle, RLP_UNIT);
         assert_false(a.charges[0].entry.dirty);
         a.now += 300000;
         assert_int_equal(ask(&a, rlp_check, RLP_UNIT), RLP_ALLOW);
@@ -344,7 +348,7 @@ static void test_alike(void **state)
         for (int k = 0; k < 2; k++) {
             pair[k].now = now;
             asker_name(&pair[k], name);
-            (void)ask(&pair[k], what == 0 ? rlp_refund : what == 1 ? rlp_peek : rlp_check, cost);
+            (void)ask(&pair[k], what == 0 ? rlp_settle : what == 1 ? rlp_peek : rlp_check, cost);
         }
         same_answers(&pair[0], &pair[1]);
     }

@@ -61,7 +61,7 @@ static void *crowd_thread(void *data)
 {
     crowd_t *crowd = data;
     rlp_charge_t charges[2 * RLP_LIMITS_MAX];
-    const rlp_question_t question = { .cost = RLP_UNIT, .now = NOW };
+    const rlp_question_t question = { .now = NOW };
     rlp_answer_t answer;
     const int n = crowd_charges(crowd, charges, atomic_fetch_add(&crowd->ready, 1) % 2);
 
@@ -119,7 +119,7 @@ static void crowd_start(crowd_t *crowd, int processes)
 /* What one more request of the parent is told. */
 static rlp_answer_t crowd_ask(const crowd_t *crowd, rlp_charge_t charges[])
 {
-    const rlp_question_t question = { .cost = RLP_UNIT, .now = NOW };
+    const rlp_question_t question = { .now = NOW };
     const int n = crowd_charges(crowd, charges, false);
     rlp_answer_t answer;
 

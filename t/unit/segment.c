@@ -90,7 +90,7 @@ static rlp_segment_t open_well(const char *path, size_t size, const rlp_clock_t 
 static rlp_decision_t spend(const rlp_segment_t *segment, int n, rlp_time_t now)
 {
     const rlp_limit_t *limit = &unit_plan("rate=10/min")->limits[0];
-    const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
+    const rlp_question_t question = { .now = now };
     rlp_charge_t charge;
     rlp_answer_t answer;
     rlp_store_t *store;

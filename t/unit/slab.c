@@ -123,7 +123,7 @@ static void test_geometry(void **state)
 
         size -= size % SLAB_PAGE;
         slab_geometry(&slab, NULL, size);
-        size_t end = SLAB_PAGE + slab.shards * sizeof(shard_t);
+        size_t end = SLAB_HEAD + slab.shards * sizeof(shard_t);
 
         assert_true(slab.shards <= SLAB_SHARDS_MAX && (slab.shards & (slab.shards - 1)) == 0);
         for (int i = 0; i < SLAB_CLASSES; i++) {
@@ -410,7 +410,7 @@ static const flood_t floods[] = {
 static rlp_answer_t flood_ask(rlp_store_t *store, const rlp_plan_t *plan, const char *name,
                               rlp_time_t now)
 {
-    const rlp_question_t question = { .cost = RLP_UNIT, .now = now };
+    const rlp_question_t question = { .now = now };
     rlp_charge_t charges[RLP_LIMITS_MAX];
     rlp_answer_t answer;
 
