@@ -86,9 +86,10 @@ typedef struct {
 /* --- plans, rules */
 
 struct plan_t {
-    const rlp_plan_t *limits;
-    int index; /* from 1; 0 stands for a rule's own limits */
-    bool used; /* something can give it to somebody */
+    rlp_plan_t *limits;
+    const plan_t *then; /* takes over when a quota is used up; NULL: none */
+    int index;          /* from 1; 0 stands for a rule's own limits */
+    bool used;          /* something can give it to somebody */
     const char *file;
     int line;
 };
@@ -106,13 +107,24 @@ typedef struct {
 #define RLP_NUMBER_MAX 20 /* digits */
 
 /* A rule under one plan. */
-typedef struct {
+typedef struct variant_t variant_t;
+
+struct variant_t {
     const char *plan_name;
     const rlp_plan_t *plan;
+    const variant_t *then; /* of the plan that takes over; NULL: none */
+    bool plain;            /* nothing to do for it but to ask: no branch, hold or large state */
     uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
     label_t labels[2][RLP_LIMITS_MAX];      /* plain; with "@RULE" */
     size_t room;                            /* for its part of RateLimit, in bytes */
-} variant_t;
+};
+
+/* What a request costs. */
+typedef struct {
+    rlp_units_t units;          /* known beforehand, or reserved until the response says */
+    const ap_expr_info_t *expr; /* its text is the number; NULL: none */
+    const char *header;         /* of the response; NULL: none */
+} cost_t;
 
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 
@@ -126,7 +138,13 @@ typedef struct {
     const apr_array_header_t *methods; /* of const char *; NULL: all */
     bool methods_negated;
     const ap_expr_info_t *condition;
-    bool conditional; /* off, or with methods or a condition */
+    bool conditional;             /* off, or with methods or a condition */
+    const cost_t *cost;           /* NULL: that of the section */
+    const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
+                                     back; NULL: all count */
+    bool delays;                  /* action=delay */
+    rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
+    bool plain;       /* counts every request once, at once, and for good, whatever comes of it */
     unsigned options; /* those given, a bit each */
     server_rec *server;
     const char *section; /* "<Location "/api">", or NULL for none */
@@ -163,6 +181,7 @@ typedef struct {
 
 typedef struct dir_conf_t dir_conf_t;
 typedef struct verdict_t verdict_t;
+typedef struct after_t after_t;
 
 /* What was decided for a client request. After an internal redirect there is one more, which knows
    the one before. A request that just passes, and has nothing to tell, shares the one of its
@@ -173,6 +192,8 @@ struct verdict_t {
     const verdict_t *before;
     const char *action;
     bool denied;
+    int64_t bandwidth;    /* bytes a second; 0: none */
+    after_t *after;       /* what is still to be done; NULL: nothing */
     int status;           /* denied: what is answered */
     rlp_time_t retry;     /* 0: none */
     const char *identity; /* NULL: nobody reads it */
@@ -200,7 +221,9 @@ struct dir_conf_t {
     int fields_denied;         /* only on refusals */
     int deny_status;
     int env_always;
-    verdict_t passed; /* all rules were judged and let the request pass */
+    const cost_t *cost;           /* NULL: one unit */
+    const ap_expr_info_t *refund; /* a response that meets it costs nothing; NULL: none */
+    verdict_t passed;             /* all rules were judged and let the request pass */
 };
 
 /* merged: every field has its line in config_merge_server() */
@@ -211,7 +234,13 @@ typedef struct {
     int default_line;
     const char *default_file;
     int plan_reset;
+    rlp_time_t delay_max; /* RLP_UNSET, or the longest wait; 0: none */
+    int delay_budget;     /* RLP_UNSET, or percent of the threads that may wait at once */
 } server_conf_t;
+
+#define RLP_DELAY_BUDGET 10 /* percent */
+
+typedef struct turns_t turns_t;
 
 /* What one reading of the configuration has declared for the whole server. */
 typedef struct {
@@ -228,6 +257,8 @@ typedef struct {
     const char *store_path;
     size_t store_size;
     rlp_store_t *store; /* NULL: no rule needs it */
+    rlp_hold_t owner;   /* this child, for concurrency limits */
+    turns_t *turns;     /* of this child, for those who wait */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -313,6 +344,61 @@ const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
+
+/* --- cost.c */
+
+/* Parses the words behind RateLimitCost, or a rule's cost= and reserve=. NULL, or what was
+   expected. */
+const char *cost_parse(const cost_t **cost, cmd_parms *cmd, const char *word, const char *reserve);
+
+/* What the request is charged when it is decided; cost is NULL for one unit. Logs what is no
+   number and counts one unit then. */
+rlp_units_t cost_before(const cost_t *cost, request_rec *r);
+
+/* What it costs by its response, which r has got last; charged is what it was charged. Logs what is
+   no number and leaves the charge. */
+rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t charged);
+
+/* --- after.c */
+
+/* Keeps n charges just made, of one question, for what comes after: a response may change the cost,
+   places come back with the request's end. owners are their rules. */
+struct after_t {
+    request_rec *r; /* the one that was decided */
+    const dir_conf_t *conf;
+    rlp_time_t charged_at; /* on the store's time line */
+    int n;
+    rlp_charge_t *charges;
+    const rule_t **rules;
+    after_t *next; /* of an earlier decision of the same client request */
+};
+
+/* Gives back what the charges cost and hold: a client that waited has gone. */
+void after_undo(rlp_charge_t charges[], int n, rlp_time_t charged_at);
+
+/* Takes note of n charges if anything is to be done after them. */
+void after_remember(verdict_t *verdict, request_rec *r, rlp_charge_t charges[],
+                    const rule_t *rules[], int n);
+
+/* Hook: corrects charges by the response. */
+int after_log(request_rec *r);
+
+/* --- turn.c */
+
+typedef enum { TURN_CAME, TURN_GONE, TURN_STOPPED } turn_t;
+
+/* Makes ready for those who wait in this child. */
+void turn_begin(apr_pool_t *pchild, server_rec *server);
+
+/* May one more request of this child wait? If so, turn_leave() is due. */
+bool turn_enter(const server_conf_t *server);
+void turn_leave(void);
+
+/* Waits so long; the client may go away meanwhile, or the server stop. */
+turn_t turn_wait(const request_rec *r, rlp_time_t span);
+
+/* Hook: the child stops; those who wait are woken unless it is graceful. */
+void turn_stop(apr_pool_t *pchild, int graceful);
 
 /* --- respond.c */
 
