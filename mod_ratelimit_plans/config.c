@@ -286,7 +286,7 @@ static const char *config_like(plan_t **base, const char *words[], int *n, apr_p
 }
 
 /* Remembers a plan under its name. */
-static void config_add_plan(cmd_parms *cmd, const rlp_plan_t *limits)
+static void config_add_plan(cmd_parms *cmd, rlp_plan_t *limits)
 {
     plan_t *plan = apr_pcalloc(cmd->pool, sizeof(*plan));
 
