@@ -13,6 +13,7 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -197,9 +198,13 @@ const char *config_quotes(const char *word, apr_pool_t *pool)
     if (word[len] != '"') {
         return NULL;
     }
+    const char *rest = word + len + 1;
+    const char *end = strchr(rest, '"'); /* there if it is one word anyway */
+
     return apr_psprintf(pool,
-                        "expected the quotes around the whole word: write \"%.*s%s...\", got %s",
-                        (int)len, word, word + len + 1, word);
+                        "expected the quotes around the whole word: write \"%.*s%.*s%s\", got %s",
+                        (int)len, word, (int)(end ? end - rest : (ptrdiff_t)strlen(rest)), rest,
+                        end ? "" : "...", word);
 }
 
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool)

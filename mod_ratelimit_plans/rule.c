@@ -89,7 +89,7 @@ static const char *rule_count(rule_t *rule, cmd_parms *cmd, const char *value)
 
 static const char *rule_action(rule_t *rule, cmd_parms *cmd, const char *value)
 {
-    static const char *const names[] = { "deny", "delay", "delay:", NULL };
+    static const char *const names[] = { "delay", "delay:", "deny", NULL };
     const char *error = NULL;
 
     if (ap_cstr_casecmp(value, "deny") == 0) {
