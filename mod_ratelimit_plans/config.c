@@ -245,16 +245,25 @@ static const char *config_size(apr_size_t *size, const char *text, apr_pool_t *p
     return NULL;
 }
 
-/* The first option ("name=value") from a word on that an earlier one has given already, or NULL. */
+/* Is the option ("name=value") of the last word given between from and it, too? */
+static bool config_given(char *const argv[], int from, int last)
+{
+    const size_t len = strcspn(argv[last], "=") + 1;
+
+    for (int i = from; i < last; i++) {
+        if (ap_cstr_casecmpn(argv[last], argv[i], len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first option from a word on that an earlier one has given already, or NULL. */
 static const char *config_repeated(int argc, char *const argv[], int from)
 {
     for (int i = from + 1; i < argc; i++) {
-        const size_t len = strcspn(argv[i], "=") + 1;
-
-        for (int j = from; j < i; j++) {
-            if (ap_cstr_casecmpn(argv[i], argv[j], len) == 0) {
-                return argv[i];
-            }
+        if (config_given(argv, from, i)) {
+            return argv[i];
         }
     }
     return NULL;

@@ -476,18 +476,19 @@ static void rule_size_set(variant_t *variant, apr_hash_t *sizes)
     }
 }
 
+static void rule_visit(const rule_t *rule, rule_visit_fn *visit, apr_hash_t *sizes)
+{
+    for (int i = 0; i <= rlp_world->plan_list->nelts; i++) {
+        if (rule->variants[i] != NULL) {
+            visit(rule->variants[i], sizes);
+        }
+    }
+}
+
 static void rule_visit_all(rule_visit_fn *visit, apr_hash_t *sizes)
 {
-    const int n = rlp_world->plan_list->nelts;
-
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
-
-        for (int j = 0; j <= n; j++) {
-            if (rule->variants[j] != NULL) {
-                visit(rule->variants[j], sizes);
-            }
-        }
+        rule_visit(APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), visit, sizes);
     }
 }
 
