@@ -116,6 +116,7 @@ struct variant_t {
     bool plain;            /* nothing to do for it but to ask: no branch, hold or large state */
     uint32_t sizes[RLP_LIMITS_MAX];         /* of the states: the largest of any plan of the rule */
     uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
+    uint32_t sizes[RLP_LIMITS_MAX];         /* of the states, the same for equal signatures */
     label_t labels[2][RLP_LIMITS_MAX];      /* plain; with "@RULE" */
     size_t room;                            /* for its part of RateLimit, in bytes */
 };
@@ -284,6 +285,19 @@ void *config_merge_server(apr_pool_t *pool, void *base, void *add);
 /* A new world, before the configuration is read. */
 void config_begin(apr_pool_t *pool);
 
+/* Parses the expression behind a word such as "if="; flags are those of ap_expr. NULL, or what was
+   expected. */
+const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
+                              const char *value, unsigned flags);
+
+/* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
+   the word is not of that kind. */
+const char *config_quotes(const char *word, apr_pool_t *pool);
+
+/* " (NAME?)" for the known name (list ended by NULL, each with its "=" or ":") that the word is
+   most like, or nothing. */
+const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);
+
 /* --- rule.c */
 
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
@@ -292,6 +306,9 @@ const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv
 /* Finds all that rules, chains and maps refer to, works out signatures and labels. False with
    errors logged. */
 bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* Works out the sizes of the states again, after rlp_plan_owners() has changed some. */
+void rule_size_all(apr_pool_t *pool);
 
 /* Does the rule speak of this request, by method and condition? */
 bool rule_matches(const rule_t *rule, request_rec *r);
