@@ -33,8 +33,8 @@ typedef int64_t rlp_units_t;
 typedef struct rlp_algorithm_t rlp_algorithm_t;
 
 /* The edges of calendar periods: n instants of the wall clock in rising order, edges[i] the first
-   of period i, edges[i + 1] its end. A period before the first is judged as the first, one after
-   the last as the last. */
+   of period i, edges[i + 1] its end. Before the first edge and after the last, periods have their
+   usual length. */
 typedef struct {
     const char *zone; /* "UTC", "local", "Europe/Berlin" */
     int n;
