@@ -6,6 +6,8 @@
 
 #include "limit.h"
 
+#include "algorithm/algorithms.h"
+
 #include <apr_siphash.h>
 #include <apr_strings.h>
 
@@ -141,12 +143,14 @@ static const char *plan_rate(const rlp_limit_t *limit, apr_pool_t *pool)
                         strchr(span, ' ') ? "every" : "per", span);
 }
 
-/* "at most 100 in each minute" */
+/* "at most 100 in each minute", "in any minute" where windows slide */
 static const char *plan_windows(const rlp_limit_t *limit, const char *burst, apr_pool_t *pool)
 {
     const char *span = plan_span(limit->period, pool);
 
-    return apr_psprintf(pool, "at most %s in each %s%s", burst,
+    const bool slides = strncmp(limit->algorithm->name, "sliding-", 8) == 0;
+
+    return apr_psprintf(pool, "at most %s in %s %s%s", burst, slides ? "any" : "each",
                         strchr(span, ' ') ? "window of " : "", span);
 }
 
@@ -173,7 +177,7 @@ const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool)
     if (limit->period == 0) {
         return apr_psprintf(pool, "at most %s ever%s", burst, initial);
     }
-    if (limit->algorithm->windowed) {
+    if (limit->algorithm->windowed || limit->algorithm == &rlp_sliding_log) {
         return plan_windows(limit, burst, pool);
     }
     const bool stepped = strcmp(limit->algorithm->name, "stepped-bucket") == 0;

@@ -7,6 +7,8 @@
 extern const rlp_algorithm_t rlp_token_bucket;
 extern const rlp_algorithm_t rlp_fixed_window;
 extern const rlp_algorithm_t rlp_stepped_bucket;
+extern const rlp_algorithm_t rlp_sliding_window;
+extern const rlp_algorithm_t rlp_sliding_log;
 extern const rlp_algorithm_t rlp_quota; /* said with quota=, not with algorithm= */
 
 #endif
