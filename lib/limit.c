@@ -387,6 +387,16 @@ static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
     if (limit->period == 0 || limit->count == 0) {
         return NULL;
     }
+    const int64_t most = limit->algorithm->count_max;
+
+    if (most > 0 && limit->count > most) {
+        return apr_psprintf(parser->pool,
+                            "expected %s with COUNT of at most %" APR_INT64_T_FMT ", got \"%s\"",
+                            limit->algorithm->name, most, parser->draft.text);
+    }
+    if (limit->algorithm->state_size_of != NULL) {
+        limit->state_size = limit->algorithm->state_size_of(limit);
+    }
     limit->price = limit->period / RLP_UNIT;
     __extension__ const unsigned __int128 capacity =
         (unsigned __int128)(uint64_t)limit->burst * (uint64_t)limit->price;

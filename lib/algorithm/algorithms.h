@@ -8,6 +8,8 @@ extern const rlp_algorithm_t rlp_token_bucket;
 extern const rlp_algorithm_t rlp_fixed_window;
 extern const rlp_algorithm_t rlp_stepped_bucket;
 extern const rlp_algorithm_t rlp_leaky_bucket;
+extern const rlp_algorithm_t rlp_sliding_window;
+extern const rlp_algorithm_t rlp_sliding_log;
 /* said with quota= and concurrent=, not with algorithm= */
 extern const rlp_algorithm_t rlp_quota;
 extern const rlp_algorithm_t rlp_concurrency;

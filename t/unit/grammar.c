@@ -147,7 +147,7 @@ typedef struct {
     "blocks), got "
 #define NAMES                                                                          \
     "expected algorithm=NAME with one of token-bucket, stepped-bucket, leaky-bucket, " \
-    "fixed-window, got "
+    "fixed-window, sliding-window, sliding-log, got "
 #define BURST "expected burst=N above 0, with at most three decimals, got "
 #define INITIAL "expected initial=N with at most three decimals, got "
 #define START \
