@@ -850,6 +850,26 @@ static void long_put(slab_t *slab, const cell_t *cell, fill_t fill)
     assert_int_equal(slab_update(slab, &pointer, 1, NOW, put_all, &fill), 0);
 }
 
+static bool long_counts(slab_t *slab, const cell_t *cell, int before, int value)
+{
+    const int found = get(slab, cell, NOW);
+
+    assert_true(found == before || found == value);
+    return found == value;
+}
+
+static const cell_t lines_cell = { .fingerprint = 11, .size = 1000 };
+
+static void lines_act(slab_t *slab, fill_t fill)
+{
+    long_put(slab, &lines_cell, fill);
+}
+
+static bool lines_look(slab_t *slab, int before, int value)
+{
+    return long_counts(slab, &lines_cell, before, value);
+}
+
 static const cell_t long_cell = { .fingerprint = 11, .size = 16360 };
 
 static void long_act(slab_t *slab, fill_t fill)
@@ -859,10 +879,7 @@ static void long_act(slab_t *slab, fill_t fill)
 
 static bool long_look(slab_t *slab, int before, int value)
 {
-    const int found = get(slab, &long_cell, NOW);
-
-    assert_true(found == before || found == value);
-    return found == value;
+    return long_counts(slab, &long_cell, before, value);
 }
 
 /* Two keys by turns, which have one slot between them. */
@@ -912,9 +929,10 @@ static bool held_look(slab_t *slab, int before, int value)
 static const death_t deaths[] = {
     { "one shard", false, 80, pair_act, pair_look },
     { "two shards", false, 80, far_act, far_look },
-    { "a state of 16 kB", true, 40, long_act, long_look },
-    { "a newcomer of 16 kB and its victim", true, 40, rival_act, rival_look },
-    { "held", true, 60, held_act, held_look },
+    { "a state of 1 kB", true, 40, lines_act, lines_look },
+    { "a state of 16 kB", true, 8, long_act, long_look },
+    { "a newcomer of 16 kB and its victim", true, 8, rival_act, rival_look },
+    { "held", true, 80, held_act, held_look },
 };
 
 /* Runs an update in a child, which dies after so many instructions (-1: never). How many it ran, or
@@ -959,10 +977,10 @@ static void test_death(void **state)
 {
     const death_t *death = unit_row(state);
     slab_t slab = slab_new(death->act == far_act ? 4 * MB : MB);
-    int before = 1;
+    int before = 2;
     int changes = 0;
 
-    death->act(&slab, (fill_t){ .value = before });
+    death->act(&slab, (fill_t){ .value = 1 });
     const long all = die_after(&slab, death, before, -1);
 
     if (all < 0) {
@@ -970,10 +988,10 @@ static void test_death(void **state)
         unit_skip("processes may not be traced here");
         return;
     }
-    for (long n = 0; n <= all; n += all / death->deaths + 1) {
+    for (int i = 0; i <= death->deaths; i++) {
         const int value = before % 200 + 1;
 
-        (void)die_after(&slab, death, value, n);
+        (void)die_after(&slab, death, value, all * i / death->deaths);
         changes += death->look(&slab, before, value);
         death->act(&slab, (fill_t){ .value = value });
         before = value;
