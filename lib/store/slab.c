@@ -449,8 +449,8 @@ SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t
         slab_load(entries[i], places[i].slot, now);
     }
     fn(entries, n, now, baton);
-    const bool fits = lines <= SLAB_UNDO_LINES ||
-                      slab_changes(entries, places, n, now) <= SLAB_UNDO_LINES;
+    const bool fits =
+        lines <= SLAB_UNDO_LINES || slab_changes(entries, places, n, now) <= SLAB_UNDO_LINES;
 
     if (fits) {
         slab_keep(slab, entries, places, n, now);

@@ -70,7 +70,8 @@ int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp
                 void *baton);
 
 /* Copies all live counters of one slab into another, formatted with the same key, whatever their
-   sizes. What processes held is left behind: no holder outlives a change of size. Only while nobody else uses either. */
+   sizes. What processes held is left behind: no holder outlives a change of size. Only while nobody
+   else uses either. */
 void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now);
 
 #endif

@@ -142,8 +142,7 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
 
     place->shard = slab_shard(slab, shard);
     place->stride = slab_classes[size_class].size;
-    place->set =
-        slab->base + slab->classes[size_class].offset + (size_t)place->stride * ways * set;
+    place->set = slab->base + slab->classes[size_class].offset + (size_t)place->stride * ways * set;
     place->mask = ways - 1;
     place->home = (uint32_t)(hash >> 40);
     place->lines = slab_lines(key->size);

@@ -161,8 +161,10 @@ static void test_geometry(void **state)
 
 static void test_sizes(void **state)
 {
-    static const uint32_t sizes[] = { 1,    8,    40,   41,    200,   232,   233,   1000,  1001,
-                                      4000, 4072, 4073, 16360, 16361, 20000, 65536, 65600, LARGEST };
+    static const uint32_t sizes[] = {
+        1,    8,    40,   41,    200,   232,   233,   1000,  1001,
+        4000, 4072, 4073, 16360, 16361, 20000, 65536, 65600, LARGEST
+    };
     slab_t slab = slab_new(MB);
     visit_t v = { .keep = true };
     cell_t cell = { .fingerprint = 77, .expires = NOW + RLP_SECOND, .loss = 1 };
@@ -930,8 +932,8 @@ static const death_t deaths[] = {
     { "one shard", false, 80, pair_act, pair_look },
     { "two shards", false, 80, far_act, far_look },
     { "a state of 1 kB", true, 40, lines_act, lines_look },
-    { "a state of 16 kB", true, 8, long_act, long_look },
-    { "a newcomer of 16 kB and its victim", true, 8, rival_act, rival_look },
+    { "a state of 16 kB", true, 4, long_act, long_look },
+    { "a newcomer of 16 kB and its victim", true, 4, rival_act, rival_look },
     { "held", true, 80, held_act, held_look },
 };
 
