@@ -72,7 +72,8 @@ static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *lim
     const int64_t number = window_number(now, limit);
 
     if (!window->burst) {
-        window->number = number;
+        *window = (window_t){ .number = number, .burst = limit->burst };
+        return false;
     }
     if (window->used > limit->burst || window->burst != limit->burst) {
         window_cut(window, limit);
