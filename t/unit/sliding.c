@@ -17,6 +17,7 @@
 #define STEPS_PER_LIMIT 250
 #define STATE_WORDS (4 + 8192)
 #define DAY (86400 * RLP_SECOND)
+#define TICK_MAX 1024 /* of the log, for ten years */
 
 __extension__ typedef __int128 wide_t;
 
@@ -48,6 +49,7 @@ typedef struct {
     const rlp_limit_t *limit;
     world_t world;
     uint64_t state[STATE_WORDS];
+    uint32_t written; /* bytes of the state, by the limit that changed it last */
     uint64_t random;
     rlp_time_t now;
     rlp_units_t units;
@@ -519,12 +521,312 @@ static void test_refund(void **state)
     }
 }
 
+/* --- clocks that step back */
+
+static void test_step_back(void **state)
+{
+    walk_t *walk = walk_of(unit_row(state));
+
+    for (int i = 0; i < STEPS / 500; i++) {
+        walk_begin(walk);
+        walk->waits = false;
+        for (uint64_t n = unit_below(&walk->random, 2 * (uint64_t)walk->kind->digits); n > 0; n--) {
+            walk_step(walk);
+        }
+        const int64_t there = walk_peek(walk, 0, walk->now).remaining;
+
+        walk->now -= random_size(&walk->random, 15);
+        walk->units = (rlp_units_t)unit_below(&walk->random, (uint64_t)walk->limit->burst) + 1;
+        walk->max_wait = 0;
+        const rlp_op_t op = walk_op(walk, RLP_TAKE, walk->units, walk->now);
+        const rlp_decision_t d = walk_do(walk, &op);
+
+        expect(walk, d.remaining <= there, "S-15: a clock that steps back refills nothing");
+        if (d.verdict == RLP_DENY) {
+            expect(walk, d.retry <= walk->kind->periods * walk->limit->period + RLP_CLOCK_SKEW,
+                   "and locks out no longer than any charge does");
+            rule_refusal(walk, &d);
+        }
+    }
+}
+
+/* What waits stays as far ahead as it was. */
+static void test_step_back_waiting(void **state)
+{
+    walk_t *walk = walk_of(&kinds[1]);
+
+    (void)state;
+    walk->limit = random_limit(walk, 2, 1000);
+    walk->max_wait = 10 * RLP_SECOND;
+    walk->now = 1000 * RLP_SECOND;
+    const rlp_op_t before = walk_op(walk, RLP_TAKE, RLP_UNIT, walk->now);
+    const rlp_op_t after = walk_op(walk, RLP_TAKE, RLP_UNIT, RLP_SECOND);
+
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(walk_do(walk, &before).wait, i / 2 * RLP_SECOND);
+    }
+    assert_int_equal(walk_do(walk, &after).wait, 3 * RLP_SECOND);
+}
+
+/* Requests that meet under the lock in another order than they read the clock are not refused for
+   it. */
+static void test_skew(void **state)
+{
+    walk_t *walk = walk_of(unit_row(state));
+
+    walk->limit = random_limit(walk, 3, 60000);
+    for (int i = 0; i < 3; i++) {
+        walk->now = 90 * RLP_SECOND - i;
+        const rlp_op_t op = walk_op(walk, RLP_TAKE, RLP_UNIT, walk->now);
+
+        assert_int_equal(walk_do(walk, &op).remaining, 2 - i);
+    }
+    walk->units = RLP_UNIT;
+    const rlp_op_t op = walk_op(walk, RLP_TAKE, RLP_UNIT, walk->now);
+    const rlp_decision_t d = walk_do(walk, &op);
+
+    assert_int_equal(d.verdict, RLP_DENY);
+    rule_refusal(walk, &d);
+}
+
+/* --- one state under several plans */
+
+/* The state as a store hands it to a limit of another size: with anything behind what was kept. */
+static void walk_carry(walk_t *walk, int64_t count, int64_t period)
+{
+    walk->limit = random_limit(walk, count, period);
+    walk->world.limit = walk->limit;
+    for (uint32_t i = walk->written / 8; i < walk->limit->state_size / 8; i++) {
+        walk->state[i] = unit_random(&walk->random);
+    }
+}
+
+static void test_carry(void **state)
+{
+    walk_t *walk = walk_of(unit_row(state));
+
+    for (int i = 0; i < STEPS / 100; i++) {
+        walk_begin(walk);
+        const int64_t used = 1 + (int64_t)unit_below(&walk->random, (uint64_t)walk->limit->count);
+        const int64_t count = random_size(&walk->random, walk->kind->digits);
+        const rlp_op_t op = walk_op(walk, RLP_TAKE, used * RLP_UNIT, walk->now);
+
+        walk_do(walk, &op);
+        walk->written = walk->limit->state_size;
+        walk_carry(walk, count, walk->limit->period / 1000);
+        const rlp_decision_t d = walk_peek(walk, walk->limit->burst, walk->now);
+
+        expect(walk, d.remaining == (used < count ? count - used : 0),
+               "P-07: what was used stays used, in units");
+        expect(walk, d.verdict == RLP_DENY && !d.damaged, "and is no damage");
+        walk->units = walk->limit->burst;
+        rule_refusal(walk, &d);
+        expect(walk, d.retry <= walk->kind->periods * walk->limit->period + TICK_MAX, "no debt");
+    }
+}
+
+/* The log through plans of any size: with rising counts it is exact, else it loses nothing. */
+static void test_carry_log(void **state)
+{
+    walk_t *walk = walk_of(&kinds[1]);
+
+    (void)state;
+    for (int i = 0; i < STEPS / 10; i++) {
+        if (i % STEPS_PER_LIMIT == 0) {
+            walk_begin(walk);
+            walk->written = walk->limit->state_size;
+        }
+        const rlp_units_t more = (rlp_units_t)unit_below(&walk->random, 8);
+        const bool rises = i / STEPS_PER_LIMIT % 2 == 0;
+
+        if (unit_below(&walk->random, 16) == 0) {
+            walk_carry(walk, rises ? walk->limit->count + more : 1 + 2 * more,
+                       walk->limit->period / 1000);
+        }
+        walk->now += random_gap(walk);
+        walk->units = RLP_UNIT * (1 + (rlp_units_t)unit_below(&walk->random, 2));
+        walk->strict = !rises || walk->limit->period >> 39 > 0;
+        const rlp_op_t op = walk_op(walk, RLP_TAKE, walk->units, walk->now);
+        const rlp_decision_t d = walk_do(walk, &op);
+
+        walk->written = d.changed ? walk->limit->state_size : walk->written;
+        expect(walk, !d.damaged, "a state of another plan is sound");
+        rule_model(walk, &d);
+        if (d.verdict == RLP_DENY) {
+            expect(walk, d.retry <= walk->limit->period + TICK_MAX, "locks out for a period at most");
+            rule_refusal(walk, &d);
+        }
+        walk->last = d;
+    }
+}
+
+/* --- a state that holds anything */
+
+/* In memory of its very size, so that the sanitizers see what is beyond. */
+static void damage_try(walk_t *walk, uint64_t *exact)
+{
+    const rlp_time_t longest = 3 * walk->limit->period + RLP_CLOCK_SKEW +
+                               (walk->kind->turn == log_turn ? DAY : 0);
+
+    memcpy(exact, walk->state, walk->limit->state_size);
+    for (int k = 0; k < 4; k++) {
+        rlp_op_t op = walk_op(walk, (rlp_op_kind_t)unit_below(&walk->random, 3),
+                              random_units(walk), walk->now + k);
+        rlp_decision_t d;
+
+        op.charged_at = walk->now;
+        walk->limit->algorithm->step(exact, walk->limit, &op, &d);
+        expect(walk, d.remaining >= 0 && d.remaining <= walk->limit->count,
+               "T-27: whatever the state, what remains is a number");
+        expect(walk, d.verdict != RLP_DENY || (d.retry > 0 && d.retry <= longest),
+               "T-27: and nobody is locked out");
+    }
+}
+
+static void test_damage(void **state)
+{
+    walk_t *walk = walk_of(unit_row(state));
+
+    for (int i = 0; i < STEPS / 250; i++) {
+        walk_begin(walk);
+        uint64_t *exact = malloc(walk->limit->state_size);
+
+        assert_non_null(exact);
+        for (int k = 0; k < 25; k++) {
+            walk_step(walk);
+        }
+        for (int k = 0; k < 50; k++) {
+            const uint64_t word = unit_below(&walk->random, walk->limit->state_size / 8);
+            const uint64_t kept = walk->state[word];
+
+            walk->state[word] = unit_below(&walk->random, 2)
+                                    ? kept ^ UINT64_C(1) << unit_below(&walk->random, 64)
+                                    : unit_random(&walk->random) >> unit_below(&walk->random, 64);
+            damage_try(walk, exact);
+            walk->state[word] = kept;
+        }
+        free(exact);
+    }
+}
+
+/* What cannot have been written is judged as new: a word of a full state of ten, and what it is
+   changed to. */
+typedef struct {
+    const char *what;
+    const kind_t *kind;
+    int word;
+    uint64_t value;
+} unsound_t;
+
+#define UNSOUND_NOW (INT64_C(1000) * RLP_SECOND)
+
+static const unsound_t unsound[] = {
+    { "a window beyond all clocks", &kinds[0], 0, INT64_MAX },
+    { "more than the burst before", &kinds[0], 1, 10001 },
+    { "more than the burst now", &kinds[0], 2, 10001 },
+    { "less than nothing reserved", &kinds[0], 3, UINT64_MAX },
+    { "no burst", &kinds[0], 4, 0 },
+    { "a burst below 0", &kinds[0], 4, UINT64_MAX },
+    { "a head beyond the ring", &kinds[1], 0, UINT64_C(10) << 32 | 10 },
+    { "more entries than the ring has", &kinds[1], 0, UINT64_C(11) << 32 },
+    { "no entries, but units", &kinds[1], 0, 0 },
+    { "no capacity", &kinds[1], 1, UINT64_C(10000) << 32 },
+    { "a capacity beyond all", &kinds[1], 1, UINT64_C(10000) << 32 | 8193 },
+    { "more in use than the ring holds", &kinds[1], 1, UINT64_C(10001) << 32 | 10 },
+    { "another newest entry", &kinds[1], 2, UNSOUND_NOW - 1 },
+    { "a newest entry beyond all turns", &kinds[1], 2, UNSOUND_NOW + (INT64_C(1) << 40) },
+    { "written before all time", &kinds[1], 3, UINT64_MAX },
+    { "written after all time", &kinds[1], 3, INT64_MAX },
+};
+
+static void test_unsound(void **state)
+{
+    const unsound_t *row = unit_row(state);
+    walk_t *walk = walk_of(row->kind);
+
+    walk->limit = random_limit(walk, 10, 1000);
+    walk->now = UNSOUND_NOW;
+    const rlp_op_t op = walk_op(walk, RLP_TAKE, RLP_UNIT, walk->now);
+
+    for (int i = 0; i < 10; i++) {
+        walk_do(walk, &op);
+    }
+    assert_int_equal(walk_peek(walk, RLP_UNIT, walk->now).remaining, 0);
+    assert_false(walk_peek(walk, RLP_UNIT, walk->now).damaged);
+    walk->state[row->word] = row->value;
+    assert_true(walk_peek(walk, RLP_UNIT, walk->now).damaged);
+    const rlp_decision_t d = walk_do(walk, &op);
+
+    assert_true(d.damaged);
+    assert_int_equal(d.remaining, 9);
+    assert_false(walk_do(walk, &op).damaged);
+}
+
+/* --- the size of a log */
+
+static void test_size(void **state)
+{
+    const rlp_plan_t *plan;
+
+    (void)state;
+    assert_int_equal(unit_plan("rate=1/s algorithm=sliding-log")->limits[0].state_size, 40);
+    assert_int_equal(unit_plan("rate=8192/s algorithm=sliding-log")->limits[0].state_size, 65568);
+    assert_string_equal(
+        unit_parse(&plan, "rate=8193/s algorithm=sliding-log", NULL),
+        "expected sliding-log with COUNT of at most 8192, got \"rate=8193/s\"");
+    assert_string_equal(unit_parse(&plan, "rate=1/s algorithm=sliding-log burst=2", NULL),
+                        "expected no burst= behind \"rate=1/s\": sliding-log has none");
+    assert_string_equal(unit_parse(&plan, "rate=1/s algorithm=sliding-window initial=1", NULL),
+                        "expected no initial= behind \"rate=1/s\": sliding-window has none");
+    assert_string_equal(
+        rlp_plan_describe(unit_plan("rate=5/min algorithm=sliding-log"), unit_pool()),
+        "at most 5 in any minute");
+    assert_string_equal(
+        rlp_plan_describe(unit_plan("rate=5/10s algorithm=sliding-window"), unit_pool()),
+        "at most 5 in any window of 10 seconds");
+}
+
+/* A full log of the largest size, with the newest request waiting for the oldest to go. */
+static void test_largest(void **state)
+{
+    walk_t *walk = walk_of(&kinds[1]);
+
+    (void)state;
+    walk->limit = random_limit(walk, 8192, 60000);
+    for (int i = 0; i < 3 * 8192; i++) {
+        const rlp_time_t now = i % 8192 + i / 8192 * 60 * RLP_SECOND;
+        const rlp_op_t op = walk_op(walk, RLP_TAKE, RLP_UNIT, now);
+
+        assert_int_equal(walk_do(walk, &op).verdict, RLP_ALLOW);
+        assert_int_equal(walk_peek(walk, RLP_UNIT, now).verdict, i < 8191 ? RLP_ALLOW : RLP_DENY);
+    }
+}
+
 int main(void)
 {
-    for (size_t i = 0; i < UNIT_N(kinds); i++) {
-        unit_add_case("H-02 S-09 S-10 S-17: a million random steps", kinds[i].name, test_walk,
-                      &kinds[i]);
-        unit_add_case("refunds", kinds[i].name, test_refund, &kinds[i]);
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } rules[] = {
+        { "H-02 S-09 S-10 S-17: a million random steps", test_walk },
+        { "refunds", test_refund },
+        { "S-15: a clock that steps back", test_step_back },
+        { "S-15: readings out of order", test_skew },
+        { "P-07: carried to another plan", test_carry },
+        { "T-27: damaged", test_damage },
+    };
+
+    for (size_t i = 0; i < UNIT_N(rules); i++) {
+        for (size_t k = 0; k < UNIT_N(kinds); k++) {
+            unit_add_case(rules[i].name, kinds[k].name, rules[i].run, &kinds[k]);
+        }
     }
+    for (size_t i = 0; i < UNIT_N(unsound); i++) {
+        unit_add_case("T-27", unsound[i].what, test_unsound, &unsound[i]);
+    }
+    unit_add("S-15: a clock that steps back under those who wait", test_step_back_waiting, NULL);
+    unit_add("P-07: a log carried through many plans", test_carry_log, NULL);
+    unit_add("V-13: what the grammar says", test_size, NULL);
+    unit_add("S-09: the largest log", test_largest, NULL);
     return unit_run();
 }
