@@ -10,4 +10,4 @@
 
 const rlp_algorithm_t *const rlp_algorithms[] = { &rlp_token_bucket, &rlp_stepped_bucket,
                                                   &rlp_fixed_window, &rlp_sliding_window,
-                                                  &rlp_sliding_log, NULL };
+                                                  &rlp_sliding_log,  NULL };

@@ -149,13 +149,13 @@ struct rlp_algorithm_t {
     const char *name;    /* as in algorithm=NAME */
     uint32_t state_size; /* bytes; 0: rlp_limit_t.state_size differs from limit to limit */
     uint32_t (*state_size_of)(const rlp_limit_t *limit); /* then: what it is; NULL: known later */
-    int64_t count_max;   /* of rlp_limit_t.count; 0: no bound of its own */
-    unsigned takes;      /* RLP_TAKES_* */
-    bool credit;         /* counts in credit (rlp_limit_t.price) */
-    bool windowed;       /* renews at the end of a window, not evenly */
-    bool quota;          /* said with quota=: when used up, another plan may take over (then=) */
-    bool holds;          /* counts what is in flight: TAKE takes one place whatever it costs, until
-                            RELEASE; the state is an array of rlp_hold_t */
+    int64_t count_max; /* of rlp_limit_t.count; 0: no bound of its own */
+    unsigned takes;    /* RLP_TAKES_* */
+    bool credit;       /* counts in credit (rlp_limit_t.price) */
+    bool windowed;     /* renews at the end of a window, not evenly */
+    bool quota;        /* said with quota=: when used up, another plan may take over (then=) */
+    bool holds;        /* counts what is in flight: TAKE takes one place whatever it costs, until
+                          RELEASE; the state is an array of rlp_hold_t */
     void (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
                  rlp_decision_t *decision);
 };

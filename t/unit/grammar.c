@@ -130,8 +130,8 @@ typedef struct {
 #define ZERO                                                                                   \
     "expected a count above 0 (a slower rate takes a longer period, as in rate=4/5s; quota=0 " \
     "blocks), got "
-#define NAMES                                                                                      \
-    "expected algorithm=NAME with one of token-bucket, stepped-bucket, fixed-window, "             \
+#define NAMES                                                                          \
+    "expected algorithm=NAME with one of token-bucket, stepped-bucket, fixed-window, " \
     "sliding-window, sliding-log, got "
 #define BURST "expected burst=N above 0, with at most three decimals, got "
 #define INITIAL "expected initial=N with at most three decimals, got "

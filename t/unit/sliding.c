@@ -217,8 +217,7 @@ static rlp_time_t random_gap(walk_t *walk)
     case 6:
     case 7:
     case 8:
-        return (rlp_time_t)unit_below(&walk->random,
-                                      2 * period / (uint64_t)walk->limit->count + 2);
+        return (rlp_time_t)unit_below(&walk->random, 2 * period / (uint64_t)walk->limit->count + 2);
     default:
         return 0;
     }
@@ -387,8 +386,7 @@ static rlp_decision_t world_answer(const walk_t *walk)
 {
     const kind_t *kind = walk->kind;
     const rlp_time_t now = walk->now;
-    const rlp_time_t patience =
-        walk->max_wait < kind->ahead_max ? walk->max_wait : kind->ahead_max;
+    const rlp_time_t patience = walk->max_wait < kind->ahead_max ? walk->max_wait : kind->ahead_max;
 
     if (walk->units < 0 || walk->units > walk->limit->burst) {
         return (rlp_decision_t){ .verdict = RLP_NEVER };
@@ -494,9 +492,9 @@ static void walk_refund(walk_t *walk)
     if (walk->last.verdict > RLP_WAIT || walk->units <= 0) {
         return;
     }
-    rlp_op_t op = walk_op(walk, RLP_SETTLE,
-                          -1 - (rlp_units_t)unit_below(&walk->random, (uint64_t)walk->units),
-                          walk->now);
+    rlp_op_t op =
+        walk_op(walk, RLP_SETTLE,
+                -1 - (rlp_units_t)unit_below(&walk->random, (uint64_t)walk->units), walk->now);
 
     op.charged_at = at;
     expect(walk, world->served[newest].at == at, "turns are in order");
@@ -653,7 +651,8 @@ static void test_carry_log(void **state)
         expect(walk, !d.damaged, "a state of another plan is sound");
         rule_model(walk, &d);
         if (d.verdict == RLP_DENY) {
-            expect(walk, d.retry <= walk->limit->period + TICK_MAX, "locks out for a period at most");
+            expect(walk, d.retry <= walk->limit->period + TICK_MAX,
+                   "locks out for a period at most");
             rule_refusal(walk, &d);
         }
         walk->last = d;
@@ -665,13 +664,13 @@ static void test_carry_log(void **state)
 /* In memory of its very size, so that the sanitizers see what is beyond. */
 static void damage_try(walk_t *walk, uint64_t *exact)
 {
-    const rlp_time_t longest = 3 * walk->limit->period + RLP_CLOCK_SKEW +
-                               (walk->kind->turn == log_turn ? DAY : 0);
+    const rlp_time_t longest =
+        3 * walk->limit->period + RLP_CLOCK_SKEW + (walk->kind->turn == log_turn ? DAY : 0);
 
     memcpy(exact, walk->state, walk->limit->state_size);
     for (int k = 0; k < 4; k++) {
-        rlp_op_t op = walk_op(walk, (rlp_op_kind_t)unit_below(&walk->random, 3),
-                              random_units(walk), walk->now + k);
+        rlp_op_t op = walk_op(walk, (rlp_op_kind_t)unit_below(&walk->random, 3), random_units(walk),
+                              walk->now + k);
         rlp_decision_t d;
 
         op.charged_at = walk->now;
@@ -771,19 +770,18 @@ static void test_size(void **state)
     (void)state;
     assert_int_equal(unit_plan("rate=1/s algorithm=sliding-log")->limits[0].state_size, 40);
     assert_int_equal(unit_plan("rate=8192/s algorithm=sliding-log")->limits[0].state_size, 65568);
-    assert_string_equal(
-        unit_parse(&plan, "rate=8193/s algorithm=sliding-log", NULL),
-        "expected sliding-log with COUNT of at most 8192, got \"rate=8193/s\"");
+    assert_string_equal(unit_parse(&plan, "rate=8193/s algorithm=sliding-log", NULL),
+                        "expected sliding-log with COUNT of at most 8192, got \"rate=8193/s\"");
     assert_string_equal(unit_parse(&plan, "rate=1/s algorithm=sliding-log burst=2", NULL),
                         "expected no burst= behind \"rate=1/s\": sliding-log has none");
     assert_string_equal(unit_parse(&plan, "rate=1/s algorithm=sliding-window initial=1", NULL),
                         "expected no initial= behind \"rate=1/s\": sliding-window has none");
-    assert_string_equal(
-        rlp_plan_describe(unit_plan("rate=5/min algorithm=sliding-log"), unit_pool()),
-        "at most 5 in any minute");
-    assert_string_equal(
-        rlp_plan_describe(unit_plan("rate=5/10s algorithm=sliding-window"), unit_pool()),
-        "at most 5 in any window of 10 seconds");
+    assert_string_equal(rlp_plan_describe(unit_plan("rate=5/min algorithm=sliding-log"),
+                                          unit_pool()),
+                        "at most 5 in any minute");
+    assert_string_equal(rlp_plan_describe(unit_plan("rate=5/10s algorithm=sliding-window"),
+                                          unit_pool()),
+                        "at most 5 in any window of 10 seconds");
 }
 
 /* A full log of the largest size, with the newest request waiting for the oldest to go. */
@@ -794,7 +792,7 @@ static void test_largest(void **state)
     (void)state;
     walk->limit = random_limit(walk, 8192, 60000);
     for (int i = 0; i < 3 * 8192; i++) {
-        const rlp_time_t now = i % 8192 + i / 8192 * 60 * RLP_SECOND;
+        const rlp_time_t now = i % 8192 + (rlp_time_t)(i / 8192) * 60 * RLP_SECOND;
         const rlp_op_t op = walk_op(walk, RLP_TAKE, RLP_UNIT, now);
 
         assert_int_equal(walk_do(walk, &op).verdict, RLP_ALLOW);
