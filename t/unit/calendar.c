@@ -167,6 +167,9 @@ static void test_glibc(void **state)
         assert_string_equal(calendars[i]->zone, zone);
         assert_true(calendars[i]->edges[0] <= 0);
         assert_true(calendars[i]->edges[calendars[i]->n - 1] > end * RLP_SECOND);
+        for (int k = 1; k < calendars[i]->n; k++) {
+            assert_true(calendars[i]->edges[k - 1] < calendars[i]->edges[k]);
+        }
     }
     zone_set(zone);
     for (size_t n = 0; n < INSTANTS / UNIT_N(zones); n++) {
