@@ -260,6 +260,7 @@ typedef struct {
     rlp_store_t *store; /* NULL: no rule needs it */
     rlp_hold_t owner;   /* this child, for concurrency limits */
     turns_t *turns;     /* of this child, for those who wait */
+    int owners;         /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -381,7 +382,6 @@ rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t cha
 /* Keeps n charges just made, of one question, for what comes after: a response may change the cost,
    places come back with the request's end. owners are their rules. */
 struct after_t {
-    request_rec *r; /* the one that was decided */
     const dir_conf_t *conf;
     rlp_time_t charged_at; /* on the store's time line */
     int n;
@@ -390,12 +390,14 @@ struct after_t {
     after_t *next; /* of an earlier decision of the same client request */
 };
 
-/* Gives back what the charges cost and hold: a client that waited has gone. */
-void after_undo(rlp_charge_t charges[], int n, rlp_time_t charged_at);
+/* Gives back what n charges made at the instant now cost and hold: nobody waits for them any
+   more. */
+void after_undo(rlp_charge_t charges[], int n, rlp_time_t now);
 
-/* Takes note of n charges if anything is to be done after them. */
-void after_remember(verdict_t *verdict, request_rec *r, rlp_charge_t charges[],
-                    const rule_t *rules[], int n);
+/* Takes note of n charges that were made at the instant now if anything is to be done after
+   them. */
+void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charges[],
+                    const rule_t *const rules[], int n, rlp_time_t now);
 
 /* Hook: corrects charges by the response. */
 int after_log(request_rec *r);
@@ -409,10 +411,25 @@ void turn_begin(apr_pool_t *pchild, server_rec *server);
 
 /* May one more request of this child wait? If so, turn_leave() is due. */
 bool turn_enter(const server_conf_t *server);
-void turn_leave(void);
+void turn_leave(const server_conf_t *server);
 
 /* Waits so long; the client may go away meanwhile, or the server stop. */
 turn_t turn_wait(const request_rec *r, rlp_time_t span);
+
+/* One that waits for a place, in the order of coming among those of its key. */
+typedef struct turn_queue_t turn_queue_t;
+
+struct turn_queue_t {
+    uint64_t key;
+    turn_queue_t *next;
+};
+
+/* Enters the queue; leaves it. */
+void turn_join(turn_queue_t *self);
+void turn_quit(const turn_queue_t *self);
+
+/* Does nobody wait for its key before one that is in the queue? */
+bool turn_first(const turn_queue_t *self);
 
 /* Hook: the child stops; those who wait are woken unless it is graceful. */
 void turn_stop(apr_pool_t *pchild, int graceful);
@@ -428,6 +445,11 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf);
 
 /* RATELIMIT_* of a decision. */
 void respond_env(request_rec *r, const verdict_t *verdict);
+
+/* The bandwidth of a decision, as stock mod_ratelimit reads it; and the hook that sees to its
+   filter. */
+void respond_bandwidth(request_rec *r, const verdict_t *verdict);
+void respond_insert_filter(request_rec *r);
 
 /* Refuses the request: what a hook returns. In a handler, an answer in JSON is written at once. */
 int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler);
@@ -446,6 +468,9 @@ void respond_register_filter(void);
 /* --- request.c */
 
 /* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
+/* The verdict of the client's request so far, from before an internal redirect too; NULL: none. */
+const verdict_t *request_verdict_so_far(const request_rec *r);
+
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
 
