@@ -7,6 +7,7 @@ package RLP::Test;
 #   script 'T-01: five a minute, five at once', '/c/t-01', '0: A4 A3 A2 A1 A0', '0: D12', '12: A0 D12';
 #
 # A4 is "allowed, 4 left", D12 "refused, come back in 12 seconds", D "refused for good", another status stands for itself.
+# T*COST sends X-Cost: COST.
 
 use strict;
 use warnings;
@@ -16,7 +17,7 @@ use RLP::Client;
 use RLP::Clock;
 use Test::More;
 
-our @EXPORT = qw(answer answers at begin clock fields get hits host request script statuses together);
+our @EXPORT = qw(answer answers at begin clock fields gate get hits host request script statuses together);
 
 my $clock;
 my ($host) = $0 =~ m{([^/]+)[.]t$};
@@ -90,9 +91,11 @@ sub script {
     my @happened;
     begin();
     for my $line (@lines) {
-        my ($t, $expected) = $line =~ /^([\d.]+): (.*)$/ or die "not a line of a script: $line\n";
+        my ($head, $t, $cost, $expected) = $line =~ /^(([\d.]+)(?:[*]([\d.]+))?: )(.*)$/
+            or die "not a line of a script: $line\n";
+        my @field = defined $cost ? ('X-Cost' => $cost) : ();
         at($t);
-        push @happened, "$t: " . answers(scalar(my @n = split ' ', $expected), $path);
+        push @happened, $head . answers(scalar(my @n = split ' ', $expected), $path, @field);
     }
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     return is(join("\n", @happened), join("\n", @lines), $name);
@@ -112,6 +115,15 @@ sub hits {
     my @lines = <$in>;
     close $in;
     return scalar @lines;
+}
+
+# Opens the gate that /cgi/gate/NAME waits at before it does what /cgi/hit/NAME does; or closes it.
+sub gate {
+    my ($name, $open) = @_;
+    my $file = "$ENV{RLP_TOP}/t/logs/gate.$name";
+    return unlink $file if !$open;
+    open my $out, '>', $file or die "$file: $!\n";
+    return close $out;
 }
 
 1;
