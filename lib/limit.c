@@ -8,6 +8,7 @@
 #include "limit.h"
 
 #include "algorithm/algorithms.h"
+#include "calendar.h"
 
 #include <apr_strings.h>
 
@@ -17,6 +18,9 @@
 
 #define LIMIT_DIGITS "0123456789"
 #define LIMIT_DRAIN_MAX (INT64_C(100) * 366 * 86400 * RLP_SECOND)
+#define LIMIT_PLACES_MAX 1000000
+#define LIMIT_BANDWIDTH_UNIT INT64_C(1024) /* what mod_ratelimit counts in */
+#define LIMIT_BANDWIDTH_END (INT64_C(2) << 30)
 
 /* A limit in the making: what was written, and which of its optional words. */
 typedef struct {
@@ -27,12 +31,10 @@ typedef struct {
 } draft_t;
 
 typedef struct {
-    rlp_limit_t *limits;
-    int n;
+    rlp_plan_t *plan;
     draft_t draft;
-    const char *const *words;
-    int nwords;
-    rlp_time_t wall;
+    unsigned words; /* of limit_words, a bit each: which the plan has */
+    const rlp_plan_source_t *source;
     apr_pool_t *pool;
 } parser_t;
 
@@ -84,55 +86,93 @@ static const char *limit_rate(parser_t *parser, const char *word, const char *va
     return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
 }
 
-/* quota=COUNT is never renewed; COUNT/day and so on are well-formed, but not in this version. */
 static const char *limit_quota(parser_t *parser, const char *word, const char *value)
 {
-    static const char *const periods[] = { "day", "week", "month", "year", NULL };
     const size_t digits = strspn(value, LIMIT_DIGITS);
     const int64_t count = limit_count(value, digits);
     rlp_limit_t *limit = &parser->draft.limit;
 
-    for (int i = 0; value[digits] == '/' && periods[i] != NULL; i++) {
-        const size_t len = strlen(periods[i]);
-        const char *zone = value + digits + 1 + len;
-
-        if (strncasecmp(value + digits + 1, periods[i], len) == 0 &&
-            (*zone == '\0' || (*zone == '@' && zone[1] != '\0'))) {
-            return apr_psprintf(parser->pool,
-                                "expected quota=COUNT, which is never renewed (this version has no "
-                                "calendar quotas; rate=%.*s/%s algorithm=fixed-window is the "
-                                "nearest), got \"%s\"",
-                                (int)digits, value, i < 2 ? periods[i] : "30days", word);
-        }
-    }
-    if (count < 0 || value[digits] != '\0') {
+    if (count < 0 || (value[digits] != '\0' && value[digits] != '/')) {
         return limit_error(parser, "quota=COUNT with a whole number, 0 to block", word);
     }
     limit->algorithm = &rlp_quota;
     limit->count = count;
     limit->burst = count * RLP_UNIT;
-    return NULL;
+    if (value[digits] == '\0') {
+        return NULL;
+    }
+    const char *error = calendar_parse(&limit->calendar, &limit->period, value + digits + 1,
+                                       parser->source, parser->pool);
+
+    return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
 }
 
 static const char *limit_concurrent(parser_t *parser, const char *word, const char *value)
 {
-    const char *wanted = limit_count(value, strlen(value)) > 0
-                             ? "rate= or quota= (this version has no concurrency limits)"
-                             : "concurrent=N with a whole number above 0";
+    const int64_t count = limit_count(value, strlen(value));
+    rlp_limit_t *limit = &parser->draft.limit;
 
-    return limit_error(parser, wanted, word);
+    if (count < 1 || count > LIMIT_PLACES_MAX) {
+        return limit_error(parser, "concurrent=N with a whole number from 1 to 1000000", word);
+    }
+    for (int i = 0; i < parser->plan->n; i++) {
+        if (parser->plan->limits[i].algorithm == &rlp_concurrency) {
+            return limit_error(parser, "concurrent= once in a plan", word);
+        }
+    }
+    limit->algorithm = &rlp_concurrency;
+    limit->count = count;
+    limit->burst = count * RLP_UNIT;
+    return NULL;
 }
 
 static const char *limit_lease(parser_t *parser, const char *word, const char *value)
 {
-    (void)value;
-    return limit_error(parser, "concurrent=N before lease= (this version has neither)", word);
+    rlp_limit_t *limit = &parser->draft.limit;
+
+    if (limit->algorithm != &rlp_concurrency) {
+        return limit_error(parser, "concurrent=N before it", word);
+    }
+    const char *error = rlp_duration_parse(&limit->lease, value, parser->pool);
+
+    return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
+}
+
+/* "512K/s" in bytes; -1 if it is none, or none that mod_ratelimit can keep to. */
+static int64_t limit_size(const char *text)
+{
+    static const char letters[] = "KMG";
+    const size_t digits = strspn(text, LIMIT_DIGITS);
+    int64_t size = limit_count(text, digits);
+    const char *unit = text + digits;
+    const char *letter = *unit ? strchr(letters, *unit & ~0x20) : NULL;
+
+    if (letter != NULL && size < LIMIT_BANDWIDTH_END) {
+        size *= INT64_C(1) << 10 * (letter - letters + 1);
+        unit++;
+    }
+    return strcasecmp(unit, "/s") == 0 && size > 0 && size % LIMIT_BANDWIDTH_UNIT == 0 &&
+                   size < LIMIT_BANDWIDTH_END
+               ? size
+               : -1;
 }
 
 static const char *limit_bandwidth(parser_t *parser, const char *word, const char *value)
 {
-    (void)value;
-    return limit_error(parser, "rate= or quota= (this version has no bandwidth=)", word);
+    parser->plan->bandwidth = limit_size(value);
+    return parser->plan->bandwidth > 0 ? NULL
+                                       : limit_error(parser,
+                                                     "bandwidth=SIZE/s with K, M or G, in whole "
+                                                     "multiples of 1K and below 2G",
+                                                     word);
+}
+
+static const char *limit_then(parser_t *parser, const char *word, const char *value)
+{
+    const char *error = rlp_name_check(value, parser->pool);
+
+    parser->plan->then = apr_pstrdup(parser->pool, value);
+    return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
 }
 
 static const char *limit_burst(parser_t *parser, const char *word, const char *value)
@@ -180,6 +220,9 @@ static const char *limit_algorithm(parser_t *parser, const char *word, const cha
     if (parser->draft.limit.algorithm == &rlp_quota) {
         return limit_error(parser, "algorithm= after a rate=, not after a quota=", word);
     }
+    if (parser->draft.limit.algorithm == &rlp_concurrency) {
+        return limit_error(parser, "algorithm= after a rate=, not after a concurrent=", word);
+    }
     parser->draft.limit.algorithm = algorithm;
     return NULL;
 }
@@ -215,24 +258,33 @@ static const char *limit_start(parser_t *parser, const char *word, const char *v
                            "2026-01-31T06:00:00+02:00",
                            word);
     }
-    return *start <= parser->wall ? NULL
-                                  : limit_error(parser, "a start that is not in the future", word);
+    return *start <= parser->source->wall
+               ? NULL
+               : limit_error(parser, "a start that is not in the future", word);
 }
+
+/* What a word stands for. */
+typedef enum {
+    LIMIT_BEGINS, /* a limit of its own */
+    LIMIT_OPTION, /* an option of the limit before it */
+    LIMIT_PLAN    /* something of the whole plan, wherever it stands */
+} limit_kind_t;
 
 static const struct limit_word {
     const char *name; /* with its "=" */
-    bool begins;      /* a limit of its own, not an option of the one before */
+    limit_kind_t kind;
     const char *(*parse)(parser_t *parser, const char *word, const char *value);
 } limit_words[] = {
-    { "rate=", true, limit_rate },
-    { "quota=", true, limit_quota },
-    { "concurrent=", true, limit_concurrent },
-    { "bandwidth=", true, limit_bandwidth },
-    { "burst=", false, limit_burst },
-    { "initial=", false, limit_initial },
-    { "algorithm=", false, limit_algorithm },
-    { "start=", false, limit_start },
-    { "lease=", false, limit_lease },
+    { "rate=", LIMIT_BEGINS, limit_rate },
+    { "quota=", LIMIT_BEGINS, limit_quota },
+    { "concurrent=", LIMIT_BEGINS, limit_concurrent },
+    { "bandwidth=", LIMIT_PLAN, limit_bandwidth },
+    { "then=", LIMIT_PLAN, limit_then },
+    { "burst=", LIMIT_OPTION, limit_burst },
+    { "initial=", LIMIT_OPTION, limit_initial },
+    { "algorithm=", LIMIT_OPTION, limit_algorithm },
+    { "start=", LIMIT_OPTION, limit_start },
+    { "lease=", LIMIT_OPTION, limit_lease },
 };
 
 #define LIMIT_WORDS ((int)(sizeof(limit_words) / sizeof(limit_words[0])))
@@ -255,9 +307,9 @@ bool rlp_limit_word(const char *word)
 /* The value of name= among the words, or NULL. */
 static const char *limit_value(const parser_t *parser, const char *name)
 {
-    for (int i = 0; i < parser->nwords; i++) {
-        if (strncasecmp(parser->words[i], name, strlen(name)) == 0) {
-            return parser->words[i] + strlen(name);
+    for (int i = 0; i < parser->source->n; i++) {
+        if (strncasecmp(parser->source->words[i], name, strlen(name)) == 0) {
+            return parser->source->words[i] + strlen(name);
         }
     }
     return NULL;
@@ -287,8 +339,9 @@ static const char *limit_unknown(const parser_t *parser, const char *word)
         rlp_nearest(apr_pstrmemdup(parser->pool, word, equals + (word[equals] == '=')), names);
 
     return apr_psprintf(parser->pool,
-                        "expected rate=COUNT/PERIOD or quota=COUNT with burst=, initial=, "
-                        "algorithm= or start= behind it, got \"%s\"%s",
+                        "expected rate=COUNT/PERIOD, quota=COUNT or concurrent=N with burst=, "
+                        "initial=, algorithm=, start= or lease= behind it, bandwidth= or then=, "
+                        "got \"%s\"%s",
                         word, nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
 }
 
@@ -308,6 +361,13 @@ static const char *limit_misfit(const parser_t *parser)
                                 options[i].name, draft->text, draft->limit.algorithm->name);
         }
     }
+    if (draft->limit.calendar != NULL && draft->given & RLP_TAKES_INITIAL) {
+        return apr_psprintf(parser->pool,
+                            "expected no initial= behind \"%s\": only a quota that is never "
+                            "renewed "
+                            "has one",
+                            draft->text);
+    }
     return NULL;
 }
 
@@ -315,8 +375,8 @@ static unsigned limit_ordinal(const parser_t *parser, const rlp_limit_t *limit)
 {
     unsigned ordinal = 0;
 
-    for (int i = 0; i < parser->n; i++) {
-        ordinal += limit_same_kind(&parser->limits[i], limit);
+    for (int i = 0; i < parser->plan->n; i++) {
+        ordinal += limit_same_kind(&parser->plan->limits[i], limit);
     }
     return ordinal;
 }
@@ -324,8 +384,18 @@ static unsigned limit_ordinal(const parser_t *parser, const rlp_limit_t *limit)
 /* Works out what steps calculate with: the time from empty to full again, and credit. */
 static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
 {
-    if (limit->period == 0) {
+    if (limit->period == 0 || limit->count == 0) {
         return NULL;
+    }
+    const int64_t most = limit->algorithm->count_max;
+
+    if (most > 0 && limit->count > most) {
+        return apr_psprintf(parser->pool,
+                            "expected %s with COUNT of at most %" APR_INT64_T_FMT ", got \"%s\"",
+                            limit->algorithm->name, most, parser->draft.text);
+    }
+    if (limit->algorithm->state_size_of != NULL) {
+        limit->state_size = limit->algorithm->state_size_of(limit);
     }
     limit->price = limit->period / RLP_UNIT;
     __extension__ const unsigned __int128 capacity =
@@ -369,18 +439,36 @@ static const char *limit_finish(parser_t *parser)
         return limit_error(parser, "an initial= of at most the burst or the quota behind it",
                            draft->text);
     }
-    limit->state_size = limit->algorithm->state_size;
+    limit->state_size = limit->algorithm->holds ? RLP_OWNERS_USUAL * (uint32_t)sizeof(rlp_hold_t)
+                                                : limit->algorithm->state_size;
     error = limit_derive(parser, limit);
     if (error != NULL) {
         return error;
     }
-    if (parser->n == RLP_LIMITS_MAX) {
+    if (parser->plan->n == RLP_LIMITS_MAX) {
         return limit_error(parser, "at most 8 limits in one plan", draft->text);
     }
     limit->ordinal = limit_ordinal(parser, limit);
-    parser->limits[parser->n++] = *limit;
+    parser->plan->limits[parser->plan->n++] = *limit;
     *draft = (draft_t){ .text = NULL };
     return NULL;
+}
+
+/* Closes the limit before a word that begins one, and refuses an option without a limit. */
+static const char *limit_place(parser_t *parser, const struct limit_word *word, const char *text)
+{
+    if (word->kind == LIMIT_BEGINS) {
+        const char *error = limit_finish(parser);
+
+        parser->draft.text = text;
+        return error;
+    }
+    return word->kind == LIMIT_OPTION && parser->draft.text == NULL
+               ? limit_error(parser,
+                             word->parse == limit_lease ? "concurrent=N before it"
+                                                        : "rate=COUNT/PERIOD before it",
+                             text)
+               : NULL;
 }
 
 static const char *limit_parse_word(parser_t *parser, const char *text)
@@ -390,49 +478,45 @@ static const char *limit_parse_word(parser_t *parser, const char *text)
     if (word == NULL) {
         return limit_unknown(parser, text);
     }
-    if (word->begins) {
-        const char *error = limit_finish(parser);
-
-        if (error != NULL) {
-            return error;
-        }
-        parser->draft.text = text;
-    } else if (parser->draft.text == NULL) {
-        return limit_error(parser, "rate=COUNT/PERIOD before it", text);
-    }
+    const char *error = limit_place(parser, word, text);
+    unsigned *words = word->kind == LIMIT_PLAN ? &parser->words : &parser->draft.words;
     const unsigned bit = 1U << (word - limit_words);
 
-    if (parser->draft.words & bit) {
-        return apr_psprintf(parser->pool, "expected %s once behind \"%s\", got \"%s\"", word->name,
-                            parser->draft.text, text);
+    if (error != NULL) {
+        return error;
     }
-    parser->draft.words |= bit;
+    if (*words & bit) {
+        return word->kind == LIMIT_PLAN
+                   ? apr_psprintf(parser->pool, "expected %s once in a plan, got \"%s\"",
+                                  word->name, text)
+                   : apr_psprintf(parser->pool, "expected %s once behind \"%s\", got \"%s\"",
+                                  word->name, parser->draft.text, text);
+    }
+    *words |= bit;
     return word->parse(parser, text, text + strlen(word->name));
 }
 
-const char *limit_parse_words(rlp_limit_t *limits, int *n, const char *const words[], int nwords,
-                              rlp_time_t wall, apr_pool_t *pool)
+const char *limit_parse_words(rlp_plan_t *plan, const rlp_plan_source_t *source, apr_pool_t *pool)
 {
-    parser_t parser = {
-        .limits = limits, .words = words, .nwords = nwords, .wall = wall, .pool = pool
-    };
+    parser_t parser = { .plan = plan, .source = source, .pool = pool };
 
-    for (int i = 0; i < nwords; i++) {
-        const char *error = limit_parse_word(&parser, words[i]);
+    for (int i = 0; i < source->n; i++) {
+        const char *error = limit_parse_word(&parser, source->words[i]);
 
         if (error != NULL) {
             return error;
         }
     }
-    const char *error = limit_finish(&parser);
-
-    *n = parser.n;
-    return error;
+    return limit_finish(&parser);
 }
 
 bool limit_same_kind(const rlp_limit_t *a, const rlp_limit_t *b)
 {
-    return a->algorithm == b->algorithm && a->period == b->period && a->start == b->start;
+    const char *a_zone = a->calendar ? a->calendar->zone : "";
+    const char *b_zone = b->calendar ? b->calendar->zone : "";
+
+    return a->algorithm == b->algorithm && a->period == b->period && a->start == b->start &&
+           strcmp(a_zone, b_zone) == 0;
 }
 
 int64_t rlp_seconds(rlp_time_t span)
@@ -471,6 +555,8 @@ int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *deci
 
     if (decision->remaining == 0) {
         span = decision->next;
+    } else if (limit->algorithm->holds) {
+        return -1; /* places have no rate */
     } else if (!limit->algorithm->windowed) {
         span = limit_pace(limit, decision->remaining);
     }

@@ -4,10 +4,8 @@
 
 #include "rlp.h"
 
-/* Parses words into limits, RLP_LIMITS_MAX at most; wall is the time of day. NULL, or what was
-   expected. */
-const char *limit_parse_words(rlp_limit_t *limits, int *n, const char *const words[], int nwords,
-                              rlp_time_t wall, apr_pool_t *pool);
+/* Parses the words of the source into a plan that is all zero. NULL, or what was expected. */
+const char *limit_parse_words(rlp_plan_t *plan, const rlp_plan_source_t *source, apr_pool_t *pool);
 
 /* One limit in words. */
 const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool);

@@ -52,6 +52,12 @@ void rlp_owner_close(rlp_store_t *store, pid_t pid)
     }
 }
 
+/* 0 and below are no process, but what damage may leave. */
+static bool owner_gone(pid_t pid)
+{
+    return pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH);
+}
+
 bool rlp_owner_sweep(rlp_store_t *store)
 {
     bool gone = false;
@@ -60,7 +66,7 @@ bool rlp_owner_sweep(rlp_store_t *store)
         uint64_t *at = &store->owners->owner[i];
         const uint64_t word = __atomic_load_n(at, __ATOMIC_ACQUIRE);
 
-        if (owner_lives(word) && kill((pid_t)(word >> 32), 0) != 0 && errno == ESRCH) {
+        if (owner_lives(word) && owner_gone((pid_t)(word >> 32))) {
             gone |= owner_swap(at, word, owner_next(word, 0));
         }
     }

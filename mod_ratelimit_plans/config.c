@@ -7,17 +7,23 @@
 #include "private.h"
 
 #include <http_core.h>
+#include <http_log.h>
 #include <http_protocol.h>
 
 #include <apr_lib.h>
 #include <apr_strings.h>
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
 
 #define CONFIG_PAGE 4096
 #define CONFIG_STORE_SIZE ((apr_size_t)16 * 1024 * 1024)
 #define CONFIG_STORE_MAX (INT64_C(1) << 40)
+#define CONFIG_DELAY_MAX (600 * RLP_SECOND)
+#define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
 
 world_t *rlp_world;
 
@@ -111,6 +117,8 @@ void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
     conf->fields_denied = config_set(base->fields_denied, add->fields_denied);
     conf->deny_status = config_set(base->deny_status, add->deny_status);
     conf->env_always = config_set(base->env_always, add->env_always);
+    conf->cost = add->cost ? add->cost : base->cost;
+    conf->refund = add->refund ? add->refund : base->refund;
     conf->passed = config_passed(conf);
     return conf;
 }
@@ -122,6 +130,8 @@ void *config_create_server(apr_pool_t *pool, server_rec *server)
     (void)server;
     conf->maps = apr_array_make(pool, 2, sizeof(plan_map_t *));
     conf->plan_reset = RLP_UNSET;
+    conf->delay_max = RLP_UNSET;
+    conf->delay_budget = RLP_UNSET;
     return conf;
 }
 
@@ -138,6 +148,8 @@ void *config_merge_server(apr_pool_t *pool, void *basev, void *addv)
     conf->default_file = named->default_file;
     conf->plan_default = named->plan_default;
     conf->plan_reset = config_set(base->plan_reset, add->plan_reset);
+    conf->delay_max = add->delay_max == RLP_UNSET ? base->delay_max : add->delay_max;
+    conf->delay_budget = config_set(base->delay_budget, add->delay_budget);
     return conf;
 }
 
@@ -162,6 +174,45 @@ static int config_word(const char *word, const char *const words[])
         }
     }
     return -1;
+}
+
+const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
+                              const char *value, unsigned flags)
+{
+    const bool htaccess = cmd->pool == cmd->temp_pool;
+    const char *error = *value ? NULL : "nothing is there";
+
+    if (error == NULL) {
+        *expr = ap_expr_parse_cmd(cmd, value, flags | (htaccess ? AP_EXPR_FLAG_RESTRICTED : 0),
+                                  &error, NULL);
+    }
+    return error ? apr_psprintf(cmd->pool, "expected an expression behind %s, got \"%s\": %s", name,
+                                value, error)
+                 : NULL;
+}
+
+const char *config_quotes(const char *word, apr_pool_t *pool)
+{
+    const size_t len = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-=:");
+
+    if (word[len] != '"') {
+        return NULL;
+    }
+    const char *rest = word + len + 1;
+    const char *end = strchr(rest, '"'); /* there if it is one word anyway */
+
+    return apr_psprintf(pool,
+                        "expected the quotes around the whole word: write \"%.*s%.*s%s\", got %s",
+                        (int)len, word, (int)(end ? end - rest : (ptrdiff_t)strlen(rest)), rest,
+                        end ? "" : "...", word);
+}
+
+const char *config_near(const char *word, const char *const known[], apr_pool_t *pool)
+{
+    const size_t len = strcspn(word, "=:");
+    const char *nearest = rlp_nearest(apr_pstrmemdup(pool, word, len + (word[len] != '\0')), known);
+
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
 }
 
 static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
@@ -194,16 +245,25 @@ static const char *config_size(apr_size_t *size, const char *text, apr_pool_t *p
     return NULL;
 }
 
-/* The first option ("name=value") from a word on that an earlier one has given already, or NULL. */
+/* Is the option ("name=value") of the last word given between from and it, too? */
+static bool config_given(char *const argv[], int from, int last)
+{
+    const size_t len = strcspn(argv[last], "=") + 1;
+
+    for (int i = from; i < last; i++) {
+        if (ap_cstr_casecmpn(argv[last], argv[i], len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first option from a word on that an earlier one has given already, or NULL. */
 static const char *config_repeated(int argc, char *const argv[], int from)
 {
     for (int i = from + 1; i < argc; i++) {
-        const size_t len = strcspn(argv[i], "=") + 1;
-
-        for (int j = from; j < i; j++) {
-            if (ap_cstr_casecmpn(argv[i], argv[j], len) == 0) {
-                return argv[i];
-            }
+        if (config_given(argv, from, i)) {
+            return argv[i];
         }
     }
     return NULL;
@@ -286,7 +346,7 @@ static const char *config_like(plan_t **base, const char *words[], int *n, apr_p
 }
 
 /* Remembers a plan under its name. */
-static void config_add_plan(cmd_parms *cmd, const rlp_plan_t *limits)
+static void config_add_plan(cmd_parms *cmd, rlp_plan_t *limits)
 {
     plan_t *plan = apr_pcalloc(cmd->pool, sizeof(*plan));
 
@@ -368,6 +428,69 @@ static const char *config_plan_change(cmd_parms *cmd, void *dir, const char *wor
     config_server(cmd)->plan_reset = reset;
     if (error == NULL && reset < 0) {
         return config_expected(cmd, "carry or reset", word);
+    }
+    return error;
+}
+
+/* The longest wait. NULL, or what was expected. */
+static const char *config_delay_max(cmd_parms *cmd, const char *word, const char *value)
+{
+    rlp_time_t *max = &config_server(cmd)->delay_max;
+    const bool none = strcmp(value, "0") == 0;
+    const char *error = none ? NULL : rlp_duration_parse(max, value, cmd->pool);
+
+    if (none) {
+        *max = 0;
+    }
+    if (error != NULL) {
+        return config_expected(cmd, "max=DURATION, such as max=2s, or max=0", word);
+    }
+    return *max <= CONFIG_DELAY_MAX
+               ? NULL
+               : config_expected(cmd,
+                                 "max=DURATION of at most 10 minutes (a request that waits holds a "
+                                 "worker)",
+                                 word);
+}
+
+/* How many may wait at once. NULL, or what was expected. */
+static const char *config_delay_budget(cmd_parms *cmd, const char *word, const char *value)
+{
+    const size_t digits = strspn(value, "0123456789");
+    const int budget =
+        digits > 0 && digits <= 2 && strcmp(value + digits, "%") == 0 ? atoi(value) : 0;
+
+    config_server(cmd)->delay_budget = budget;
+    return budget >= 1 && budget <= CONFIG_BUDGET_MAX
+               ? NULL
+               : config_expected(cmd, "budget=N% from 1% to 90%", word);
+}
+
+static const char *config_delay(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    static const char *const names[] = { "max=", "budget=", NULL };
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
+    const char *repeated = config_repeated(argc, argv, 0);
+    bool max = false;
+
+    (void)dir;
+    if (error == NULL && repeated != NULL) {
+        error = config_expected(cmd, "each option once", repeated);
+    }
+    for (int i = 0; error == NULL && i < argc; i++) {
+        if (ap_cstr_casecmpn(argv[i], "max=", 4) == 0) {
+            max = true;
+            error = config_delay_max(cmd, argv[i], argv[i] + 4);
+        } else if (ap_cstr_casecmpn(argv[i], "budget=", 7) == 0) {
+            error = config_delay_budget(cmd, argv[i], argv[i] + 7);
+        } else {
+            error =
+                apr_pstrcat(cmd->pool, config_expected(cmd, "max=DURATION [budget=N%]", argv[i]),
+                            config_near(argv[i], names, cmd->pool), NULL);
+        }
+    }
+    if (error == NULL && !max) {
+        return "RateLimitDelay: expected max=DURATION [budget=N%]";
     }
     return error;
 }
@@ -489,6 +612,51 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
     return NULL;
 }
 
+static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    static const char *const names[] = { "reserve=", NULL };
+    dir_conf_t *conf = dir;
+
+    if (argc < 1) {
+        return "RateLimitCost: expected N, \"expr=EXPR\" or response-header:NAME [reserve=N]";
+    }
+    const bool reserve = argc > 1 && ap_cstr_casecmpn(argv[1], "reserve=", 8) == 0;
+    const int known = reserve ? 2 : 1;
+    const char *error = config_quotes(argv[0], cmd->pool);
+
+    if (error == NULL && config_repeated(argc, argv, 1) != NULL) {
+        return config_expected(cmd, "each option once", config_repeated(argc, argv, 1));
+    }
+    if (error == NULL && argc > known) {
+        error = apr_psprintf(cmd->pool,
+                             "expected one word (with quotes around an expression), or "
+                             "response-header:NAME and reserve=N, got \"%s\"%s",
+                             argv[known], config_near(argv[known], names, cmd->pool));
+    }
+    if (error == NULL) {
+        error = cost_parse(&conf->cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
+    }
+    return config_prefix(cmd, error);
+}
+
+static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    dir_conf_t *conf = dir;
+
+    if (argc < 1) {
+        return "RateLimitRefund: expected \"expr=EXPR\"";
+    }
+    const char *error = config_quotes(argv[0], cmd->pool);
+
+    if (error == NULL && (argc > 1 || ap_cstr_casecmpn(argv[0], "expr=", 5) != 0)) {
+        return config_expected(cmd, "\"expr=EXPR\" as one word in quotes", argv[argc > 1]);
+    }
+    if (error == NULL) {
+        error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, AP_EXPR_FLAG_DONT_VARY);
+    }
+    return config_prefix(cmd, error);
+}
+
 static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
@@ -547,6 +715,7 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
 }
 
 #define CONFIG_ANYWHERE (RSRC_CONF | ACCESS_CONF)
+#define CONFIG_HTACCESS (CONFIG_ANYWHERE | OR_LIMIT) /* .htaccess too, by AllowOverride Limit */
 
 const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitEngine", config_engine, NULL, CONFIG_ANYWHERE, "On, Off or LogOnly"),
@@ -561,6 +730,11 @@ const command_rec rlp_commands[] = {
                       "TYPE[=SOURCE]... in order of preference"),
     AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_ANYWHERE,
                       "NAME [LIMIT...] [option=...]..., or NAME Off"),
+    AP_INIT_TAKE_ARGV("RateLimitCost", config_cost, NULL, CONFIG_HTACCESS,
+                      "N, \"expr=EXPR\" or response-header:NAME [reserve=N]"),
+    AP_INIT_TAKE_ARGV("RateLimitRefund", config_refund, NULL, CONFIG_ANYWHERE, "\"expr=EXPR\""),
+    AP_INIT_TAKE_ARGV("RateLimitDelay", config_delay, NULL, RSRC_CONF,
+                      "max=DURATION|0 [budget=N%]"),
     AP_INIT_TAKE_ARGV("RateLimitHeaders", config_headers, NULL, CONFIG_ANYWHERE,
                       "Off|IETF|Legacy|Both [reset=delta|epoch] [always|denied]"),
     AP_INIT_TAKE1("RateLimitDenyStatus", config_deny_status, NULL, CONFIG_ANYWHERE,

@@ -10,11 +10,14 @@
 #include <ap_provider.h>
 #include <http_core.h>
 #include <http_log.h>
+#include <http_protocol.h>
 #include <http_request.h>
+#include <mpm_common.h>
 
 #include <apr_strings.h>
 
 #include <string.h>
+#include <unistd.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
 
@@ -101,6 +104,28 @@ static bool plans_needs_store(void)
     return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL;
 }
 
+/* As many processes as can ever live at once may hold places. */
+static void plans_set_owners(void)
+{
+    int most = 0;
+
+    if (ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &most) != APR_SUCCESS || most < 1) {
+        most = RLP_OWNERS_USUAL;
+    }
+    rlp_world->owners = most < RLP_OWNERS_MAX ? most : RLP_OWNERS_MAX;
+    for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
+        rlp_plan_owners(APR_ARRAY_IDX(rlp_world->plan_list, i, plan_t *)->limits,
+                        rlp_world->owners);
+    }
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
+
+        if (rule->own != NULL) {
+            rlp_plan_owners(rule->own, rlp_world->owners);
+        }
+    }
+}
+
 static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp,
                              server_rec *server)
 {
@@ -109,6 +134,7 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !plans_needs_store()) {
         return OK;
     }
+    plans_set_owners();
     rlp_world->clock = ap_lookup_provider(RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_PROVIDER_VERSION);
     const retained_t *retained = plans_segment(plans_store_path(pool), server, pool);
 
@@ -121,6 +147,38 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     return OK;
+}
+
+/* --- the children */
+
+static void plans_child_init(apr_pool_t *pchild, server_rec *server)
+{
+    if (rlp_world->store == NULL) {
+        return;
+    }
+    rlp_world->owner = rlp_owner_open(rlp_world->store, getpid());
+    if (rlp_world->owner == 0 && rlp_owner_sweep(rlp_world->store)) {
+        rlp_world->owner = rlp_owner_open(rlp_world->store, getpid());
+    }
+    if (rlp_world->owner == 0) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, server,
+                     "RLP008: more than %d processes: concurrent= does not count the requests of "
+                     "this one",
+                     RLP_OWNERS_MAX);
+    }
+    turn_begin(pchild, server);
+}
+
+/* In the parent: what a dead child held comes back. */
+static void plans_child_status(server_rec *server, pid_t pid, ap_generation_t generation, int slot,
+                               mpm_child_status status)
+{
+    (void)server;
+    (void)generation;
+    (void)slot;
+    if (status != MPM_CHILD_STARTED && rlp_world->store != NULL) {
+        rlp_owner_close(rlp_world->store, pid);
+    }
 }
 
 /* --- the configuration */
@@ -162,6 +220,11 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_test_config(plans_test_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(plans_post_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_fixups(request_fixups, predecessors, successors, APR_HOOK_LAST);
+    ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     respond_register_filter();
 }

@@ -115,6 +115,7 @@ struct variant_t {
     const variant_t *then; /* of the plan that takes over; NULL: none */
     bool plain;            /* nothing to do for it but to ask: no branch, hold or large state */
     uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
+    uint32_t sizes[RLP_LIMITS_MAX];         /* of the states, the same for equal signatures */
     label_t labels[2][RLP_LIMITS_MAX];      /* plain; with "@RULE" */
     size_t room;                            /* for its part of RateLimit, in bytes */
 };
@@ -131,7 +132,7 @@ typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 typedef struct {
     const char *name;
     bool off;
-    const rlp_plan_t *own; /* NULL: no limits of its own */
+    rlp_plan_t *own; /* NULL: no limits of its own */
     choice_t choice;
     const char *plan_name;
     const chain_t *key;                /* NULL: the chain of the section */
@@ -259,6 +260,7 @@ typedef struct {
     rlp_store_t *store; /* NULL: no rule needs it */
     rlp_hold_t owner;   /* this child, for concurrency limits */
     turns_t *turns;     /* of this child, for those who wait */
+    int owners;         /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -282,6 +284,19 @@ void *config_merge_server(apr_pool_t *pool, void *base, void *add);
 /* A new world, before the configuration is read. */
 void config_begin(apr_pool_t *pool);
 
+/* Parses the expression behind a word such as "if="; flags are those of ap_expr. NULL, or what was
+   expected. */
+const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
+                              const char *value, unsigned flags);
+
+/* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
+   the word is not of that kind. */
+const char *config_quotes(const char *word, apr_pool_t *pool);
+
+/* " (NAME?)" for the known name (list ended by NULL, each with its "=" or ":") that the word is
+   most like, or nothing. */
+const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);
+
 /* --- rule.c */
 
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
@@ -290,6 +305,9 @@ const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv
 /* Finds all that rules, chains and maps refer to, works out signatures and labels. False with
    errors logged. */
 bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* Works out the sizes of the states again, after rlp_plan_owners() has changed some. */
+void rule_size_all(apr_pool_t *pool);
 
 /* Does the rule speak of this request, by method and condition? */
 bool rule_matches(const rule_t *rule, request_rec *r);
@@ -364,7 +382,6 @@ rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t cha
 /* Keeps n charges just made, of one question, for what comes after: a response may change the cost,
    places come back with the request's end. owners are their rules. */
 struct after_t {
-    request_rec *r; /* the one that was decided */
     const dir_conf_t *conf;
     rlp_time_t charged_at; /* on the store's time line */
     int n;
@@ -373,12 +390,14 @@ struct after_t {
     after_t *next; /* of an earlier decision of the same client request */
 };
 
-/* Gives back what the charges cost and hold: a client that waited has gone. */
-void after_undo(rlp_charge_t charges[], int n, rlp_time_t charged_at);
+/* Gives back what n charges made at the instant now cost and hold: nobody waits for them any
+   more. */
+void after_undo(rlp_charge_t charges[], int n, rlp_time_t now);
 
-/* Takes note of n charges if anything is to be done after them. */
-void after_remember(verdict_t *verdict, request_rec *r, rlp_charge_t charges[],
-                    const rule_t *rules[], int n);
+/* Takes note of n charges that were made at the instant now if anything is to be done after
+   them. */
+void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charges[],
+                    const rule_t *const rules[], int n, rlp_time_t now);
 
 /* Hook: corrects charges by the response. */
 int after_log(request_rec *r);
@@ -392,10 +411,25 @@ void turn_begin(apr_pool_t *pchild, server_rec *server);
 
 /* May one more request of this child wait? If so, turn_leave() is due. */
 bool turn_enter(const server_conf_t *server);
-void turn_leave(void);
+void turn_leave(const server_conf_t *server);
 
 /* Waits so long; the client may go away meanwhile, or the server stop. */
 turn_t turn_wait(const request_rec *r, rlp_time_t span);
+
+/* One that waits for a place, in the order of coming among those of its key. */
+typedef struct turn_queue_t turn_queue_t;
+
+struct turn_queue_t {
+    uint64_t key;
+    turn_queue_t *next;
+};
+
+/* Enters the queue; leaves it. */
+void turn_join(turn_queue_t *self);
+void turn_quit(const turn_queue_t *self);
+
+/* Does nobody wait for its key before one that is in the queue? */
+bool turn_first(const turn_queue_t *self);
 
 /* Hook: the child stops; those who wait are woken unless it is graceful. */
 void turn_stop(apr_pool_t *pchild, int graceful);
@@ -411,6 +445,11 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf);
 
 /* RATELIMIT_* of a decision. */
 void respond_env(request_rec *r, const verdict_t *verdict);
+
+/* The bandwidth of a decision, as stock mod_ratelimit reads it; and the hook that sees to its
+   filter. */
+void respond_bandwidth(request_rec *r, const verdict_t *verdict);
+void respond_insert_filter(request_rec *r);
 
 /* Refuses the request: what a hook returns. In a handler, an answer in JSON is written at once. */
 int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler);
@@ -429,6 +468,9 @@ void respond_register_filter(void);
 /* --- request.c */
 
 /* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
+/* The verdict of the client's request so far, from before an internal redirect too; NULL: none. */
+const verdict_t *request_verdict_so_far(const request_rec *r);
+
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
 

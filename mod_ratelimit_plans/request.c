@@ -30,13 +30,19 @@ typedef struct {
     const server_conf_t *server;
     const verdict_t *before; /* what was decided before an internal redirect, or NULL */
     verdict_t *verdict;
-    who_t *who;      /* the last one looked for; the first has its room in here */
-    uint64_t judged; /* rules of the section, a bit each */
-    int refuse;      /* status by which a map refuses an unknown value */
-    size_t room;     /* for the text of RateLimit */
+    who_t *who;       /* the last one looked for; the first has its room in here */
+    uint64_t judged;  /* rules of the section, a bit each */
+    int refuse;       /* status by which a map refuses an unknown value */
+    size_t room;      /* for the text of RateLimit */
+    bool costed;      /* cost is known */
+    bool plain;       /* nothing is to be done after the decision */
+    bool waits;       /* may have to wait */
+    bool dated;       /* the wall clock is asked for */
+    rlp_units_t cost; /* by the section */
+    int group;        /* of the next branches */
     int n;
+    const rule_t *rules[RLP_ENTRIES_MAX];
     struct {
-        const rule_t *rule;
         const variant_t *variant;
         int limit;
     } owners[RLP_ENTRIES_MAX];
@@ -84,8 +90,7 @@ static const verdict_t *request_verdict(const request_rec *r)
     return ap_get_module_config(r->request_config, &ratelimit_plans_module);
 }
 
-/* The verdict of the client's request so far, from before an internal redirect too. */
-static const verdict_t *request_verdict_so_far(const request_rec *r)
+const verdict_t *request_verdict_so_far(const request_rec *r)
 {
     const verdict_t *verdict = request_verdict(r);
 
@@ -113,6 +118,8 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
     } else {
         verdict->action = d->conf->passed.action;
         verdict->denied = false;
+        verdict->bandwidth = 0;
+        verdict->after = NULL;
         verdict->retry = 0;
         verdict->identity = NULL;
         verdict->n = 0;
@@ -192,7 +199,8 @@ REQUEST_INLINE const who_t *request_who(decide_t *d, const rule_t *rule)
     return d->who;
 }
 
-/* Adds the rule's limits to what will be asked. False: there is no room for more. */
+/* Adds the limits of a rule under one plan to what will be asked. False: there is no room for
+   more. */
 REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *who,
                                 const variant_t *variant)
 {
@@ -204,12 +212,85 @@ REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *wh
     }
     d->room += variant->room;
     for (int i = 0; i < plan->n; i++, d->n++) {
-        d->owners[d->n].rule = rule;
+        d->rules[d->n] = rule;
         d->owners[d->n].variant = variant;
         d->owners[d->n].limit = i;
         rlp_charge_init(&d->charges[d->n], who->text, who->len, variant->signatures[dry][i],
                         &plan->limits[i]);
         d->charges[d->n].entry.key.fingerprint = who->fingerprint;
+    }
+    return true;
+}
+
+/* What the request costs by the rule, or by the section, which is worked out once. */
+static rlp_units_t request_cost(decide_t *d, const rule_t *rule)
+{
+    if (rule->cost != NULL) {
+        return cost_before(rule->cost, d->r);
+    }
+    if (!d->costed) {
+        d->cost = cost_before(d->conf->cost, d->r);
+        d->costed = true;
+    }
+    return d->cost;
+}
+
+/* How long the request may wait for a turn under the rule. A dry run waits for nothing. */
+static rlp_time_t request_max_wait(const decide_t *d, const rule_t *rule)
+{
+    const rlp_time_t most = d->server->delay_max == RLP_UNSET ? 0 : d->server->delay_max;
+
+    if (!rule->delays || d->conf->engine != ENGINE_ON) {
+        return 0;
+    }
+    return rule->max_wait < most ? rule->max_wait : most;
+}
+
+/* Sets what is not usual for the charges from the first on. */
+static void request_refine(decide_t *d, const rule_t *rule, int first)
+{
+    const rlp_units_t cost = request_cost(d, rule);
+    const rlp_time_t max_wait = request_max_wait(d, rule);
+
+    d->plain = false;
+    d->waits |= max_wait > 0;
+    for (int i = first; i < d->n; i++) {
+        rlp_charge_t *charge = &d->charges[i];
+        const variant_t *variant = d->owners[i].variant;
+
+        charge->cost = cost;
+        charge->max_wait = max_wait;
+        charge->entry.key.size = variant->sizes[d->owners[i].limit];
+        d->dated |= charge->limit->calendar != NULL;
+        if (charge->entry.key.size > sizeof(charge->room)) {
+            charge->entry.state = apr_palloc(d->r->pool, charge->entry.key.size);
+        }
+    }
+}
+
+/* Adds a rule under one plan, and the plan that takes over. */
+static bool request_add_all(decide_t *d, const rule_t *rule, const who_t *who,
+                            const variant_t *variant)
+{
+    const int first = d->n;
+
+    if (!request_add(d, rule, who, variant)) {
+        return false;
+    }
+    if (variant->then != NULL) {
+        const int instead = d->n;
+
+        if (!request_add(d, rule, who, variant->then)) {
+            return false;
+        }
+        for (int i = first; i < d->n; i++) {
+            d->charges[i].branch = i < instead ? RLP_FIRST : RLP_INSTEAD;
+            d->charges[i].group = d->group;
+        }
+        d->group++;
+    }
+    if (!rule->plain || !variant->plain || d->conf->cost != NULL || d->conf->refund != NULL) {
+        request_refine(d, rule, first);
     }
     return true;
 }
@@ -235,7 +316,7 @@ REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
         return true;
     }
     d->judged |= UINT64_C(1) << i;
-    return request_add(d, rule, who, variant);
+    return request_add_all(d, rule, who, variant);
 }
 
 /* Finds the rules that speak of the request and have not been judged for it. */
@@ -278,9 +359,12 @@ REQUEST_INLINE void request_remember(decide_t *d, int first, int n, int tightest
         verdict->identity = apr_pstrmemdup(d->r->pool, key->identity, key->identity_len);
     }
     for (int i = first; i < first + n; i++) {
+        if (d->charges[i].spared) {
+            continue;
+        }
         outcome_t *outcome = &verdict->outcomes[verdict->n++];
 
-        outcome->rule = d->owners[i].rule;
+        outcome->rule = d->rules[i];
         outcome->variant = d->owners[i].variant;
         outcome->limit = d->owners[i].limit;
         outcome->decision = d->charges[i].decision;
@@ -293,13 +377,176 @@ static void request_failed(const request_rec *r, apr_status_t rv)
                   "RLP004: the store failed, the request passes uncounted");
 }
 
+/* Is it only for places of concurrency limits that the charges are refused? What holds them may
+   wait for some. */
+static bool request_lacks_places(const decide_t *d, int first, int n)
+{
+    bool lacks = false;
+
+    for (int i = first; i < first + n; i++) {
+        const rlp_charge_t *charge = &d->charges[i];
+
+        if (charge->spared || charge->decision.verdict <= RLP_WAIT) {
+            continue;
+        }
+        if (!charge->limit->algorithm->holds) {
+            return false;
+        }
+        lacks = true;
+    }
+    return lacks;
+}
+
+/* Before anybody is refused for a place, those of dead processes come back. */
+static apr_status_t request_check(decide_t *d, int first, int n, const rlp_question_t *question,
+                                  rlp_answer_t *answer)
+{
+    rlp_charge_t *charges = d->charges + first;
+    const apr_status_t rv = rlp_check(rlp_world->store, charges, n, question, answer);
+
+    if (rv != APR_SUCCESS || d->plain || !request_lacks_places(d, first, n) ||
+        !rlp_owner_sweep(rlp_world->store)) {
+        return rv;
+    }
+    return rlp_check(rlp_world->store, charges, n, question, answer);
+}
+
+/* Under which the request queues for places; 0 if it would not wait for any. */
+static uint64_t request_queue_key(const decide_t *d)
+{
+    for (int i = 0; i < d->n; i++) {
+        const rlp_charge_t *charge = &d->charges[i];
+
+        if (charge->limit->algorithm->holds && charge->max_wait > 0) {
+            return charge->entry.key.signature ^
+                   rlp_store_fingerprint(rlp_world->store, charge->entry.key.identity,
+                                         charge->entry.key.identity_len);
+        }
+    }
+    return 0;
+}
+
+/* How long the request would wait for the places it lacks. */
+static rlp_time_t request_patience(const decide_t *d)
+{
+    rlp_time_t least = RLP_TIME_NEVER;
+
+    for (int i = 0; i < d->n; i++) {
+        const rlp_charge_t *charge = &d->charges[i];
+
+        if (!charge->spared && charge->limit->algorithm->holds && charge->max_wait < least) {
+            least = charge->max_wait;
+        }
+    }
+    return least;
+}
+
+/* Once some of the patience is spent, less is left for what follows. */
+static void request_spend(decide_t *d, rlp_time_t span)
+{
+    for (int i = 0; i < d->n; i++) {
+        rlp_charge_t *charge = &d->charges[i];
+
+        charge->max_wait = charge->max_wait > span ? charge->max_wait - span : 0;
+    }
+}
+
+#define REQUEST_NAP (2 * INT64_C(1000)) /* between two looks for a place */
+
+/* Asks again and again until there is a place, patience ends or waiting does; in the order of
+   coming among the requests of this process. */
+static apr_status_t request_queue(decide_t *d, rlp_question_t *question, rlp_answer_t *answer,
+                                  turn_t *turn)
+{
+    turn_queue_t self = { .key = request_queue_key(d) };
+    const rlp_time_t begin = rlp_clock_monotonic();
+    rlp_time_t spent = 0;
+    apr_status_t rv = APR_SUCCESS;
+    bool lacks = true;
+
+    turn_join(&self);
+    while (lacks && *turn == TURN_CAME) {
+        const bool last = request_patience(d) == 0;
+
+        if (last || turn_first(&self)) {
+            question->now = rlp_world->clock->monotonic();
+            rv = request_check(d, 0, d->n, question, answer);
+            lacks = rv == APR_SUCCESS && !last && request_lacks_places(d, 0, d->n);
+        }
+        if (lacks) {
+            *turn = turn_wait(d->r, REQUEST_NAP);
+            d->verdict->action = "delay";
+            const rlp_time_t now = rlp_clock_monotonic();
+
+            request_spend(d, now - begin - spent);
+            spent = now - begin;
+        }
+    }
+    turn_quit(&self);
+    /* one that leaves the queue without having asked has yet to hear what it is refused by */
+    return *turn == TURN_CAME ? rv : rlp_peek(rlp_world->store, d->charges, d->n, question, answer);
+}
+
+/* Waits until a charge's turn comes; if it never will, gives the charge back. */
+static turn_t request_wait(decide_t *d, const rlp_question_t *question, const rlp_answer_t *answer)
+{
+    const turn_t turn = turn_wait(d->r, answer->wait);
+
+    d->verdict->action = "delay";
+    if (turn != TURN_CAME) {
+        after_undo(d->charges, d->n, question->now);
+    }
+    return turn;
+}
+
+/* A request that may wait: refused when too many do, or when its turn is too far away. */
+__attribute__((noinline)) static apr_status_t
+request_check_waiting(decide_t *d, rlp_question_t *question, rlp_answer_t *answer)
+{
+    turn_t turn = TURN_CAME;
+
+    if (!turn_enter(d->server)) {
+        request_spend(d, RLP_TIME_NEVER);
+        return request_check(d, 0, d->n, question, answer);
+    }
+    const apr_status_t rv = request_queue_key(d) ? request_queue(d, question, answer, &turn)
+                                                 : request_check(d, 0, d->n, question, answer);
+
+    if (rv == APR_SUCCESS && turn == TURN_CAME && answer->verdict == RLP_WAIT) {
+        turn = request_wait(d, question, answer);
+    }
+    turn_leave(d->server);
+    if (turn != TURN_CAME) {
+        answer->verdict = RLP_DENY;
+        answer->retry = answer->retry > answer->wait ? answer->retry : answer->wait;
+    }
+    return rv;
+}
+
+/* What there is to do for charges that were made, beyond the usual. */
+static void request_admit(decide_t *d, int first, int n, rlp_time_t now)
+{
+    for (int i = first; i < first + n && d->conf->engine == ENGINE_ON; i++) {
+        const int64_t bandwidth = d->owners[i].variant->plan->bandwidth;
+        int64_t *least = &d->verdict->bandwidth;
+
+        if (!d->charges[i].spared && bandwidth > 0 && (*least == 0 || bandwidth < *least)) {
+            *least = bandwidth;
+        }
+    }
+    after_remember(d->verdict, d->r, d->charges + first, d->rules + first, n, now);
+}
+
 /* Asks the store about n charges from the first on. */
 REQUEST_INLINE apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_t now)
 {
-    const rlp_question_t question = { .now = now };
+    rlp_question_t question = { .now = now,
+                                .wall = d->dated ? rlp_world->clock->wall() : 0,
+                                .owner = rlp_world->owner };
     const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
     rlp_answer_t answer;
-    const apr_status_t rv = rlp_check(rlp_world->store, d->charges + first, n, &question, &answer);
+    const apr_status_t rv = d->waits ? request_check_waiting(d, &question, &answer)
+                                     : request_check(d, first, n, &question, &answer);
 
     if (rv != APR_SUCCESS) {
         d->verdict->action = "error";
@@ -309,10 +556,12 @@ REQUEST_INLINE apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_
     if (answer.damaged) {
         request_log_damage(d->r);
     }
-    if (answer.verdict != RLP_ALLOW) {
+    if (answer.verdict > RLP_WAIT) {
         d->verdict->action = dry ? "would-deny" : "deny";
         d->verdict->denied = !dry;
         d->verdict->retry = answer.retry;
+    } else if (!d->plain) {
+        request_admit(d, first, n, question.now);
     }
     request_remember(d, first, n, answer.tightest);
     return rv;
@@ -371,6 +620,9 @@ REQUEST_INLINE int request_answer(decide_t *d, bool in_handler)
     if (d->conf->env_always == 1 || verdict->action[0] != 'p') {
         respond_env(d->r, verdict);
     }
+    if (verdict->bandwidth > 0) {
+        respond_bandwidth(d->r, verdict);
+    }
     if (!verdict->denied) {
         return DECLINED;
     }
@@ -388,6 +640,11 @@ REQUEST_INLINE void request_begin(decide_t *d, request_rec *r, const dir_conf_t 
     d->judged = 0;
     d->refuse = 0;
     d->room = 0;
+    d->costed = false;
+    d->plain = true;
+    d->waits = false;
+    d->dated = false;
+    d->group = 0;
     d->n = 0;
 }
 
@@ -427,7 +684,12 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
    if that takes a closer look. */
 REQUEST_INLINE const variant_t *request_plain_variant(const rule_t *rule)
 {
-    return rule->conditional || rule->choice == CHOICE_NAMED ? NULL : rule->variants[0];
+    const variant_t *variant = rule->variants[0];
+
+    return rule->conditional || rule->choice == CHOICE_NAMED || !rule->plain || variant == NULL ||
+                   !variant->plain
+               ? NULL
+               : variant;
 }
 
 /* Where neither header fields nor variables tell of a request that passes, rules that count
@@ -474,7 +736,8 @@ REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *co
 /* Whether passing requests leave nothing to tell. */
 REQUEST_INLINE bool request_is_quiet(const dir_conf_t *conf)
 {
-    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON;
+    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
+           conf->cost == NULL && conf->refund == NULL;
 }
 
 /* A redirect has renamed the variables and dropped the filters of the request before it. */
@@ -492,6 +755,9 @@ static void request_redirected(request_rec *r)
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     if (verdict->identity != NULL) {
         respond_env(r, verdict);
+    }
+    if (verdict->bandwidth > 0) {
+        respond_bandwidth(r, verdict);
     }
     respond_guard(r, verdict);
 }

@@ -284,6 +284,37 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     }
 }
 
+/* --- bandwidth */
+
+#define RESPOND_RATE_FILTER "RATE_LIMIT"
+static const char respond_rate_limit[] = "rate-limit"; /* KiB a second */
+
+/* What others have set stays if it is slower. */
+void respond_bandwidth(request_rec *r, const verdict_t *verdict)
+{
+    const char *set = apr_table_get(r->subprocess_env, respond_rate_limit);
+    const int64_t kib = verdict->bandwidth / 1024;
+
+    if (set == NULL || apr_atoi64(set) <= 0 || apr_atoi64(set) > kib) {
+        apr_table_setn(r->subprocess_env, respond_rate_limit, respond_number(kib, r->pool));
+    }
+}
+
+void respond_insert_filter(request_rec *r)
+{
+    const verdict_t *verdict = r->main == NULL ? request_verdict_so_far(r) : NULL;
+
+    if (verdict == NULL || verdict->bandwidth == 0) {
+        return;
+    }
+    for (const ap_filter_t *filter = r->output_filters; filter != NULL; filter = filter->next) {
+        if (ap_cstr_casecmp(filter->frec->name, RESPOND_RATE_FILTER) == 0) {
+            return; /* it would slow down twice */
+        }
+    }
+    ap_add_output_filter(RESPOND_RATE_FILTER, NULL, r, r->connection);
+}
+
 /* --- refusals */
 
 /* The quality of a media type in a member of Accept, in thousandths; -1 if the member is of another
@@ -369,7 +400,7 @@ int respond_write_json(request_rec *r, const verdict_t *verdict)
     for (int i = 0; i < verdict->n; i++) {
         const outcome_t *outcome = &verdict->outcomes[i];
 
-        if (outcome->decision.verdict != RLP_ALLOW) {
+        if (outcome->decision.verdict > RLP_WAIT) {
             ap_rprintf(r, "%s\"%s\"", separator, respond_label(verdict, outcome)->name);
             separator = ",";
         }

@@ -68,41 +68,98 @@ static const char *rule_method(rule_t *rule, cmd_parms *cmd, const char *value)
 
 static const char *rule_if(rule_t *rule, cmd_parms *cmd, const char *value)
 {
+    return config_expression(&rule->condition, cmd, "if=", value, 0);
+}
+
+static const char *rule_count(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    static const char *const names[] = { "request", "response:", NULL };
+
+    if (ap_cstr_casecmp(value, "request") == 0) {
+        return NULL;
+    }
+    if (ap_cstr_casecmpn(value, "response:", 9) == 0) {
+        return config_expression(&rule->counts, cmd, "count=response:", value + 9,
+                                 AP_EXPR_FLAG_DONT_VARY);
+    }
+    return apr_psprintf(cmd->pool,
+                        "expected count=request or \"count=response:EXPR\", got \"count=%s\"%s",
+                        value, config_near(value, names, cmd->pool));
+}
+
+static const char *rule_action(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    static const char *const names[] = { "delay", "delay:", "deny", NULL };
     const char *error = NULL;
 
-    if (*value == '"') {
-        return apr_psprintf(cmd->pool,
-                            "expected the quotes around the whole word: write \"if=%s...\", got "
-                            "if=%s",
-                            value + 1, value);
+    if (ap_cstr_casecmp(value, "deny") == 0) {
+        return NULL;
     }
-    rule->condition = ap_expr_parse_cmd(cmd, value, 0, &error, NULL);
-    return error ? apr_psprintf(cmd->pool, "expected an expression behind if=, got \"%s\": %s",
-                                value, error)
-                 : NULL;
+    rule->delays = true;
+    rule->max_wait = RLP_TIME_NEVER;
+    if (ap_cstr_casecmp(value, "delay") == 0) {
+        return NULL;
+    }
+    if (ap_cstr_casecmpn(value, "delay:", 6) == 0) {
+        error = rlp_duration_parse(&rule->max_wait, value + 6, cmd->pool);
+        return error ? apr_psprintf(cmd->pool, "%s in \"action=%s\"", error, value) : NULL;
+    }
+    return apr_psprintf(cmd->pool,
+                        "expected action=deny, action=delay or action=delay:DURATION, got "
+                        "\"action=%s\"%s",
+                        value, config_near(value, names, cmd->pool));
 }
 
 static const struct rule_option {
-    const char *name; /* with its "=" */
-    const char *(*parse)(rule_t *rule, cmd_parms *cmd, const char *value);
+    const char *name;                                                      /* with its "=" */
+    const char *(*parse)(rule_t *rule, cmd_parms *cmd, const char *value); /* NULL: rule_cost() */
 } rule_options[] = {
-    { "plan=", rule_plan },
-    { "key=", rule_key },
-    { "method=", rule_method },
-    { "if=", rule_if },
+    { "plan=", rule_plan },   { "key=", rule_key },       { "method=", rule_method },
+    { "if=", rule_if },       { "cost=", NULL },          { "reserve=", NULL },
+    { "count=", rule_count }, { "action=", rule_action },
 };
 
 #define RULE_OPTIONS ((int)(sizeof(rule_options) / sizeof(rule_options[0])))
 
+/* The value behind NAME= among the words, or NULL. */
+static const char *rule_value(int argc, char *const argv[], const char *name)
+{
+    for (int i = 1; i < argc; i++) {
+        if (ap_cstr_casecmpn(argv[i], name, strlen(name)) == 0) {
+            return argv[i] + strlen(name);
+        }
+    }
+    return NULL;
+}
+
+/* cost= and reserve=, which belong together wherever they stand. */
+static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const argv[])
+{
+    const char *cost = rule_value(argc, argv, "cost=");
+    const char *reserve = rule_value(argc, argv, "reserve=");
+
+    if (cost == NULL) {
+        return reserve ? apr_psprintf(cmd->pool,
+                                      "expected reserve= with cost=response-header:NAME, got "
+                                      "\"reserve=%s\"",
+                                      reserve)
+                       : NULL;
+    }
+    return cost_parse(&rule->cost, cmd, cost, reserve);
+}
+
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
 {
-    static const char *const names[] = { "plan=",      "key=",   "method=", "if=",
-                                         "rate=",      "quota=", "burst=",  "initial=",
-                                         "algorithm=", "start=", NULL };
-    const char *nearest = rlp_nearest(apr_pstrmemdup(pool, word, strcspn(word, "=") + 1), names);
+    static const char *const names[] = {
+        "plan=",  "key=",     "method=",    "if=",    "cost=",       "reserve=",
+        "count=", "action=",  "rate=",      "quota=", "concurrent=", "bandwidth=",
+        "burst=", "initial=", "algorithm=", "start=", NULL
+    };
 
-    return apr_psprintf(pool, "expected a limit, plan=, key=, method= or \"if=EXPR\", got \"%s\"%s",
-                        word, nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
+    return apr_psprintf(pool,
+                        "expected a limit, plan=, key=, method=, cost=, reserve=, count=, "
+                        "action= or \"if=EXPR\", got \"%s\"%s",
+                        word, config_near(word, names, pool));
 }
 
 static const char *rule_parse_word(rule_t *rule, cmd_parms *cmd, const char *word,
@@ -119,7 +176,11 @@ static const char *rule_parse_word(rule_t *rule, cmd_parms *cmd, const char *wor
                                 word);
         }
         rule->options |= 1U << i;
-        return rule_options[i].parse(rule, cmd, word + len);
+        const char *error = config_quotes(word, cmd->pool);
+
+        return error != NULL || rule_options[i].parse == NULL
+                   ? error
+                   : rule_options[i].parse(rule, cmd, word + len);
     }
     if (!rlp_limit_word(word) && strchr(word, '=') != NULL && strstr(word, "limit=") == NULL &&
         strstr(word, "window=") == NULL) {
@@ -141,7 +202,25 @@ static const char *rule_contradiction(const rule_t *rule, apr_pool_t *pool)
                             "apply",
                             rule->plan_name);
     }
+    if (rule->own != NULL && rule->own->then != NULL) {
+        return apr_psprintf(pool, "expected then= in a RateLimitPlan alone, got \"then=%s\"",
+                            rule->own->then);
+    }
     return NULL;
+}
+
+/* The rule's own limits. */
+static const char *rule_limits(rule_t *rule, const apr_array_header_t *words, apr_pool_t *pool)
+{
+    rlp_clock_t clock;
+
+    rlp_clock_read(&clock);
+    return rlp_plan_parse(&rule->own,
+                          &(rlp_plan_source_t){ .name = rule->name,
+                                                .words = (const char *const *)words->elts,
+                                                .n = words->nelts,
+                                                .wall = clock.wall },
+                          pool);
 }
 
 const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv[])
@@ -166,20 +245,30 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
     for (int i = 1; error == NULL && i < argc; i++) {
         error = rule_parse_word(rule, cmd, argv[i], limits);
     }
+    if (error == NULL) {
+        error = rule_cost(rule, cmd, argc, argv);
+    }
     if (error == NULL && limits->nelts > 0) {
-        rlp_plan_t *own = NULL;
-        rlp_clock_t clock;
-
-        rlp_clock_read(&clock);
-        error = rlp_plan_parse(&own,
-                               &(rlp_plan_source_t){ .name = rule->name,
-                                                     .words = (const char *const *)limits->elts,
-                                                     .n = limits->nelts,
-                                                     .wall = clock.wall },
-                               cmd->pool);
-        rule->own = own;
+        error = rule_limits(rule, limits, cmd->pool);
     }
     return error ? error : rule_contradiction(rule, cmd->pool);
+}
+
+/* --- numbers in words */
+
+static const char *rule_units(rlp_units_t units, apr_pool_t *pool)
+{
+    const char *whole = apr_psprintf(pool, "%" APR_INT64_T_FMT, units / RLP_UNIT);
+
+    return units % RLP_UNIT ? apr_psprintf(pool, "%s.%03d", whole, (int)(units % RLP_UNIT)) : whole;
+}
+
+static const char *rule_span(rlp_time_t span, apr_pool_t *pool)
+{
+    const bool whole = span % RLP_SECOND == 0;
+
+    return apr_psprintf(pool, "%" APR_INT64_T_FMT "%s", span / (whole ? RLP_SECOND : 1000),
+                        whole ? " s" : " ms");
 }
 
 /* --- checking: everything is read, names can be found */
@@ -227,7 +316,23 @@ static const char *rule_scope(const rule_t *rule, apr_pool_t *pool)
     return known;
 }
 
-/* What tells the further limits of a plan apart: "-day", "-10s", "-quota". */
+/* Of a calendar period, by its usual length. */
+static const char *rule_suffix_calendar(rlp_time_t period)
+{
+    static const struct {
+        int64_t days; /* at most */
+        const char *text;
+    } periods[] = { { 1, "-day" }, { 7, "-week" }, { 31, "-month" } };
+
+    for (size_t i = 0; i < sizeof(periods) / sizeof(periods[0]); i++) {
+        if (period <= periods[i].days * 86400 * RLP_SECOND) {
+            return periods[i].text;
+        }
+    }
+    return "-year";
+}
+
+/* What tells the further limits of a plan apart: "-day", "-10s", "-quota", "-concurrent". */
 static const char *rule_suffix(const rlp_limit_t *limit, apr_pool_t *pool)
 {
     static const struct {
@@ -240,6 +345,12 @@ static const char *rule_suffix(const rlp_limit_t *limit, apr_pool_t *pool)
                   { RLP_SECOND, "-second" } };
     const char *ordinal = limit->ordinal ? apr_psprintf(pool, "-%u", limit->ordinal + 1) : "";
 
+    if (limit->algorithm->holds) {
+        return apr_pstrcat(pool, "-concurrent", ordinal, NULL);
+    }
+    if (limit->calendar != NULL) {
+        return apr_pstrcat(pool, rule_suffix_calendar(limit->period), ordinal, NULL);
+    }
     if (limit->period == 0) {
         return apr_pstrcat(pool, "-quota", ordinal, NULL);
     }
@@ -256,7 +367,7 @@ static const char *rule_suffix(const rlp_limit_t *limit, apr_pool_t *pool)
 
 static label_t rule_label(const char *name, const rlp_limit_t *limit, apr_pool_t *pool)
 {
-    const int64_t window = rlp_limit_window(limit);
+    const int64_t window = limit->algorithm->holds ? 0 : rlp_limit_window(limit);
     const char *w = window ? apr_psprintf(pool, ";w=%" APR_INT64_T_FMT, window) : "";
     label_t label = {
         .name = name,
@@ -298,12 +409,29 @@ static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, a
     return variant;
 }
 
+/* The variants of the plans that take over. A rule for one plan has none of the other yet. */
+static void rule_compile_then(rule_t *rule, apr_pool_t *pool)
+{
+    for (int i = 1; i <= rlp_world->plan_list->nelts; i++) {
+        const plan_t *then = APR_ARRAY_IDX(rlp_world->plan_list, i - 1, const plan_t *)->then;
+
+        if (rule->variants[i] == NULL || then == NULL) {
+            continue;
+        }
+        if (rule->variants[then->index] == NULL) {
+            rule->variants[then->index] = rule_compile_variant(rule, then, pool);
+        }
+        rule->variants[i]->then = rule->variants[then->index];
+    }
+}
+
 static void rule_compile(rule_t *rule, apr_pool_t *pool)
 {
     const int n = rlp_world->plan_list->nelts;
 
     rule->scope = rule_scope(rule, pool);
     rule->conditional = rule->off || rule->methods != NULL || rule->condition != NULL;
+    rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays;
     rule->variants = apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)n + 1));
     if (rule->own != NULL) {
         rule->variants[0] = rule_compile_variant(rule, NULL, pool);
@@ -315,6 +443,61 @@ static void rule_compile(rule_t *rule, apr_pool_t *pool)
             rule->variants[i] = rule_compile_variant(rule, plan, pool);
         }
     }
+    rule_compile_then(rule, pool);
+}
+
+/* What is done for each variant there is. */
+typedef void rule_visit_fn(variant_t *variant, apr_hash_t *sizes);
+
+/* Remembers the largest state of each signature: rules of one name in several sections share
+   counters, as the plans of one rule do. */
+static void rule_size_gather(variant_t *variant, apr_hash_t *sizes)
+{
+    for (int i = 0; i < variant->plan->n; i++) {
+        const uint64_t *signature = &variant->signatures[0][i];
+        const uint32_t *known = apr_hash_get(sizes, signature, sizeof(*signature));
+
+        variant->sizes[i] = variant->plan->limits[i].state_size;
+        if (known == NULL || *known < variant->sizes[i]) {
+            apr_hash_set(sizes, signature, sizeof(*signature), &variant->sizes[i]);
+        }
+    }
+}
+
+static void rule_size_set(variant_t *variant, apr_hash_t *sizes)
+{
+    variant->plain = variant->then == NULL && variant->plan->bandwidth == 0;
+    for (int i = 0; i < variant->plan->n; i++) {
+        const uint64_t *signature = &variant->signatures[0][i];
+
+        variant->sizes[i] = *(const uint32_t *)apr_hash_get(sizes, signature, sizeof(*signature));
+        variant->plain = variant->plain && variant->sizes[i] <= RLP_STATE_MAX &&
+                         !variant->plan->limits[i].algorithm->holds;
+    }
+}
+
+static void rule_visit(const rule_t *rule, rule_visit_fn *visit, apr_hash_t *sizes)
+{
+    for (int i = 0; i <= rlp_world->plan_list->nelts; i++) {
+        if (rule->variants[i] != NULL) {
+            visit(rule->variants[i], sizes);
+        }
+    }
+}
+
+static void rule_visit_all(rule_visit_fn *visit, apr_hash_t *sizes)
+{
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        rule_visit(APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), visit, sizes);
+    }
+}
+
+void rule_size_all(apr_pool_t *pool)
+{
+    apr_hash_t *sizes = apr_hash_make(pool);
+
+    rule_visit_all(rule_size_gather, sizes);
+    rule_visit_all(rule_size_set, sizes);
 }
 
 /* The plan of that name, which is used from now on; NULL with the error logged. */
@@ -336,6 +519,133 @@ static bool rule_check_plan(const rule_t *rule, apr_pool_t *pool)
     return rule->choice != CHOICE_NAMED ||
            rule_use_plan(rule->server, "RateLimitRule", rule->plan_name, rule->file, rule->line,
                          pool) != NULL;
+}
+
+/* What the limits need of this server: NULL, or what was expected. */
+static const char *rule_misfit(const rlp_plan_t *plan)
+{
+    if (plan->bandwidth > 0 && ap_get_output_filter_handle("RATE_LIMIT") == NULL) {
+        return "expected mod_ratelimit to be loaded for bandwidth=";
+    }
+    for (int i = 0; i < plan->n; i++) {
+        if (plan->limits[i].lease > 0) {
+            return "expected no lease= with a store of this host: a child's death frees what it "
+                   "held";
+        }
+    }
+    return NULL;
+}
+
+static bool rule_check_limits(server_rec *server, const plan_t *plan, apr_pool_t *pool)
+{
+    const char *error = rule_misfit(plan->limits);
+
+    return error == NULL || rule_error(server, plan->file, plan->line,
+                                       apr_pstrcat(pool, "RateLimitPlan: ", error, NULL));
+}
+
+static bool rule_has_quota(const rlp_plan_t *plan)
+{
+    for (int i = 0; i < plan->n; i++) {
+        if (plan->limits[i].algorithm->quota) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Finds the plan that takes over. */
+static bool rule_check_then(server_rec *server, plan_t *plan, apr_pool_t *pool)
+{
+    const char *name = plan->limits->then;
+
+    if (name == NULL) {
+        return true;
+    }
+    if (!rule_has_quota(plan->limits)) {
+        return rule_error(server, plan->file, plan->line,
+                          apr_psprintf(pool,
+                                       "RateLimitPlan: expected a quota= that can be used up "
+                                       "before "
+                                       "another plan takes over, got \"then=%s\"",
+                                       name));
+    }
+    plan->then = rule_use_plan(server, "RateLimitPlan: then=", name, plan->file, plan->line, pool);
+    if (plan->then == NULL) {
+        return false;
+    }
+    if (plan->then == plan || plan->then->limits->then != NULL) {
+        plan->then = NULL;
+        return rule_error(server, plan->file, plan->line,
+                          apr_psprintf(pool,
+                                       "RateLimitPlan: expected another plan, which has no then= "
+                                       "of its own (no chains), got \"then=%s\"",
+                                       name));
+    }
+    return true;
+}
+
+/* The smallest capacity among the limits that count units, and above 0: 0 blocks on purpose. */
+static rlp_units_t rule_capacity(const rlp_plan_t *plan)
+{
+    rlp_units_t least = RLP_UNITS_MAX;
+
+    for (int i = 0; i < plan->n; i++) {
+        const rlp_limit_t *limit = &plan->limits[i];
+
+        if (!limit->algorithm->holds && limit->burst > 0 && limit->burst < least) {
+            least = limit->burst;
+        }
+    }
+    return least;
+}
+
+/* A cost that no request could ever pay. */
+static bool rule_check_cost(const rule_t *rule, apr_pool_t *pool)
+{
+    const plan_t *named = rule->choice == CHOICE_NAMED
+                              ? apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING)
+                              : NULL;
+    const rlp_plan_t *plan = named ? named->limits : rule->own;
+
+    if (rule->cost == NULL || rule->cost->expr != NULL || plan == NULL ||
+        rule->cost->units <= rule_capacity(plan)) {
+        return true;
+    }
+    return rule_error(rule->server, rule->file, rule->line,
+                      apr_psprintf(pool,
+                                   "RateLimitRule: expected a cost of at most %s, which is all "
+                                   "that \"%s\" ever has at once, got %s",
+                                   rule_units(rule_capacity(plan), pool), plan->name,
+                                   rule_units(rule->cost->units, pool)));
+}
+
+/* Can a request wait under this rule? Those of the server itself are for all hosts. */
+static bool rule_may_wait(const rule_t *rule, server_rec *servers)
+{
+    for (server_rec *s = servers; s; s = s->next) {
+        const server_conf_t *conf = ap_get_module_config(s->module_config, &ratelimit_plans_module);
+
+        if (conf->delay_max > 0 && (s == rule->server || !rule->server->is_virtual)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
+{
+    const char *error = rule->own ? rule_misfit(rule->own) : NULL;
+
+    if (error != NULL) {
+        return rule_error(rule->server, rule->file, rule->line,
+                          apr_pstrcat(pool, "RateLimitRule: ", error, NULL));
+    }
+    if (rule->delays && !rule_may_wait(rule, servers)) {
+        rule_warn(rule->server, rule->file, rule->line,
+                  "no request may wait: RateLimitDelay max=DURATION allows it");
+    }
+    return rule_check_plan(rule, pool) && rule_check_cost(rule, pool);
 }
 
 static bool rule_check_default(server_rec *server, apr_pool_t *pool)
@@ -455,15 +765,22 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         sound &= rule_check_map(server, APR_ARRAY_IDX(rlp_world->maps, i, plan_map_t *), pool);
     }
+    for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
+        plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, plan_t *);
+
+        sound &= rule_check_limits(server, plan, pool);
+        sound &= rule_check_then(server, plan, pool);
+    }
     for (server_rec *s = server; s; s = s->next) {
         sound &= rule_check_default(s, pool);
     }
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
 
-        sound &= rule_check_plan(rule, pool);
+        sound &= rule_check(rule, server, pool);
         rule_compile(rule, pool);
     }
+    rule_size_all(pool);
     rule_warn_all(server, pool);
     return sound;
 }
@@ -538,6 +855,30 @@ static const char *rule_dump_chain(const rule_t *rule, apr_pool_t *pool)
     return rule->condition ? apr_pstrcat(pool, text, ", under a condition", NULL) : text;
 }
 
+/* What comes of a request besides being counted once and at once. */
+static const char *rule_dump_effects(const rule_t *rule, apr_pool_t *pool)
+{
+    const cost_t *cost = rule->cost;
+    const char *text = "";
+
+    if (cost != NULL && cost->header != NULL) {
+        text = apr_psprintf(pool, ", costs what %s of the response says (%s until then)",
+                            cost->header, rule_units(cost->units, pool));
+    } else if (cost != NULL) {
+        text = cost->expr ? ", costs what an expression says"
+                          : apr_pstrcat(pool, ", costs ", rule_units(cost->units, pool), NULL);
+    }
+    if (rule->counts != NULL) {
+        text = apr_pstrcat(pool, text, ", counted by the response", NULL);
+    }
+    if (rule->delays && rule->max_wait == RLP_TIME_NEVER) {
+        text = apr_pstrcat(pool, text, ", waits as long as RateLimitDelay allows", NULL);
+    } else if (rule->delays) {
+        text = apr_pstrcat(pool, text, ", waits up to ", rule_span(rule->max_wait, pool), NULL);
+    }
+    return text;
+}
+
 static const char *rule_dump_limits(const rule_t *rule, apr_pool_t *pool)
 {
     const server_conf_t *server =
@@ -568,14 +909,16 @@ void rule_dump(apr_pool_t *pool)
     for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
         const rlp_plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *)->limits;
 
-        apr_file_printf(out, "  %s: %s\n", plan->name, rlp_plan_describe(plan, pool));
+        apr_file_printf(out, "  %s: %s%s%s\n", plan->name, rlp_plan_describe(plan, pool),
+                        plan->then ? "; a quota used up: plan " : "", plan->then ? plan->then : "");
     }
     apr_file_printf(out, "Rate limit rules:\n");
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
 
-        apr_file_printf(out, "  %s%s%s: %s%s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
+        apr_file_printf(out, "  %s%s%s: %s%s%s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
                         rule->section ? rule->section : "", rule_dump_limits(rule, pool),
-                        rule->off ? "" : rule_dump_chain(rule, pool), rule->file, rule->line);
+                        rule->off ? "" : rule_dump_chain(rule, pool), rule_dump_effects(rule, pool),
+                        rule->file, rule->line);
     }
 }

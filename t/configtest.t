@@ -106,7 +106,7 @@ my @wrong = (
     ["RateLimitPlan p rate=1/s\nRateLimitPlan q like=p like=r", 'got "like=r"'],
     ["RateLimitPlan p " . join(' ', ('rate=1/s') x 8) . "\nRateLimitPlan q quota=1 like=p",
         'RateLimitPlan: expected at most 8 limits in one plan, with those of "p"'],
-    ['RateLimitPlan p then=q rate=1/s', qr/RateLimitPlan: expected .*got "then=q"/, 'V-13 an option that is not here yet'],
+    ['RateLimitPlan p then=q rate=1/s', qr/RateLimitPlan: expected .*got "then=q"/, 'then= without a quota'],
 
     ["${plans}RateLimitPlanDefault fre", 'RateLimitPlanDefault: expected the name of a plan, got "fre" (free?)'],
     ["${plans}RateLimitPlanDefault zzzzzzzz", 'RateLimitPlanDefault: expected the name of a plan, got "zzzzzzzz"'],
@@ -215,6 +215,76 @@ my @wrong = (
     ['RateLimitPlanMap user txt:keys unknown=next unknown=default', 'RateLimitPlanMap: expected unknown= once, got "unknown=default"'],
     ['RateLimitHeaders Both never', 'RateLimitHeaders: expected reset=delta, reset=epoch, always or denied, got "never"'],
 
+    ['RateLimitCost', 'RateLimitCost: expected N, "expr=EXPR" or response-header:NAME [reserve=N]'],
+    (map { ["RateLimitCost $_", qq{RateLimitCost: expected a cost of 0 or more with at most three decimals, "expr=EXPR" or }
+        . qq{response-header:NAME, got "$_"}, "V-07 RateLimitCost $_"] } qw(-1 +1 ten 1e3 1.2345 1. 1/s 9999999999999999)),
+    ['RateLimitCost exp=5', 'got "exp=5" (expr=?)', 'V-13 a misspelt expr='],
+    ['RateLimitCost response-heder:X', 'got "response-heder:X" (response-header:?)', 'V-13 a misspelt response-header:'],
+    ['RateLimitCost request-header:', qr/RateLimitCost: expected .*got "request-header:"/, 'V-13 an unknown source of a cost'],
+    ['RateLimitCost expr=', 'RateLimitCost: expected an expression behind expr=, got "": nothing is there'],
+    ['RateLimitCost "expr=%{no"', qr/RateLimitCost: expected an expression behind expr=, got "%\{no": \S/],
+    ['RateLimitCost "expr=%{nofunction:x}"', qr/expected an expression behind expr=, got "%\{nofunction:x}": Function 'nofunction' does not exist/],
+    ['RateLimitCost expr="%{HTTP:X-Size}"',
+        'RateLimitCost: expected the quotes around the whole word: write "expr=%{HTTP:X-Size}", got expr="%{HTTP:X-Size}"'],
+    ['RateLimitCost expr=%{HTTP:X-Size} .5', qr/RateLimitCost: expected one word .*got ".5"/],
+    ['RateLimitCost 5 6', qr/RateLimitCost: expected one word .*got "6"/],
+    (map { ["RateLimitCost \"response-header:$_\"", qq{RateLimitCost: expected response-header:NAME with the name of a header field, }
+        . qq{got "response-header:$_"}] } '', 'X Y', 'X:', '(x)'),
+    (map { ["RateLimitCost response-header:X-Cost reserve=$_", qq{RateLimitCost: expected reserve=N with at most three decimals, got "reserve=$_"}] }
+        '', qw(-1 x 1.0001)),
+    ['RateLimitCost 5 reserve=2', 'RateLimitCost: expected reserve= with response-header:NAME alone, got "reserve=2"'],
+    ['RateLimitCost expr=5 reserve=2', 'RateLimitCost: expected reserve= with response-header:NAME alone, got "reserve=2"'],
+    ['RateLimitCost response-header:X reserve=1 reserve=2', 'RateLimitCost: expected each option once, got "reserve=2"'],
+    ['RateLimitCost response-header:X resrve=2', qr/RateLimitCost: expected one word .*got "resrve=2" \(reserve=\?\)/, 'V-13 a misspelt reserve='],
+
+    ['RateLimitRefund', 'RateLimitRefund: expected "expr=EXPR"'],
+    ['RateLimitRefund true', 'RateLimitRefund: expected "expr=EXPR" as one word in quotes, got "true"'],
+    ['RateLimitRefund expr=', 'RateLimitRefund: expected an expression behind expr=, got "": nothing is there'],
+    ['RateLimitRefund "expr=%{REQUEST_STATUS} -ge"', qr/RateLimitRefund: expected an expression behind expr=, got "%\{REQUEST_STATUS} -ge": \S/],
+    ['RateLimitRefund expr="%{REQUEST_STATUS} -ge 500"',
+        'RateLimitRefund: expected the quotes around the whole word: write "expr=%{REQUEST_STATUS}...", got expr="%{REQUEST_STATUS}'],
+    ['RateLimitRefund expr=%{REQUEST_STATUS} -ge 500', 'RateLimitRefund: expected "expr=EXPR" as one word in quotes, got "-ge"'],
+
+    (map { ["RateLimitDelay$_", 'RateLimitDelay: expected max=DURATION [budget=N%]'] } '', ' budget=10%'),
+    (map { ["RateLimitDelay max=$_", qq{RateLimitDelay: expected max=DURATION, such as max=2s, or max=0, got "max=$_"}, "V-08 max=$_"] }
+        '', qw(soon 20 -1s 00 0s 1.5s none)),
+    (map { ["RateLimitDelay max=$_", qr/RateLimitDelay: expected max=DURATION of at most 10 minutes .*, got "max=$_"/] } qw(601s 600001ms 11min hour)),
+    (map { ["RateLimitDelay max=1s budget=$_", qq{RateLimitDelay: expected budget=N% from 1% to 90%, got "budget=$_"}] }
+        '', qw(10 % 0% 91% 100% -1% 10%% 1.5% x%)),
+    ['RateLimitDelay max=1s max=2s', 'RateLimitDelay: expected each option once, got "max=2s"'],
+    ['RateLimitDelay max=1s bugdet=10%', 'RateLimitDelay: expected max=DURATION [budget=N%], got "bugdet=10%" (budget=?)', 'V-13 a misspelt budget='],
+    ['RateLimitDelay 1s', 'RateLimitDelay: expected max=DURATION [budget=N%], got "1s"'],
+
+    (map { ["RateLimitRule r rate=1/s cost=$_", qr/RateLimitRule: expected a cost of 0 or more with at most three decimals, .*, got "\Q$_\E"/,
+        "V-07 cost=$_"] } '', qw(-1 x 1.2345)),
+    ['RateLimitRule r rate=1/s burst=4 cost=5', 'RateLimitRule: expected a cost of at most 4, which is all that "r" ever has at once, got 5',
+        'V-07 B-20 a cost above the capacity'],
+    ['RateLimitRule r rate=9/s quota=3 cost=3.001', 'expected a cost of at most 3, which is all that "r" ever has at once, got 3.001',
+        'V-07 a cost above the smallest capacity'],
+    ["RateLimitPlan p rate=2/s\nRateLimitRule r plan=p cost=response-header:X reserve=2.5",
+        'expected a cost of at most 2, which is all that "p" ever has at once, got 2.500', 'V-07 a reserve above the capacity of a plan'],
+    ['RateLimitRule r rate=1/s reserve=1', 'RateLimitRule: expected reserve= with cost=response-header:NAME, got "reserve=1"'],
+    ['RateLimitRule r rate=1/s reserve=1 cost=1', 'RateLimitRule: expected reserve= with response-header:NAME alone, got "reserve=1"'],
+    ['RateLimitRule r rate=1/s cost=response-header: reserve=1', 'RateLimitRule: expected response-header:NAME with'],
+    ['RateLimitRule r rate=1/s cost=1 cost=2', 'RateLimitRule: expected cost= once, got "cost=2"'],
+    ['RateLimitRule r rate=1/s cost="expr=%{HTTP:X}"', 'expected the quotes around the whole word: write "cost=expr=%{HTTP:X}", got cost="expr='],
+    ['RateLimitRule r rate=1/s cost=expr="%{HTTP:X} 1"', 'expected the quotes around the whole word: write "cost=expr=%{HTTP:X}...", got cost=expr="'],
+    ['RateLimitRule r rate=1/s csot=1', qr/RateLimitRule: expected .*got "csot=1" \(cost=\?\)/, 'V-13 a misspelt cost='],
+    (map { ["RateLimitRule r rate=1/s count=$_", qq{RateLimitRule: expected count=request or "count=response:EXPR", got "count=$_"}] }
+        '', qw(all response), 'request:true'),
+    ['RateLimitRule r rate=1/s count=reponse:true', 'got "count=reponse:true" (response:?)', 'V-13 a misspelt response:'],
+    ['RateLimitRule r rate=1/s count=response:', 'expected an expression behind count=response:, got "": nothing is there'],
+    ['RateLimitRule r rate=1/s "count=response:%{REQUEST_STATUS} -eq"', qr/expected an expression behind count=response:, got "%\{REQUEST_STATUS} -eq": \S/],
+    ['RateLimitRule r rate=1/s count="response:%{REQUEST_STATUS} -eq 401"',
+        'expected the quotes around the whole word: write "count=response:%{REQUEST_STATUS}...", got count="response:'],
+    ['RateLimitRule r rate=1/s count=response:"true"', 'expected the quotes around the whole word: write "count=response:true", got count=response:"'],
+    ['RateLimitRule r rate=1/s count=request count=request', 'RateLimitRule: expected count= once, got "count=request"'],
+    (map { ["RateLimitRule r rate=1/s action=$_", qq{RateLimitRule: expected action=deny, action=delay or action=delay:DURATION, got "action=$_"}] }
+        '', qw(mark reject deny:1s)),
+    ['RateLimitRule r rate=1/s action=delya', 'got "action=delya" (delay?)', 'V-13 a misspelt action'],
+    (map { ["RateLimitRule r rate=1/s action=delay:$_", qr/RateLimitRule: expected a span of time .*, got "$_" in "action=delay:$_"/] } '', qw(0 soon 1.5s)),
+    ['RateLimitRule r rate=1/s action=delay action=deny', 'RateLimitRule: expected action= once, got "action=deny"'],
+
     (map { ["RateLimitDenyStatus $_", qq{RateLimitDenyStatus: expected a status from 400 to 599, got "$_"}] }
         qw(4290 abc 200 399 600 -429 +429 429x 42)),
     (map { ["RateLimitDenyStatus $_", qq{RateLimitDenyStatus: expected a status that httpd knows (it would answer 500), got "$_"}] }
@@ -271,13 +341,18 @@ my @limits = (
     ['', 'quota=-1', qr/expected quota=COUNT .*got "quota=-1"/],
     ['', 'quota=', qr/expected quota=COUNT .*got "quota="/],
     ['', 'quota=1.5', qr/expected quota=COUNT .*got "quota=1.5"/],
-    ['', 'quota=10/day', qr/expected quota=COUNT, .*got "quota=10\/day"/],
-    ['', 'quota=10/month@UTC', qr/expected quota=COUNT, .*got "quota=10\/month\@UTC"/],
-    ['', 'quota=10/min', qr/expected quota=COUNT .*got "quota=10\/min"/],
-    ['V-10', 'concurrent=2.2', qr/expected concurrent=N with a whole number above 0, got "concurrent=2.2"/],
-    ['V-10', 'concurrent=2', qr/expected rate= or quota= \(this version has no concurrency limits\), got "concurrent=2"/],
-    ['', 'lease=60s', qr/expected .*got "lease=60s"/],
-    ['', 'bandwidth=1M/s', qr/expected rate= or quota= .*got "bandwidth=1M\/s"/],
+    ['Q-05', 'quota=10/min', qr/expected day, week, month or year .*got "min" in "quota=10\/min"/],
+    ['Q-05', 'quota=10/2days', qr/expected day, week, month or year .*got "2days" in "quota=10\/2days"/],
+    ['', 'quota=10/day@Nowhere/City', qr/expected \@UTC.* got "\@Nowhere\/City" in "quota=10\/day\@Nowhere\/City"/],
+    ['F-11', 'quota=10 start=2026-01-01', qr/expected no start= behind "quota=10": quota has none/],
+    ['', 'quota=10/day initial=1', qr/expected no initial= behind "quota=10\/day": only a quota that is never renewed/],
+    ['V-10', 'concurrent=2.2', qr/expected concurrent=N with a whole number from 1 to 1000000, got "concurrent=2.2"/],
+    ['V-10', 'concurrent=0', qr/expected concurrent=N with a whole number from 1 to 1000000, got "concurrent=0"/],
+    ['', 'concurrent=2 concurrent=3', qr/expected concurrent= once in a plan, got "concurrent=3"/],
+    ['', 'lease=60s', qr/expected concurrent=N before it, got "lease=60s"/],
+    ['', 'bandwidth=1M/s', qr/expected a rate=, quota= or concurrent= beside bandwidth=/],
+    ['', 'rate=1/s bandwidth=1000/s', qr/expected bandwidth=SIZE\/s with K, M or G, .*got "bandwidth=1000\/s"/],
+    ['', 'rate=1/s then=p', qr/expected a quota= beside then=, got "then=p"/],
     ['', join(' ', ('rate=1/s') x 9), qr/expected at most 8 limits in one plan/],
     ['', 'fast', qr/expected .*got "fast"/],
 );
@@ -292,7 +367,7 @@ for my $case (@limits) {
 
 for my $case (['RateLimitStore x shm', 'VirtualHost'], ['RateLimitPlan p rate=1/s', 'VirtualHost'],
     ['RateLimitStore x shm', 'Location'], ['RateLimitPlan p rate=1/s', 'Location'], ['RateLimitPlanDefault p', 'Location'],
-    ['RateLimitPlanChange reset', 'Location'], ['RateLimitPlanMap user txt:keys', 'Location'],
+    ['RateLimitPlanChange reset', 'Location'], ['RateLimitDelay max=1s', 'Location'], ['RateLimitDelay max=1s', 'If'], ['RateLimitPlanMap user txt:keys', 'Location'],
     ['RateLimitPlan p rate=1/s', 'If'], ['RateLimitPlanDefault p', 'Directory'], ['RateLimitPlanMap user txt:keys', 'Files']) {
     my ($line, $section) = @$case;
     my %open = (VirtualHost => '*:80', Location => '"/x"', If => '"true"', Directory => '"/x"', Files => 'x');
@@ -338,7 +413,8 @@ passes('a limit: ' . $_, "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule 
     for (map { "rate=$_" } qw(5/second 5/sec 5/s 5/seconds 10/minute 10/min 10/m 10/minutes 100/hour 100/h 100/hours 1000/day 1000/d
         1000/days 5/2minutes 100/week 30/500ms 1/s 4/5s 5/MIN)),
     'rate=2/500ms burst=10 algorithm=stepped-bucket', 'rate=1/s burst=2.2', 'rate=1/s burst=2.222', 'rate=1/2200ms',
-    (map { "rate=1/s initial=$_" } qw(0 0.5 .5 1)), 'quota=5', 'quota=0', 'quota=5 initial=1', 'RATE=1/s BURST=2',
+    (map { "rate=1/s initial=$_" } qw(0 0.5 .5 1)), 'quota=5', 'quota=0', 'quota=5 initial=1',
+    'quota=5/day', 'quota=5/Weeks@UTC', 'quota=5/month@local', 'quota=0/year', 'RATE=1/s BURST=2',
     'rate=1/day algorithm=fixed-window start=2026-01-31T06:00:00+02:00', 'rate=1/s rate=100/hour rate=1000/day algorithm=fixed-window',
     join(' ', ('rate=1/s') x 8);
 passes('like=', "RateLimitPlan p rate=1/s\nRateLimitPlan q like=p quota=5\nRateLimitRule r plan=p\nRateLimitRule s plan=q");
@@ -361,6 +437,31 @@ passes("RateLimitHeaders $_", "RateLimitHeaders $_") for 'off', 'ietf', 'Legacy 
 passes("RateLimitDenyStatus $_", "RateLimitDenyStatus $_") for qw(400 403 429 451 500 503);
 passes("RateLimitEnv $_", "RateLimitEnv $_") for qw(auto Always);
 
+passes("V-07 RateLimitCost $_", "RateLimitCost $_\nRateLimitRule r rate=9/s\n<Location \"/x\">\nRateLimitCost $_\n</Location>\n"
+    . "<VirtualHost *:80>\nRateLimitCost $_\n</VirtualHost>")
+    for qw(0 .5 1 2.125 999999999999999.999 expr=%{HTTP:X-Size} response-header:X-Cost EXPR=5), '"expr=%{REQUEST_METHOD} %{HTTP:X}"',
+    'response-header:X-Cost reserve=0', 'Response-Header:x_cost RESERVE=2.5';
+passes("V-07 cost=$_", "RateLimitEngine On\nRateLimitRule r rate=1/s burst=4 cost=$_")
+    for qw(0 .5 3 4 expr=5 response-header:X), 'response-header:X reserve=4', 'expr=5 method=GET';
+passes('V-07 reserve= before cost=', 'RateLimitRule r rate=5/s reserve=2 cost=response-header:X');
+passes('V-07 an expression with blanks as cost', q{RateLimitRule r rate=5/s "cost=expr=%{tolower:%{HTTP:X}} "});
+passes('V-07 a cost under a blocked quota', 'RateLimitRule r quota=0 cost=5');
+passes("RateLimitRefund $_", "RateLimitRefund $_\n<Location \"/x\">\nRateLimitRefund $_\n</Location>\n<VirtualHost *:80>\nRateLimitRefund $_\n</VirtualHost>")
+    for 'expr=true', 'EXPR=false', '"expr=%{REQUEST_STATUS} -ge 500"', q{"expr=resp('X-Cache') == 'HIT'"};
+passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
+    for qw(max=0 max=20s max=10min max=600s max=1ms MAX=1s), 'max=1s budget=1%', 'budget=90% max=1s', 'max=0 Budget=10%';
+passes("count=$_", "RateLimitRule r rate=1/s $_")
+    for 'count=request', 'COUNT=Request', 'count=response:true', '"count=response:%{REQUEST_STATUS} -eq 401"';
+passes("action=$_", "RateLimitDelay max=1s\nRateLimitRule r rate=1/s action=$_") for qw(deny Deny delay delay:250ms DELAY:2s delay:1hour);
+passes('action=deny where nobody may wait', 'RateLimitRule r rate=1/s action=deny');
+passes('action=delay where one host allows it', "RateLimitRule r rate=1/s action=delay\n<VirtualHost *:80>\nRateLimitDelay max=1s\n</VirtualHost>");
+passes('action=delay in a host that inherits it', "RateLimitDelay max=1s\n<VirtualHost *:80>\nRateLimitRule r rate=1/s action=delay\n</VirtualHost>");
+warns('B-15 action=delay where nobody may wait', "RateLimitEngine On\nRateLimitRule r rate=1/s action=delay", 2,
+    'no request may wait: RateLimitDelay max=DURATION allows it');
+warns('B-15 action=delay under max=0', "RateLimitDelay max=0\nRateLimitRule r rate=1/s action=delay:1s", 2, 'no request may wait');
+warns('B-15 action=delay in a host with max=0',
+    "RateLimitDelay max=1s\n<VirtualHost *:80>\nRateLimitDelay max=0\nRateLimitRule r rate=1/s action=delay\n</VirtualHost>", 4, 'no request may wait');
+
 # --- in words
 
 {
@@ -377,7 +478,12 @@ RateLimitRule site
     RateLimitRule paid plan=pro method=!OPTIONS
     RateLimitRule step rate=2/500ms burst=10 algorithm=stepped-bucket plan=none
     RateLimitRule no plan=none-at-all
+    RateLimitRule export rate=9/s plan=none cost=2.5 action=delay
+    RateLimitRule sized rate=9/s plan=none "cost=expr=%{HTTP:X-Size}" action=delay:250ms
+    RateLimitRule told rate=9/s plan=none cost=response-header:X-Cost reserve=3 action=delay:2s key=ip
+    RateLimitRule guess rate=9/s plan=none "count=response:%{REQUEST_STATUS} -eq 401"
 </Location>
+RateLimitDelay max=5s
 <VirtualHost *:80>
     ServerName shop.example
     RateLimitRule shop
@@ -399,7 +505,11 @@ Rate limit rules:
   paid in <Location "/api/">: plan pro for everybody, not for OPTIONS ($file:10)
   step in <Location "/api/">: for everybody: 10 at once, then 2 more at the end of each period of 500 ms ($file:11)
   no in <Location "/api/">: plan none-at-all for everybody ($file:12)
-  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:16)
+  export in <Location "/api/">: for everybody: 9 at once, then 9 per second, costs 2.500, waits as long as RateLimitDelay allows ($file:13)
+  sized in <Location "/api/">: for everybody: 9 at once, then 9 per second, costs what an expression says, waits up to 250 ms ($file:14)
+  told in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by ip, costs what X-Cost of the response says (3 until then), waits up to 2 s ($file:15)
+  guess in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by the response ($file:16)
+  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:21)
 Syntax OK
 END
 }

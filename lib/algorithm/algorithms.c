@@ -8,5 +8,10 @@
 
 #include <stddef.h>
 
-const rlp_algorithm_t *const rlp_algorithms[] = { &rlp_token_bucket, &rlp_stepped_bucket,
-                                                  &rlp_fixed_window, NULL };
+const rlp_algorithm_t *const rlp_algorithms[] = { &rlp_token_bucket,
+                                                  &rlp_stepped_bucket,
+                                                  &rlp_leaky_bucket,
+                                                  &rlp_fixed_window,
+                                                  &rlp_sliding_window,
+                                                  &rlp_sliding_log,
+                                                  NULL };

@@ -7,6 +7,11 @@
 extern const rlp_algorithm_t rlp_token_bucket;
 extern const rlp_algorithm_t rlp_fixed_window;
 extern const rlp_algorithm_t rlp_stepped_bucket;
-extern const rlp_algorithm_t rlp_quota; /* said with quota=, not with algorithm= */
+extern const rlp_algorithm_t rlp_leaky_bucket;
+extern const rlp_algorithm_t rlp_sliding_window;
+extern const rlp_algorithm_t rlp_sliding_log;
+/* said with quota= and concurrent=, not with algorithm= */
+extern const rlp_algorithm_t rlp_quota;
+extern const rlp_algorithm_t rlp_concurrency;
 
 #endif

@@ -4,18 +4,23 @@
  * Fixed window: at most COUNT in each window of one period, aligned to `start` (the epoch by
  * default); hence up to twice COUNT in an instant at the edge of two windows. A request that
  * carries an older clock reading than the state is counted in the state's newer window: a clock
- * that steps back opens no window again.
+ * that steps back opens no window again. A request that waits for its turn has it at the beginning
+ * of one of the next windows; what such a request does not fit into is left unused, so that nobody
+ * overtakes it.
  */
 
 #include "rlp_algorithm.h"
 
 typedef struct {
-    int64_t number; /* of the window, from start */
-    rlp_units_t used;
-    uint64_t seen; /* 1 once written */
+    int64_t number;    /* of the window, from start */
+    rlp_units_t used;  /* from its beginning on: COUNT of it in each window that follows */
+    rlp_units_t burst; /* of the limit it was written under; 0: never written */
 } window_t;
 
 _Static_assert(sizeof(window_t) <= RLP_STATE_MAX, "a window fits into a slot of one cache line");
+
+#define WINDOW_USED_MAX (INT64_MAX / 2) /* and a cost more can be counted */
+#define WINDOW_WAIT_MAX (INT64_C(10) * 366 * 86400 * RLP_SECOND) /* no delay is longer */
 
 static int64_t window_number(rlp_time_t at, const rlp_limit_t *limit)
 {
@@ -34,10 +39,30 @@ static bool window_sound(const window_t *window, const rlp_limit_t *limit)
 {
     const int64_t bound = (INT64_C(1) << 61) / limit->period;
 
-    if (window->seen != 1) {
-        return (window->seen | (uint64_t)window->used | (uint64_t)window->number) == 0;
+    if (window->burst == 0) {
+        return (window->used | window->number) == 0;
     }
     return window->used >= 0 && window->number >= -bound && window->number <= bound;
+}
+
+/* How many windows ahead a turn may be at most. */
+static int64_t window_ahead(const rlp_limit_t *limit)
+{
+    const int64_t counted = WINDOW_USED_MAX / limit->burst - 1;
+    const int64_t waited = WINDOW_WAIT_MAX / limit->period + 1;
+
+    return counted < waited ? counted : waited;
+}
+
+/* What is reserved stays so; but a plan with another count is empty at most, not in debt. */
+static void window_cut(window_t *window, const rlp_limit_t *limit)
+{
+    const int64_t windows = window->burst == limit->burst ? window_ahead(limit) + 1 : 1;
+
+    if (window->used > windows * limit->burst) {
+        window->used = windows * limit->burst;
+    }
+    window->burst = limit->burst;
 }
 
 /* The state as it is to be judged now: of the current window, or of a newer one. True if a clock
@@ -45,18 +70,23 @@ static bool window_sound(const window_t *window, const rlp_limit_t *limit)
 static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *limit)
 {
     const int64_t number = window_number(now, limit);
-    bool healed = false;
 
-    if (!window->seen || window->number < number) {
-        *window = (window_t){ .number = number, .seen = 1 };
+    if (!window->burst) {
+        window->number = number;
+    }
+    if (window->used > limit->burst || window->burst != limit->burst) {
+        window_cut(window, limit);
+    }
+    if (window->number < number) {
+        const int64_t gone = number - window->number;
+
+        window->used = gone > window->used / limit->burst ? 0 : window->used - gone * limit->burst;
+        window->number = number;
     } else if (window_begin(window->number, limit) - now > limit->period + RLP_CLOCK_SKEW) {
         window->number = number;
-        healed = true;
+        return true;
     }
-    if (window->used > limit->burst) {
-        window->used = limit->burst; /* a plan with a smaller count is empty, not in debt */
-    }
-    return healed;
+    return false;
 }
 
 /* A full window that lasts longer than one period from now is left over from a clock that stepped
@@ -70,28 +100,63 @@ static bool window_heal(window_t *window, rlp_time_t now, const rlp_limit_t *lim
     return true;
 }
 
+/* Reserves a turn, or refuses. True if the state wants to be kept. */
+static bool window_queue(window_t *window, rlp_decision_t *d, const rlp_limit_t *limit,
+                         const rlp_op_t *op)
+{
+    const bool healed = window_heal(window, op->now, limit);
+    const bool fits = op->units <= limit->burst - window->used % limit->burst;
+    const int64_t ahead = window->used / limit->burst + !fits;
+    const rlp_time_t wait = window_begin(window->number + ahead, limit) - op->now;
+    const int64_t beyond = ahead - window_ahead(limit);
+    const rlp_time_t counted = window_begin(window->number + beyond, limit) - op->now;
+    const rlp_time_t accepted = wait - op->max_wait;
+    const rlp_time_t retry = counted > accepted ? counted : accepted;
+
+    if (retry > 0) {
+        d->verdict = RLP_DENY;
+        d->retry = retry;
+        return healed;
+    }
+    d->verdict = RLP_WAIT;
+    d->wait = wait;
+    if (op->kind == RLP_TAKE) {
+        window->used = (fits ? window->used : ahead * limit->burst) + op->units;
+    }
+    return true;
+}
+
 static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t now,
                           const rlp_limit_t *limit)
 {
-    const rlp_time_t end = window_begin(window->number, limit) + limit->period;
+    const int64_t windows = window->used > 0 ? (window->used - 1) / limit->burst + 1 : 1;
+    const rlp_time_t end = window_begin(window->number + windows, limit);
 
-    d->remaining = (limit->burst - window->used) / RLP_UNIT;
+    d->remaining = window->used < limit->burst ? (limit->burst - window->used) / RLP_UNIT : 0;
     d->reset = end - now;
-    d->next = d->remaining > 0 ? 0 : d->reset;
+    if (d->remaining == 0) {
+        const bool spent = limit->burst - window->used % limit->burst < RLP_UNIT;
+        const int64_t ahead = window->used / limit->burst + spent;
+
+        d->next = window_begin(window->number + ahead, limit) - now;
+    }
     d->loss = rlp_loss((uint64_t)window->used, (uint64_t)limit->burst);
     d->expires = end;
 }
 
+/* A reservation is of a window still to come. */
 static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_op_t *op)
 {
-    if (window->number != window_number(op->charged_at, limit) || !window->used) {
+    const rlp_units_t most = window->used > limit->burst ? window->used : limit->burst;
+
+    if (window_number(op->charged_at, limit) < window->number || !window->used) {
         return false;
     }
     window->used += op->units;
     if (window->used < 0) {
         window->used = 0;
-    } else if (window->used > limit->burst) {
-        window->used = limit->burst;
+    } else if (window->used > most) {
+        window->used = most;
     }
     return true;
 }
@@ -107,17 +172,15 @@ static void window_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
         d->damaged = true;
     }
     window_t window = *kept;
-    bool healed = window_turn(&window, op->now, limit);
+    const bool healed = window_turn(&window, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
         d->changed = window_settle(&window, limit, op);
     } else if (op->units < 0 || op->units > limit->burst) {
         d->verdict = RLP_NEVER;
-    } else if (op->units > limit->burst - window.used) {
-        healed |= window_heal(&window, op->now, limit);
-        d->verdict = RLP_DENY;
-        d->retry = window_begin(window.number, limit) + limit->period - op->now;
-        d->changed = healed && op->kind == RLP_TAKE;
+    } else if (op->units > 0 && op->units > limit->burst - window.used) {
+        const bool queued = window_queue(&window, d, limit, op);
+        d->changed = (queued || healed) && op->kind == RLP_TAKE;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
         window.used += op->units;
         d->changed = true;

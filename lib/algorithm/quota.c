@@ -1,75 +1,161 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Quota without renewal: COUNT once and for all. A count of 0 blocks. It never expires by itself;
- * eviction gives up the least used first.
+ * Quota: COUNT in each period of the calendar, or COUNT once and for all. A count of 0 blocks. One
+ * that is never renewed never expires by itself; eviction gives up the least used first.
+ *
+ * Periods go by the wall clock and never run backwards: after a small step back a request is
+ * counted in the period that has already begun. A state left further ahead than that counts as the
+ * current period's with all its used units, so nobody is given units again or locked out for longer
+ * than a period. A quota never waits (max_wait is ignored): its renewal is hours away.
  */
 
 #include "rlp_algorithm.h"
 
 typedef struct {
+    rlp_time_t begin; /* of the period, wall clock; 0 if never renewed */
     rlp_units_t used;
     uint64_t seen; /* 1 once written */
 } quota_t;
 
 _Static_assert(sizeof(quota_t) <= RLP_STATE_MAX, "a quota fits into a slot of one cache line");
 
-static rlp_units_t quota_used(const quota_t *quota, const rlp_limit_t *limit)
-{
-    const rlp_units_t used = quota->seen ? quota->used : limit->burst - limit->initial;
+#define QUOTA_TIME_MAX (INT64_C(1) << 61)
 
-    return used < limit->burst ? used : limit->burst;
+typedef struct {
+    rlp_time_t begin;
+    rlp_time_t end; /* RLP_TIME_NEVER */
+} period_t;
+
+/* Before the first edge and after the last, periods have their usual length. */
+static period_t quota_period_beyond(const rlp_limit_t *limit, rlp_time_t edge, rlp_time_t at)
+{
+    const rlp_time_t since = at - edge;
+    const int64_t number = since / limit->period - (since % limit->period < 0);
+    const rlp_time_t begin = edge + number * limit->period;
+
+    return (period_t){ .begin = begin, .end = begin + limit->period };
 }
 
-static bool quota_sound(const quota_t *quota)
+static period_t quota_period(const rlp_limit_t *limit, rlp_time_t at)
 {
-    return quota->seen == 1 ? quota->used >= 0 : (quota->seen | (uint64_t)quota->used) == 0;
-}
+    const rlp_calendar_t *calendar = limit->calendar;
 
-static void quota_write(quota_t *quota, rlp_decision_t *d, rlp_units_t used)
-{
-    *quota = (quota_t){ .used = used, .seen = 1 };
-    d->changed = true;
-}
-
-/* Corrects what was used, and says what that is now. */
-static rlp_units_t quota_settle(quota_t *quota, rlp_decision_t *d, const rlp_limit_t *limit,
-                                rlp_units_t units)
-{
-    rlp_units_t used = quota_used(quota, limit);
-
-    if (quota->seen) { /* or nothing was charged */
-        used += units;
-        used = used < 0 ? 0 : used > limit->burst ? limit->burst : used;
-        quota_write(quota, d, used);
+    if (!calendar) {
+        return (period_t){ .end = RLP_TIME_NEVER };
     }
-    return used;
+    int low = 0;
+    int high = calendar->n - 1;
+
+    if (at < calendar->edges[low] || at >= calendar->edges[high]) {
+        return quota_period_beyond(limit, calendar->edges[at < calendar->edges[low] ? low : high],
+                                   at);
+    }
+    while (high - low > 1) {
+        const int middle = low + (high - low) / 2;
+
+        if (calendar->edges[middle] <= at) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return (period_t){ .begin = calendar->edges[low], .end = calendar->edges[high] };
+}
+
+static bool quota_sound(const quota_t *quota, const rlp_limit_t *limit)
+{
+    if (quota->seen != 1) {
+        return (quota->seen | (uint64_t)quota->used | (uint64_t)quota->begin) == 0;
+    }
+    if (!limit->calendar && quota->begin != 0) {
+        return false;
+    }
+    return quota->used >= 0 && quota->begin >= -QUOTA_TIME_MAX && quota->begin <= QUOTA_TIME_MAX;
+}
+
+/* The state as it is to be judged now, and its period. True if a clock that stepped back had left
+   it ahead. */
+static bool quota_turn(quota_t *quota, period_t *period, const rlp_limit_t *limit, rlp_time_t wall)
+{
+    bool healed = false;
+
+    *period = quota_period(limit, wall);
+    if (!quota->seen) {
+        *quota = (quota_t){ .used = limit->burst - limit->initial, .seen = 1 };
+        quota->begin = period->begin;
+    } else if (quota->begin < period->begin) {
+        *quota = (quota_t){ .begin = period->begin, .seen = 1 };
+    } else if (quota->begin - wall > RLP_CLOCK_SKEW) {
+        quota->begin = period->begin;
+        healed = true;
+    } else if (quota->begin >= period->end) {
+        *period = quota_period(limit, quota->begin);
+    }
+    if (quota->used > limit->burst) {
+        quota->used = limit->burst; /* a plan with a smaller quota is empty, not in debt */
+    }
+    return healed;
+}
+
+/* Was the charge made in the period that is counted? It was made on the store's time line. */
+static bool quota_charged(const quota_t *quota, const rlp_limit_t *limit, const rlp_op_t *op)
+{
+    return !limit->calendar || op->wall - (op->now - op->charged_at) >= quota->begin;
+}
+
+static void quota_settle(quota_t *quota, const rlp_limit_t *limit, rlp_units_t units)
+{
+    quota->used += units;
+    if (quota->used < 0) {
+        quota->used = 0;
+    } else if (quota->used > limit->burst) {
+        quota->used = limit->burst;
+    }
+}
+
+static void quota_report(rlp_decision_t *d, const quota_t *quota, rlp_time_t left,
+                         const rlp_limit_t *limit, rlp_time_t now)
+{
+    d->remaining = (limit->burst - quota->used) / RLP_UNIT;
+    d->reset = left;
+    d->next = d->remaining > 0 ? 0 : left;
+    d->loss = limit->burst ? rlp_loss((uint64_t)quota->used, (uint64_t)limit->burst) : 0;
+    d->expires = left == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + left;
 }
 
 static void quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
 {
-    quota_t *quota = state;
+    quota_t *kept = state;
+    period_t period;
 
-    *d = (rlp_decision_t){ .verdict = RLP_ALLOW,
-                           .reset = RLP_TIME_NEVER,
-                           .expires = RLP_TIME_NEVER };
-    if (!quota_sound(quota)) {
-        *quota = (quota_t){ 0 };
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
+    if (!quota_sound(kept, limit)) {
+        *kept = (quota_t){ 0 };
         d->damaged = true;
     }
-    rlp_units_t used = quota_used(quota, limit);
+    quota_t quota = *kept;
+    const bool healed = quota_turn(&quota, &period, limit, op->wall);
+    const bool renewed = period.end != RLP_TIME_NEVER && limit->burst > 0;
+    const rlp_time_t left = renewed ? period.end - op->wall : RLP_TIME_NEVER;
 
     if (op->kind == RLP_SETTLE) {
-        used = quota_settle(quota, d, limit, op->units);
-    } else if (op->units < 0 || op->units > limit->burst - used || limit->burst == 0) {
+        d->changed = kept->seen && quota_charged(&quota, limit, op); /* else nothing was charged */
+        quota_settle(&quota, limit, d->changed ? op->units : 0);
+    } else if (op->units < 0 || op->units > limit->burst || limit->burst == 0) {
         d->verdict = RLP_NEVER;
+    } else if (op->units > limit->burst - quota.used) {
+        d->verdict = renewed ? RLP_DENY : RLP_NEVER;
+        d->retry = renewed ? left : 0;
+        d->changed = healed && op->kind == RLP_TAKE;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
-        used += op->units;
-        quota_write(quota, d, used);
+        quota.used += op->units;
+        d->changed = true;
     }
-    d->remaining = (limit->burst - used) / RLP_UNIT;
-    d->next = d->remaining > 0 ? 0 : RLP_TIME_NEVER;
-    d->loss = limit->burst ? rlp_loss((uint64_t)used, (uint64_t)limit->burst) : 0;
+    if (d->changed) {
+        *kept = quota;
+    }
+    quota_report(d, &quota, left, limit, op->now);
 }
 
 const rlp_algorithm_t rlp_quota = {

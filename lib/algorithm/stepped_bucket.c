@@ -3,25 +3,29 @@
 /*
  * Stepped bucket: COUNT units come back at once every PERIOD, up to the burst, as a reservation
  * scheduler does it. The steps keep their phase: it is that of the first request of the key, or of
- * `start`. At most burst + COUNT * (whole periods + 1) in any span of time.
+ * `start`. At most burst + COUNT * (whole periods + 1) in any span of time. A request that waits
+ * for its turn has used units before they are back: what is used above the burst is reserved, and
+ * who comes later queues behind it.
  */
 
 #include "rlp_algorithm.h"
 
 typedef struct {
     rlp_units_t used;
-    rlp_time_t step; /* the latest refill that is in `used` */
-    uint64_t seen;   /* 1 once written */
+    rlp_time_t step;   /* the latest refill that is in `used` */
+    rlp_units_t burst; /* of the limit it was written under; 0: never written */
 } steps_t;
 
 _Static_assert(sizeof(steps_t) <= RLP_STATE_MAX, "fits into a slot of one cache line");
 
 #define STEPS_TIME_MAX (INT64_C(1) << 61)
+#define STEPS_USED_MAX (INT64_MAX / 2) /* and a burst more can be counted */
+#define STEPS_WAIT_MAX (INT64_C(10) * 366 * 86400 * RLP_SECOND) /* no delay is longer */
 
 static bool steps_sound(const steps_t *steps)
 {
-    if (steps->seen != 1) {
-        return (steps->seen | (uint64_t)steps->used | (uint64_t)steps->step) == 0;
+    if (steps->burst == 0) {
+        return (steps->used | steps->step) == 0;
     }
     return steps->used >= 0 && steps->step >= -STEPS_TIME_MAX && steps->step <= STEPS_TIME_MAX;
 }
@@ -37,6 +41,27 @@ static rlp_time_t steps_floor(rlp_time_t now, const rlp_limit_t *limit)
 static int64_t steps_periods(rlp_units_t units, const rlp_limit_t *limit)
 {
     return (units - 1) / (limit->count * RLP_UNIT) + 1;
+}
+
+/* How many periods ahead a turn may be at most. */
+static int64_t steps_ahead(const rlp_limit_t *limit)
+{
+    const int64_t counted = (STEPS_USED_MAX - limit->burst) / (limit->count * RLP_UNIT);
+    const int64_t waited = STEPS_WAIT_MAX / limit->period + 1;
+
+    return counted < waited ? counted : waited;
+}
+
+/* What is reserved stays so; but a plan with another burst is empty at most, not in debt. */
+static void steps_cut(steps_t *steps, const rlp_limit_t *limit)
+{
+    const rlp_units_t most = steps->burst == limit->burst
+                                 ? limit->burst + steps_ahead(limit) * limit->count * RLP_UNIT
+                                 : limit->burst;
+
+    if (steps->used > most) {
+        steps->used = most;
+    }
 }
 
 /* The instant from which nothing is in use any more. */
@@ -63,11 +88,11 @@ static bool steps_forgotten(const steps_t *steps, rlp_time_t now, const rlp_limi
    ahead. */
 static bool steps_turn(steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
 {
-    if (!steps->seen) {
-        *steps = (steps_t){ .used = limit->burst - limit->initial,
-                            .step = steps_phase(now, limit),
-                            .seen = 1 };
+    if (!steps->burst) {
+        *steps =
+            (steps_t){ .used = limit->burst - limit->initial, .step = steps_phase(now, limit) };
     }
+    steps->burst = limit->burst;
     if (now < steps->step) {
         if (steps->step - now <= limit->period + RLP_CLOCK_SKEW) {
             return false;
@@ -98,7 +123,7 @@ static void steps_report(rlp_decision_t *d, const steps_t *steps, rlp_time_t now
 {
     const rlp_units_t missing = RLP_UNIT - (limit->burst - steps->used);
 
-    d->remaining = (limit->burst - steps->used) / RLP_UNIT;
+    d->remaining = steps->used < limit->burst ? (limit->burst - steps->used) / RLP_UNIT : 0;
     d->next = limit->burst < RLP_UNIT ? RLP_TIME_NEVER : steps_until(steps, missing, now, limit);
     d->reset = steps_until(steps, steps->used, now, limit);
     d->loss = rlp_loss((uint64_t)steps->used, (uint64_t)limit->burst);
@@ -108,28 +133,52 @@ static void steps_report(rlp_decision_t *d, const steps_t *steps, rlp_time_t now
 
 static void steps_settle(steps_t *steps, const rlp_limit_t *limit, const rlp_op_t *op)
 {
+    const rlp_units_t most = steps->used > limit->burst ? steps->used : limit->burst;
+
     steps->used += op->units;
     if (steps->used < 0) {
         steps->used = 0;
-    } else if (steps->used > limit->burst) {
-        steps->used = limit->burst;
+    } else if (steps->used > most) {
+        steps->used = most;
     }
 }
 
-/* Refuses. The first request of a key that starts with too little starts its clock. A wait longer
-   than all steps from empty to full comes from a clock that stepped back. */
-static void steps_deny(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *limit,
-                       const rlp_op_t *op)
+/* A wait longer than all steps from what is reserved, or else from empty, to full comes from a
+   clock that stepped back. */
+static bool steps_heal(steps_t *steps, rlp_units_t missing, const rlp_limit_t *limit,
+                       rlp_time_t now)
+{
+    const rlp_units_t most = steps->used > limit->burst ? steps->used : limit->burst;
+    const rlp_time_t longest = steps_periods(most, limit) * limit->period;
+
+    if (steps_until(steps, missing, now, limit) <= longest + RLP_CLOCK_SKEW) {
+        return false;
+    }
+    steps->step = steps_phase(now, limit);
+    return true;
+}
+
+/* Reserves a turn, or refuses. True if the state wants to be kept. */
+static bool steps_queue(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *limit,
+                        const rlp_op_t *op)
 {
     const rlp_units_t missing = steps->used + op->units - limit->burst;
-    const rlp_time_t longest = steps_periods(limit->burst, limit) * limit->period;
+    const bool healed = steps_heal(steps, missing, limit, op->now);
+    const rlp_time_t wait = steps_until(steps, missing, op->now, limit);
+    const int64_t beyond = steps_periods(missing, limit) - steps_ahead(limit);
+    const rlp_time_t counted = steps->step + beyond * limit->period - op->now;
+    const rlp_time_t accepted = wait - op->max_wait;
+    const rlp_time_t retry = counted > accepted ? counted : accepted;
 
-    if (steps_until(steps, missing, op->now, limit) > longest + RLP_CLOCK_SKEW) {
-        steps->step = steps_phase(op->now, limit);
-        d->changed = true;
+    if (retry > 0) {
+        d->verdict = RLP_DENY;
+        d->retry = retry;
+        return healed;
     }
-    d->verdict = RLP_DENY;
-    d->retry = steps_until(steps, missing, op->now, limit);
+    d->verdict = RLP_WAIT;
+    d->wait = wait;
+    steps->used += op->kind == RLP_TAKE ? op->units : 0;
+    return true;
 }
 
 static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
@@ -142,13 +191,11 @@ static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
         d->damaged = true;
     }
     steps_t steps = *kept;
-    if (steps.used > limit->burst) {
-        steps.used = limit->burst; /* a plan with a smaller burst is empty, not in debt */
-    }
+    steps_cut(&steps, limit);
     if (steps_forgotten(&steps, op->now, limit)) {
         steps = (steps_t){ 0 };
     }
-    const bool fresh = !steps.seen;
+    const bool fresh = !steps.burst;
     const bool healed = steps_turn(&steps, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
@@ -158,9 +205,10 @@ static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
         }
     } else if (op->units < 0 || op->units > limit->burst) {
         d->verdict = RLP_NEVER;
-    } else if (op->units > limit->burst - steps.used) {
-        steps_deny(&steps, d, limit, op);
-        d->changed = (d->changed || healed || fresh) && op->kind == RLP_TAKE;
+    } else if (op->units > 0 && op->units > limit->burst - steps.used) {
+        /* the first request of a key that starts with too little starts its clock */
+        const bool queued = steps_queue(&steps, d, limit, op);
+        d->changed = (queued || healed || fresh) && op->kind == RLP_TAKE;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
         steps.used += op->units;
         d->changed = true;

@@ -8,7 +8,8 @@
  * period alone, so what is used stays used when another plan has another count or burst. This is
  * the same line as GCRA's theoretical arrival time (ITU-T I.371), read at another place: a request
  * whose clock reading is a little older than the state is judged further up that line and loses
- * nothing to the order.
+ * nothing to the order. A request that waits for its turn has used its credit before it is earned:
+ * what is used above the capacity is reserved, and who comes later queues behind it.
  */
 
 #include "rlp_algorithm.h"
@@ -18,12 +19,13 @@ __extension__ typedef unsigned __int128 wide_t;
 typedef struct {
     uint64_t used; /* credit */
     rlp_time_t at;
-    uint64_t seen; /* 1 once written: tells a new key from a full bucket */
+    uint64_t capacity; /* of the limit it was written under; 0 tells a new key from a full bucket */
 } bucket_t;
 
 _Static_assert(sizeof(bucket_t) <= RLP_STATE_MAX, "a bucket fits into a slot of one cache line");
 
 #define BUCKET_TIME_MAX (INT64_C(1) << 62)
+#define BUCKET_WAIT_MAX (INT64_C(10) * 366 * 86400 * RLP_SECOND) /* no delay is longer */
 
 static uint64_t bucket_credit(rlp_units_t units, const rlp_limit_t *limit)
 {
@@ -33,40 +35,63 @@ static uint64_t bucket_credit(rlp_units_t units, const rlp_limit_t *limit)
 /* Microseconds, rounded up, in which the limit earns the credit. */
 static rlp_time_t bucket_span(uint64_t credit, const rlp_limit_t *limit)
 {
+    return (rlp_time_t)(credit / (uint64_t)limit->count + (credit % (uint64_t)limit->count != 0));
+}
+
+static rlp_time_t bucket_span_wide(wide_t credit, const rlp_limit_t *limit)
+{
     return (rlp_time_t)((credit + (uint64_t)limit->count - 1) / (uint64_t)limit->count);
 }
 
 static bool bucket_sound(const bucket_t *bucket)
 {
-    if (bucket->seen != 1) {
-        return (bucket->seen | bucket->used | (uint64_t)bucket->at) == 0;
+    if (bucket->capacity == 0) {
+        return (bucket->used | (uint64_t)bucket->at) == 0;
     }
     return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX;
 }
 
-/* A plan with a smaller burst is empty, not in debt: what does not fit it is cut off before
-   anything is earned. */
+/* Credit that may be in use by those who would wait so long; what cannot be counted is refused. */
+static uint64_t bucket_room(const rlp_limit_t *limit, rlp_time_t wait)
+{
+    const rlp_time_t most = wait < BUCKET_WAIT_MAX ? wait : BUCKET_WAIT_MAX;
+    const wide_t room = limit->capacity + (wide_t)(uint64_t)most * (uint64_t)limit->count;
+
+    return room < INT64_MAX ? (uint64_t)room : INT64_MAX;
+}
+
+/* What is reserved stays so; but a plan with another burst is empty at most, not in debt: what does
+   not fit it is cut off before anything is earned. */
 static uint64_t bucket_kept(const bucket_t *bucket, const rlp_limit_t *limit)
 {
-    return bucket->used < limit->capacity ? bucket->used : limit->capacity;
+    const uint64_t most =
+        bucket->capacity == limit->capacity ? bucket_room(limit, BUCKET_WAIT_MAX) : limit->capacity;
+
+    return bucket->used < most ? bucket->used : most;
 }
 
-/* Credit in use at an instant before that of the state; may be more than the capacity. */
-static wide_t bucket_used_before(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
+/* Credit in use at any instant; before that of the state it may be more than was ever kept. */
+static wide_t bucket_used_exactly(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
 {
-    return bucket_kept(bucket, limit) +
-           (wide_t)(uint64_t)(bucket->at - now) * (uint64_t)limit->count;
+    if (bucket->capacity == 0) {
+        return limit->capacity - bucket_credit(limit->initial, limit);
+    }
+    const uint64_t kept = bucket_kept(bucket, limit);
+    const rlp_time_t apart = now < bucket->at ? bucket->at - now : now - bucket->at;
+    const wide_t credit = (wide_t)(uint64_t)apart * (uint64_t)limit->count;
+
+    if (now < bucket->at) {
+        return kept + credit;
+    }
+    return kept > credit ? kept - credit : 0;
 }
 
-/* The same for a new key or such an instant; more than twice the capacity is twice the capacity. */
+/* The same where it is seldom asked; more than a drain above what is kept is a drain above it. */
 __attribute__((noinline)) static uint64_t bucket_used_seldom(const bucket_t *bucket, rlp_time_t now,
                                                              const rlp_limit_t *limit)
 {
-    if (!bucket->seen) {
-        return limit->capacity - bucket_credit(limit->initial, limit);
-    }
-    const wide_t used = bucket_used_before(bucket, now, limit);
-    const uint64_t most = 2 * limit->capacity;
+    const wide_t used = bucket_used_exactly(bucket, now, limit);
+    const uint64_t most = bucket_kept(bucket, limit) + limit->capacity;
 
     return used < most ? (uint64_t)used : most;
 }
@@ -77,23 +102,22 @@ bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
 {
     const rlp_time_t elapsed = now - bucket->at;
 
-    if (!bucket->seen || elapsed < 0) {
+    if (!bucket->capacity || elapsed < 0 || bucket->used > limit->capacity) {
         return bucket_used_seldom(bucket, now, limit);
     }
     if (elapsed >= limit->drain) {
         return 0;
     }
-    const uint64_t used = bucket_kept(bucket, limit);
     const uint64_t earned = (uint64_t)elapsed * (uint64_t)limit->count;
 
-    return used > earned ? used - earned : 0;
+    return bucket->used > earned ? bucket->used - earned : 0;
 }
 
-static void bucket_write(bucket_t *bucket, uint64_t used, rlp_time_t now)
+static void bucket_write(bucket_t *bucket, uint64_t used, rlp_time_t now, const rlp_limit_t *limit)
 {
     bucket->used = used;
     bucket->at = now;
-    bucket->seen = 1;
+    bucket->capacity = limit->capacity;
 }
 
 /* What there is to tell of a bucket with so much in use. */
@@ -115,53 +139,59 @@ static void bucket_report(rlp_decision_t *d, uint64_t used, rlp_time_t now,
 }
 
 /* Corrects what was used at the later of now and the state's instant, where it is within the
-   capacity. */
+   capacity or reserved. */
 __attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decision_t *d,
                                                     const rlp_limit_t *limit, const rlp_op_t *op)
 {
     const rlp_units_t units = op->units < 0 ? -op->units : op->units;
-    const uint64_t amount = units < limit->burst ? bucket_credit(units, limit) : limit->capacity;
+    const wide_t amount = (wide_t)(uint64_t)units * (uint64_t)limit->price;
     const rlp_time_t at = bucket->at > op->now ? bucket->at : op->now;
     uint64_t used = bucket_used(bucket, at, limit);
 
-    if (!bucket->seen) {
+    if (!bucket->capacity) {
         return;
     }
     if (op->units < 0) {
-        used = used > amount ? used - amount : 0;
-    } else {
-        used = used < limit->capacity - amount ? used + amount : limit->capacity;
+        used = used > amount ? used - (uint64_t)amount : 0;
+    } else if (used < limit->capacity) {
+        used = used + amount < limit->capacity ? used + (uint64_t)amount : limit->capacity;
     }
-    bucket_write(bucket, used, at);
+    bucket_write(bucket, used, at, limit);
     d->changed = true;
 }
 
-/* Refuses; the credit in use from then on. The first request of a key that starts with too little
-   starts its clock. A wait longer than a drain comes from a clock that stepped back: heal, or it
-   would refuse until that future. */
-__attribute__((noinline)) static uint64_t bucket_deny(bucket_t *bucket, rlp_decision_t *d,
-                                                      const rlp_limit_t *limit, const rlp_op_t *op)
+/* Reserves a turn, or refuses; the credit in use from then on. The first request of a key that
+   starts with too little starts its clock. A wait longer than a drain and what is reserved comes
+   from a clock that stepped back: heal, or it would refuse until that future. */
+__attribute__((noinline)) static uint64_t bucket_queue(bucket_t *bucket, rlp_decision_t *d,
+                                                       const rlp_limit_t *limit, const rlp_op_t *op)
 {
     const uint64_t cost = bucket_credit(op->units, limit);
-    uint64_t used = bucket_used(bucket, op->now, limit);
-    bool kept = bucket->seen;
+    const uint64_t room = bucket_room(limit, op->max_wait);
+    const uint64_t kept = bucket_kept(bucket, limit);
+    const uint64_t full = kept > limit->capacity ? kept : limit->capacity;
+    const wide_t drained =
+        (wide_t)(uint64_t)(limit->drain + RLP_CLOCK_SKEW) * (uint64_t)limit->count;
+    wide_t used = bucket_used_exactly(bucket, op->now, limit);
+    const bool healed = used + cost > drained + full;
 
-    d->verdict = RLP_DENY;
-    d->retry = bucket_span(used - (limit->capacity - cost), limit);
-    if (kept && bucket->at > op->now) {
-        const wide_t excess = bucket_used_before(bucket, op->now, limit) + cost - limit->capacity;
-        d->retry = (rlp_time_t)((excess + (uint64_t)limit->count - 1) / (uint64_t)limit->count);
+    if (healed) {
+        used = full;
     }
-    if (d->retry > limit->drain + RLP_CLOCK_SKEW) {
-        used = limit->capacity;
-        d->retry = bucket_span(cost, limit);
-        kept = false;
+    d->changed = op->kind == RLP_TAKE && (healed || !bucket->capacity);
+    if (used + cost > room) {
+        d->verdict = RLP_DENY;
+        d->retry = bucket_span_wide(used + cost - room, limit);
+    } else {
+        d->verdict = RLP_WAIT;
+        d->wait = bucket_span_wide(used + cost - limit->capacity, limit);
+        d->changed = op->kind == RLP_TAKE;
+        used += d->changed ? cost : 0;
     }
-    if (op->kind == RLP_TAKE && !kept) {
-        bucket_write(bucket, used, op->now);
-        d->changed = true;
+    if (d->changed) {
+        bucket_write(bucket, (uint64_t)used, op->now, limit);
     }
-    return used;
+    return used < full + limit->capacity ? (uint64_t)used : full + limit->capacity;
 }
 
 static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
@@ -185,10 +215,10 @@ static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
         const uint64_t cost = bucket_credit(op->units, limit);
 
         if (used > limit->capacity - cost) {
-            used = bucket_deny(bucket, d, limit, op);
+            used = bucket_queue(bucket, d, limit, op);
         } else if (op->kind == RLP_TAKE) {
             used += cost;
-            bucket_write(bucket, used, op->now);
+            bucket_write(bucket, used, op->now, limit);
             d->changed = true;
         }
     }

@@ -37,7 +37,9 @@ typedef struct {
     rlp_time_t since;       /* calendars are tabled from here to 20 years after wall */
 } rlp_plan_source_t;
 
-/* Parses a plan. NULL on success, or what was expected and what came. All from the pool. */
+/* Parses a plan. NULL on success, or what was expected and what came. All from the pool, and what
+   is inherited from the base's. A calendar in another zone than UTC changes TZ for a moment: for a
+   start with a single thread. */
 const char *rlp_plan_parse(rlp_plan_t **plan, const rlp_plan_source_t *source, apr_pool_t *pool);
 
 /* How many processes may hold places at the same time, for the concurrency limits of the plan: 1 to

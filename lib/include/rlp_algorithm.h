@@ -33,8 +33,8 @@ typedef int64_t rlp_units_t;
 typedef struct rlp_algorithm_t rlp_algorithm_t;
 
 /* The edges of calendar periods: n instants of the wall clock in rising order, edges[i] the first
-   of period i, edges[i + 1] its end. A period before the first is judged as the first, one after
-   the last as the last. */
+   of period i, edges[i + 1] its end. Before the first edge and after the last, periods have their
+   usual length. */
 typedef struct {
     const char *zone; /* "UTC", "local", "Europe/Berlin" */
     int n;
@@ -139,7 +139,8 @@ enum { RLP_TAKES_BURST = 1, RLP_TAKES_INITIAL = 2, RLP_TAKES_START = 4 };
 /*
  * One algorithm. The step gets the state of one key, state_size bytes aligned to 8, all zero for a
  * key never seen or expired. The state may have been written under another limit of the same
- * signature (another count, burst or initial; state_size is the same). TAKE with units 0 answers
+ * signature (another count, burst or initial); where state_size differs with it, a longer state
+ * comes cut off, and what lies behind a shorter one may be anything. TAKE with units 0 answers
  * ALLOW and changes nothing. A refusal changes nothing, but may heal a state that a clock stepping
  * back has left in the future. SETTLE clamps between empty and full. Writes the whole decision.
  * Reads no state but its own; may be called again for the same question.
@@ -147,12 +148,14 @@ enum { RLP_TAKES_BURST = 1, RLP_TAKES_INITIAL = 2, RLP_TAKES_START = 4 };
 struct rlp_algorithm_t {
     const char *name;    /* as in algorithm=NAME */
     uint32_t state_size; /* bytes; 0: rlp_limit_t.state_size differs from limit to limit */
-    unsigned takes;      /* RLP_TAKES_* */
-    bool credit;         /* counts in credit (rlp_limit_t.price) */
-    bool windowed;       /* renews at the end of a window, not evenly */
-    bool quota;          /* said with quota=: when used up, another plan may take over (then=) */
-    bool holds;          /* counts what is in flight: TAKE takes one place whatever it costs, until
-                            RELEASE; the state is an array of rlp_hold_t */
+    uint32_t (*state_size_of)(const rlp_limit_t *limit); /* then: what it is; NULL: known later */
+    int64_t count_max; /* of rlp_limit_t.count; 0: no bound of its own */
+    unsigned takes;    /* RLP_TAKES_* */
+    bool credit;       /* counts in credit (rlp_limit_t.price) */
+    bool windowed;     /* renews at the end of a window, not evenly */
+    bool quota;        /* said with quota=: when used up, another plan may take over (then=) */
+    bool holds;        /* counts what is in flight: TAKE takes one place whatever it costs, until
+                          RELEASE; the state is an array of rlp_hold_t */
     void (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
                  rlp_decision_t *decision);
 };

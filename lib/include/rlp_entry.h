@@ -34,7 +34,8 @@ typedef struct {
     void *state;        /* room for key.size bytes, RLP_STATE_MAX at least, aligned to 8 */
     rlp_time_t expires; /* set with dirty: then the key may be forgotten */
     uint16_t loss;      /* set with dirty: what forgetting it earlier would lose (rlp_decision_t) */
-    bool held;          /* set with dirty: places are held, the key must not be forgotten */
+    bool held;          /* set with dirty: the state is an array of rlp_hold_t, and neither expires
+                           nor is forgotten while the owner of one lives; then it may be */
     bool dirty;         /* keep the state */
 } rlp_entry_t;
 

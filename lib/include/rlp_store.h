@@ -79,6 +79,11 @@ void rlp_segment_close(rlp_segment_t *segment);
    server. The segment's memory must outlive it. */
 apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool);
 
+/* The largest state that such a store keeps, bytes; an update of a larger one fails with
+   APR_EINVAL. The same for all segments, whatever their size; but a small one has few slots for
+   large states: above 16360 bytes one for each MB. */
+uint32_t rlp_shm_state_max(const rlp_store_t *store);
+
 /* Gives a process its number, under which it may hold places; what an earlier process of that
    number held is void. 0 if all numbers are taken. */
 rlp_hold_t rlp_owner_open(rlp_store_t *store, pid_t pid);

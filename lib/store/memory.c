@@ -51,7 +51,7 @@ static void memory_keep(memory_t *memory, const rlp_entry_t *entry, const char *
         kept = apr_palloc(memory->pool, sizeof(*kept) + entry->key.size);
         apr_hash_set(memory->states, apr_pmemdup(memory->pool, key, len), (apr_ssize_t)len, kept);
     }
-    kept->expires = entry->expires;
+    kept->expires = entry->held ? RLP_TIME_NEVER : entry->expires;
     kept->size = entry->key.size;
     memcpy(kept->bytes, entry->state, entry->key.size);
 }

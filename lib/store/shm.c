@@ -376,6 +376,12 @@ apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, a
     return APR_SUCCESS;
 }
 
+uint32_t rlp_shm_state_max(const rlp_store_t *store)
+{
+    (void)store;
+    return slab_fit_max();
+}
+
 void rlp_shm_digest(const rlp_store_t *store, const char *secret, size_t len, char digest[33])
 {
     const shm_t *shm = (const shm_t *)store;

@@ -1,183 +1,20 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-#include "slab.h"
-
-#include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <string.h>
-
 /*
- * memory:  [ header, owners | shard x S: lock + undo area | class 0 | class 1 | ... ]
- * class:   [ set x (sets per shard * S) ]      the sets of one shard lie together
- * set:     [ slot x 8 ]
- * slot:    [ fingerprint 8 | signature 8 | expires 48 bit, loss rate 16 bit | state ... ]
- *
- * A key has one set; it is looked for from its home slot on until a slot never used. Nothing is
- * ever emptied, so every look-up ends there or after 8 slots. All keys of one fingerprint belong to
- * one shard.
+ * The slab in requests: finding, evicting, locking, writing. What lies where: slab_layout.h.
  */
 
-/* what every request goes through */
-#define SLAB_INLINE __attribute__((always_inline)) static inline
+#include "slab_layout.h"
 
-#define SLAB_MAGIC "RLPSLAB"
-#define SLAB_LAYOUT 2
-#define SLAB_LINE 64
-#define SLAB_PAGE 4096
-#define SLAB_WAYS 8
-#define SLAB_UNDO_LINES 128
-#define SLAB_SHARDS_MAX 256
-#define SLAB_SHARD_MIN ((size_t)640 * 1024) /* so that it has a set of every class */
+#include <errno.h>
+#include <string.h>
+
 #define SLAB_PAUSES_MIN 64
 #define SLAB_PAUSES_MAX 512
-#define SLAB_TICK 10 /* expiry is kept in units of 1024 microseconds */
-#define SLAB_EXPIRES_NEVER ((UINT64_C(1) << 48) - 1)
-
-typedef struct {
-    uint64_t fingerprint; /* 0: never used */
-    uint64_t signature;
-    uint64_t fate; /* expires, slab time in units of 1024 microseconds, << 16 | loss rate */
-    uint64_t state[RLP_STATE_MAX / 8];
-} slot_t;
-
-_Static_assert(sizeof(slot_t) == SLAB_LINE, "a slot of the smallest class is one cache line");
-
-#define SLAB_SLOT_HEAD offsetof(slot_t, state)
-
-typedef struct {
-    uint64_t offset; /* of a line, from the base */
-    unsigned char line[SLAB_LINE];
-} undo_t;
-
-typedef struct {
-    pthread_mutex_t mutex;
-    uint32_t n; /* lines to restore if the owner of the mutex is dead; written last */
-    rlp_time_t last;
-    _Alignas(SLAB_LINE) undo_t undo[SLAB_UNDO_LINES];
-} shard_t;
-
-_Static_assert(offsetof(shard_t, undo) % SLAB_LINE == 0, "the lock does not share its line");
-
-/* Slot sizes, and how much of the memory is theirs, of 64. */
-static const struct {
-    uint32_t size;
-    uint32_t share;
-} slab_classes[] = {
-    { 64, 52 },
-    { 256, 4 },
-    { 1024, 4 },
-    { 4096, 4 },
-};
-
-_Static_assert(sizeof(slab_classes) / sizeof(slab_classes[0]) == SLAB_CLASSES, "as slab.h says");
-
-typedef struct {
-    char magic[8];
-    uint32_t layout;
-    uint32_t line;
-    uint64_t size;
-    unsigned char key[32];
-    slab_base_t base;
-    _Alignas(SLAB_LINE) rlp_owners_t owners;
-} header_t;
-
-#define SLAB_HEAD ((size_t)3 * SLAB_PAGE)
-
-_Static_assert(sizeof(header_t) <= SLAB_HEAD, "the header is three pages");
-
-static header_t *slab_header(const slab_t *slab)
-{
-    return (header_t *)(void *)slab->base;
-}
-
-static shard_t *slab_shard(const slab_t *slab, uint32_t shard)
-{
-    return (shard_t *)(void *)(slab->base + SLAB_HEAD) + shard;
-}
-
-/* Geometry follows from the size alone: it need not be read from memory that may be damaged. */
-static void slab_geometry(slab_t *slab, void *memory, size_t size)
-{
-    *slab = (slab_t){ .base = memory, .size = size, .shards = 1 };
-    while (slab->shards < SLAB_SHARDS_MAX && size / slab->shards >= 2 * SLAB_SHARD_MIN) {
-        slab->shards *= 2;
-    }
-    size_t offset = SLAB_HEAD + slab->shards * sizeof(shard_t);
-    const size_t room = (size - offset) / 64;
-
-    for (int i = 0; i < SLAB_CLASSES; i++) {
-        const size_t set = (size_t)slab_classes[i].size * SLAB_WAYS;
-        const size_t sets = room * slab_classes[i].share / set / slab->shards;
-
-        slab->classes[i].offset = offset;
-        slab->classes[i].sets = (uint32_t)(sets < UINT32_MAX ? sets : UINT32_MAX);
-        offset += set * slab->shards * slab->classes[i].sets;
-    }
-}
-
-size_t slab_size_min(void)
-{
-    return (size_t)1024 * 1024;
-}
-
-static uint32_t slab_shard_of(const slab_t *slab, uint64_t fingerprint)
-{
-    return (uint32_t)(fingerprint >> 32) & (slab->shards - 1);
-}
-
-SLAB_INLINE int slab_class_of(uint32_t size)
-{
-    int size_class = 0;
-
-    while (size_class < SLAB_CLASSES && size > slab_classes[size_class].size - SLAB_SLOT_HEAD) {
-        size_class++;
-    }
-    return size_class;
-}
-
-SLAB_INLINE uint32_t slab_lines(uint32_t size)
-{
-    return size <= RLP_STATE_MAX ? 1
-                                 : ((uint32_t)SLAB_SLOT_HEAD + size + SLAB_LINE - 1) / SLAB_LINE;
-}
-
-/* Where a key lives: found once, before anything is locked. */
-typedef struct {
-    shard_t *shard;
-    unsigned char *set;
-    slot_t *slot; /* the key's own; NULL: it has none */
-    uint32_t stride;
-    uint32_t home;  /* the search in the set begins here */
-    uint32_t lines; /* of the slot that the state fills */
-} place_t;
-
-/* The set of a key is spread by the fingerprint, which is pseudo-random, and by the signature, so
-   that the limits of one identity do not crowd one set. False: no class has slots of that size. */
-SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *place)
-{
-    const uint64_t hash = key->fingerprint ^ key->signature;
-    const uint32_t shard = slab_shard_of(slab, key->fingerprint);
-    const int size_class = slab_class_of(key->size);
-
-    if (size_class == SLAB_CLASSES) {
-        return false;
-    }
-    const uint32_t sets = slab->classes[size_class].sets;
-    const size_t set = (size_t)sets * shard + (size_t)((uint64_t)(uint32_t)hash * sets >> 32);
-
-    place->shard = slab_shard(slab, shard);
-    place->stride = slab_classes[size_class].size;
-    place->set =
-        slab->base + slab->classes[size_class].offset + (size_t)place->stride * SLAB_WAYS * set;
-    place->home = (uint32_t)(hash >> 40);
-    place->lines = slab_lines(key->size);
-    return true;
-}
 
 SLAB_INLINE slot_t *slab_way(const place_t *place, uint32_t way)
 {
-    return (slot_t *)(void *)(place->set + (size_t)place->stride * (way % SLAB_WAYS));
+    return (slot_t *)(void *)(place->set + (size_t)place->stride * (way & place->mask));
 }
 
 SLAB_INLINE bool slab_expired(const slot_t *slot, rlp_time_t now)
@@ -188,13 +25,16 @@ SLAB_INLINE bool slab_expired(const slot_t *slot, rlp_time_t now)
 }
 
 /* The loss of a slot shrinks evenly to nothing at its end, so what is kept is loss per tick of
-   life: the upper half of a float. */
+   life: the upper half of a float. What is held has no loss and no end, but so many words. */
 SLAB_INLINE uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
 {
     uint64_t expires = SLAB_EXPIRES_NEVER;
     uint64_t life = SLAB_EXPIRES_NEVER / 2;
     uint32_t bits;
 
+    if (entry->held) {
+        return SLAB_EXPIRES_NEVER << 16 | SLAB_HELD | entry->key.size / sizeof(rlp_hold_t);
+    }
     if (entry->expires < (rlp_time_t)(SLAB_EXPIRES_NEVER << SLAB_TICK)) {
         expires = ((uint64_t)entry->expires + (1 << SLAB_TICK) - 1) >> SLAB_TICK;
         life = entry->expires > now ? ((uint64_t)(entry->expires - now) >> SLAB_TICK) + 1 : 1;
@@ -204,14 +44,13 @@ SLAB_INLINE uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
     return expires << 16 | bits >> 16;
 }
 
-/* What would be forgotten with this slot now; 0 for nothing. */
-static float slab_weight(const slot_t *slot, rlp_time_t now)
+float slab_weight(const slot_t *slot, rlp_time_t now)
 {
     const uint64_t expires = slot->fate >> 16;
-    const uint32_t bits = (uint32_t)(slot->fate & UINT64_C(0x7fff)) << 16;
+    const uint32_t bits = (uint32_t)(slot->fate & (SLAB_HELD - 1)) << 16;
     float rate;
 
-    if (slot->fingerprint == 0 || slab_expired(slot, now)) {
+    if (slot->fingerprint == 0 || (slot->fate & SLAB_HELD) != 0 || slab_expired(slot, now)) {
         return 0;
     }
     memcpy(&rate, &bits, sizeof(rate));
@@ -221,7 +60,7 @@ static float slab_weight(const slot_t *slot, rlp_time_t now)
 
 SLAB_INLINE slot_t *slab_find(const place_t *place, const rlp_key_t *key)
 {
-    for (uint32_t i = 0; i < SLAB_WAYS; i++) {
+    for (uint32_t i = 0; i <= place->mask; i++) {
         slot_t *slot = slab_way(place, place->home + i);
 
         if (slot->fingerprint == key->fingerprint && slot->signature == key->signature) {
@@ -234,6 +73,24 @@ SLAB_INLINE slot_t *slab_find(const place_t *place, const rlp_key_t *key)
     return NULL;
 }
 
+/* Is it held by a process that lives? The number of its words is not trusted. */
+static bool slab_held(const slab_t *slab, const slot_t *slot, uint32_t stride)
+{
+    const size_t room = (stride - SLAB_SLOT_HEAD) / sizeof(rlp_hold_t);
+    const size_t words = slot->fate & (SLAB_HELD - 1);
+    const rlp_hold_t *holds = (const rlp_hold_t *)slot + SLAB_SLOT_HEAD / sizeof(rlp_hold_t);
+
+    if ((slot->fate & SLAB_HELD) == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < words && i < room; i++) {
+        if (rlp_hold_lives(&slab_header(slab)->owners, holds[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool slab_taken(const place_t taken[], int n, const slot_t *slot)
 {
     for (int i = 0; i < n; i++) {
@@ -244,18 +101,17 @@ static bool slab_taken(const place_t taken[], int n, const slot_t *slot)
     return false;
 }
 
-/* The slot of the set whose loss forgets least, but none of those taken by the same update. */
-__attribute__((noinline)) static slot_t *slab_victim(const place_t *place, rlp_time_t now,
-                                                     const place_t taken[], int n)
+__attribute__((noinline)) slot_t *slab_victim(const slab_t *slab, const place_t *place,
+                                              rlp_time_t now, const place_t taken[], int n)
 {
     slot_t *victim = NULL;
     float least = 0;
 
-    for (uint32_t i = 0; i < SLAB_WAYS; i++) {
+    for (uint32_t i = 0; i <= place->mask; i++) {
         slot_t *slot = slab_way(place, place->home + i);
         const float weight = slab_weight(slot, now);
 
-        if (slab_taken(taken, n, slot)) {
+        if (slab_taken(taken, n, slot) || slab_held(slab, slot, place->stride)) {
             continue;
         }
         if (slot->fingerprint == 0 || weight <= 0) {
@@ -270,31 +126,26 @@ __attribute__((noinline)) static slot_t *slab_victim(const place_t *place, rlp_t
     return victim;
 }
 
-/* Process death stops between two instructions: only the compiler may not move a write across. */
-static void slab_barrier(void)
+/* Saves a line that is about to be written, as the n-th of this update in its shard. */
+SLAB_INLINE void slab_remember(const slab_t *slab, shard_t *shard, const void *line, uint32_t n)
 {
-    atomic_signal_fence(memory_order_seq_cst);
-}
+    undo_t *undo = &shard->undo[n];
 
-SLAB_INLINE void slab_remember(const slab_t *slab, shard_t *shard, const slot_t *slot,
-                               uint32_t lines)
-{
-    const unsigned char *from = (const unsigned char *)slot;
-    /* slab_fits() keeps it below, unless the memory is damaged */
-    const uint32_t n = shard->n <= SLAB_UNDO_LINES - lines ? shard->n : 0;
-
-    for (uint32_t i = 0; i < lines; i++, from += SLAB_LINE) {
-        undo_t *undo = &shard->undo[n + i];
-
-        undo->offset = (uint64_t)(from - slab->base);
-        memcpy(undo->line, from, SLAB_LINE);
-    }
+    undo->offset = (uint64_t)((const unsigned char *)line - slab->base);
+    memcpy(undo->line, line, SLAB_LINE);
     slab_barrier();
-    shard->n = n + lines;
+    shard->n = n + 1;
     slab_barrier();
 }
 
-__attribute__((noinline)) static void slab_roll_back(const slab_t *slab, shard_t *shard)
+/* How many lines the update has saved in a shard. */
+SLAB_INLINE uint32_t slab_saved(const shard_t *shard)
+{
+    /* slab_changes() keeps it below, unless the memory is damaged */
+    return shard->n < SLAB_UNDO_LINES ? shard->n : 0;
+}
+
+__attribute__((noinline)) void slab_roll_back(const slab_t *slab, shard_t *shard)
 {
     const size_t first = slab->classes[0].offset;
 
@@ -418,22 +269,105 @@ SLAB_INLINE void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t no
     }
 }
 
+/* Writes the first line of a slot, all of a small one. */
 SLAB_INLINE void slab_write(slot_t *slot, const rlp_entry_t *entry, rlp_time_t now)
 {
     slot->fingerprint = entry->key.fingerprint;
     slot->signature = entry->key.signature;
     slot->fate = slab_fate(entry, now);
-    slab_copy(slot->state, entry->state, entry->key.size);
+    slab_copy(slot->state, entry->state, RLP_STATE_MAX);
 }
 
-SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const place_t *place,
+/* What lies in a slot behind its first line: the i-th line of the slot, how much of it belongs to
+   the state, and the same part of the entry's. */
+typedef struct {
+    unsigned char *line;
+    const unsigned char *state;
+    size_t len;
+} part_t;
+
+static part_t slab_part(const rlp_entry_t *entry, slot_t *slot, uint32_t i)
+{
+    const size_t from = (size_t)i * SLAB_LINE - SLAB_SLOT_HEAD;
+    const size_t len = entry->key.size - from;
+
+    return (part_t){ .line = (unsigned char *)slot + (size_t)i * SLAB_LINE,
+                     .state = (const unsigned char *)entry->state + from,
+                     .len = len < SLAB_LINE ? len : SLAB_LINE };
+}
+
+static bool slab_differs(const part_t *part)
+{
+    return memcmp(part->line, part->state, part->len) != 0;
+}
+
+/* Is what the slot holds of no use to its update? */
+SLAB_INLINE bool slab_fresh(const place_t *place, rlp_time_t now)
+{
+    return place->slot == NULL || slab_expired(place->slot, now);
+}
+
+/* How many lines this update will save before it writes them. */
+static uint32_t slab_changes(rlp_entry_t *const entries[], const place_t places[], int n,
                              rlp_time_t now)
 {
-    slab_remember(slab, place->shard, place->slot, place->lines);
-    slab_write(place->slot, entry, now);
-    if (now > place->shard->last) {
-        place->shard->last = now;
+    uint32_t changes = 0;
+
+    for (int i = 0; i < n; i++) {
+        const place_t *place = &places[i];
+        const uint32_t lines = slab_fresh(place, now) ? 1 : place->lines;
+
+        changes += entries[i]->dirty;
+        for (uint32_t k = 1; k < lines && entries[i]->dirty; k++) {
+            const part_t part = slab_part(entries[i], place->slot, k);
+
+            changes += slab_differs(&part);
+        }
     }
+    return changes;
+}
+
+/* What a slot of several lines held is forgotten by the writing of one word, so that its other
+   lines are nobody's and need not be saved; its first line saves that it is forgotten. */
+static void slab_write_anew(const slab_t *slab, const rlp_entry_t *entry, const place_t *place)
+{
+    slab_barrier();
+    place->slot->fate = 0;
+    slab_barrier();
+    slab_remember(slab, place->shard, place->slot, slab_saved(place->shard));
+    for (uint32_t i = 1; i < place->lines; i++) {
+        const part_t part = slab_part(entry, place->slot, i);
+
+        memcpy(part.line, part.state, part.len);
+    }
+    slab_barrier();
+}
+
+/* Writes the lines that differ. */
+static void slab_write_changes(const slab_t *slab, const rlp_entry_t *entry, const place_t *place)
+{
+    for (uint32_t i = 1; i < place->lines; i++) {
+        const part_t part = slab_part(entry, place->slot, i);
+
+        if (slab_differs(&part)) {
+            slab_remember(slab, place->shard, part.line, slab_saved(place->shard));
+            memcpy(part.line, part.state, part.len);
+        }
+    }
+    slab_remember(slab, place->shard, place->slot, slab_saved(place->shard));
+}
+
+__attribute__((noinline)) static void slab_commit_lines(const slab_t *slab,
+                                                        const rlp_entry_t *entry,
+                                                        const place_t *place, bool fresh,
+                                                        rlp_time_t now)
+{
+    if (fresh) {
+        slab_write_anew(slab, entry, place);
+    } else {
+        slab_write_changes(slab, entry, place);
+    }
+    slab_write(place->slot, entry, now);
 }
 
 /* Writes what is dirty. */
@@ -446,11 +380,22 @@ SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], pla
         if (!entries[i]->dirty) {
             continue;
         }
+        const bool fresh = place->lines > 1 && slab_fresh(place, now);
+
         if (place->slot == NULL) {
-            place->slot = slab_victim(place, now, places, n);
+            place->slot = slab_victim(slab, place, now, places, n);
         }
-        if (place->slot != NULL) { /* NULL: nine new keys of one update in one set */
-            slab_commit(slab, entries[i], place, now);
+        if (place->slot == NULL) { /* all taken by this update, or held */
+            continue;
+        }
+        if (place->lines > 1) {
+            slab_commit_lines(slab, entries[i], place, fresh, now);
+        } else {
+            slab_remember(slab, place->shard, place->slot, n == 1 ? 0 : slab_saved(place->shard));
+            slab_write(place->slot, entries[i], now);
+        }
+        if (now > place->shard->last) {
+            place->shard->last = now;
         }
     }
 }
@@ -465,20 +410,22 @@ SLAB_INLINE void slab_settle(const held_t *held)
     slab_barrier();
 }
 
-SLAB_INLINE bool slab_fits(const slab_t *slab, rlp_entry_t *entries[], place_t places[], int n)
+/* How many lines the states fill; 0 if n or a size is out of range. */
+SLAB_INLINE uint32_t slab_locate(const slab_t *slab, rlp_entry_t *entries[], place_t places[],
+                                 int n)
 {
-    size_t lines = 0;
+    uint32_t lines = 0;
 
     if (n < 1 || n > RLP_ENTRIES_MAX) {
-        return false;
+        return 0;
     }
     for (int i = 0; i < n; i++) {
         if (!slab_place(slab, &entries[i]->key, &places[i])) {
-            return false;
+            return 0;
         }
         lines += places[i].lines;
     }
-    return lines <= SLAB_UNDO_LINES;
+    return lines;
 }
 
 /* Most updates are of one small key: slab_update() has the compiler make a second copy for that. */
@@ -487,8 +434,9 @@ SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t
 {
     place_t places[RLP_ENTRIES_MAX];
     held_t held;
+    const uint32_t lines = slab_locate(slab, entries, places, n);
 
-    if (!slab_fits(slab, entries, places, n)) {
+    if (lines == 0) {
         return EINVAL;
     }
     const int rv = slab_lock_all(slab, &held, places, n);
@@ -501,10 +449,15 @@ SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t
         slab_load(entries[i], places[i].slot, now);
     }
     fn(entries, n, now, baton);
-    slab_keep(slab, entries, places, n, now);
-    slab_settle(&held);
+    const bool fits =
+        lines <= SLAB_UNDO_LINES || slab_changes(entries, places, n, now) <= SLAB_UNDO_LINES;
+
+    if (fits) {
+        slab_keep(slab, entries, places, n, now);
+        slab_settle(&held);
+    }
     slab_unlock(&held, held.n);
-    return 0;
+    return fits ? 0 : EINVAL;
 }
 
 __attribute__((noinline)) static int slab_run_many(slab_t *slab, rlp_entry_t *entries[], int n,
@@ -520,132 +473,4 @@ int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp
         return slab_run(slab, entries, 1, now, fn, baton);
     }
     return slab_run_many(slab, entries, n, now, fn, baton);
-}
-
-rlp_owners_t *slab_owners(const slab_t *slab)
-{
-    return &slab_header(slab)->owners;
-}
-
-/* Nobody lives any more who had a number. */
-static void slab_close_owners(const slab_t *slab)
-{
-    rlp_owners_t *owners = slab_owners(slab);
-
-    for (uint32_t i = 0; i < RLP_OWNERS_MAX; i++) {
-        const uint32_t epoch = (uint32_t)owners->owner[i];
-
-        owners->owner[i] = epoch + (epoch & 1);
-    }
-}
-
-void slab_unlock_all(slab_t *slab)
-{
-    pthread_mutexattr_t attr;
-
-    slab_close_owners(slab);
-
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    for (uint32_t i = 0; i < slab->shards; i++) {
-        shard_t *shard = slab_shard(slab, i);
-
-        slab_roll_back(slab, shard);
-        memset(&shard->mutex, 0, sizeof(shard->mutex));
-        pthread_mutex_init(&shard->mutex, &attr);
-    }
-    pthread_mutexattr_destroy(&attr);
-}
-
-void slab_format(void *memory, size_t size, const unsigned char key[32])
-{
-    slab_t slab;
-    header_t *header = memory;
-
-    memset(memory, 0, size);
-    slab_geometry(&slab, memory, size);
-    slab_unlock_all(&slab);
-    memcpy(header->key, key, sizeof(header->key));
-    header->layout = SLAB_LAYOUT;
-    header->line = SLAB_LINE;
-    header->size = size;
-    slab_barrier();
-    memcpy(header->magic, SLAB_MAGIC, sizeof(header->magic));
-}
-
-const char *slab_attach(slab_t *slab, void *memory, size_t size)
-{
-    const header_t *header = memory;
-
-    if (size < slab_size_min() || memcmp(header->magic, SLAB_MAGIC, sizeof(header->magic)) != 0) {
-        return "it is not a store of this module";
-    }
-    if (header->layout != SLAB_LAYOUT || header->line != SLAB_LINE) {
-        return "it was written by another version";
-    }
-    if (header->size != size) {
-        return "it is truncated or has grown";
-    }
-    slab_geometry(slab, memory, size);
-    return NULL;
-}
-
-const unsigned char *slab_key(const slab_t *slab)
-{
-    return slab_header(slab)->key;
-}
-
-slab_base_t *slab_base(const slab_t *slab)
-{
-    return &slab_header(slab)->base;
-}
-
-rlp_time_t slab_last(const slab_t *slab)
-{
-    rlp_time_t last = 0;
-
-    for (uint32_t i = 0; i < slab->shards; i++) {
-        const rlp_time_t seen = slab_shard(slab, i)->last;
-        last = seen > last ? seen : last;
-    }
-    return last;
-}
-
-static void slab_move(slab_t *to, const slot_t *slot, int size_class, rlp_time_t now)
-{
-    const rlp_key_t key = {
-        .signature = slot->signature,
-        .fingerprint = slot->fingerprint,
-        .size = (uint32_t)(slab_classes[size_class].size - SLAB_SLOT_HEAD),
-    };
-    place_t place;
-    slot_t *victim = slab_place(to, &key, &place) ? slab_victim(&place, now, NULL, 0) : NULL;
-
-    if (victim != NULL && slab_weight(victim, now) <= slab_weight(slot, now)) {
-        memcpy(victim, slot, slab_classes[size_class].size);
-    }
-}
-
-static void slab_move_class(slab_t *to, const slab_t *from, int size_class, rlp_time_t now)
-{
-    const size_t size = slab_classes[size_class].size;
-    const size_t n = (size_t)from->classes[size_class].sets * from->shards * SLAB_WAYS;
-    unsigned char *at = from->base + from->classes[size_class].offset;
-
-    for (size_t i = 0; i < n; i++, at += size) {
-        const slot_t *slot = (const slot_t *)(const void *)at;
-
-        if (slab_weight(slot, now) > 0) {
-            slab_move(to, slot, size_class, now);
-        }
-    }
-}
-
-void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now)
-{
-    for (int size_class = 0; size_class < SLAB_CLASSES; size_class++) {
-        slab_move_class(to, from, size_class, now);
-    }
-    slab_shard(to, 0)->last = slab_last(from);
 }

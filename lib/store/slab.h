@@ -10,7 +10,7 @@
 
 #include "rlp_entry.h"
 
-#define SLAB_CLASSES 4
+#define SLAB_CLASSES 6
 
 /* A process's view of a slab. Filled by slab_attach(). */
 typedef struct {
@@ -20,6 +20,7 @@ typedef struct {
     struct {
         size_t offset; /* from the base */
         uint32_t sets; /* of one shard */
+        uint32_t ways; /* slots of one set; a power of two */
     } classes[SLAB_CLASSES];
 } slab_t;
 
@@ -29,6 +30,9 @@ void slab_format(void *memory, size_t size, const unsigned char key[32]);
 
 /* The smallest memory that slab_format() can lay out. */
 size_t slab_size_min(void);
+
+/* The largest state that has a slot, in a slab of any size. */
+uint32_t slab_fit_max(void);
 
 /* Looks at memory that may hold anything. NULL, or why it is no slab of this layout and size. */
 const char *slab_attach(slab_t *slab, void *memory, size_t size);
@@ -58,12 +62,16 @@ slab_base_t *slab_base(const slab_t *slab);
 rlp_time_t slab_last(const slab_t *slab);
 
 /* rlp_store_type_t.update on slab time. Every entry's fingerprint is set: a keyed hash of its
-   identity. 0; EINVAL (n or a size out of range); ENOTRECOVERABLE. */
+   identity. 0; EINVAL (n or a size out of range, or more lines of large states changed than can be
+   undone: nothing is kept); ENOTRECOVERABLE. A new key is left out, though 0 is returned, where
+   every slot that it could have is held by a process that lives, or belongs to another key of this
+   update. */
 int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
                 void *baton);
 
 /* Copies all live counters of one slab into another, formatted with the same key, whatever their
-   sizes. Only while nobody else uses either. */
+   sizes. What processes held is left behind: no holder outlives a change of size. Only while nobody
+   else uses either. */
 void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now);
 
 #endif

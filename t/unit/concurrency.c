@@ -2,8 +2,8 @@
 
 /*
  * Processes and threads on one key admit exactly the burst; killed at any moment they admit no more
- * than it, and the store answers afterwards. RLP_PROCESSES=no leaves out what forks, for the thread
- * sanitizer.
+ * than it, and the store answers afterwards. No two of them have one number. RLP_PROCESSES=no
+ * leaves out what forks, for the thread sanitizer.
  */
 
 #include "unit.h"
@@ -307,6 +307,140 @@ static const plan_t killed[] = {
     { "T-24 kill -9, two identities", "rate=100000000/day quota=100000000", 100000000, true, 10 },
 };
 
+/* --- the numbers of processes */
+
+/* Shared by all. */
+typedef struct {
+    atomic_int users[RLP_OWNERS_MAX]; /* how many processes believe to have that number */
+    atomic_int twice;
+    _Atomic rlp_hold_t holds[PROCESSES];
+} numbers_t;
+
+static numbers_t *new_numbers(void)
+{
+    numbers_t *numbers =
+        mmap(NULL, sizeof(*numbers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    assert_true(numbers != MAP_FAILED);
+    return numbers;
+}
+
+/* A pid above all that a system gives. */
+#define NOBODY (1 << 23)
+
+static void test_owners(void **state)
+{
+    rlp_store_t *store = open_shm(ONE_SHARD);
+    rlp_hold_t holds[RLP_OWNERS_MAX];
+
+    (void)state;
+    for (int i = 0; i < RLP_OWNERS_MAX; i++) {
+        holds[i] = rlp_owner_open(store, NOBODY + i);
+        assert_int_equal(holds[i] >> 48, i);
+        assert_true(rlp_hold_lives(store->owners, holds[i] | 5));
+    }
+    assert_int_equal(rlp_owner_open(store, NOBODY + RLP_OWNERS_MAX), 0);
+    rlp_owner_close(store, NOBODY + 7);
+    rlp_owner_close(store, NOBODY + RLP_OWNERS_MAX); /* has none */
+    assert_false(rlp_hold_lives(store->owners, holds[7]));
+    assert_true(rlp_hold_lives(store->owners, holds[6]) && rlp_hold_lives(store->owners, holds[8]));
+    const rlp_hold_t again = rlp_owner_open(store, getpid());
+
+    assert_int_equal(again >> 48, 7);
+    assert_false(rlp_hold_lives(store->owners, holds[7]));
+    assert_true(rlp_owner_sweep(store)); /* all but ours */
+    assert_true(rlp_hold_lives(store->owners, again));
+    assert_false(rlp_hold_lives(store->owners, holds[8]));
+    assert_false(rlp_owner_sweep(store));
+    store->owners->owner[3] = 1; /* damage: no process has the number 0, nor one below */
+    store->owners->owner[4] = UINT64_C(0xffffffff00000001);
+    assert_true(rlp_owner_sweep(store));
+    assert_int_equal(rlp_owner_open(store, getpid()) >> 48, 0);
+    assert_int_equal((store->owners->owner[3] | store->owners->owner[4]) & 1, 0);
+}
+
+/* Takes a number and gives it back, over and over; also sweeps. */
+static void number_child(rlp_store_t *store, numbers_t *numbers)
+{
+    for (int i = 0; i < 2000; i++) {
+        const rlp_hold_t hold = rlp_owner_open(store, getpid());
+        const size_t number = hold >> 48;
+
+        if (hold == 0 || atomic_fetch_add(&numbers->users[number], 1) != 0 ||
+            !rlp_hold_lives(store->owners, hold)) {
+            atomic_fetch_add(&numbers->twice, 1);
+        }
+        (void)rlp_owner_sweep(store);
+        atomic_fetch_sub(&numbers->users[number], 1);
+        rlp_owner_close(store, getpid());
+    }
+}
+
+static void test_owners_race(void **state)
+{
+    rlp_store_t *store = open_shm(ONE_SHARD);
+    numbers_t *numbers = new_numbers();
+    pid_t children[PROCESSES];
+
+    (void)state;
+    for (int i = 0; i < PROCESSES; i++) {
+        children[i] = fork();
+        if (children[i] == 0) {
+            number_child(store, numbers);
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status = -1;
+
+        assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(atomic_load(&numbers->twice), 0);
+    munmap(numbers, sizeof(*numbers));
+}
+
+/* kill -9: the number is free after a sweep, and whoever gets it next holds nothing. */
+static void test_owners_killed(void **state)
+{
+    rlp_store_t *store = open_shm(ONE_SHARD);
+    numbers_t *numbers = new_numbers();
+    pid_t children[PROCESSES];
+
+    (void)state;
+    for (int i = 0; i < PROCESSES; i++) {
+        children[i] = fork();
+        if (children[i] == 0) {
+            atomic_store(&numbers->holds[i], rlp_owner_open(store, getpid()) | 3);
+            for (;;) {
+                pause();
+            }
+        }
+        while (atomic_load(&numbers->holds[i]) == 0) {
+            sched_yield();
+        }
+    }
+    assert_false(rlp_owner_sweep(store));
+    for (int i = 0; i < PROCESSES; i++) {
+        const rlp_hold_t hold = atomic_load(&numbers->holds[i]);
+
+        assert_int_equal(hold >> 48, i);
+        assert_true(rlp_hold_lives(store->owners, hold));
+        assert_int_equal(kill(children[i], SIGKILL), 0);
+        assert_int_equal(waitpid(children[i], NULL, 0), children[i]);
+        assert_true(rlp_owner_sweep(store));
+        assert_false(rlp_hold_lives(store->owners, hold));
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        const rlp_hold_t hold = rlp_owner_open(store, NOBODY + i);
+
+        assert_int_equal(hold >> 48, i);
+        assert_true(rlp_hold_lives(store->owners, hold));
+        assert_false(rlp_hold_lives(store->owners, atomic_load(&numbers->holds[i])));
+    }
+    munmap(numbers, sizeof(*numbers));
+}
+
 int main(void)
 {
     const char *processes = getenv("RLP_PROCESSES");
@@ -316,12 +450,15 @@ int main(void)
         unit_add_case(plans[i].name, "threads, shm", test_threads_shm, &plans[i]);
     }
     unit_add("T-24: threads, two identities in either order", test_threads_two, NULL);
+    unit_add("each process has a number of its own", test_owners, NULL);
     if (processes != NULL && strcmp(processes, "no") == 0) {
         return unit_run();
     }
     for (size_t i = 0; i < UNIT_N(plans); i++) {
         unit_add_case(plans[i].name, "8 processes x 8 threads", test_processes, &plans[i]);
     }
+    unit_add("processes never share a number", test_owners_race, NULL);
+    unit_add("kill -9 frees the number and voids what it held", test_owners_killed, NULL);
     for (size_t i = 0; i < UNIT_N(killed); i++) {
         unit_add_case(killed[i].name, killed[i].words, test_killed, &killed[i]);
     }

@@ -97,6 +97,21 @@ static const said_t said[] = {
     { "V-12", "quota=1000", "quota", 1000000, 1000000, 1000, 0, "at most 1 000 ever" },
     { "Q-03", "quota=10 initial=3", "quota", 10000, 3000, 10, 0, "at most 10 ever (3 at first)" },
     { "P-09", "quota=0", "quota", 0, 0, 0, 0, "blocked" },
+    { "P-09", "quota=0/day", "quota", 0, 0, 0, 0, "blocked" },
+    { "Q-07", "quota=1000/day", "quota", 1000000, 1000000, 1000, 86400,
+      "at most 1 000 a day (UTC)" },
+    { "Q-07", "quota=1000/Days@utc", "quota", 1000000, 1000000, 1000, 86400,
+      "at most 1 000 a day (UTC)" },
+    { "Q-07", "quota=5/WEEK@LOCAL", "quota", 5000, 5000, 5, 604800,
+      "at most 5 a week (local time)" },
+    { "Q-07", "quota=5/weeks@UTC", "quota", 5000, 5000, 5, 604800, "at most 5 a week (UTC)" },
+    { "Q-07", "QUOTA=7/month", "quota", 7000, 7000, 7, 2592000, "at most 7 a month (UTC)" },
+    { "Q-07", "quota=7/years", "quota", 7000, 7000, 7, 31536000, "at most 7 a year (UTC)" },
+    { "C-07", "concurrent=5", "concurrency", 5000, 5000, 5, 0, "at most 5 at the same time" },
+    { "C-14", "concurrent=1000000", "concurrency", 1000000000, 1000000000, 1000000, 0,
+      "at most 1 000 000 at the same time" },
+    { "C-07", "concurrent=1 lease=60s", "concurrency", 1000, 1000, 1, 0,
+      "at most 1 at the same time" },
 };
 
 static void test_said(void **state)
@@ -123,19 +138,30 @@ typedef struct {
 } refused_t;
 
 #define RATE "expected rate=COUNT/PERIOD with a whole number, such as rate=10/min, got "
-#define WORD                                                                                 \
-    "expected rate=COUNT/PERIOD or quota=COUNT with burst=, initial=, algorithm= or start= " \
-    "behind it, got "
+#define WORD                                                                                      \
+    "expected rate=COUNT/PERIOD, quota=COUNT or concurrent=N with burst=, initial=, algorithm=, " \
+    "start= or lease= behind it, bandwidth= or then=, got "
 #define SPAN "expected a span of time such as 500ms, 10s, 5min, hour, day or 2weeks, got "
 #define ZERO                                                                                   \
     "expected a count above 0 (a slower rate takes a longer period, as in rate=4/5s; quota=0 " \
     "blocks), got "
-#define NAMES "expected algorithm=NAME with one of token-bucket, stepped-bucket, fixed-window, got "
+#define NAMES                                                                          \
+    "expected algorithm=NAME with one of token-bucket, stepped-bucket, leaky-bucket, " \
+    "fixed-window, sliding-window, sliding-log, got "
 #define BURST "expected burst=N above 0, with at most three decimals, got "
 #define INITIAL "expected initial=N with at most three decimals, got "
 #define START \
     "expected start=TIME such as 2026-01-31, 2026-01-31T06:00Z or 2026-01-31T06:00:00+02:00, got "
 #define TEN_YEARS "expected a span of at most ten years, got "
+#define UNITS                                                   \
+    "expected day, week, month or year (for any other period, " \
+    "rate=COUNT/PERIOD algorithm=fixed-window), got "
+#define PLACES "expected concurrent=N with a whole number from 1 to 1000000, got "
+#define SIZE "expected bandwidth=SIZE/s with K, M or G, in whole multiples of 1K and below 2G, got "
+#define PLAN                                                                                \
+    "expected a name of 1 to 64 letters, digits, \"_\", \".\" or \"-\" that begins with a " \
+    "letter, "                                                                              \
+    "got "
 
 static const refused_t refused[] = {
     { "G-06", "rate=10 per minute", RATE "\"rate=10\"" },
@@ -207,11 +233,26 @@ static const refused_t refused[] = {
     { "V-13", "rate=1/s start=2020-01-01",
       "expected no start= behind \"rate=1/s\": token-bucket has none" },
     { "F-11", "quota=5 start=2020-01-01", "expected no start= behind \"quota=5\": quota has none" },
+    { "F-11", "quota=5/day start=2020-01-01",
+      "expected no start= behind \"quota=5/day\": quota has none" },
+    { "Q-03", "quota=5/day initial=2",
+      "expected no initial= behind \"quota=5/day\": only a quota that is never renewed has one" },
+    { "V-13", "quota=5/day algorithm=fixed-window",
+      "expected algorithm= after a rate=, not after a quota=, got \"algorithm=fixed-window\"" },
     { "V-13", "quota=5 burst=2", "expected no burst= behind \"quota=5\": quota has none" },
     { "Q-05", "quota=-1",
       "expected quota=COUNT with a whole number, 0 to block, got \"quota=-1\"" },
-    { "Q-05", "quota=5/fortnight",
-      "expected quota=COUNT with a whole number, 0 to block, got \"quota=5/fortnight\"" },
+    { "Q-05", "quota=", "expected quota=COUNT with a whole number, 0 to block, got \"quota=\"" },
+    { "Q-05", "quota=/day",
+      "expected quota=COUNT with a whole number, 0 to block, got \"quota=/day\"" },
+    { "Q-05", "quota=5day",
+      "expected quota=COUNT with a whole number, 0 to block, got \"quota=5day\"" },
+    { "Q-05", "quota=5/", UNITS "\"\" in \"quota=5/\"" },
+    { "Q-05", "quota=5/0day", UNITS "\"0day\" in \"quota=5/0day\"" },
+    { "Q-05", "quota=10/2days", UNITS "\"2days\" in \"quota=10/2days\"" },
+    { "Q-05", "quota=5/fortnight", UNITS "\"fortnight\" in \"quota=5/fortnight\"" },
+    { "Q-05", "quota=5/d@UTC", UNITS "\"d@UTC\" in \"quota=5/d@UTC\"" },
+    { "Q-05", "quota=5/dayss", UNITS "\"dayss\" in \"quota=5/dayss\"" },
     { "F-09", "rate=1/s algorithm=fixed-window start=2999-01-01",
       "expected a start that is not in the future, got \"start=2999-01-01\"" },
     { "F-09", "rate=1/s algorithm=fixed-window start=noon", START "\"start=noon\"" },
@@ -221,12 +262,46 @@ static const refused_t refused[] = {
       START "\"start=2020-01-01T00:00:00\"" },
     { "V-16", "rate=1/day burst=36601",
       "expected a burst that is full again within 100 years, got \"rate=1/day\"" },
-    { "V-10", "concurrent=2.2",
-      "expected concurrent=N with a whole number above 0, got \"concurrent=2.2\"" },
-    { "V-10", "concurrent=2",
-      "expected rate= or quota= (this version has no concurrency limits), got \"concurrent=2\"" },
-    { "V-10", "bandwidth=1M/s",
-      "expected rate= or quota= (this version has no bandwidth=), got \"bandwidth=1M/s\"" },
+    { "V-10", "concurrent=2.2", PLACES "\"concurrent=2.2\"" },
+    { "V-10", "concurrent=0", PLACES "\"concurrent=0\"" },
+    { "V-10", "concurrent=-1", PLACES "\"concurrent=-1\"" },
+    { "V-10", "concurrent=", PLACES "\"concurrent=\"" },
+    { "V-10", "concurrent=few", PLACES "\"concurrent=few\"" },
+    { "C-14", "concurrent=1000001", PLACES "\"concurrent=1000001\"" },
+    { "V-10", "concurrent=2 concurrent=3",
+      "expected concurrent= once in a plan, got \"concurrent=3\"" },
+    { "V-13", "concurrent=2 burst=3",
+      "expected no burst= behind \"concurrent=2\": concurrency has none" },
+    { "V-13", "concurrent=2 initial=1",
+      "expected no initial= behind \"concurrent=2\": concurrency has none" },
+    { "V-13", "concurrent=2 algorithm=token-bucket",
+      "expected algorithm= after a rate=, not after a concurrent=, got "
+      "\"algorithm=token-bucket\"" },
+    { "V-13", "rate=1/s algorithm=concurrency", NAMES "\"algorithm=concurrency\"" },
+    { "V-13", "lease=60s", "expected concurrent=N before it, got \"lease=60s\"" },
+    { "V-13", "concurrent=2 rate=1/s lease=60s",
+      "expected concurrent=N before it, got \"lease=60s\"" },
+    { "V-13", "concurrent=2 lease=60s lease=61s",
+      "expected lease= once behind \"concurrent=2\", got \"lease=61s\"" },
+    { "V-13", "concurrent=2 lease=60", SPAN "\"60\" in \"lease=60\"" },
+    { "V-13", "bandwidth=1M/s",
+      "expected a rate=, quota= or concurrent= beside bandwidth=, got none" },
+    { "V-13", "rate=1/s bandwidth=1M/s bandwidth=2M/s",
+      "expected bandwidth= once in a plan, got \"bandwidth=2M/s\"" },
+    { "V-13", "rate=1/s bandwidth=1M", SIZE "\"bandwidth=1M\"" },
+    { "V-13", "rate=1/s bandwidth=1M/min", SIZE "\"bandwidth=1M/min\"" },
+    { "V-13", "rate=1/s bandwidth=1T/s", SIZE "\"bandwidth=1T/s\"" },
+    { "V-13", "rate=1/s bandwidth=1.5M/s", SIZE "\"bandwidth=1.5M/s\"" },
+    { "V-13", "rate=1/s bandwidth=M/s", SIZE "\"bandwidth=M/s\"" },
+    { "V-13", "rate=1/s bandwidth=0/s", SIZE "\"bandwidth=0/s\"" },
+    { "V-13", "rate=1/s bandwidth=1000/s", SIZE "\"bandwidth=1000/s\"" },
+    { "V-13", "rate=1/s bandwidth=2G/s", SIZE "\"bandwidth=2G/s\"" },
+    { "V-13", "rate=1/s bandwidth=999999999999999G/s", SIZE "\"bandwidth=999999999999999G/s\"" },
+    { "V-13", "then=slow", "expected a quota= beside then=, got \"then=slow\"" },
+    { "V-13", "rate=1/s then=slow", "expected a quota= beside then=, got \"then=slow\"" },
+    { "V-11", "quota=5 then=", PLAN "\"\" in \"then=\"" },
+    { "V-11", "quota=5 then=9x", PLAN "\"9x\" in \"then=9x\"" },
+    { "V-13", "quota=5 then=a then=b", "expected then= once in a plan, got \"then=b\"" },
     { "V-10", "rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=2/s",
       "expected at most 8 limits in one plan, got \"rate=2/s\"" },
     { "V-11", "", "expected a limit, such as rate=10/min, got none" },
@@ -359,8 +434,10 @@ static void test_words(void **state)
         const char *word;
         bool limit;
     } rows[] = {
-        { "rate=10/min", true }, { "RATE=", true },   { "quota=5", true }, { "lease=60s", true },
-        { "rate", false },       { "rates=", false }, { "key=ip", false }, { "", false },
+        { "rate=10/min", true },    { "RATE=", true },        { "quota=5", true },
+        { "lease=60s", true },      { "concurrent=2", true }, { "then=slow", true },
+        { "Bandwidth=1M/s", true }, { "then", false },        { "rate", false },
+        { "rates=", false },        { "key=ip", false },      { "", false },
     };
 
     (void)state;
@@ -397,6 +474,59 @@ static void test_like(void **state)
     base = unit_plan("rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s rate=1/s");
     assert_string_equal(unit_parse(&plan, "rate=1/h", base),
                         "expected at most 8 limits in one plan, with those of \"test\"");
+}
+
+/* What is said of the whole plan is inherited like a limit. */
+static void test_like_whole(void **state)
+{
+    const rlp_plan_t *base =
+        unit_plan("bandwidth=512k/s concurrent=3 lease=2min then=slow quota=9/day");
+    static const struct {
+        const char *words;
+        int64_t bandwidth;
+        const char *then;
+        const char *described;
+    } rows[] = {
+        { "", 524288, "slow",
+          "at most 3 at the same time; at most 9 a day (UTC); beyond the quota as slow; "
+          "512 KiB per second for each response" },
+        { "then=slower concurrent=5 quota=8/day@utc bandwidth=2097151K/s", INT64_C(2147482624),
+          "slower",
+          "at most 5 at the same time; at most 8 a day (UTC); beyond the quota as slower; "
+          "2 097 151 KiB per second for each response" },
+        { "quota=8/day@local bandwidth=1024/s", 1024, "slow",
+          "at most 8 a day (local time); at most 3 at the same time; at most 9 a day (UTC); "
+          "beyond the quota as slow; 1 KiB per second for each response" },
+        { "rate=1/s bandwidth=1G/s burst=2", 1073741824, "slow",
+          "2 at once, then 1 per second; at most 3 at the same time; at most 9 a day (UTC); "
+          "beyond the quota as slow; 1 048 576 KiB per second for each response" },
+    };
+
+    (void)state;
+    assert_int_equal(base->limits[0].lease, 120 * RLP_SECOND);
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        const rlp_plan_t *plan;
+
+        assert_null(unit_parse(&plan, rows[i].words, base));
+        assert_int_equal(plan->bandwidth, rows[i].bandwidth);
+        assert_string_equal(plan->then, rows[i].then);
+        assert_string_equal(rlp_plan_describe(plan, unit_pool()), rows[i].described);
+    }
+    assert_null(unit_plan("rate=1/s")->then);
+    assert_int_equal(unit_plan("rate=1/s")->bandwidth, 0);
+}
+
+/* C-14: one word of state for each process that may hold places. */
+static void test_owners(void **state)
+{
+    const rlp_plan_t *plan = unit_plan("rate=1/s concurrent=10000");
+    rlp_plan_t copy = *plan;
+
+    (void)state;
+    assert_int_equal(plan->limits[1].state_size, RLP_OWNERS_USUAL * sizeof(rlp_hold_t));
+    rlp_plan_owners(&copy, 400);
+    assert_int_equal(copy.limits[0].state_size, plan->limits[0].state_size);
+    assert_int_equal(copy.limits[1].state_size, 400 * sizeof(rlp_hold_t));
 }
 
 static void test_start(void **state)
@@ -448,6 +578,7 @@ static void test_signature(void **state)
         { "api", "pro", "rate=10/min", false, false }, /* P-07 reset */
         { "apis", NULL, "rate=10/min", false, false },
         { "api@host", NULL, "rate=10/min", false, false },
+        { "api", NULL, "concurrent=10", false, false },
     };
 
     (void)state;
@@ -458,6 +589,35 @@ static void test_signature(void **state)
     }
     /* the same on every host and after every upgrade */
     assert_true(own == UINT64_C(0xc46352429614ade5));
+}
+
+/* Kinds of counters: those of one line are one, those of different lines are not. */
+static void test_signature_kinds(void **state)
+{
+    static const char *const kinds[][2] = {
+        { "quota=5", "quota=6 initial=1" },
+        { "quota=5/day", "quota=6/days@utc" },
+        { "quota=5/day@local", "quota=6/day@LOCAL" },
+        { "quota=5/week", "quota=6/week" },
+        { "quota=5/week@local", "quota=6/week@local" },
+        { "quota=5/month", "quota=6/month" },
+        { "quota=5/year", "quota=6/year" },
+        { "concurrent=5", "concurrent=6 lease=1s" },
+        { "rate=5/day algorithm=fixed-window", "rate=6/24h algorithm=fixed-window" },
+    };
+    uint64_t of[UNIT_N(kinds)];
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(kinds); i++) {
+        of[i] = signature("api", NULL, kinds[i][0], false);
+        assert_true(of[i] == signature("api", NULL, kinds[i][1], false));
+        for (size_t k = 0; k < i; k++) {
+            assert_true(of[i] != of[k]);
+        }
+    }
+    /* two of one plan that are otherwise equal */
+    assert_true(signature("api", NULL, "quota=5/day quota=6/day", true) != of[1]);
+    assert_true(signature("api", NULL, "quota=5/day@local quota=6/day", true) == of[1]);
 }
 
 int main(void)
@@ -472,8 +632,11 @@ int main(void)
         { "V-13: the nearest word", test_nearest },
         { "V-13: words of limits", test_words },
         { "P-06: like= inherits", test_like },
+        { "P-06: like= inherits bandwidth= and then=", test_like_whole },
+        { "C-14: owners", test_owners },
         { "F-10: start=", test_start },
         { "P-06 P-07: the signature of a counter", test_signature },
+        { "P-06 F-10: the signatures of kinds", test_signature_kinds },
     };
 
     for (size_t i = 0; i < UNIT_N(rates); i++) {

@@ -103,6 +103,55 @@ static rlp_decision_t spend(const rlp_segment_t *segment, int n, rlp_time_t now)
     return charge.decision;
 }
 
+/* Large states: the largest lives almost as long as a unit of the limit takes to come back, the
+   other has no end. */
+#define LOG_SIZE 65640
+#define QUOTA_SIZE 16000
+
+static const rlp_key_t log_key = { .identity = "user:1", .identity_len = 6, .size = LOG_SIZE };
+static const rlp_key_t quota_key = { .identity = "user:1", .identity_len = 6, .size = QUOTA_SIZE };
+
+typedef struct {
+    rlp_time_t life; /* 0: puts nothing */
+    bool held;
+    bool found; /* every word is its own number, and one */
+} big_t;
+
+static void big_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
+{
+    uint64_t *words = entries[0]->state;
+    big_t *big = baton;
+
+    (void)n;
+    big->found = true;
+    for (uint32_t i = 0; i < entries[0]->key.size / sizeof(*words); i++) {
+        big->found &= words[i] == i + 1;
+        words[i] = i + 1;
+    }
+    entries[0]->dirty = big->life > 0;
+    entries[0]->held = big->held;
+    entries[0]->expires = big->life == RLP_TIME_NEVER ? big->life : now + big->life;
+    entries[0]->loss = RLP_LOSS_FULL;
+}
+
+static bool visit_big(const rlp_segment_t *segment, const rlp_key_t *key, big_t big, rlp_time_t now)
+{
+    static uint64_t state[LOG_SIZE / 8];
+    rlp_entry_t entry = { .key = *key, .state = state };
+    rlp_entry_t *pointer = &entry;
+    rlp_store_t *store;
+
+    assert_int_equal(rlp_shm_create(&store, segment, unit_pool()), APR_SUCCESS);
+    assert_int_equal(rlp_shm_state_max(store), LOG_SIZE);
+    assert_int_equal(store->type->update(store, &pointer, 1, now, big_update, &big), APR_SUCCESS);
+    return big.found;
+}
+
+static bool find_big(const rlp_segment_t *segment, const rlp_key_t *key, rlp_time_t now)
+{
+    return visit_big(segment, key, (big_t){ .life = 0 }, now);
+}
+
 /* A store with all of it spent, and closed. */
 static void make_spent(const char *path)
 {
@@ -110,6 +159,9 @@ static void make_spent(const char *path)
 
     assert_int_equal(spend(&segment, 10, UPTIME).verdict, RLP_ALLOW);
     assert_int_equal(spend(&segment, 1, UPTIME).verdict, RLP_DENY);
+    visit_big(&segment, &log_key, (big_t){ .life = 6 * RLP_SECOND - 2000 }, UPTIME);
+    visit_big(&segment, &quota_key, (big_t){ .life = RLP_TIME_NEVER }, UPTIME);
+    assert_true(find_big(&segment, &log_key, UPTIME));
     rlp_segment_close(&segment);
 }
 
@@ -462,8 +514,11 @@ static void test_restart(void **state)
 
     make_spent(path);
     rlp_segment_t segment = open_well(path, MB, &row->clock);
+    const rlp_time_t now = row->clock.monotonic + row->later;
 
-    assert_int_equal(spend(&segment, 1, row->clock.monotonic + row->later).verdict, row->verdict);
+    assert_int_equal(spend(&segment, 1, now).verdict, row->verdict);
+    assert_int_equal(find_big(&segment, &log_key, now), row->verdict == RLP_DENY);
+    assert_true(find_big(&segment, &quota_key, now));
     rlp_segment_close(&segment);
     forget(path);
 }
@@ -534,10 +589,43 @@ static void test_size(void **state)
     for (size_t i = 0; i < UNIT_N(sizes); i++) {
         segment = open_well(path, sizes[i] * MB, &first_boot);
         assert_int_equal(spend(&segment, 1, UPTIME + 5 * RLP_SECOND).verdict, RLP_DENY);
+        assert_true(find_big(&segment, &log_key, UPTIME + 5 * RLP_SECOND));
+        assert_true(find_big(&segment, &quota_key, UPTIME + 5 * RLP_SECOND));
         digest(&segment, "secret", after);
         assert_string_equal(after, before);
         rlp_segment_close(&segment);
     }
+    forget(path);
+}
+
+/* What a server that has ended held is void for the next: there as it was, but anybody's place. */
+static void test_held(void **state)
+{
+    const char *path = new_path();
+    rlp_segment_t segment = open_well(path, MB, &first_boot);
+    rlp_store_t *store;
+
+    (void)state;
+    assert_int_equal(rlp_shm_create(&store, &segment, unit_pool()), APR_SUCCESS);
+    const rlp_hold_t before = rlp_owner_open(store, getpid());
+
+    visit_big(&segment, &quota_key, (big_t){ .life = 1, .held = true }, UPTIME);
+    assert_true(find_big(&segment, &quota_key, UPTIME + 10)); /* held: it does not expire */
+    assert_true(rlp_hold_lives(store->owners, before));
+    rlp_segment_close(&segment);
+    segment = open_well(path, MB, &first_boot);
+    assert_int_equal(rlp_shm_create(&store, &segment, unit_pool()), APR_SUCCESS);
+    assert_false(rlp_hold_lives(store->owners, before));
+    assert_true(find_big(&segment, &quota_key, UPTIME + 10));
+    const rlp_hold_t after = rlp_owner_open(store, getpid());
+
+    assert_int_equal(after >> 48, before >> 48); /* the number lives again, its holds do not */
+    assert_false(rlp_hold_lives(store->owners, before));
+    assert_true(rlp_hold_lives(store->owners, after));
+    rlp_segment_close(&segment);
+    segment = open_well(path, 2 * MB, &first_boot);
+    assert_false(find_big(&segment, &quota_key, UPTIME + 10)); /* another size leaves it behind */
+    rlp_segment_close(&segment);
     forget(path);
 }
 
@@ -579,6 +667,7 @@ int main(void)
         { "Q-08: a damaged time base", test_wild_time },
         { "F-01: windows are aligned to the wall clock", test_epoch },
         { "Q-08: another size keeps the counters", test_size },
+        { "what a server held is void for the next", test_held },
         { "digests are stable and keyed", test_digest },
     };
 

@@ -1,0 +1,121 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Concurrency: at most COUNT places held at the same time, one by each request whatever it costs.
+ *
+ * Kept is how many places each process holds (rlp_hold_t). What a dead process held counts no more,
+ * and neither does a word that names no living process: no state needs to be mended. A place comes
+ * free when a request somewhere ends, which nobody can foretell: whoever is refused is told to come
+ * back in a second. The step never waits (max_wait is ignored); who would wait for a place asks
+ * again.
+ */
+
+#include "rlp_algorithm.h"
+
+/* What is found in a state. */
+typedef struct {
+    int64_t held; /* by the living */
+    int own;      /* index of op.owner's word; -1: none */
+    int unused;   /* index of a word for another owner; -1: none */
+} places_t;
+
+static uint64_t place_count(rlp_hold_t hold)
+{
+    return hold & RLP_HOLD_MAX;
+}
+
+/* Does somebody who lives hold places by this word? */
+static bool place_held(rlp_hold_t hold, const rlp_op_t *op)
+{
+    return place_count(hold) > 0 && rlp_hold_lives(op->owners, hold);
+}
+
+static places_t place_find(const rlp_hold_t holds[], int n, const rlp_op_t *op)
+{
+    places_t places = { .own = -1, .unused = -1 };
+
+    for (int i = n - 1; i >= 0; i--) {
+        if (!place_held(holds[i], op)) {
+            places.unused = i;
+            continue;
+        }
+        places.held += (int64_t)place_count(holds[i]);
+        if (holds[i] - place_count(holds[i]) == op->owner) {
+            places.own = i;
+        }
+    }
+    return places;
+}
+
+/* Can the owner be given one more? Who has no number, or is taken for dead, cannot hold any. */
+static bool place_fits(const rlp_hold_t holds[], const places_t *places, const rlp_limit_t *limit,
+                       const rlp_op_t *op)
+{
+    if (places->held >= limit->count || !rlp_hold_lives(op->owners, op->owner)) {
+        return false;
+    }
+    return places->own >= 0 ? place_count(holds[places->own]) < RLP_HOLD_MAX : places->unused >= 0;
+}
+
+/* Gives the owner one more, and frees the words of the dead. */
+static void place_take(rlp_hold_t holds[], int n, places_t *places, const rlp_op_t *op)
+{
+    for (int i = 0; i < n; i++) {
+        holds[i] = place_held(holds[i], op) ? holds[i] : 0;
+    }
+    if (places->own < 0) {
+        places->own = places->unused;
+        holds[places->own] = op->owner;
+    }
+    holds[places->own]++;
+    places->held++;
+}
+
+/* Takes one off the owner's word; it is free with the last. */
+static void place_release(rlp_hold_t *hold, places_t *places)
+{
+    places->held--;
+    *hold = place_count(*hold) == 1 ? 0 : *hold - 1;
+}
+
+static void place_report(rlp_decision_t *d, const places_t *places, const rlp_limit_t *limit,
+                         rlp_time_t now)
+{
+    d->remaining = places->held < limit->count ? limit->count - places->held : 0;
+    d->next = d->remaining > 0 ? 0 : RLP_SECOND;
+    d->reset = places->held > 0 ? RLP_SECOND : 0;
+    d->loss = rlp_loss((uint64_t)places->held, (uint64_t)limit->count);
+    d->expires = places->held > 0 ? RLP_TIME_NEVER : now;
+}
+
+static void place_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
+{
+    rlp_hold_t *holds = state;
+    const int n = (int)(limit->state_size / sizeof(*holds));
+    places_t places = place_find(holds, n, op);
+
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
+    if (op->kind == RLP_RELEASE) {
+        if (places.own >= 0) {
+            place_release(&holds[places.own], &places);
+            d->changed = true;
+        }
+    } else if (op->kind != RLP_SETTLE && op->units < 0) {
+        d->verdict = RLP_NEVER;
+    } else if (op->kind != RLP_SETTLE && op->units > 0) {
+        if (!place_fits(holds, &places, limit, op)) {
+            d->verdict = RLP_DENY;
+            d->retry = RLP_SECOND;
+        } else if (op->kind == RLP_TAKE) {
+            place_take(holds, n, &places, op);
+            d->changed = true;
+        }
+    }
+    place_report(d, &places, limit, op->now);
+}
+
+const rlp_algorithm_t rlp_concurrency = {
+    .name = "concurrency",
+    .holds = true,
+    .step = place_step,
+};

@@ -1,0 +1,194 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The slab outside of requests: its geometry, how it is made, attached and moved to another size.
+ */
+
+#include "slab_layout.h"
+
+#include <string.h>
+
+#define SLAB_SHARDS_MAX 256
+#define SLAB_SHARD_MIN ((size_t)896 * 1024) /* so that it has a slot of every class */
+
+/* The sets of one shard that fit into so much room. */
+static void slab_divide(slab_t *slab, int size_class, size_t room)
+{
+    const size_t slots = room / slab_classes[size_class].size;
+    uint32_t ways = SLAB_WAYS;
+
+    while (ways > slots) {
+        ways /= 2;
+    }
+    const size_t sets = slots / ways;
+
+    slab->classes[size_class].ways = ways;
+    slab->classes[size_class].sets = (uint32_t)(sets < UINT32_MAX ? sets : UINT32_MAX);
+}
+
+/* Bytes of one class in one shard. */
+static size_t slab_extent(const slab_t *slab, int size_class)
+{
+    return (size_t)slab->classes[size_class].sets * slab->classes[size_class].ways *
+           slab_classes[size_class].size;
+}
+
+/* Geometry follows from the size alone: it need not be read from memory that may be damaged. */
+static void slab_geometry(slab_t *slab, void *memory, size_t size)
+{
+    *slab = (slab_t){ .base = memory, .size = size, .shards = 1 };
+    while (slab->shards < SLAB_SHARDS_MAX && size / slab->shards >= 2 * SLAB_SHARD_MIN) {
+        slab->shards *= 2;
+    }
+    size_t offset = SLAB_HEAD + slab->shards * sizeof(shard_t);
+    const size_t room = (size - offset) / slab->shards;
+    size_t rest = room;
+
+    for (int i = SLAB_CLASSES - 1; i > 0; i--) {
+        slab_divide(slab, i, room / 64 * slab_classes[i].share);
+        rest -= slab_extent(slab, i);
+    }
+    slab_divide(slab, 0, rest);
+    for (int i = 0; i < SLAB_CLASSES; i++) {
+        slab->classes[i].offset = offset;
+        offset += slab_extent(slab, i) * slab->shards;
+    }
+}
+
+size_t slab_size_min(void)
+{
+    return (size_t)1024 * 1024;
+}
+
+uint32_t slab_fit_max(void)
+{
+    return slab_classes[SLAB_CLASSES - 1].size - (uint32_t)SLAB_SLOT_HEAD;
+}
+
+rlp_owners_t *slab_owners(const slab_t *slab)
+{
+    return &slab_header(slab)->owners;
+}
+
+/* Nobody lives any more who had a number. */
+static void slab_close_owners(const slab_t *slab)
+{
+    rlp_owners_t *owners = slab_owners(slab);
+
+    for (uint32_t i = 0; i < RLP_OWNERS_MAX; i++) {
+        const uint32_t epoch = (uint32_t)owners->owner[i];
+
+        owners->owner[i] = epoch + (epoch & 1);
+    }
+}
+
+void slab_unlock_all(slab_t *slab)
+{
+    pthread_mutexattr_t attr;
+
+    slab_close_owners(slab);
+
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    for (uint32_t i = 0; i < slab->shards; i++) {
+        shard_t *shard = slab_shard(slab, i);
+
+        slab_roll_back(slab, shard);
+        memset(&shard->mutex, 0, sizeof(shard->mutex));
+        pthread_mutex_init(&shard->mutex, &attr);
+    }
+    pthread_mutexattr_destroy(&attr);
+}
+
+void slab_format(void *memory, size_t size, const unsigned char key[32])
+{
+    slab_t slab;
+    header_t *header = memory;
+
+    memset(memory, 0, size);
+    slab_geometry(&slab, memory, size);
+    slab_unlock_all(&slab);
+    memcpy(header->key, key, sizeof(header->key));
+    header->layout = SLAB_LAYOUT;
+    header->line = SLAB_LINE;
+    header->size = size;
+    slab_barrier();
+    memcpy(header->magic, SLAB_MAGIC, sizeof(header->magic));
+}
+
+const char *slab_attach(slab_t *slab, void *memory, size_t size)
+{
+    const header_t *header = memory;
+
+    if (size < slab_size_min() || memcmp(header->magic, SLAB_MAGIC, sizeof(header->magic)) != 0) {
+        return "it is not a store of this module";
+    }
+    if (header->layout != SLAB_LAYOUT || header->line != SLAB_LINE) {
+        return "it was written by another version";
+    }
+    if (header->size != size) {
+        return "it is truncated or has grown";
+    }
+    slab_geometry(slab, memory, size);
+    return NULL;
+}
+
+const unsigned char *slab_key(const slab_t *slab)
+{
+    return slab_header(slab)->key;
+}
+
+slab_base_t *slab_base(const slab_t *slab)
+{
+    return &slab_header(slab)->base;
+}
+
+rlp_time_t slab_last(const slab_t *slab)
+{
+    rlp_time_t last = 0;
+
+    for (uint32_t i = 0; i < slab->shards; i++) {
+        const rlp_time_t seen = slab_shard(slab, i)->last;
+        last = seen > last ? seen : last;
+    }
+    return last;
+}
+
+static void slab_move(slab_t *to, const slot_t *slot, int size_class, rlp_time_t now)
+{
+    const rlp_key_t key = {
+        .signature = slot->signature,
+        .fingerprint = slot->fingerprint,
+        .size = (uint32_t)(slab_classes[size_class].size - SLAB_SLOT_HEAD),
+    };
+    place_t place;
+    slot_t *victim = slab_place(to, &key, &place) ? slab_victim(to, &place, now, NULL, 0) : NULL;
+
+    if (victim != NULL && slab_weight(victim, now) <= slab_weight(slot, now)) {
+        memcpy(victim, slot, slab_classes[size_class].size);
+    }
+}
+
+static void slab_move_class(slab_t *to, const slab_t *from, int size_class, rlp_time_t now)
+{
+    const size_t size = slab_classes[size_class].size;
+    const size_t n = slab_extent(from, size_class) / size * from->shards;
+    unsigned char *at = from->base + from->classes[size_class].offset;
+
+    for (size_t i = 0; i < n; i++, at += size) {
+        const slot_t *slot = (const slot_t *)(const void *)at;
+
+        if (slab_weight(slot, now) > 0) {
+            slab_move(to, slot, size_class, now);
+        }
+    }
+}
+
+void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now)
+{
+    for (int size_class = 0; size_class < SLAB_CLASSES; size_class++) {
+        slab_move_class(to, from, size_class, now);
+    }
+    slab_shard(to, 0)->last = slab_last(from);
+}

@@ -1,0 +1,185 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * After the decision: the response may change what the request cost, and what it holds comes back
+ * with its end.
+ */
+
+#include "private.h"
+
+#include <http_log.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+static rlp_question_t after_question(rlp_time_t charged_at)
+{
+    const rlp_clock_provider_t *clock = rlp_world->clock;
+
+    return (rlp_question_t){ .now = clock->monotonic(),
+                             .wall = clock->wall(),
+                             .owner = rlp_world->owner,
+                             .charged_at = charged_at };
+}
+
+/* Runs when the request's pool goes, whichever way the request ended: its places come back. */
+static apr_status_t after_end(void *data)
+{
+    after_t *after = data;
+    const rlp_question_t question = after_question(0);
+    rlp_answer_t answer;
+
+    return rlp_release(rlp_world->store, after->charges, after->n, &question, &answer);
+}
+
+void after_undo(rlp_charge_t charges[], int n, rlp_time_t now)
+{
+    const rlp_question_t question = after_question(rlp_store_time(rlp_world->store, now));
+    rlp_answer_t answer;
+
+    for (int i = 0; i < n; i++) {
+        rlp_charge_t *charge = &charges[i];
+
+        charge->waited = charge->decision.wait;
+        if (charge->spared || charge->cost == 0) {
+            continue;
+        }
+        charge->cost = -charge->cost;
+        if (charge->limit->algorithm->holds) {
+            (void)rlp_release(rlp_world->store, charge, 1, &question, &answer);
+        } else {
+            (void)rlp_settle(rlp_world->store, charge, 1, &question, &answer);
+        }
+        charge->cost = -charge->cost;
+    }
+}
+
+static const cost_t *after_cost(const rule_t *rule, const dir_conf_t *conf)
+{
+    return rule->cost ? rule->cost : conf->cost;
+}
+
+static bool after_is_due(const rlp_charge_t *charge, const rule_t *rule, const dir_conf_t *conf)
+{
+    const cost_t *cost = after_cost(rule, conf);
+
+    if (charge->spared) {
+        return false;
+    }
+    if (charge->limit->algorithm->holds) {
+        return charge->cost > 0;
+    }
+    return rule->counts != NULL || conf->refund != NULL || (cost != NULL && cost->header != NULL);
+}
+
+/* A charge that outlives the decision: with an identity and room of its own. */
+static void after_copy(rlp_charge_t *copy, const rlp_charge_t *charge, apr_pool_t *pool)
+{
+    const rlp_key_t *key = &charge->entry.key;
+
+    *copy = *charge;
+    copy->entry.key.identity = apr_pmemdup(pool, key->identity, key->identity_len);
+    copy->entry.state = key->size > sizeof(copy->room) ? apr_palloc(pool, key->size) : copy->room;
+    copy->waited = charge->decision.wait;
+    copy->branch = RLP_ALWAYS;
+}
+
+void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charges[],
+                    const rule_t *const rules[], int n, rlp_time_t now)
+{
+    after_t *after = NULL;
+    bool holds = false;
+
+    for (int i = 0; i < n; i++) {
+        if (!after_is_due(&charges[i], rules[i], verdict->conf)) {
+            continue;
+        }
+        if (after == NULL) {
+            after = apr_pcalloc(r->pool, sizeof(*after));
+            after->conf = verdict->conf;
+            after->charged_at = rlp_store_time(rlp_world->store, now);
+            after->charges = apr_palloc(r->pool, sizeof(*after->charges) * (apr_size_t)n);
+            after->rules = apr_palloc(r->pool, sizeof(*after->rules) * (apr_size_t)n);
+            after->next = verdict->after;
+        }
+        after_copy(&after->charges[after->n], &charges[i], r->pool);
+        after->rules[after->n++] = rules[i];
+        holds |= charges[i].limit->algorithm->holds;
+    }
+    if (after == NULL) {
+        return;
+    }
+    verdict->after = after;
+    if (holds) {
+        apr_pool_cleanup_register(r->pool, after, after_end, apr_pool_cleanup_null);
+    }
+}
+
+static bool after_met(const ap_expr_info_t *expr, request_rec *r, const rule_t *rule)
+{
+    const char *error = NULL;
+    const int met = ap_expr_exec(r, expr, &error);
+
+    if (error != NULL) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: rule %s: %s", rule->name, error);
+    }
+    return met > 0;
+}
+
+/* What the charge comes to by the response. */
+static rlp_units_t after_total(const after_t *after, int i, request_rec *last)
+{
+    const rule_t *rule = after->rules[i];
+    const cost_t *cost = after_cost(rule, after->conf);
+
+    if (rule->counts != NULL && !after_met(rule->counts, last, rule)) {
+        return 0;
+    }
+    if (after->conf->refund != NULL && after_met(after->conf->refund, last, rule)) {
+        return 0;
+    }
+    if (cost != NULL && cost->header != NULL) {
+        return cost_after(cost, last, after->charges[i].cost);
+    }
+    return after->charges[i].cost;
+}
+
+static void after_correct(after_t *after, request_rec *last)
+{
+    const rlp_question_t question = after_question(after->charged_at);
+    rlp_answer_t answer;
+
+    for (int i = 0; i < after->n; i++) {
+        rlp_charge_t charge = after->charges[i];
+
+        if (charge.limit->algorithm->holds) {
+            continue;
+        }
+        charge.cost = after_total(after, i, last) - charge.cost;
+        charge.entry.state =
+            charge.entry.key.size > sizeof(charge.room) ? charge.entry.state : charge.room;
+        if (charge.cost != 0) {
+            (void)rlp_settle(rlp_world->store, &charge, 1, &question, &answer);
+        }
+    }
+}
+
+int after_log(request_rec *r)
+{
+    const verdict_t *verdict = NULL;
+    request_rec *last = r;
+
+    while (last->next != NULL) {
+        last = last->next;
+    }
+    for (const request_rec *at = last; verdict == NULL && at != NULL; at = at->prev) {
+        verdict = ap_get_module_config(at->request_config, &ratelimit_plans_module);
+    }
+    for (after_t *after = verdict ? verdict->after : NULL; after != NULL; after = after->next) {
+        after_correct(after, last);
+    }
+    return DECLINED;
+}

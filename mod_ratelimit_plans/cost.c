@@ -1,0 +1,112 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * What a request costs: a number, an expression, or what the response says.
+ */
+
+#include "private.h"
+
+#include <http_log.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+#define COST_HEADER "response-header:"
+#define COST_SHOWN 64 /* bytes of a value in a message */
+
+static const char *cost_parse_header(cost_t *cost, cmd_parms *cmd, const char *word,
+                                     const char *reserve)
+{
+    cost->header = word + strlen(COST_HEADER);
+    if (*cost->header == '\0' || *ap_scan_http_token(cost->header) != '\0') {
+        return apr_psprintf(cmd->pool,
+                            "expected " COST_HEADER "NAME with the name of a header field, got "
+                            "\"%s\"",
+                            word);
+    }
+    if (reserve != NULL && rlp_units_parse(&cost->units, reserve, cmd->pool) != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "expected reserve=N with at most three decimals, got \"reserve=%s\"",
+                            reserve);
+    }
+    return NULL;
+}
+
+const char *cost_parse(const cost_t **made, cmd_parms *cmd, const char *word, const char *reserve)
+{
+    static const char *const names[] = { "expr=", COST_HEADER, NULL };
+    cost_t *cost = apr_pcalloc(cmd->pool, sizeof(*cost));
+
+    *made = cost;
+    cost->units = RLP_UNIT;
+    if (ap_cstr_casecmpn(word, COST_HEADER, strlen(COST_HEADER)) == 0) {
+        return cost_parse_header(cost, cmd, word, reserve);
+    }
+    if (reserve != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "expected reserve= with " COST_HEADER "NAME alone, got \"reserve=%s\"",
+                            reserve);
+    }
+    if (ap_cstr_casecmpn(word, "expr=", 5) == 0) {
+        return config_expression(&cost->expr, cmd, "expr=", word + 5,
+                                 AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY);
+    }
+    if (rlp_units_parse(&cost->units, word, cmd->pool) != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "expected a cost of 0 or more with at most three decimals, "
+                            "\"expr=EXPR\" or " COST_HEADER "NAME, got \"%s\"%s",
+                            word, config_near(word, names, cmd->pool));
+    }
+    return NULL;
+}
+
+/* The number that a text is; or what is assumed, with a line in the log, if it is none. */
+static rlp_units_t cost_number(const char *text, rlp_units_t assumed, const request_rec *r)
+{
+    rlp_units_t units = assumed;
+
+    if (rlp_units_parse(&units, text, r->pool) != NULL) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      "RLP006: rule cost: expected a number of at most 15 digits and three "
+                      "decimals, got \"%s\"; %" APR_INT64_T_FMT ".%03d counts instead",
+                      ap_escape_logitem(r->pool, apr_pstrndup(r->pool, text, COST_SHOWN)),
+                      assumed / RLP_UNIT, (int)(assumed % RLP_UNIT));
+    }
+    return units;
+}
+
+rlp_units_t cost_before(const cost_t *cost, request_rec *r)
+{
+    if (cost == NULL) {
+        return RLP_UNIT;
+    }
+    if (cost->expr == NULL) {
+        return cost->units;
+    }
+    const char *error = NULL;
+    const char *text = ap_expr_str_exec(r, cost->expr, &error);
+
+    if (error != NULL || text == NULL) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      "RLP006: rule cost: expected a number, got none: %s; 1.000 counts instead",
+                      error ? error : "the expression has no value");
+        return RLP_UNIT;
+    }
+    return cost_number(text, RLP_UNIT, r);
+}
+
+rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t charged)
+{
+    if (cost == NULL || cost->header == NULL) {
+        return charged;
+    }
+    const char *text = apr_table_get(r->headers_out, cost->header);
+
+    if (text == NULL) {
+        text = apr_table_get(r->err_headers_out, cost->header);
+    }
+    return text ? cost_number(text, charged, r) : charged;
+}
