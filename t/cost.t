@@ -1,24 +1,13 @@
 #!/usr/bin/perl
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
-# What a request costs: a number, what the request says, what its response says; and what is given back.
+# What a request costs: a number, what the request says, or what its response says.
 
 use strict;
 use warnings;
 
 use RLP::Test;
 use Test::More;
-use Time::HiRes qw(time);
-
-# One request on a connection of its own. What is done after the response is done when httpd has closed.
-sub ask {
-    my ($path, %field) = @_;
-    my $connection = RLP::Client->new($ENV{RLP_PORT});
-    my $method = delete $field{method} || 'GET';
-    my $response = request($method, $path, %field, Connection => 'close', connection => $connection);
-    $connection->closed or die "httpd keeps a connection that was to be closed\n";
-    return $response;
-}
 
 # What is left, asked by a request that is free.
 sub left {
@@ -40,29 +29,6 @@ sub logged {
     my $n = grep { /$pattern/ } <$in>;
     close $in;
     return $n;
-}
-
-# Sends n requests at once and reads answers until `n - holds` have come: the answers, and the connections that wait.
-sub crowd {
-    my ($n, $holds, $path) = @_;
-    my $text = RLP::Client::request_text('GET', $path, undef, Host => host(), Connection => 'close');
-    my @waiting = map { RLP::Client->new($ENV{RLP_PORT}) } 1 .. $n;
-    $_->send_text($text) for @waiting;
-    my @responses;
-    my $end = time + 10;
-    while (@waiting > $holds && time < $end) {
-        my @ready = grep { $_->ready(0.001) } @waiting;
-        push @responses, map { $_->response } @ready;
-        my %ready = map { $_ => 1 } @ready;
-        @waiting = grep { !$ready{$_} } @waiting;
-    }
-    return (\@responses, @waiting);
-}
-
-sub tally {
-    my %n;
-    $n{$_}++ for @_;
-    return join ', ', map { "$_ x $n{$_}" } sort keys %n;
 }
 
 # --- a number
@@ -110,8 +76,8 @@ is(get('/c/rules')->header('RateLimit'), '"own";r=8;t=48, "of-section";r=17;t=51
 is(get('/c/rules', 'X-Cost' => '4')->header('RateLimit'), '"own";r=6;t=36, "of-section";r=14;t=42', 'whatever the request says');
 script '"cost=expr=EXPR"', '/c/rule-asked', '0*4: A6', '0*6: A0';
 begin;
-is(left_after('/cgi/hit/rule-late?X-Cost=7'), 3, 'cost=response-header:NAME');
-is(left_after('/cgi/hit/rule-late'), 1, 'reserve= of a rule');
+is(answer(ask('/cgi/hit/rule-late?X-Cost=7')), 'A8', 'reserve= of a rule');
+is(answer(ask('/cgi/hit/rule-late')), 'A1', 'and its cost=response-header:NAME');
 
 my @sections = (
     # where, path, what it costs
@@ -126,7 +92,7 @@ for my $case (@sections) {
     my ($where, $path, $cost) = @{$case};
     begin;
     ask($path, Host => 'costs.test');
-    is(get('/c/elsewhere', Host => 'costs.test', 'X-Free' => 1)->header('X-RateLimit-Remaining'), 10 - $cost, "RateLimitCost of $where");
+    is(get('/c/free', Host => 'costs.test')->header('X-RateLimit-Remaining'), 10 - $cost, "RateLimitCost of $where");
 }
 
 # --- the response: two are reserved
@@ -205,70 +171,146 @@ for my $case (@turns) {
     is(get('/ok.txt', Host => 'turns.test', 'X-Free' => 1)->header('X-RateLimit-Remaining'), $left, "$how: corrected once");
 }
 
-# --- given back
-
-my @refunds = (
-    # what, path, status, left
-    [ 'a success', '/cgi/hit/refund', 200, 8 ],
-    [ 'an error of the client', '/cgi/hit/refund?Status=404', 404, 8 ],
-    [ 'an error of a script', '/cgi/hit/refund?Status=500', 500, 10 ],
-    [ 'a script that says nothing', '/cgi/mute/refund', 500, 10 ],
-    [ 'an error with a page', '/cgi/mute/refund/page', 500, 10 ],
-    [ 'an error with a script', '/cgi/mute/refund/script', 500, 10 ],
-    [ 'an error of a backend', '/backend/cgi/hit/refund?Status=500', 500, 10 ],
-    [ 'a backend that is away', '/away/refund', 503, 10 ],
-    [ 'a HEAD of an error', 'HEAD /cgi/hit/refund?Status=500', 500, 10 ],
-    [ 'an error that says a cost', '/cgi/hit/refund-late?X-Cost=5&Status=500', 500, 10 ],
-    [ 'a success that says a cost', '/cgi/hit/refund-late?X-Cost=5', 200, 5 ],
-);
-for my $case (@refunds) {
-    my ($what, $path, $status, $left) = @{$case};
-    begin;
-    my $method = $path =~ s/^HEAD // ? 'HEAD' : 'GET';
-    is(ask($path, method => $method)->status, $status, "RateLimitRefund, $what: $status");
-    is(left('/c/refund'), $left, "RateLimitRefund, $what: $left of ten left");
-}
-script 'a refusal has nothing to give back', '/c/refund-refused', '0: A1 A0 D30 D30 D30', '30: A0 D30';
-
-begin;
-at 59;
-my ($answered, $slow) = crowd(1, 1, '/cgi/gate/window?Status=500');
-ok($slow, 'a request waits for its answer');
-RLP::Test::wait_for(sub { hits('window-waiting') });
-at 60;
-is(answers(2, '/c/window'), 'A1 A0', 'two in the next window');
-gate('window', 1);
-is($slow && $slow->response->status, 500, 'its error comes after the end of its window');
-ok($slow && $slow->closed, 'and it ends');
-is(left('/c/window'), 0, 'a window that is over has nothing to give to the next one');
-
-# --- counted by the response
-
-begin;
-is(join(' ', map { answer(ask('/cgi/hit/login')) } 1 .. 8), join(' ', ('A4') x 8), 'good logins are not counted');
-is(join(' ', map { ask('/cgi/hit/login?Status=401')->status } 1 .. 5), '401 401 401 401 401', 'five failed ones are');
-is(ask('/cgi/hit/login')->header('Retry-After'), 720, 'then nobody gets in, for a while');
-at 720;
-is(ask('/cgi/hit/login')->status, 200, 'until the next unit');
-is(left('/cgi/hit/login'), 1, 'which a good login gives back');
-begin;
-ask("/cgi/hit/login?Status=$_") for 401, 403, 401, 200;
-is(left('/cgi/hit/login'), 3, 'of four answers two are 401');
-begin;
-is(get('/cgi/hit/two-ways')->header('RateLimit'), '"failed";r=4;t=2880, "asked-for";r=9;t=54', 'beside a rule that counts requests');
-is(ask('/cgi/hit/two-ways')->header('RateLimit'), '"failed";r=4;t=2880, "asked-for";r=8;t=48', 'which counts on');
-
-for my $round ([ 401, 0 ], [ 200, 5 ]) {
-    my ($status, $left) = @{$round};
-    begin;
-    gate('login', 0);
-    my ($refused, @guesses) = crowd(50, 5, "/cgi/gate/login?Status=$status");
-    is(tally(map { answer($_) } @{$refused}), 'D720 x 45', "of 50 guesses at once 45 are refused while five wait for $status");
-    gate('login', 1);
-    is(tally(map { $_->response->status } @guesses), "$status x 5", 'the five are answered');
-    is(scalar(grep { $_->closed } @guesses), 5, 'and have ended');
-    is(left('/cgi/hit/login'), $left, "after answers of $status $left are left");
-}
-
 done_testing;
 
+__DATA__
+<VirtualHost *:${RLP_PORT}>
+    ServerName cost.test
+    RateLimitEngine On
+    ProxyPass "/backend/" "http://127.0.0.1:${RLP_PORT}/"
+    <If "-n req('X-Free')">
+        RateLimitCost 0
+    </If>
+    <Location "/c/three">
+        RateLimitRule three rate=10/min
+        RateLimitCost 3
+    </Location>
+    <Location "/c/half">
+        RateLimitRule half rate=2/min
+        RateLimitCost .5
+    </Location>
+    <Location "/c/thousandth">
+        RateLimitRule thousandth rate=1/s burst=.004
+        RateLimitCost .001
+    </Location>
+    <Location "/c/ten">
+        RateLimitRule ten rate=10/min cost=10
+    </Location>
+    <LocationMatch "^/c/(un)?free$">
+        RateLimitRule free rate=2/min
+    </LocationMatch>
+    <Location "/c/free">
+        RateLimitCost 0
+    </Location>
+    <Location "/c/quiet">
+        RateLimitRule quiet rate=10/min
+        RateLimitCost 3
+        RateLimitHeaders Off
+    </Location>
+
+    # one for who asks for nothing else
+    SetEnvIf Request_Method "." COST=1
+    SetEnvIf X-Cost "^(.+)$" COST=$1
+    <Location "/c/asked">
+        RateLimitRule asked rate=10/min
+        RateLimitCost "expr=%{reqenv:COST}"
+    </Location>
+    <Location "/c/asked-two">
+        RateLimitRule asked Off
+        RateLimitRule asked-b rate=10/min
+        RateLimitRule asked-c rate=20/min
+        RateLimitCost "expr=%{reqenv:COST}"
+    </Location>
+    <Location "/c/rules">
+        RateLimitRule own rate=10/min cost=2
+        RateLimitRule of-section rate=20/min
+        RateLimitCost 3
+    </Location>
+    <Location "/c/rule-asked">
+        RateLimitRule rule-asked rate=10/min "cost=expr=%{HTTP:X-Cost}"
+        RateLimitCost 3
+    </Location>
+    <Location "/cgi/hit/rule-late">
+        RateLimitRule rule-late rate=10/min cost=response-header:X-Cost reserve=2
+    </Location>
+
+    <LocationMatch "^/(c|cgi/hit|backend/cgi/hit)/late$">
+        RateLimitRule late rate=10/min
+        RateLimitCost response-header:X-Cost reserve=2
+    </LocationMatch>
+    <Location "/c/late">
+        Header set X-Cost 5
+    </Location>
+    <Location "/cgi/hit/unreserved">
+        RateLimitRule unreserved rate=10/min
+        RateLimitCost response-header:X-Cost reserve=0
+    </Location>
+    <Location "/cgi/hit/dry">
+        RateLimitEngine LogOnly
+        RateLimitEnv always
+        RateLimitRule dry rate=10/min
+        RateLimitCost response-header:X-Cost reserve=2
+        Header set X-Left "%{RATELIMIT_REMAINING}e"
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName costs.test
+    RateLimitEngine On
+    RateLimitRule whole rate=10/min
+    RateLimitCost 2
+    <Location "/c/free">
+        RateLimitCost 0
+    </Location>
+    <Location "/c/outer">
+        RateLimitCost 3
+    </Location>
+    <Location "/c/outer/inner">
+        RateLimitCost 5
+    </Location>
+    <Location "/c/late">
+        RateLimitCost response-header:X-Cost
+        Header set X-Cost 9
+    </Location>
+    <Location "/c/late/inner">
+        RateLimitCost 5
+    </Location>
+    <Directory "${T}/htdocs/costly">
+        AllowOverride Limit
+    </Directory>
+    <If "%{QUERY_STRING} == 'if'">
+        RateLimitCost 6
+    </If>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName turns.test
+    RateLimitEngine On
+    RateLimitRule whole rate=10/min
+    RateLimitCost response-header:X-Cost reserve=2
+    <If "-n req('X-Free')">
+        RateLimitCost 0
+    </If>
+    <Directory "${T}/htdocs/include">
+        Options +Includes
+        AddOutputFilter INCLUDES .shtml
+        AddType text/html .shtml
+    </Directory>
+    Alias "/scripted" "${T}/htdocs/directory"
+    <Location "/scripted">
+        DirectoryIndex /cgi/hit/once
+    </Location>
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/rewritten/"
+        RewriteRule "^script$" "/cgi/hit/once"
+    </Directory>
+    <Location "/error-script">
+        ErrorDocument 404 /cgi/hit/once
+    </Location>
+    AliasMatch "^/action/" "${T}/htdocs/ok.txt"
+    Action "cost-action" "/cgi/hit/once"
+    <Location "/action/ok.act">
+        SetHandler cost-action
+    </Location>
+</VirtualHost>

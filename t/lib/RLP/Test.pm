@@ -17,7 +17,7 @@ use RLP::Client;
 use RLP::Clock;
 use Test::More;
 
-our @EXPORT = qw(answer answers at begin clock fields gate get hits host request script statuses together);
+our @EXPORT = qw(answer answers ask at begin clock crowd fields gate get hits host request script statuses together wait_for);
 
 my $clock;
 my ($host) = $0 =~ m{([^/]+)[.]t$};
@@ -49,6 +49,36 @@ sub request {
 
 sub get { return request('GET', @_) }
 
+# One request on a connection of its own, to the end: what httpd does after a response is done when it has closed.
+# Another method may be given.
+sub ask {
+    my ($path, %field) = @_;
+    my $method = delete $field{method} || 'GET';
+    my $connection = RLP::Client->new($ENV{RLP_PORT});
+    my $response = request($method, $path, %field, Connection => 'close', connection => $connection);
+    $connection->closed or die "httpd keeps a connection that was to be closed\n";
+    return $response;
+}
+
+# Sends n requests at once and reads the answers until only so many wait for theirs: the answers, and the connections
+# of those.
+sub crowd {
+    my ($n, $held, $path) = @_;
+    my $text = RLP::Client::request_text('GET', $path, undef, Host => host(), Connection => 'close');
+    my @waiting = map { RLP::Client->new($ENV{RLP_PORT}) } 1 .. $n;
+    $_->send_text($text) for @waiting;
+    my @responses;
+    wait_for(
+        sub {
+            my %ready = map { $_ => 1 } grep { $_->ready(0) } @waiting;
+            push @responses, map { $_->response } grep { $ready{$_} } @waiting;
+            @waiting = grep { !$ready{$_} } @waiting;
+            return @waiting <= $held;
+        }
+    );
+    return (\@responses, @waiting);
+}
+
 # The same request that many times at once: all are on their way before the first answer is read.
 sub together {
     my ($n, $path, %field) = @_;
@@ -60,6 +90,17 @@ sub together {
         push @responses, $connection->response;
     }
     return @responses;
+}
+
+# Asks every 20 ms until the answer is true; that, or nothing after the deadline.
+sub wait_for {
+    my ($until) = @_;
+    my $end = time + 10;
+    while (1) {
+        my $said = $until->();
+        return $said if $said || time > $end;
+        select undef, undef, undef, 0.02;
+    }
 }
 
 # A response as a script writes it.
