@@ -15,6 +15,15 @@ sub left {
     return get($path, 'X-Free' => 1)->header('X-RateLimit-Remaining');
 }
 
+# Requests for a path that have ended, by the access log.
+sub logged {
+    my ($path) = @_;
+    open my $in, '<', "$ENV{RLP_TOP}/t/logs/access_log" or return 0;
+    my $n = grep { /\Q$path\E/ } <$in>;
+    close $in;
+    return $n;
+}
+
 sub tally {
     my %n;
     $n{$_}++ for @_;
@@ -74,6 +83,20 @@ begin;
 is(ask('/cgi/hit/two-ways')->header('RateLimit'), '"failed";r=4;t=2880, "asked-for";r=9;t=54', 'beside a rule that counts requests');
 is(ask('/cgi/hit/two-ways')->header('RateLimit'), '"failed";r=4;t=2880, "asked-for";r=8;t=48', 'which counts on');
 
+for my $case ([ 'a rewrite', '/rewritten/guess?Status=401' ], [ 'a script that redirects', '/cgi/hit/login?Location=/cgi/hit/once?Status=401' ]) {
+    my ($how, $path) = @{$case};
+    begin;
+    is(join(' ', map { ask($path)->status } 1 .. 6), '401 401 401 401 401 429', "behind $how: what the client is answered counts");
+}
+begin;
+gate('gone', 0);
+my (undef, @gone) = crowd(5, 5, '/cgi/gate/gone?Status=401');
+wait_for(sub { hits('gone-waiting') == 5 });
+@gone = ();
+gate('gone', 1);
+wait_for(sub { logged('/cgi/gate/gone') == 5 }) || fail('requests whose clients have gone do not end');
+is(ask('/cgi/hit/login')->status, 429, 'who does not wait for the answer has guessed all the same');
+
 for my $round ([ 401, 0 ], [ 200, 5 ]) {
     my ($status, $left) = @{$round};
     begin;
@@ -121,7 +144,12 @@ __DATA__
         RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
     </LocationMatch>
 
-    <LocationMatch "^/cgi/(hit|gate)/login$">
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/rewritten/"
+        RewriteRule "^guess$" "/cgi/hit/once"
+    </Directory>
+    <LocationMatch "^/(cgi/hit/login|cgi/gate/login|cgi/gate/gone|rewritten/guess)$">
         RateLimitRule login rate=5/hour "count=response:%{REQUEST_STATUS} == 401"
     </LocationMatch>
     <Location "/cgi/hit/two-ways">
