@@ -180,18 +180,24 @@ static bool check_same_counter(const rlp_key_t *a, const rlp_key_t *b)
            memcmp(a->identity, b->identity, a->identity_len) == 0;
 }
 
+/* The counter of a charge: its own, or that of the other branch, which is among the n listed. */
+static rlp_entry_t *check_counter(rlp_charge_t *charge, rlp_entry_t *const entries[], int n)
+{
+    for (int i = 0; charge->branch == RLP_INSTEAD && i < n; i++) {
+        if (check_same_counter(&entries[i]->key, &charge->entry.key)) {
+            return entries[i];
+        }
+    }
+    return &charge->entry;
+}
+
 /* Lists the counters; charges of two branches may share one. How many there are. */
 static int check_counters(rlp_entry_t *entries[], rlp_charge_t charges[], int n)
 {
     int counters = 0;
 
     for (int i = 0; i < n; i++) {
-        charges[i].counter = &charges[i].entry;
-        for (int j = 0; charges[i].branch == RLP_INSTEAD && j < counters; j++) {
-            if (check_same_counter(&entries[j]->key, &charges[i].entry.key)) {
-                charges[i].counter = entries[j];
-            }
-        }
+        charges[i].counter = check_counter(&charges[i], entries, counters);
         if (charges[i].counter == &charges[i].entry) {
             entries[counters++] = &charges[i].entry;
         }

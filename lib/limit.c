@@ -424,7 +424,7 @@ static const char *limit_finish(parser_t *parser)
     draft_t *draft = &parser->draft;
     rlp_limit_t *limit = &draft->limit;
 
-    if (draft->text == NULL) {
+    if (limit->algorithm == NULL) {
         return NULL;
     }
     const char *error = limit_misfit(parser);

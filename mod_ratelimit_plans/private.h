@@ -467,10 +467,10 @@ void respond_register_filter(void);
 
 /* --- request.c */
 
-/* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 /* The verdict of the client's request so far, from before an internal redirect too; NULL: none. */
 const verdict_t *request_verdict_so_far(const request_rec *r);
 
+/* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
 

@@ -544,16 +544,6 @@ static bool rule_check_limits(server_rec *server, const plan_t *plan, apr_pool_t
                                        apr_pstrcat(pool, "RateLimitPlan: ", error, NULL));
 }
 
-static bool rule_has_quota(const rlp_plan_t *plan)
-{
-    for (int i = 0; i < plan->n; i++) {
-        if (plan->limits[i].algorithm->quota) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Finds the plan that takes over. */
 static bool rule_check_then(server_rec *server, plan_t *plan, apr_pool_t *pool)
 {
@@ -561,14 +551,6 @@ static bool rule_check_then(server_rec *server, plan_t *plan, apr_pool_t *pool)
 
     if (name == NULL) {
         return true;
-    }
-    if (!rule_has_quota(plan->limits)) {
-        return rule_error(server, plan->file, plan->line,
-                          apr_psprintf(pool,
-                                       "RateLimitPlan: expected a quota= that can be used up "
-                                       "before "
-                                       "another plan takes over, got \"then=%s\"",
-                                       name));
     }
     plan->then = rule_use_plan(server, "RateLimitPlan: then=", name, plan->file, plan->line, pool);
     if (plan->then == NULL) {
@@ -909,8 +891,7 @@ void rule_dump(apr_pool_t *pool)
     for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
         const rlp_plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *)->limits;
 
-        apr_file_printf(out, "  %s: %s%s%s\n", plan->name, rlp_plan_describe(plan, pool),
-                        plan->then ? "; a quota used up: plan " : "", plan->then ? plan->then : "");
+        apr_file_printf(out, "  %s: %s\n", plan->name, rlp_plan_describe(plan, pool));
     }
     apr_file_printf(out, "Rate limit rules:\n");
     for (int i = 0; i < rlp_world->rules->nelts; i++) {

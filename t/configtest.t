@@ -108,6 +108,21 @@ my @wrong = (
         'RateLimitPlan: expected at most 8 limits in one plan, with those of "p"'],
     ['RateLimitPlan p then=q rate=1/s', qr/RateLimitPlan: expected .*got "then=q"/, 'then= without a quota'],
 
+    ["RateLimitPlan p quota=5 then=qq\nRateLimitPlan q rate=1/s", 'RateLimitPlan: then=: expected the name of a plan, got "qq" (q?)',
+        'V-13 then= with an unknown plan', 1],
+    ['RateLimitPlan p quota=5 then=p', 'RateLimitPlan: expected another plan, which has no then= of its own (no chains), got "then=p"',
+        'then= with the plan itself'],
+    ["RateLimitPlan p quota=5 then=q\nRateLimitPlan q quota=5 then=r\nRateLimitPlan r rate=1/s",
+        'RateLimitPlan: expected another plan, which has no then= of its own (no chains), got "then=q"', 'a chain of then=', 1],
+    ["RateLimitPlan r rate=1/s\nRateLimitPlan q quota=5 then=r\nRateLimitPlan p quota=9 like=q then=q",
+        'which has no then= of its own (no chains), got "then=q"', 'then= with the plan that like= names', 3],
+    ["RateLimitPlan q rate=1/s\nRateLimitRule r quota=5 then=q", 'RateLimitRule: expected then= in a RateLimitPlan alone, got "then=q"'],
+    ['RateLimitPlan p rate=1/s bandwidth=1M/s', 'RateLimitPlan: expected mod_ratelimit to be loaded for bandwidth='],
+    ['RateLimitRule r rate=1/s bandwidth=1M/s', 'RateLimitRule: expected mod_ratelimit to be loaded for bandwidth='],
+    ['RateLimitPlan p concurrent=2 lease=60s', 'RateLimitPlan: expected no lease= with a store of this host: a child\'s death frees what it held'],
+    ['RateLimitRule r concurrent=2 lease=60s', 'RateLimitRule: expected no lease= with a store of this host: a child\'s death frees what it held'],
+    ['RateLimitRule r rate=9/s concurrent=2 cost=10', 'expected a cost of at most 9, which is all that "r" ever has at once, got 10'],
+
     ["${plans}RateLimitPlanDefault fre", 'RateLimitPlanDefault: expected the name of a plan, got "fre" (free?)'],
     ["${plans}RateLimitPlanDefault zzzzzzzz", 'RateLimitPlanDefault: expected the name of a plan, got "zzzzzzzz"'],
     ['RateLimitPlanDefault free', 'RateLimitPlanDefault: expected the name of a plan, got "free"', 'a plan where there is none'],
@@ -294,7 +309,7 @@ my @wrong = (
     ['RateLimitEnv maybe', 'RateLimitEnv: expected auto or always, got "maybe"'],
     ['RateLimitEnv', 'RateLimitEnv takes one argument'],
 );
-refused($_->[2] // ($_->[0] =~ /([^\n]*)\z/), @$_[0, 1]) for @wrong;
+refused($_->[2] // ($_->[0] =~ /([^\n]*)\z/), @$_[0, 1, 3]) for @wrong;
 
 # --- limits, in a plan and in a rule
 
@@ -446,6 +461,11 @@ passes("V-07 cost=$_", "RateLimitEngine On\nRateLimitRule r rate=1/s burst=4 cos
 passes('V-07 reserve= before cost=', 'RateLimitRule r rate=5/s reserve=2 cost=response-header:X');
 passes('V-07 an expression with blanks as cost', q{RateLimitRule r rate=5/s "cost=expr=%{tolower:%{HTTP:X}} "});
 passes('V-07 a cost under a blocked quota', 'RateLimitRule r quota=0 cost=5');
+passes('a cost above the places of a concurrency limit, each request taking one', 'RateLimitRule r concurrent=2 cost=5');
+passes("V-10 concurrency: $_", "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule s plan=p") for qw(concurrent=1 concurrent=1000000), 'rate=1/s concurrent=5';
+passes('then=', "RateLimitEngine On\nRateLimitPlan p quota=5/month then=q\nRateLimitPlan q rate=1/min\nRateLimitPlan r like=p quota=9/month\n"
+    . "RateLimitRule a plan=p\nRateLimitRule b plan=r\n<VirtualHost *:80>\nRateLimitPlanChange reset\nRateLimitRule c plan=p\n</VirtualHost>");
+passes('then= with a plan declared before', "RateLimitPlan q rate=1/min\nRateLimitPlan p quota=5 then=q\nRateLimitRule a plan=p");
 passes("RateLimitRefund $_", "RateLimitRefund $_\n<Location \"/x\">\nRateLimitRefund $_\n</Location>\n<VirtualHost *:80>\nRateLimitRefund $_\n</VirtualHost>")
     for 'expr=true', 'EXPR=false', '"expr=%{REQUEST_STATUS} -ge 500"', q{"expr=resp('X-Cache') == 'HIT'"};
 passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
@@ -462,6 +482,12 @@ warns('B-15 action=delay under max=0', "RateLimitDelay max=0\nRateLimitRule r ra
 warns('B-15 action=delay in a host with max=0',
     "RateLimitDelay max=1s\n<VirtualHost *:80>\nRateLimitDelay max=0\nRateLimitRule r rate=1/s action=delay\n</VirtualHost>", 4, 'no request may wait');
 
+SKIP: {
+    skip 'mod_ratelimit is not here', 1 if !RLP::Httpd::has_module('ratelimit');
+    my $module = qq{LoadModule ratelimit_module "$RLP::Httpd::modules/mod_ratelimit.so"\n};
+    passes('bandwidth= with mod_ratelimit', "${module}RateLimitPlan p rate=1/s bandwidth=1M/s\nRateLimitRule r plan=p\nRateLimitRule s rate=1/s bandwidth=512K/s");
+}
+
 # --- in words
 
 {
@@ -469,6 +495,7 @@ warns('B-15 action=delay in a host with max=0',
 RateLimitPlan free rate=1/s burst=60 rate=1000/day algorithm=fixed-window
 RateLimitPlan pro rate=100/min burst=200.5 initial=20 quota=1000000
 RateLimitPlan none-at-all quota=0
+RateLimitPlan month quota=5000/month@Europe/Berlin concurrent=4 then=free
 RateLimitPlanDefault free
 RateLimitRule site
 <Location "/api/">
@@ -482,6 +509,7 @@ RateLimitRule site
     RateLimitRule sized rate=9/s plan=none "cost=expr=%{HTTP:X-Size}" action=delay:250ms
     RateLimitRule told rate=9/s plan=none cost=response-header:X-Cost reserve=3 action=delay:2s key=ip
     RateLimitRule guess rate=9/s plan=none "count=response:%{REQUEST_STATUS} -eq 401"
+    RateLimitRule busy plan=month
 </Location>
 RateLimitDelay max=5s
 <VirtualHost *:80>
@@ -497,19 +525,21 @@ Rate limit plans:
   free: 60 at once, then 1 per second; at most 1 000 in each day
   pro: 200.500 at once (20 at first), then 100 per minute; at most 1 000 000 ever
   none-at-all: blocked
+  month: at most 5 000 a month (Europe/Berlin); at most 4 at the same time; beyond the quota as free
 Rate limit rules:
-  site: the plan of whom is counted; without one: plan free ($file:5)
-  site in <Location "/api/">: off ($file:7)
-  api in <Location "/api/">: the plan of whom is counted; without one: 4 at once, then 4 every 5 seconds, counted by vhost+ip, for POST,PUT ($file:8)
-  login in <Location "/api/">: for everybody: 5 at once, then 1 every 2 minutes, counted by ip, under a condition ($file:9)
-  paid in <Location "/api/">: plan pro for everybody, not for OPTIONS ($file:10)
-  step in <Location "/api/">: for everybody: 10 at once, then 2 more at the end of each period of 500 ms ($file:11)
-  no in <Location "/api/">: plan none-at-all for everybody ($file:12)
-  export in <Location "/api/">: for everybody: 9 at once, then 9 per second, costs 2.500, waits as long as RateLimitDelay allows ($file:13)
-  sized in <Location "/api/">: for everybody: 9 at once, then 9 per second, costs what an expression says, waits up to 250 ms ($file:14)
-  told in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by ip, costs what X-Cost of the response says (3 until then), waits up to 2 s ($file:15)
-  guess in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by the response ($file:16)
-  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:21)
+  site: the plan of whom is counted; without one: plan free ($file:6)
+  site in <Location "/api/">: off ($file:8)
+  api in <Location "/api/">: the plan of whom is counted; without one: 4 at once, then 4 every 5 seconds, counted by vhost+ip, for POST,PUT ($file:9)
+  login in <Location "/api/">: for everybody: 5 at once, then 1 every 2 minutes, counted by ip, under a condition ($file:10)
+  paid in <Location "/api/">: plan pro for everybody, not for OPTIONS ($file:11)
+  step in <Location "/api/">: for everybody: 10 at once, then 2 more at the end of each period of 500 ms ($file:12)
+  no in <Location "/api/">: plan none-at-all for everybody ($file:13)
+  export in <Location "/api/">: for everybody: 9 at once, then 9 per second, costs 2.500, waits as long as RateLimitDelay allows ($file:14)
+  sized in <Location "/api/">: for everybody: 9 at once, then 9 per second, costs what an expression says, waits up to 250 ms ($file:15)
+  told in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by ip, costs what X-Cost of the response says (3 until then), waits up to 2 s ($file:16)
+  guess in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by the response ($file:17)
+  busy in <Location "/api/">: plan month for everybody ($file:18)
+  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:23)
 Syntax OK
 END
 }

@@ -341,7 +341,7 @@ SKIP: {
     my $server = server("RateLimitStore x shm size=1M file=store\n$on rate=1/week\nRateLimitEnv always\n"
         . qq{Header always set X-Action "%{RATELIMIT_ACTION}e"\n}, modules => ['headers']);
     $server->start;
-    patch($server->file('store'), 4096 + 16, pack 'l', 0x7f);
+    patch($server->file('store'), 3 * 4096 + 16, pack 'l', 0x7f);
     my $answer = $server->get('/index.html');
     is($answer->{status}, 200, 'H-10: where the store fails, a request passes');
     is($answer->{fields}{'x-action'}, 'error', 'H-10: RATELIMIT_ACTION says so');

@@ -72,7 +72,8 @@ static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *lim
     const int64_t number = window_number(now, limit);
 
     if (!window->burst) {
-        window->number = number;
+        *window = (window_t){ .number = number, .burst = limit->burst };
+        return false;
     }
     if (window->used > limit->burst || window->burst != limit->burst) {
         window_cut(window, limit);
@@ -129,14 +130,15 @@ static bool window_queue(window_t *window, rlp_decision_t *d, const rlp_limit_t 
 static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t now,
                           const rlp_limit_t *limit)
 {
-    const int64_t windows = window->used > 0 ? (window->used - 1) / limit->burst + 1 : 1;
+    const int64_t spent = window->used / limit->burst; /* whole windows */
+    const rlp_units_t part = window->used % limit->burst;
+    const int64_t windows = spent + (part > 0 || spent == 0);
     const rlp_time_t end = window_begin(window->number + windows, limit);
 
-    d->remaining = window->used < limit->burst ? (limit->burst - window->used) / RLP_UNIT : 0;
+    d->remaining = spent == 0 ? (limit->burst - part) / RLP_UNIT : 0;
     d->reset = end - now;
     if (d->remaining == 0) {
-        const bool spent = limit->burst - window->used % limit->burst < RLP_UNIT;
-        const int64_t ahead = window->used / limit->burst + spent;
+        const int64_t ahead = spent + (limit->burst - part < RLP_UNIT);
 
         d->next = window_begin(window->number + ahead, limit) - now;
     }

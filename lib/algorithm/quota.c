@@ -124,6 +124,21 @@ static void quota_report(rlp_decision_t *d, const quota_t *quota, rlp_time_t lef
     d->expires = left == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + left;
 }
 
+/* Charges what was asked for, or refuses it until the next period. */
+static void quota_take(quota_t *quota, rlp_decision_t *d, rlp_time_t left, const rlp_limit_t *limit,
+                       const rlp_op_t *op)
+{
+    if (op->units < 0 || op->units > limit->burst || limit->burst == 0) {
+        d->verdict = RLP_NEVER;
+    } else if (op->units > limit->burst - quota->used) {
+        d->verdict = left == RLP_TIME_NEVER ? RLP_NEVER : RLP_DENY;
+        d->retry = left == RLP_TIME_NEVER ? 0 : left;
+    } else if (op->kind == RLP_TAKE && op->units > 0) {
+        quota->used += op->units;
+        d->changed = true;
+    }
+}
+
 static void quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
 {
     quota_t *kept = state;
@@ -142,15 +157,9 @@ static void quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     if (op->kind == RLP_SETTLE) {
         d->changed = kept->seen && quota_charged(&quota, limit, op); /* else nothing was charged */
         quota_settle(&quota, limit, d->changed ? op->units : 0);
-    } else if (op->units < 0 || op->units > limit->burst || limit->burst == 0) {
-        d->verdict = RLP_NEVER;
-    } else if (op->units > limit->burst - quota.used) {
-        d->verdict = renewed ? RLP_DENY : RLP_NEVER;
-        d->retry = renewed ? left : 0;
-        d->changed = healed && op->kind == RLP_TAKE;
-    } else if (op->kind == RLP_TAKE && op->units > 0) {
-        quota.used += op->units;
-        d->changed = true;
+    } else {
+        quota_take(&quota, d, left, limit, op);
+        d->changed |= healed && op->kind == RLP_TAKE && d->verdict == RLP_DENY;
     }
     if (d->changed) {
         *kept = quota;

@@ -33,7 +33,7 @@ typedef struct {
     uint32_t n;
     uint32_t capacity; /* entries, COUNT of the limit that wrote it; 0: a new key */
     uint32_t used;     /* thousandths in all entries */
-    int64_t last;      /* ticks: the time of the newest entry, in full */
+    rlp_time_t last;   /* the time of the newest entry, in full */
     rlp_time_t at;     /* when it was last written: tells a turn in the future from a clock that
                           stepped back */
 } head_t;
@@ -91,15 +91,24 @@ static uint64_t log_pack(rlp_units_t units, int64_t ticks)
     return (uint64_t)units << LOG_TIME_BITS | ((uint64_t)ticks & LOG_TIME_MASK);
 }
 
+/* Ticks, in full. */
 static int64_t log_time(const log_t *log, uint64_t entry)
 {
-    return log->head.last - (int64_t)(((uint64_t)log->head.last - entry) & LOG_TIME_MASK);
+    const int64_t last = log_ticks(log->head.last, log->shift);
+
+    return last - (int64_t)(((uint64_t)last - entry) & LOG_TIME_MASK);
 }
 
 /* From then on an entry of that time does not count. */
 static rlp_time_t log_gone(const log_t *log, int64_t ticks)
 {
-    return (ticks << log->shift) + log->limit->period;
+    return (rlp_time_t)((uint64_t)ticks << log->shift) + log->limit->period;
+}
+
+/* From then on no entry does. */
+static rlp_time_t log_end(const log_t *log)
+{
+    return log_gone(log, log_ticks(log->head.last, log->shift));
 }
 
 /* Everything known becomes one entry at the time of the newest. */
@@ -112,7 +121,7 @@ static void log_collapse(log_t *log)
     head->head = 0;
     head->n = 1;
     head->capacity = (uint32_t)log->limit->count;
-    log->only = log_pack(head->used, head->last);
+    log->only = log_pack(head->used, log_ticks(head->last, log->shift));
     log->ring = &log->only;
 }
 
@@ -121,7 +130,7 @@ static void log_drop(log_t *log, rlp_time_t at)
 {
     head_t *head = &log->head;
 
-    if (head->n > 0 && log_gone(log, head->last) <= at) {
+    if (head->n > 0 && log_end(log) <= at) {
         head->n = head->used = 0;
     }
     while (head->n > 0 && log_gone(log, log_time(log, *log_entry(log, 0))) <= at) {
@@ -151,8 +160,9 @@ static void log_widen(log_t *log, uint64_t *ring)
 
 /* Charges at a time not before the newest entry's. Where there is no room, and where the newest
    entry is empty, that one takes it. */
-static void log_push(log_t *log, uint64_t *ring, rlp_units_t units, int64_t ticks)
+static void log_push(log_t *log, uint64_t *ring, rlp_units_t units, rlp_time_t at)
 {
+    const int64_t ticks = log_ticks(at, log->shift);
     head_t *head = &log->head;
 
     if (log->ring == &log->only) {
@@ -166,7 +176,7 @@ static void log_push(log_t *log, uint64_t *ring, rlp_units_t units, int64_t tick
     head->n += !merges;
     *log_entry(log, head->n - 1) = log_pack(units + (merges ? newest : 0), ticks);
     head->used += (uint32_t)units;
-    head->last = ticks;
+    head->last = at;
 }
 
 /* --- the state */
@@ -179,7 +189,7 @@ static bool log_sound(const head_t *head, const log_t *log)
     if (head->capacity > LOG_COUNT_MAX || head->head >= head->capacity ||
         head->n > head->capacity || head->used > head->capacity * RLP_UNIT ||
         (head->n == 0 && head->used > 0) || head->at < 0 || head->at > LOG_CLOCK_MAX ||
-        head->last < 0 || head->last > log_ticks(head->at + LOG_AHEAD_MAX, log->shift)) {
+        head->last < 0 || head->last > head->at + LOG_AHEAD_MAX) {
         return false;
     }
     if (head->n == 0 || head->capacity > log->limit->count) {
@@ -188,7 +198,7 @@ static bool log_sound(const head_t *head, const log_t *log)
     const uint32_t newest = head->head + head->n - 1;
     const uint64_t entry = log->ring[newest < head->capacity ? newest : newest - head->capacity];
 
-    return ((entry ^ (uint64_t)head->last) & LOG_TIME_MASK) == 0;
+    return ((entry ^ (uint64_t)log_ticks(head->last, log->shift)) & LOG_TIME_MASK) == 0;
 }
 
 /* The state at the instant now. True if a clock that stepped back had left it ahead: then all of it
@@ -201,10 +211,10 @@ static bool log_open(log_t *log, const head_t *kept, rlp_time_t now)
     *head = *kept;
     log->now = head->at > now ? head->at : now;
     if (ahead) {
-        const int64_t turns = head->last - log_ticks(head->at, log->shift);
+        const rlp_time_t turns = head->last - head->at;
 
         log->now = now;
-        head->last = log_ticks(now, log->shift) + (turns > 0 ? turns : 0);
+        head->last = now + (turns > 0 ? turns : 0);
     }
     if (head->n > 0 && (ahead || head->capacity > log->limit->count)) {
         log_collapse(log);
@@ -219,9 +229,7 @@ static bool log_open(log_t *log, const head_t *kept, rlp_time_t now)
 /* The first instant at which a new entry would not come before the newest. */
 static rlp_time_t log_order(const log_t *log)
 {
-    return log->head.n > 0 && log->head.last > log_ticks(log->now, log->shift)
-               ? ((log->head.last - 1) << log->shift) + 1
-               : log->now;
+    return log->head.n > 0 && log->head.last > log->now ? log->head.last : log->now;
 }
 
 /* The first instant at which the units fit if nobody else asks. */
@@ -248,7 +256,7 @@ static void log_report(rlp_decision_t *d, const log_t *log, rlp_time_t now)
         d->remaining = (log->limit->burst - head->used) / RLP_UNIT;
     }
     d->next = d->remaining > 0 ? 0 : log_turn(log, RLP_UNIT) - now;
-    d->expires = head->n > 0 ? log_gone(log, head->last) : now;
+    d->expires = head->n > 0 ? log_end(log) : now;
     d->reset = d->expires - now;
     d->loss = rlp_loss(head->used, (uint64_t)log->limit->burst);
 }
@@ -289,7 +297,7 @@ static bool log_settle(log_t *log, uint64_t *ring, const rlp_op_t *op)
     if (log->head.n == 0 || units == 0) {
         return false;
     }
-    log_push(log, ring, units, log_ticks(log_order(log), log->shift));
+    log_push(log, ring, units, log_order(log));
     return true;
 }
 
@@ -310,7 +318,7 @@ static bool log_take(log_t *log, uint64_t *ring, rlp_decision_t *d, const rlp_op
     }
     if (op->kind == RLP_TAKE) {
         log_drop(log, turn);
-        log_push(log, ring, op->units, log_ticks(turn, log->shift));
+        log_push(log, ring, op->units, turn);
     }
     return true;
 }

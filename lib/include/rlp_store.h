@@ -76,7 +76,10 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
 void rlp_segment_close(rlp_segment_t *segment);
 
 /* A store on a mapped segment. May be made again for the same segment, by each generation of a
-   server. The segment's memory must outlive it. */
+   server. The segment's memory must outlive it. A new key that could only take the place of keys
+   held by living processes is not kept, though its update succeeds. An update that changes more
+   than 256 lines of 64 bytes in states already kept fails with APR_EINVAL and keeps nothing; states
+   that are new or expired count as one line. */
 apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool);
 
 /* The largest state that such a store keeps, bytes; an update of a larger one fails with

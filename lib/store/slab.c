@@ -370,6 +370,21 @@ __attribute__((noinline)) static void slab_commit_lines(const slab_t *slab,
     slab_write(place->slot, entry, now);
 }
 
+/* alone: the update writes nothing else. */
+SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const place_t *place,
+                             bool fresh, bool alone, rlp_time_t now)
+{
+    if (place->lines > 1) {
+        slab_commit_lines(slab, entry, place, fresh, now);
+    } else {
+        slab_remember(slab, place->shard, place->slot, alone ? 0 : slab_saved(place->shard));
+        slab_write(place->slot, entry, now);
+    }
+    if (now > place->shard->last) {
+        place->shard->last = now;
+    }
+}
+
 /* Writes what is dirty. */
 SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], place_t places[],
                            int n, rlp_time_t now)
@@ -385,17 +400,8 @@ SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], pla
         if (place->slot == NULL) {
             place->slot = slab_victim(slab, place, now, places, n);
         }
-        if (place->slot == NULL) { /* all taken by this update, or held */
-            continue;
-        }
-        if (place->lines > 1) {
-            slab_commit_lines(slab, entries[i], place, fresh, now);
-        } else {
-            slab_remember(slab, place->shard, place->slot, n == 1 ? 0 : slab_saved(place->shard));
-            slab_write(place->slot, entries[i], now);
-        }
-        if (now > place->shard->last) {
-            place->shard->last = now;
+        if (place->slot != NULL) { /* NULL: all taken by this update, or held */
+            slab_commit(slab, entries[i], place, fresh, n == 1, now);
         }
     }
 }

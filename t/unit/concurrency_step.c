@@ -115,6 +115,18 @@ static void rule_report(const world_t *world, const rlp_decision_t *d)
     expect(world, (d->loss > 0) == (held > 0), "loss says whether places are held");
     expect(world, d->expires == (held ? RLP_TIME_NEVER : NOW), "what is held never expires");
     expect(world, !d->damaged && d->wait == 0, "nothing waits, nothing is damaged");
+    for (uint32_t i = 0; i < world->limit.state_size / 8; i++) {
+        expect(world, world->state[i] == 0 || (world->state[i] & RLP_HOLD_MAX) > 0,
+               "a word of no places is 0");
+    }
+}
+
+static void rule_dead(const world_t *world)
+{
+    for (uint32_t i = 0; i < world->limit.state_size / 8; i++) {
+        expect(world, world->state[i] == 0 || rlp_hold_lives(&world->owners, world->state[i]),
+               "a charge frees the words of the dead");
+    }
 }
 
 static void step_take(world_t *world, uint32_t number)
@@ -136,6 +148,9 @@ static void step_take(world_t *world, uint32_t number)
     expect(world, peek.verdict == d.verdict && peek.retry == d.retry, "a peek foretells it");
     world->held[number] += fits && units > 0;
     rule_report(world, &d);
+    if (d.changed) {
+        rule_dead(world);
+    }
 }
 
 static void step_release(world_t *world, uint32_t number, uint32_t epoch)

@@ -321,7 +321,37 @@ static bool walk_refused(const walk_t *walk, rlp_time_t after)
     return walk_try(walk, RLP_PEEK, walk->units, walk->now + after).verdict > RLP_WAIT;
 }
 
+/* From empty to full, in whole steps where an algorithm has them. */
+static rlp_time_t walk_drain(const walk_t *walk)
+{
+    const rlp_limit_t *limit = walk->limit;
+    const int64_t step = limit->count * RLP_UNIT;
+
+    if (walk->kind == leaky) {
+        return limit->drain + limit->period / limit->count + 1;
+    }
+    return walk->kind->turn == turn_steps ? (limit->burst + step - 1) / step * limit->period
+                                          : limit->drain;
+}
+
+/* For how long a key may be locked out at most: what others have reserved comes on top, to the end
+   of its last window or step. */
+static rlp_time_t walk_lockout(const walk_t *walk, rlp_time_t reserved)
+{
+    return walk_drain(walk) + RLP_CLOCK_SKEW + (reserved > 0 ? reserved + walk->limit->period : 0);
+}
+
 /* --- the rules */
+
+/* What is not there cannot be corrected. */
+static void rule_unseen(const walk_t *walk)
+{
+    walk_t unseen = *walk;
+
+    memset(unseen.state, 0, sizeof(unseen.state));
+    expect(walk, !walk_try(&unseen, RLP_SETTLE, RLP_UNIT, walk->now).changed,
+           "a late charge to a key that is gone changes nothing");
+}
 
 static void rule_refusal(const walk_t *walk, const rlp_decision_t *d)
 {
@@ -396,7 +426,12 @@ static void rule_refund(const walk_t *walk, const rlp_decision_t *before)
            "a refund gives back what was taken");
     expect(walk, more.remaining == walk_capacity(walk) / RLP_UNIT, "and never more than full");
     expect(walk, less.remaining == 0, "a late charge never leaves less than nothing");
+    expect(walk, less.reset >= walk_try(walk, RLP_PEEK, 0, walk->now).reset,
+           "nor does it give a turn back");
+    expect(walk, less.reset == RLP_TIME_NEVER || less.reset <= walk_lockout(walk, walk->longest),
+           "nor lock out for longer than all requests together could");
     rule_given_back(walk, before);
+    rule_unseen(walk);
 }
 
 static void rule_charge(const walk_t *walk, const rlp_decision_t *before, const rlp_decision_t *d)
@@ -575,26 +610,6 @@ static void walk_use(walk_t *walk)
     for (uint64_t n = unit_below(&walk->random, 4); n > 0; n--) {
         walk->last = step_of(walk->limit, walk->state, &op);
     }
-}
-
-/* From empty to full, in whole steps where an algorithm has them. */
-static rlp_time_t walk_drain(const walk_t *walk)
-{
-    const rlp_limit_t *limit = walk->limit;
-    const int64_t step = limit->count * RLP_UNIT;
-
-    if (walk->kind == leaky) {
-        return limit->drain + limit->period / limit->count + 1;
-    }
-    return walk->kind->turn == turn_steps ? (limit->burst + step - 1) / step * limit->period
-                                          : limit->drain;
-}
-
-/* For how long a key may be locked out at most: what others have reserved comes on top, to the end
-   of its last window or step. */
-static rlp_time_t walk_lockout(const walk_t *walk, rlp_time_t reserved)
-{
-    return walk_drain(walk) + RLP_CLOCK_SKEW + (reserved > 0 ? reserved + walk->limit->period : 0);
 }
 
 static void test_step_back(void **state)

@@ -931,10 +931,10 @@ static bool held_look(slab_t *slab, int before, int value)
 static const death_t deaths[] = {
     { "one shard", false, 80, pair_act, pair_look },
     { "two shards", false, 80, far_act, far_look },
-    { "a state of 1 kB", true, 40, lines_act, lines_look },
-    { "a state of 16 kB", true, 4, long_act, long_look },
-    { "a newcomer of 16 kB and its victim", true, 4, rival_act, rival_look },
-    { "held", true, 80, held_act, held_look },
+    { "a state of 1 kB", true, 20, lines_act, lines_look },
+    { "a state of 16 kB", true, 3, long_act, long_look },
+    { "a newcomer of 16 kB and its victim", true, 3, rival_act, rival_look },
+    { "held", true, 40, held_act, held_look },
 };
 
 /* Runs an update in a child, which dies after so many instructions (-1: never). How many it ran, or
