@@ -102,7 +102,7 @@ void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charg
             after->conf = verdict->conf;
             after->charged_at = rlp_store_time(rlp_world->store, now);
             after->charges = apr_palloc(r->pool, sizeof(*after->charges) * (apr_size_t)n);
-            after->rules = apr_palloc(r->pool, sizeof(*after->rules) * (apr_size_t)n);
+            after->rules = apr_palloc(r->pool, sizeof(rule_t *) * (apr_size_t)n);
             after->next = verdict->after;
         }
         after_copy(&after->charges[after->n], &charges[i], r->pool);

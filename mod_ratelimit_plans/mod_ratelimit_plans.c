@@ -105,7 +105,7 @@ static bool plans_needs_store(void)
 }
 
 /* As many processes as can ever live at once may hold places. */
-static void plans_set_owners(void)
+static void plans_set_owners(apr_pool_t *pool)
 {
     int most = 0;
 
@@ -124,17 +124,17 @@ static void plans_set_owners(void)
             rlp_plan_owners(rule->own, rlp_world->owners);
         }
     }
+    rule_size_all(pool);
 }
 
 static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp,
                              server_rec *server)
 {
     (void)log;
-    (void)temp;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG || !plans_needs_store()) {
         return OK;
     }
-    plans_set_owners();
+    plans_set_owners(temp);
     rlp_world->clock = ap_lookup_provider(RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_PROVIDER_VERSION);
     const retained_t *retained = plans_segment(plans_store_path(pool), server, pool);
 
@@ -162,8 +162,7 @@ static void plans_child_init(apr_pool_t *pchild, server_rec *server)
     }
     if (rlp_world->owner == 0) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, server,
-                     "RLP008: more than %d processes: concurrent= does not count the requests of "
-                     "this one",
+                     "RLP008: more than %d processes: concurrent= refuses the requests of this one",
                      RLP_OWNERS_MAX);
     }
     turn_begin(pchild, server);

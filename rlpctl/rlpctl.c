@@ -23,7 +23,7 @@
     "and says of each what a server with these limits would answer.\n"                        \
     "\n"                                                                                      \
     "LIMIT: rate=COUNT/PERIOD [burst=N] [initial=N] [algorithm=NAME] [start=TIME]\n"          \
-    "       quota=COUNT\n"                                                                    \
+    "       quota=COUNT[/day|week|month|year[@ZONE]]   concurrent=N\n"                        \
     "\n"                                                                                      \
     "  --json               one JSON object a line\n"                                         \
     "  --store=memory|shm   where the counters live (memory)\n"                               \
@@ -36,6 +36,7 @@ typedef struct {
     bool json;
     bool shm;
     rlp_time_t max_wait;
+    rlp_hold_t owner;
     rlp_store_t *store;
     rlp_segment_t segment;
     const rlp_plan_t *plan;
@@ -163,6 +164,7 @@ static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
         return error;
     }
     question.wall = question.now;
+    question.owner = try->owner;
     for (int i = 0; i < try->plan->n; i++) {
         try->charges[i].cost = units;
         try->charges[i].max_wait = try->max_wait;
@@ -282,6 +284,9 @@ static const char *try_plan(try_t *try, const char *const limits[], int n, apr_p
     if (error != NULL) {
         return error;
     }
+    if (plan->then != NULL || plan->bandwidth > 0) {
+        return "expected neither then= nor bandwidth=, which mean something in a server alone";
+    }
     try->plan = plan;
     for (int i = 0; i < plan->n; i++) {
         rlp_charge_init(&try->charges[i], identity, strlen(identity),
@@ -316,6 +321,8 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
     if (error != NULL) {
         return try_fail(error, EXIT_STORE);
     }
+    /* places of a concurrency limit are this process's, which never gives one back */
+    try.owner = rlp_owner_open(try.store, getpid());
     const int status = try_run(&try, pool);
 
     rlp_segment_close(&try.segment);

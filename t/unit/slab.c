@@ -872,7 +872,7 @@ static bool lines_look(slab_t *slab, int before, int value)
     return long_counts(slab, &lines_cell, before, value);
 }
 
-static const cell_t long_cell = { .fingerprint = 11, .size = 16360 };
+static const cell_t long_cell = { .fingerprint = 11, .size = 4072 };
 
 static void long_act(slab_t *slab, fill_t fill)
 {
@@ -929,11 +929,11 @@ static bool held_look(slab_t *slab, int before, int value)
 }
 
 static const death_t deaths[] = {
-    { "one shard", false, 80, pair_act, pair_look },
-    { "two shards", false, 80, far_act, far_look },
+    { "one shard", false, 60, pair_act, pair_look },
+    { "two shards", false, 60, far_act, far_look },
     { "a state of 1 kB", true, 20, lines_act, lines_look },
-    { "a state of 16 kB", true, 3, long_act, long_look },
-    { "a newcomer of 16 kB and its victim", true, 3, rival_act, rival_look },
+    { "a state of 4 kB", true, 6, long_act, long_look },
+    { "a newcomer of 16 kB and its victim", true, 2, rival_act, rival_look },
     { "held", true, 40, held_act, held_look },
 };
 

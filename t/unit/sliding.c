@@ -781,7 +781,7 @@ static void test_size(void **state)
                         "at most 5 in any minute");
     assert_string_equal(rlp_plan_describe(unit_plan("rate=5/10s algorithm=sliding-window"),
                                           unit_pool()),
-                        "at most 5 in any window of 10 seconds");
+                        "about 5 in any 10 seconds");
 }
 
 /* A full log of the largest size, with the newest request waiting for the oldest to go. */
