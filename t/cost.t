@@ -131,6 +131,26 @@ is(left('/cgi/hit/late'), 10, 'and the bucket is full again after its minute');
 is(left_after('/cgi/hit/unreserved?X-Cost=4'), 6, 'with reserve=0 the response alone says it');
 is(left_after('/cgi/hit/unreserved?X-Cost=4'), 2, 'and again');
 
+# two units are earned again in 12 seconds, and then the store has forgotten the client
+for my $case ([ 5, 5 ], [ 12, 7 ], [ 60, 7 ]) {
+    my ($seconds, $left) = @{$case};
+    my $name = "slow-$seconds";
+    begin;
+    my (undef, $slow) = crowd(1, 1, "/cgi/gate/$name?X-Cost=5");
+    wait_for(sub { hits("$name-waiting") });
+    at $seconds;
+    gate($name, 1);
+    is($slow && $slow->response->status, 200, "a response after $seconds seconds");
+    ok($slow && $slow->closed, "a response after $seconds seconds: to the end");
+    is(left('/cgi/hit/late'), $left, "a response after $seconds seconds: its three units more are charged");
+}
+
+begin;
+my @crowd = together(20, '/cgi/hit/late-many?X-Cost=3');
+is(scalar(grep { $_->status == 200 } @crowd), 20, 'twenty at once');
+wait_for(sub { left('/cgi/hit/late-many') == 940 });
+is(left('/cgi/hit/late-many'), 940, 'are each charged by their responses');
+
 begin;
 is(left_after('/cgi/hit/late?X-Cost=5', method => 'HEAD'), 5, 'HEAD is charged by its response');
 begin;
@@ -234,12 +254,16 @@ __DATA__
         RateLimitRule rule-late rate=10/min cost=response-header:X-Cost reserve=2
     </Location>
 
-    <LocationMatch "^/(c|cgi/hit|backend/cgi/hit)/late$">
+    <LocationMatch "^/((c|cgi/hit|backend/cgi/hit)/late|cgi/gate/slow-\d+)$">
         RateLimitRule late rate=10/min
         RateLimitCost response-header:X-Cost reserve=2
     </LocationMatch>
     <Location "/c/late">
         Header set X-Cost 5
+    </Location>
+    <Location "/cgi/hit/late-many">
+        RateLimitRule late-many rate=1000/hour
+        RateLimitCost response-header:X-Cost
     </Location>
     <Location "/cgi/hit/unreserved">
         RateLimitRule unreserved rate=10/min

@@ -89,6 +89,10 @@ for my $case ([ 'a rewrite', '/rewritten/guess?Status=401' ], [ 'a script that r
     is(join(' ', map { ask($path)->status } 1 .. 6), '401 401 401 401 401 429', "behind $how: what the client is answered counts");
 }
 begin;
+is(ask('/rewritten/two')->header('RateLimit'), '"inner";r=9;t=54, "outer";r=18;t=54', 'rules of both sides of a rewrite are charged');
+is(ask('/rewritten/two?Status=500')->header('RateLimit'), '"inner";r=8;t=48, "outer";r=16;t=48', 'an error too');
+is(ask('/rewritten/two')->header('RateLimit'), '"inner";r=8;t=48, "outer";r=16;t=48', 'and given back to both');
+begin;
 gate('gone', 0);
 my (undef, @gone) = crowd(5, 5, '/cgi/gate/gone?Status=401');
 wait_for(sub { hits('gone-waiting') == 5 });
@@ -148,7 +152,16 @@ __DATA__
         RewriteEngine On
         RewriteBase "/rewritten/"
         RewriteRule "^guess$" "/cgi/hit/once"
+        RewriteRule "^two$" "/cgi/hit/inner"
     </Directory>
+    <Location "/rewritten/two">
+        RateLimitRule outer rate=20/min cost=2
+        RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
+    </Location>
+    <Location "/cgi/hit/inner">
+        RateLimitRule inner rate=10/min
+        RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
+    </Location>
     <LocationMatch "^/(cgi/hit/login|cgi/gate/login|cgi/gate/gone|rewritten/guess)$">
         RateLimitRule login rate=5/hour "count=response:%{REQUEST_STATUS} == 401"
     </LocationMatch>
