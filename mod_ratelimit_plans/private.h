@@ -113,7 +113,7 @@ struct variant_t {
     const char *plan_name;
     const rlp_plan_t *plan;
     const variant_t *then; /* of the plan that takes over; NULL: none */
-    bool plain;            /* nothing to do for it but to ask: no branch, hold or large state */
+    bool plain; /* nothing to do for it but to ask: no branch, hold, calendar or large state */
     uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
     uint32_t sizes[RLP_LIMITS_MAX];         /* of the states, the same for equal signatures */
     label_t labels[2][RLP_LIMITS_MAX];      /* plain; with "@RULE" */

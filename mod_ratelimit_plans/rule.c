@@ -472,6 +472,7 @@ static void rule_size_set(variant_t *variant, apr_hash_t *sizes)
 
         variant->sizes[i] = *(const uint32_t *)apr_hash_get(sizes, signature, sizeof(*signature));
         variant->plain = variant->plain && variant->sizes[i] <= RLP_STATE_MAX &&
+                         variant->plan->limits[i].calendar == NULL &&
                          !variant->plan->limits[i].algorithm->holds;
     }
 }

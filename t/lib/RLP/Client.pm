@@ -104,6 +104,12 @@ sub more {
     return $n;
 }
 
+# Is there something to read, or comes before the deadline?
+sub ready {
+    my ($self, $within) = @_;
+    return length $self->{buffer} || IO::Select->new($self->{socket})->can_read($within) ? 1 : 0;
+}
+
 # Has the server closed the connection, or does so before the deadline?
 sub closed {
     my ($self, $within) = @_;

@@ -7,6 +7,7 @@ package RLP::Test;
 #   script 'T-01: five a minute, five at once', '/c/t-01', '0: A4 A3 A2 A1 A0', '0: D12', '12: A0 D12';
 #
 # A4 is "allowed, 4 left", D12 "refused, come back in 12 seconds", D "refused for good", another status stands for itself.
+# T*COST sends X-Cost: COST.
 
 use strict;
 use warnings;
@@ -16,7 +17,7 @@ use RLP::Client;
 use RLP::Clock;
 use Test::More;
 
-our @EXPORT = qw(answer answers at begin clock fields get hits host request script statuses together);
+our @EXPORT = qw(answer answers ask at begin clock crowd fields gate get hits host request script statuses together wait_for);
 
 my $clock;
 my ($host) = $0 =~ m{([^/]+)[.]t$};
@@ -48,6 +49,36 @@ sub request {
 
 sub get { return request('GET', @_) }
 
+# One request on a connection of its own, to the end: what httpd does after a response is done when it has closed.
+# Another method may be given.
+sub ask {
+    my ($path, %field) = @_;
+    my $method = delete $field{method} || 'GET';
+    my $connection = RLP::Client->new($ENV{RLP_PORT});
+    my $response = request($method, $path, %field, Connection => 'close', connection => $connection);
+    $connection->closed or die "httpd keeps a connection that was to be closed\n";
+    return $response;
+}
+
+# Sends n requests at once and reads the answers until only so many wait for theirs: the answers, and the connections
+# of those.
+sub crowd {
+    my ($n, $held, $path) = @_;
+    my $text = RLP::Client::request_text('GET', $path, undef, Host => host(), Connection => 'close');
+    my @waiting = map { RLP::Client->new($ENV{RLP_PORT}) } 1 .. $n;
+    $_->send_text($text) for @waiting;
+    my @responses;
+    wait_for(
+        sub {
+            my %ready = map { $_ => 1 } grep { $_->ready(0) } @waiting;
+            push @responses, map { $_->response } grep { $ready{$_} } @waiting;
+            @waiting = grep { !$ready{$_} } @waiting;
+            return @waiting <= $held;
+        }
+    );
+    return (\@responses, @waiting);
+}
+
 # The same request that many times at once: all are on their way before the first answer is read.
 sub together {
     my ($n, $path, %field) = @_;
@@ -59,6 +90,17 @@ sub together {
         push @responses, $connection->response;
     }
     return @responses;
+}
+
+# Asks every 20 ms until the answer is true; that, or nothing after the deadline.
+sub wait_for {
+    my ($until) = @_;
+    my $end = time + 10;
+    while (1) {
+        my $said = $until->();
+        return $said if $said || time > $end;
+        select undef, undef, undef, 0.02;
+    }
 }
 
 # A response as a script writes it.
@@ -90,9 +132,11 @@ sub script {
     my @happened;
     begin();
     for my $line (@lines) {
-        my ($t, $expected) = $line =~ /^([\d.]+): (.*)$/ or die "not a line of a script: $line\n";
+        my ($head, $t, $cost, $expected) = $line =~ /^(([\d.]+)(?:[*]([\d.]+))?: )(.*)$/
+            or die "not a line of a script: $line\n";
+        my @field = defined $cost ? ('X-Cost' => $cost) : ();
         at($t);
-        push @happened, "$t: " . answers(scalar(my @n = split ' ', $expected), $path);
+        push @happened, $head . answers(scalar(my @n = split ' ', $expected), $path, @field);
     }
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     return is(join("\n", @happened), join("\n", @lines), $name);
@@ -112,6 +156,15 @@ sub hits {
     my @lines = <$in>;
     close $in;
     return scalar @lines;
+}
+
+# Opens the gate that /cgi/gate/NAME waits at before it does what /cgi/hit/NAME does; or closes it.
+sub gate {
+    my ($name, $open) = @_;
+    my $file = "$ENV{RLP_TOP}/t/logs/gate.$name";
+    return unlink $file if !$open;
+    open my $out, '>', $file or die "$file: $!\n";
+    return close $out;
 }
 
 1;
