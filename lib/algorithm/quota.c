@@ -18,6 +18,10 @@ typedef struct {
     uint64_t seen; /* 1 once written */
 } quota_t;
 
+/* A state is kept that much longer than its period, by the store's time: a wall clock set back by
+   no more does not make it begin anew. */
+#define QUOTA_GRACE (24 * 3600 * RLP_SECOND)
+
 _Static_assert(sizeof(quota_t) <= RLP_STATE_MAX, "a quota fits into a slot of one cache line");
 
 #define QUOTA_TIME_MAX (INT64_C(1) << 61)
@@ -121,7 +125,7 @@ static void quota_report(rlp_decision_t *d, const quota_t *quota, rlp_time_t lef
     d->reset = left;
     d->next = d->remaining > 0 ? 0 : left;
     d->loss = limit->burst ? rlp_loss((uint64_t)quota->used, (uint64_t)limit->burst) : 0;
-    d->expires = left == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + left;
+    d->expires = left == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + left + QUOTA_GRACE;
 }
 
 /* Charges what was asked for, or refuses it until the next period. */

@@ -415,7 +415,8 @@ static void walk_take(walk_t *walk)
            "remaining is that of the model");
     expect(walk, d.wait == 0 && !d.damaged, "nothing waits, nothing is damaged");
     expect(walk, d.next == (d.remaining > 0 ? 0 : d.reset), "the next unit comes at the end");
-    expect(walk, d.expires == walk->now + d.reset, "it expires at the end, by the store's time");
+    expect(walk, d.expires == walk->now + d.reset + 86400 * RLP_SECOND,
+           "it is kept a day beyond its end");
     expect(walk, d.changed == (charged > 0 || (verdict == RLP_DENY && behind)),
            "a charge is kept, and what heals");
     expect(walk, d.changed || memcmp(before, walk->state, sizeof(before)) == 0,

@@ -300,6 +300,30 @@ static void test_expired_refund(void **state)
     }
 }
 
+/* A wall clock set back, after the day had ended by the store's time, does not give the day's quota
+   once more. */
+static void test_wall_set_back(void **state)
+{
+    rlp_store_t *stores[] = { memory_store(), shm_store(RLP_SEGMENT_MIN, NULL) };
+    const rlp_time_t hour = 3600 * RLP_SECOND;
+    const rlp_time_t midnight = NOW - NOW % (24 * hour);
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(stores); i++) {
+        asker_t a = asker_of(stores[i], "quota=1/day");
+        rlp_question_t question = { .now = a.now, .wall = midnight + 23 * hour };
+
+        asker_name(&a, "user:1");
+        assert_int_equal(rlp_check(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
+        assert_int_equal(a.answer.verdict, RLP_ALLOW);
+        question.now += 2 * hour;
+        question.wall = midnight + 20 * hour;
+        assert_int_equal(rlp_check(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
+        assert_int_equal(a.answer.verdict, RLP_DENY);
+        assert_int_equal(a.answer.retry, 4 * hour);
+    }
+}
+
 /* --- every store answers as the memory store does */
 
 static void same_answers(const asker_t *a, const asker_t *b)
@@ -363,6 +387,7 @@ int main(void)
     unit_add("B-22: nothing is written for nothing", test_nothing_written, NULL);
     unit_add("T-27: a damaged state is judged as new", test_damaged, NULL);
     unit_add("a refund of an old window", test_old_refund, NULL);
+    unit_add("Q-08: the wall clock set back", test_wall_set_back, NULL);
     unit_add("a refund of what is as good as new", test_expired_refund, NULL);
     unit_add("one random script: every store answers alike", test_alike, NULL);
     return unit_run();
