@@ -624,6 +624,9 @@ REQUEST_INLINE int request_answer(decide_t *d, bool in_handler)
     }
     if (verdict->bandwidth > 0) {
         respond_bandwidth(d->r, verdict);
+        if (in_handler) { /* the hook for filters has been */
+            respond_insert_filter(d->r);
+        }
     }
     if (!verdict->denied) {
         return DECLINED;

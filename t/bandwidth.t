@@ -30,7 +30,10 @@ RateLimitPlan good quota=1/day bandwidth=64K/s then=slow
 Header always set X-KiB "%{rate-limit}e"
 AliasMatch "^/[a-z]+$" "@DIR@/htdocs/large"
 AliasMatch "^/(small|then)/" "@DIR@/htdocs/index.html"
-Alias "/index/" "@DIR@/htdocs/directory/"
+AliasMatch "^/(index|unruled)/" "@DIR@/htdocs/directory/"
+<Location "/unruled/">
+    DirectoryIndex /wide
+</Location>
 <Location "/wide">
     RateLimitRule wide plan=wide
 </Location>
@@ -100,7 +103,7 @@ sub fastest {
 
 # mod_ratelimit sends a fifth of a second's worth, sleeps a fifth of a second, and so on
 my $expected = ($kib / 64) - 0.2;
-for my $path ('/wide', '/filtered', '/index/') {
+for my $path ('/wide', '/filtered', '/index/', '/unruled/') {
     my ($took, $response) = fastest($path, $expected * 1.6);
     cmp_ok($took, '>=', $expected * 0.8, "$path: $kib KiB at 64 KiB a second");
     cmp_ok($took, '<', $expected * 1.6, "$path: not slowed down twice");

@@ -159,6 +159,10 @@ begin;
 is(left_after('/backend/cgi/hit/late?X-Cost=5'), 5, 'or one of a backend');
 
 begin;
+ask('/unruled/?X-Cost=5');
+is(left('/cgi/hit/late'), 5, 'or one of a script that is the index of a directory without a rule');
+
+begin;
 is(answers(3, '/cgi/hit/late?X-Cost=3'), 'A8 A5 A2', 'kept alive: what one response says is charged before the next request');
 is(left('/cgi/hit/late'), 1, 'three for each');
 begin;
@@ -258,6 +262,10 @@ __DATA__
         RateLimitRule late rate=10/min
         RateLimitCost response-header:X-Cost reserve=2
     </LocationMatch>
+    Alias "/unruled" "${T}/htdocs/directory"
+    <Location "/unruled">
+        DirectoryIndex /cgi/hit/late
+    </Location>
     <Location "/c/late">
         Header set X-Cost 5
     </Location>

@@ -23,7 +23,8 @@ my $ten = down(10, 0);
 script 'T-34 a new client has initial=2 of five', '/c/t-34', '0: A1 A0 D1', '1: A0 D1', '7: A4', '12: A4';
 script 'T-35 initial=0 is earned from the first refusal on', '/c/t-35', '0: D1', '0.5: D1', '1: A0 D1';
 script 'B-20 a cost above the capacity never passes and changes nothing', '/c/t-five', '0*6: D D', '0: A4', '0*6: D', '0*4: A0';
-script 'B-22 a cost of 0 is free, and the next costs what it did', '/c/t-five', '0*0: A5', '0: A4 A3 A2 A1 A0', '0*0: A0 A0', '0: D1', '1: A0';
+script 'B-22 a cost of 0 is free, and the next costs what it did', '/c/t-five',
+    '0*0: A5', '0: A4 A3 A2 A1 A0', '0*0: A0 A0', '0: D1', '1: A0';
 script 'V-07 costs of .5 and of 3', '/c/t-five', '0*.5: A4 A4 A3', '0*3: A0', '0: D1', '0*.5: A0 D1', '0.5*.5: A0';
 
 # --- stepped-bucket
@@ -106,7 +107,8 @@ for my $case ([ 'S-11', '/c/s-11' ], [ 'a stepped bucket', '/c/b-five' ], [ 'a s
     is_deeply(\%status, { 200 => 5, 429 => 45 }, "$what: of fifty at once five pass");
 }
 begin;
-is_deeply({ map { $_->status => 1 } together(20, '/c/b-24', 'X-Cost' => 10), together(20, '/c/b-24') }, { 200 => 1 }, 'B-24 costs of 10 and of 1 at once');
+my %b24 = map { $_->status => 1 } together(20, '/c/b-24', 'X-Cost' => 10), together(20, '/c/b-24');
+is_deeply(\%b24, { 200 => 1 }, 'B-24 costs of 10 and of 1 at once');
 is(get('/c/b-24', 'X-Cost' => 0)->header('X-RateLimit-Remaining'), 780, 'B-24 are all charged');
 
 # --- quota, once and for all
@@ -129,7 +131,8 @@ is_deeply([ $over->status, map { $over->header($_) } qw(Retry-After X-RateLimit-
 
 script 'all of a plan must admit', '/c/whole', '0: A4 A3 A2 A1 A0 D12', '12: A0', '24: A0', '36: A0 D414', '450: A0 D450', '900: A0',
     '1800: D84600', '86399: D1', '86400: A4';
-script 'what one refuses is charged to none', '/c/whole', '0: A4 A3 A2 A1 A0', '0: ' . join(' ', ('D12') x 20), '12: A0', '24: A0', '36: A0 D414';
+script 'what one refuses is charged to none', '/c/whole',
+    '0: A4 A3 A2 A1 A0', '0: ' . join(' ', ('D12') x 20), '12: A0', '24: A0', '36: A0 D414';
 begin;
 gate('held', 0);
 my (undef, @held) = crowd(2, 2, '/cgi/gate/held');
@@ -137,12 +140,16 @@ wait_for(sub { hits('held-waiting') == 2 });
 my $full = get('/cgi/gate/held');
 is($full->status, 429, 'two places are held: the third request is refused');
 is($full->header('Retry-After'), 1, 'for a second');
-is($full->header('RateLimit'), '"held-concurrent";r=0;t=1, "held";r=1;t=20, "held-hour";r=3;t=2160, "held-day";r=8;t=86400', 'and nothing else is charged for it');
+is($full->header('RateLimit'),
+    '"kinds-held-concurrent";r=0;t=1, "kinds-held";r=1;t=20, "kinds-held-hour";r=3;t=2160, "kinds-held-day";r=8;t=86400',
+    'and nothing else is charged for it');
 get('/cgi/gate/held') for 1 .. 5;
 gate('held', 1);
 is(join(' ', map { $_->response->status } @held), '200 200', 'the two are answered');
 ok($_->closed, 'and end') for @held;
-is(ask('/cgi/gate/held')->header('RateLimit'), '"held";r=0;t=20, "held-concurrent";r=1, "held-hour";r=2;t=1440, "held-day";r=7;t=86400', 'then there is one more in this minute');
+is(ask('/cgi/gate/held')->header('RateLimit'),
+    '"kinds-held";r=0;t=20, "kinds-held-concurrent";r=1, "kinds-held-hour";r=2;t=1440, "kinds-held-day";r=7;t=86400',
+    'then there is one more in this minute');
 is(join(' ', map { ask('/cgi/gate/held')->status } 1 .. 9), join(' ', (429) x 9), 'which the rate refuses from then on');
 at 40;
 gate('held', 0);
@@ -156,7 +163,7 @@ done_testing;
 
 __DATA__
 RateLimitPlan kinds-whole rate=5/min rate=8/hour quota=10/day concurrent=20
-RateLimitPlan held rate=3/min rate=5/hour quota=10/day concurrent=2
+RateLimitPlan kinds-held rate=3/min rate=5/hour quota=10/day concurrent=2
 
 <VirtualHost *:${RLP_PORT}>
     ServerName kinds.test
@@ -280,6 +287,6 @@ RateLimitPlan held rate=3/min rate=5/hour quota=10/day concurrent=2
         RateLimitRule whole plan=kinds-whole
     </Location>
     <Location "/cgi/gate/held">
-        RateLimitRule held plan=held
+        RateLimitRule held plan=kinds-held
     </Location>
 </VirtualHost>

@@ -83,7 +83,12 @@ begin;
 is(ask('/cgi/hit/two-ways')->header('RateLimit'), '"failed";r=4;t=2880, "asked-for";r=9;t=54', 'beside a rule that counts requests');
 is(ask('/cgi/hit/two-ways')->header('RateLimit'), '"failed";r=4;t=2880, "asked-for";r=8;t=48', 'which counts on');
 
-for my $case ([ 'a rewrite', '/rewritten/guess?Status=401' ], [ 'a script that redirects', '/cgi/hit/login?Location=/cgi/hit/once?Status=401' ]) {
+my @behind = (
+    # how, path
+    [ 'a rewrite', '/rewritten/guess?Status=401' ],
+    [ 'a script that redirects', '/cgi/hit/login?Location=/cgi/hit/once?Status=401' ],
+);
+for my $case (@behind) {
     my ($how, $path) = @{$case};
     begin;
     is(join(' ', map { ask($path)->status } 1 .. 6), '401 401 401 401 401 429', "behind $how: what the client is answered counts");

@@ -71,12 +71,13 @@ for my $round (1 .. 3) {
     begin;
     my %got;
     $got{ answer($_) }++ for together(50, '/c/day');
-    is_deeply(\%got, { A2 => 1, A1 => 2, A0 => 2, D30 => 45 }, "of fifty at once three go by the quota and two by the slow plan, round $round")
-        || diag(explain \%got);
+    my %expected = (A2 => 1, A1 => 2, A0 => 2, D30 => 45);
+    is_deeply(\%got, \%expected, "of fifty at once three go by the quota and two by the slow plan, round $round") || diag(explain \%got);
 }
 
 begin;
-is(join(' ', map { get('/c/dry')->header('X-Was-Action') } 1 .. 7), 'pass pass pass pass pass would-deny would-deny', 'a dry run goes on under the slow plan');
+is(join(' ', map { get('/c/dry')->header('X-Was-Action') } 1 .. 7), 'pass pass pass pass pass would-deny would-deny',
+    'a dry run goes on under the slow plan');
 is(get('/c/dry')->header('X-Was-Plan'), 'then-slow', 'and says so');
 begin;
 is(statuses(6, '/c/quiet'), '200 200 200 200 200 429', 'it does where no field tells');

@@ -41,24 +41,27 @@ for my $case (@kinds) {
 
 begin;
 my $week = get('/c/periods');
-like($week->header('RateLimit-Policy'), qr/^"periods-week";q=3;w=604800, "periods-month";q=4;w=2592000, "periods";q=5;w=31536000$/, 'periods by their usual length');
+is($week->header('RateLimit-Policy'),
+    '"words-periods-week";q=3;w=604800, "words-periods-month";q=4;w=2592000, "words-periods";q=5;w=31536000',
+    'periods by their usual length');
 my %left = $week->header('RateLimit') =~ /"([\w-]+)";r=\d;t=(\d+)/g;
 my (undef, undef, undef, $mday, $month, $year, $wday) = gmtime clock->epoch(0);
-is($left{'periods-week'}, (7 - ($wday + 6) % 7) * 86_400, 'until Monday');
-is((gmtime clock->epoch($left{'periods-month'}))[3], 1, 'until the first of a month');
-is(join('-', (gmtime clock->epoch($left{periods}))[3, 4]), '1-0', 'until the first of January');
+is($left{'words-periods-week'}, (7 - ($wday + 6) % 7) * 86_400, 'until Monday');
+is((gmtime clock->epoch($left{'words-periods-month'}))[3], 1, 'until the first of a month');
+is(join('-', (gmtime clock->epoch($left{'words-periods'}))[3, 4]), '1-0', 'until the first of January');
 
 my @names = (
-    # path, the names of its limits
-    [ 'many', 'many many-minute many-week many-10s many-500ms many-hour many-day many-concurrent' ],
-    [ 'twice', 'twice twice-minute-2 twice-quota' ],
-    [ 'days', 'days days-day days-day-2 days-day-3' ],
+    # plan, what the names of its limits have behind its own
+    [ 'words-many', '- -minute -week -10s -500ms -hour -day -concurrent' ],
+    [ 'words-twice', '- -minute-2 -quota' ],
+    [ 'words-days', '- -day -day-2 -day-3' ],
 );
 for my $case (@names) {
-    my ($path, $names) = @{$case};
+    my ($plan, $suffixes) = @{$case};
     begin;
-    my $policies = get("/c/$path")->header('RateLimit-Policy');
-    is(join(' ', sort $policies =~ /"([\w-]+)"/g), join(' ', sort split ' ', $names), "names of the limits of plan $path");
+    my $policies = get("/c/$plan")->header('RateLimit-Policy');
+    my @suffixes = map { $_ || '-' } $policies =~ /"$plan([\w-]*)"/g;
+    is(join(' ', sort @suffixes), join(' ', sort split ' ', $suffixes), "the names of the limits of plan $plan are its own");
 }
 
 # --- words
@@ -87,7 +90,8 @@ SKIP: {
     );
     my $server = RLP::Httpd->new(
         modules => ['ratelimit'],
-        config => join '', "RateLimitEngine On\n", map { "RateLimitPlan p$_ $words[$_][0]\n<Location \"/$_\">\nRateLimitRule r$_ plan=p$_\n</Location>\n" } 0 .. $#words
+        config => join '', "RateLimitEngine On\n",
+        map { "RateLimitPlan p$_ $words[$_][0]\n<Location \"/$_\">\nRateLimitRule r$_ plan=p$_\n</Location>\n" } 0 .. $#words
     );
     my ($code, $said) = $server->configtest('-D', 'DUMP_RATELIMIT');
     is($code, 0, 'DUMP_RATELIMIT') || diag($said);
@@ -101,10 +105,10 @@ SKIP: {
 done_testing;
 
 __DATA__
-RateLimitPlan many rate=9/s rate=100/min rate=1000/week rate=99/10s rate=98/500ms rate=1000/hour quota=1000/day concurrent=9
-RateLimitPlan twice rate=9/min burst=2 rate=8/min burst=4 quota=9
-RateLimitPlan days rate=9/s rate=99/day quota=98/day quota=97/day@Europe/Berlin
-RateLimitPlan periods quota=5/year quota=3/week quota=4/month
+RateLimitPlan words-many rate=9/s rate=100/min rate=1000/week rate=99/10s rate=98/500ms rate=1000/hour quota=1000/day concurrent=9
+RateLimitPlan words-twice rate=9/min burst=2 rate=8/min burst=4 quota=9
+RateLimitPlan words-days rate=9/s rate=99/day quota=98/day quota=97/day@Europe/Berlin
+RateLimitPlan words-periods quota=5/year quota=3/week quota=4/month
 
 <VirtualHost *:${RLP_PORT}>
     ServerName words.test
@@ -140,15 +144,15 @@ RateLimitPlan periods quota=5/year quota=3/week quota=4/month
         RateLimitRule places concurrent=5
     </Location>
     <Location "/c/periods">
-        RateLimitRule periods plan=periods
+        RateLimitRule periods plan=words-periods
     </Location>
-    <Location "/c/many">
-        RateLimitRule many plan=many
+    <Location "/c/words-many">
+        RateLimitRule many plan=words-many
     </Location>
-    <Location "/c/twice">
-        RateLimitRule twice plan=twice
+    <Location "/c/words-twice">
+        RateLimitRule twice plan=words-twice
     </Location>
-    <Location "/c/days">
-        RateLimitRule days plan=days
+    <Location "/c/words-days">
+        RateLimitRule days plan=words-days
     </Location>
 </VirtualHost>
