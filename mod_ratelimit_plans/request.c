@@ -574,8 +574,9 @@ static void request_ask_dry(decide_t *d, rlp_time_t now)
     int n;
 
     for (int i = 0; i < d->n && rv == APR_SUCCESS; i += n) {
-        for (n = 1; i + n < d->n && d->rules[i + n] == d->rules[i]; n++) {
-        }
+        const variant_t *variant = d->owners[i].variant;
+
+        n = variant->plan->n + (variant->then ? variant->then->plan->n : 0);
         rv = request_ask(d, i, n, now);
     }
 }

@@ -151,7 +151,7 @@ static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_
 {
     const rlp_units_t most = window->used > limit->burst ? window->used : limit->burst;
 
-    if (window_number(op->charged_at, limit) < window->number || !window->used) {
+    if (op->units < 0 && (window_number(op->charged_at, limit) < window->number || !window->used)) {
         return false;
     }
     window->used += op->units;

@@ -111,7 +111,7 @@ static void queue_settle(queue_t *queue, rlp_decision_t *d, const rlp_limit_t *l
     const wide_t more = used + amount < queue_full(limit) ? used + amount : queue_full(limit);
     const wide_t less = used > amount ? used - amount : 0;
 
-    if (queue->seen) { /* or nothing was charged */
+    if (queue->seen || op->units > 0) { /* or nothing was charged */
         queue_write(queue, d, op->units < 0 ? less : more, at);
     }
 }

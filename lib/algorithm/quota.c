@@ -159,7 +159,8 @@ static void quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     const rlp_time_t left = renewed ? period.end - op->wall : RLP_TIME_NEVER;
 
     if (op->kind == RLP_SETTLE) {
-        d->changed = kept->seen && quota_charged(&quota, limit, op); /* else nothing was charged */
+        /* what is given back was charged in this period, or not at all */
+        d->changed = op->units > 0 || (kept->seen && quota_charged(&quota, limit, op));
         quota_settle(&quota, limit, d->changed ? op->units : 0);
     } else {
         quota_take(&quota, d, left, limit, op);

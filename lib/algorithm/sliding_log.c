@@ -294,7 +294,7 @@ static bool log_settle(log_t *log, uint64_t *ring, const rlp_op_t *op)
     if (op->units < 0) {
         return log_refund(log, -op->units, log_ticks(op->charged_at, log->shift));
     }
-    if (log->head.n == 0 || units == 0) {
+    if (units == 0) {
         return false;
     }
     log_push(log, ring, units, log_order(log));

@@ -159,18 +159,21 @@ static void sliding_report(rlp_decision_t *d, const sliding_t *s, const rlp_op_t
     d->expires = op->now + d->reset;
 }
 
-/* Corrects the count of the window in which it was charged, as long as it counts. */
+/* Corrects the count of the window in which it was charged, as long as it counts; what is charged
+   later than that counts now. */
 static bool sliding_settle(sliding_t *s, const rlp_limit_t *limit, const rlp_op_t *op)
 {
     rlp_units_t *const counts[] = { &s->previous, &s->current, &s->reserved };
     const int64_t window = sliding_number(op->charged_at, limit) - s->number + 1;
+    const bool counts_still = window >= 0 && window <= 2;
+    rlp_units_t *count = counts[counts_still ? window : 1];
 
-    if (window < 0 || window > 2 || *counts[window] == 0) {
+    if (op->units < 0 && (!counts_still || *count == 0)) {
         return false;
     }
-    const rlp_units_t units = *counts[window] + op->units;
+    const rlp_units_t units = *count + op->units;
 
-    *counts[window] = units > 0 ? sliding_clamp(units, limit) : 0;
+    *count = units > 0 ? sliding_clamp(units, limit) : 0;
     return true;
 }
 

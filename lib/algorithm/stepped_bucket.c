@@ -199,7 +199,7 @@ static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     const bool healed = steps_turn(&steps, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        if (!fresh) { /* or nothing was charged */
+        if (!fresh || op->units > 0) { /* or nothing was charged */
             steps_settle(&steps, limit, op);
             d->changed = true;
         }

@@ -148,8 +148,8 @@ __attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decisi
     const rlp_time_t at = bucket->at > op->now ? bucket->at : op->now;
     uint64_t used = bucket_used(bucket, at, limit);
 
-    if (!bucket->capacity) {
-        return;
+    if (!bucket->capacity && op->units < 0) {
+        return; /* nothing was charged */
     }
     if (op->units < 0) {
         used = used > amount ? used - (uint64_t)amount : 0;

@@ -93,7 +93,8 @@ static inline bool rlp_hold_lives(const rlp_owners_t *owners, rlp_hold_t hold)
 typedef enum {
     RLP_TAKE,   /* charge op.units if they fit, at the latest after op.max_wait */
     RLP_PEEK,   /* answer as TAKE would, change nothing */
-    RLP_SETTLE, /* correct a charge made at op.charged_at by op.units; below 0 is a refund */
+    RLP_SETTLE, /* correct a charge made at op.charged_at by op.units: below 0 gives back what still
+                   counts, above 0 charges more whether it does or not */
     RLP_RELEASE /* concurrency: op.owner gives one place back; others: nothing */
 } rlp_op_kind_t;
 

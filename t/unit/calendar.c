@@ -432,7 +432,8 @@ static void walk_take(walk_t *walk)
     walk->last = d;
 }
 
-/* A charge of some time ago is corrected: only where its period is the one that counts. */
+/* A charge of some time ago is corrected: given back only where its period is the one that
+   counts. */
 static void walk_settle(walk_t *walk)
 {
     const rlp_time_t ago =
@@ -446,14 +447,14 @@ static void walk_settle(walk_t *walk)
                           .charged_at = walk->now - ago };
     rlp_units_t used;
     const int period = model_turn(walk, &used);
-    const bool counts =
-        walk->period >= 0 && walk->wall - ago >= walk->limit->calendar->edges[period];
+    const bool counts = op.units > 0 || (walk->period >= 0 &&
+                                         walk->wall - ago >= walk->limit->calendar->edges[period]);
     rlp_decision_t d;
 
     walk->limit->algorithm->step(walk->state, walk->limit, &op, &d);
     used += counts ? op.units : 0;
     used = used < 0 ? 0 : used > walk->limit->burst ? walk->limit->burst : used;
-    expect(walk, d.changed == counts, "only a charge of this period is corrected");
+    expect(walk, d.changed == counts, "only a charge of this period is given back");
     expect(walk, d.remaining == (walk->limit->burst - used) / RLP_UNIT,
            "between empty and full, by the model");
     if (counts) {

@@ -343,14 +343,21 @@ static rlp_time_t walk_lockout(const walk_t *walk, rlp_time_t reserved)
 
 /* --- the rules */
 
-/* What is not there cannot be corrected. */
+/* What is not there cannot be given back; what is charged late counts as if it came now. */
 static void rule_unseen(const walk_t *walk)
 {
     walk_t unseen = *walk;
+    walk_t taken = *walk;
 
     memset(unseen.state, 0, sizeof(unseen.state));
-    expect(walk, !walk_try(&unseen, RLP_SETTLE, RLP_UNIT, walk->now).changed,
-           "a late charge to a key that is gone changes nothing");
+    memset(taken.state, 0, sizeof(taken.state));
+    expect(walk, !walk_try(&unseen, RLP_SETTLE, -RLP_UNIT, walk->now).changed,
+           "a refund to a key that is gone changes nothing");
+    const rlp_decision_t take = walk_try(&taken, RLP_TAKE, RLP_UNIT, walk->now);
+    const rlp_decision_t late = walk_try(&unseen, RLP_SETTLE, RLP_UNIT, walk->now);
+
+    expect(walk, take.verdict != RLP_ALLOW || (late.changed && late.remaining == take.remaining),
+           "a late charge to a key that is gone counts");
 }
 
 static void rule_refusal(const walk_t *walk, const rlp_decision_t *d)
