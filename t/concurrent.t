@@ -43,19 +43,28 @@ sub server {
     return $server->start;
 }
 
-# How many places are free, as requests find that come one after the other. An answer may be here before its place is
-# back, so it is what they find in the end, and the most that any of them finds.
+# A request that takes a place for a moment. When httpd closes the connection behind the answer, it is back.
+sub look {
+    my ($server) = @_;
+    my $connection = ask($server, '/index.html');
+    my $response = $connection->response('GET', $slow);
+    $connection->closed($slow);
+    return $response;
+}
+
+# How many places are free in the end. What is given back twice may come back a moment later: so it is the most that
+# some requests find, one after the other.
 sub free {
     my ($server, $expected) = @_;
-    my $look = sub {
-        my $response = $server->get('/index.html');
+    my $count = sub {
+        my $response = look($server);
         return $response->{status} == 200 ? ($response->{fields}{'x-ratelimit-remaining'} // -1) + 1
             : $response->{status} == 429 ? 0 : "status $response->{status}";
     };
     my $found;
-    RLP::Httpd::wait_for(sub { $found = $look->(); $found eq $expected }, $slow);
+    RLP::Httpd::wait_for(sub { $found = $count->(); $found eq $expected }, $slow);
     for (1 .. 5) {
-        my $again = $look->();
+        my $again = $count->();
         $found = $again if $again =~ /\D/ || $again > $found;
     }
     return $found;
@@ -268,11 +277,11 @@ END
     $backend->release;
     is(statuses(@held), '200 200', 'the two are answered');
     my $passed = 0;
-    RLP::Httpd::wait_for(sub { $passed++ if $server->get('/index.html')->{status} == 200; $passed == 8 }, $slow);
+    RLP::Httpd::wait_for(sub { $passed++ if look($server)->{status} == 200; $passed == 8 }, $slow);
     is($passed, 8, 'eight more are within the rate');
     my %said;
-    RLP::Httpd::wait_for(sub { $said{ $rest->($server->get('/index.html')) }++; $said{'0 2'} }, $slow);
-    $refused = $server->get('/index.html');
+    RLP::Httpd::wait_for(sub { $said{ $rest->(look($server)) }++; $said{'0 2'} }, $slow);
+    $refused = look($server);
     cmp_ok($refused->{fields}{'retry-after'} // 0, '>', 3600, 'who is refused by the rate is told when to come back');
     is($rest->($refused), '0 2', 'and takes no place');
     ok($server->stop, 'httpd stops');
@@ -338,7 +347,7 @@ sub client {
         is($backend->most, 5, "round $round: never more than five in flight");
         my $last = time;
         my $free = RLP::Httpd::wait_for(sub {
-            my $response = $server->get('/index.html');
+            my $response = look($server);
             $last = time if $backend->open > 0;
             return ($response->{fields}{'x-ratelimit-remaining'} // '') eq '4';
         });
