@@ -115,17 +115,20 @@ at $day - 60;
 is(join(' ', map { ask('/cgi/hit/late?X-Cost=2')->status } 1 .. 2), '200 429', 'two of three a day, by the response');
 at $day;
 is(ask('/cgi/hit/late?X-Cost=1')->header('X-RateLimit-Remaining'), 1, 'the next day begins full');
-begin;
-at $day - 1;
-gate('midnight', 0);
-my (undef, $slow) = crowd(1, 1, '/cgi/gate/midnight?X-Cost=3');
-wait_for(sub { hits('midnight-waiting') });
-at $day;
-is(answers(1, '/c/midnight'), 'A2', 'one of the next day');
-gate('midnight', 1);
-is($slow && $slow->response->status, 200, 'a request of yesterday is answered');
-ok($slow && $slow->closed, 'and ends');
-is(answers(1, '/c/midnight'), 'A1', 'its cost is none of today');
+for my $case ([ 'more', 2, 'A0' ], [ 'nothing', 0, 'A1' ]) {
+    my ($what, $cost, $then) = @{$case};
+    begin;
+    at $day - 1;
+    gate("midnight-$what", 0);
+    my (undef, $slow) = crowd(1, 1, "/cgi/gate/midnight-$what?X-Cost=$cost");
+    wait_for(sub { hits("midnight-$what-waiting") });
+    at $day;
+    is(answers(1, '/c/midnight'), 'A2', 'one of the next day');
+    gate("midnight-$what", 1);
+    is($slow && $slow->response->status, 200, "a request of yesterday is answered, and costs $what");
+    ok($slow && $slow->closed, 'and ends');
+    is(answers(1, '/c/midnight'), $then, 'more is charged today, and what was charged yesterday is not given back today');
+}
 
 done_testing;
 
@@ -160,10 +163,10 @@ __DATA__
     <Location "/cgi/hit/late">
         RateLimitRule late quota=3/day cost=response-header:X-Cost reserve=2
     </Location>
-    <LocationMatch "^/(c|cgi/gate)/midnight$">
+    <LocationMatch "^/(c/midnight|cgi/gate/midnight-\w+)$">
         RateLimitRule midnight quota=3/day
     </LocationMatch>
-    <Location "/cgi/gate/midnight">
-        RateLimitRule midnight quota=3/day cost=response-header:X-Cost
-    </Location>
+    <LocationMatch "^/cgi/gate/midnight-">
+        RateLimitCost response-header:X-Cost
+    </LocationMatch>
 </VirtualHost>

@@ -127,6 +127,29 @@ $over = get('/c/q-day');
 is_deeply([ $over->status, map { $over->header($_) } qw(Retry-After X-RateLimit-Remaining X-RateLimit-Reset) ], [ 429, 86400, 0, 86400 ],
     'Q-07 with a date it has one');
 
+# --- what the response says: one is reserved, or nothing
+
+for my $kind (qw(token stepped window sliding log day quota)) {
+    my $ask = sub {
+        my ($path) = @_;
+        ask($path);
+        return get($path =~ s/[?].*//r, 'X-Free' => 1)->header('X-RateLimit-Remaining');
+    };
+    begin;
+    is($ask->("/cgi/hit/one-$kind?X-Cost=3"), 7, "a late cost, $kind: three in all");
+    is($ask->("/cgi/hit/one-$kind?X-Cost=0"), 7, "a late cost, $kind: one is given back");
+    is($ask->("/cgi/hit/one-$kind?X-Cost=99"), 0, "a late cost, $kind: no debt");
+    begin;
+    is($ask->("/cgi/hit/none-$kind?X-Cost=3"), 7, "a late cost without reserve, $kind: three in all");
+    is($ask->("/cgi/hit/none-$kind?X-Cost=2"), 5, "a late cost without reserve, $kind: and two");
+}
+begin;
+ask('/cgi/hit/one-leaky?X-Cost=3');
+is(answers(1, '/cgi/hit/one-leaky'), 'D18', 'a late cost, leaky: three have to pass');
+begin;
+ask('/cgi/hit/none-leaky?X-Cost=3');
+is(get('/cgi/hit/none-leaky')->header('X-RateLimit-Reset'), 18, 'a late cost without reserve, leaky: three have to pass');
+
 # --- two rates, a quota and places: one decision
 
 script 'all of a plan must admit', '/c/whole', '0: A4 A3 A2 A1 A0 D12', '12: A0', '24: A0', '36: A0 D414', '450: A0 D450', '900: A0',
@@ -286,6 +309,31 @@ RateLimitPlan kinds-held rate=3/min rate=5/hour quota=10/day concurrent=2
     <Location "/c/whole">
         RateLimitRule whole plan=kinds-whole
     </Location>
+    <LocationMatch "^/cgi/hit/one-">
+        RateLimitCost response-header:X-Cost reserve=1
+        RateLimitRule one-token rate=10/min "if=%{REQUEST_URI} -strmatch '*/one-token'"
+        RateLimitRule one-stepped rate=10/min algorithm=stepped-bucket "if=%{REQUEST_URI} -strmatch '*/one-stepped'"
+        RateLimitRule one-leaky rate=10/min algorithm=leaky-bucket "if=%{REQUEST_URI} -strmatch '*/one-leaky'"
+        RateLimitRule one-window rate=10/min algorithm=fixed-window "if=%{REQUEST_URI} -strmatch '*/one-window'"
+        RateLimitRule one-sliding rate=10/min algorithm=sliding-window "if=%{REQUEST_URI} -strmatch '*/one-sliding'"
+        RateLimitRule one-log rate=10/min algorithm=sliding-log "if=%{REQUEST_URI} -strmatch '*/one-log'"
+        RateLimitRule one-day quota=10/day "if=%{REQUEST_URI} -strmatch '*/one-day'"
+        RateLimitRule one-quota quota=10 "if=%{REQUEST_URI} -strmatch '*/one-quota'"
+    </LocationMatch>
+    <LocationMatch "^/cgi/hit/none-">
+        RateLimitCost response-header:X-Cost reserve=0
+        RateLimitRule none-token rate=10/min "if=%{REQUEST_URI} -strmatch '*/none-token'"
+        RateLimitRule none-stepped rate=10/min algorithm=stepped-bucket "if=%{REQUEST_URI} -strmatch '*/none-stepped'"
+        RateLimitRule none-leaky rate=10/min algorithm=leaky-bucket "if=%{REQUEST_URI} -strmatch '*/none-leaky'"
+        RateLimitRule none-window rate=10/min algorithm=fixed-window "if=%{REQUEST_URI} -strmatch '*/none-window'"
+        RateLimitRule none-sliding rate=10/min algorithm=sliding-window "if=%{REQUEST_URI} -strmatch '*/none-sliding'"
+        RateLimitRule none-log rate=10/min algorithm=sliding-log "if=%{REQUEST_URI} -strmatch '*/none-log'"
+        RateLimitRule none-day quota=10/day "if=%{REQUEST_URI} -strmatch '*/none-day'"
+        RateLimitRule none-quota quota=10 "if=%{REQUEST_URI} -strmatch '*/none-quota'"
+    </LocationMatch>
+    <If "-n req('X-Free')">
+        RateLimitCost 0
+    </If>
     <Location "/cgi/gate/held">
         RateLimitRule held plan=kinds-held
     </Location>

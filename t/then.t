@@ -65,6 +65,26 @@ ask('/cgi/hit/given') for 1 .. 2;
 is(told(ask('/cgi/hit/given?Status=500')), 'then-slow | "then-slow";q=2;w=60 | "then-slow";r=1;t=30', 'an error under the slow plan');
 is(told(ask('/cgi/hit/given')), 'then-slow | "then-slow";q=2;w=60 | "then-slow";r=1;t=30', 'gives back to the slow plan, not to the quota');
 
+# --- places held under either plan are the same ones
+
+begin;
+for my $plan ('then-places', 'then-place') {
+    gate("then-$plan", 0);
+    my (undef, $slow) = crowd(1, 1, "/cgi/gate/then-$plan");
+    wait_for(sub { hits("then-$plan-waiting") });
+    my $second = get('/c/places');
+    is($second->status, 429, "one place is held under $plan, the slow plan has no other");
+    is($second->header('RateLimit'), '"then-place-concurrent";r=0;t=1, "then-place";r=' . ($plan eq 'then-place' ? '8;t=48' : '10;t=60'),
+        'which alone is told');
+    is($second->header('Retry-After'), 1, 'for a second');
+    gate("then-$plan", 1);
+    is($slow && $slow->response->header('X-Was-Plan'), $plan, "the first is answered, as judged by $plan");
+    ok($slow && $slow->closed, 'and ends');
+    is(get('/c/places')->header('X-Was-Plan'), 'then-place', 'then the place is free') if $plan eq 'then-places';
+}
+at $day;
+is(get('/c/places')->header('X-Was-Plan'), 'then-places', 'the next day the first plan judges again');
+
 # --- at once
 
 for my $round (1 .. 3) {
@@ -99,6 +119,8 @@ RateLimitPlan then-strict rate=2/min quota=3/day then=then-three
 RateLimitPlan then-three rate=3/hour
 RateLimitPlan then-same rate=5/min quota=5/day then=then-slow
 RateLimitPlan then-five quota=5/day
+RateLimitPlan then-place rate=10/min concurrent=1
+RateLimitPlan then-places quota=1/day concurrent=2 then=then-place
 RateLimitPlan then-days quota=3/day then=then-five
 
 <VirtualHost *:${RLP_PORT}>
@@ -137,6 +159,9 @@ RateLimitPlan then-days quota=3/day then=then-five
     <Location "/c/wider">
         RateLimitRule wider plan=then-day
     </Location>
+    <LocationMatch "^/(c/places|cgi/gate/then-)">
+        RateLimitRule places plan=then-places
+    </LocationMatch>
     <Location "/cgi/hit/given">
         RateLimitRule given plan=then-day
         RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"

@@ -37,6 +37,16 @@ for my $case (@kinds) {
     $response = get("/c/$kind") while --$more;
     is($response->header('RateLimit'), qq{"$kind";$none}, "$kind: RateLimit, all used");
     is($response->header('X-RateLimit-Reset'), $last, "$kind: X-RateLimit-Reset, all used");
+    next if $kind eq 'places'; # none is held any more
+    $response = get("/c/$kind");
+    my $wait = $response->header('Retry-After');
+    is($response->status, 429, "$kind: then refused");
+    is($wait, $none =~ /t=(\d+)/ ? $1 : undef, "$kind: H-03 to come back when RateLimit says");
+    next if !defined $wait;
+    at 10 + $wait - 1;
+    is(answers(1, "/c/$kind"), 'D1', "$kind: H-18 a second earlier it is refused");
+    at 10 + $wait;
+    is(get("/c/$kind")->status, 200, "$kind: H-18 then it passes");
 }
 
 begin;

@@ -4,11 +4,18 @@
  * Decisions a second: the library's, and beside it a yardstick without locks, plans, eviction or
  * collision handling (one compare-and-swap in a flat table). One line of JSON a run.
  *
- *   decision -i library|floor -d uniform|zipf|hot [-k KEYS] [-p PROCESSES] [-s SECONDS] [-m
- * MEGABYTES]
+ *   decision [-i library|floor] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] [-s SECONDS]
+ *            [-m MEGABYTES] [-l LIMITS] [-t MICROSECONDS] [-r] [-n DECISIONS]
  *
- * The limits are never reached. The clock is read once in 256 decisions, since a server reads it
- * for other reasons too. The ratio of two runs, one after the other, is what counts.
+ * -l  the limits of the plan, in the words of a plan; all are asked in each decision. Places of a
+ *     concurrency limit are given back in groups, and how long that takes is told beside what the
+ *     decisions take.
+ * -t  the clock is not read but moves so far with each decision; for one process.
+ * -r  refusals are expected; otherwise the limits must never be reached.
+ * -n  so many decisions in this process, without a figure: for a profiler, which counts.
+ *
+ * The clock is read once in 256 decisions, since a server reads it for other reasons too. The ratio
+ * of two runs, one after the other, is what counts.
  */
 
 #include "rlp.h"
@@ -28,6 +35,9 @@
 
 #define STREAM (1U << 22)
 #define PROCESSES_MAX 64
+#define GROUP 256 /* decisions between two looks at the clock */
+#define WORDS_MAX 32
+#define CLOCK_READ (-1)
 
 typedef struct {
     _Atomic uint64_t tag;
@@ -40,6 +50,8 @@ typedef struct {
     _Atomic int stop;
     _Alignas(64) struct {
         _Alignas(64) uint64_t decisions;
+        uint64_t deciding; /* microseconds */
+        uint64_t releasing;
     } done[PROCESSES_MAX];
 } control_t;
 
@@ -50,11 +62,18 @@ typedef struct {
     int processes;
     double seconds;
     size_t megabytes;
+    char *limits;
+    int64_t tick; /* microseconds of a decision; CLOCK_READ */
+    bool refuses;
+    uint32_t decisions; /* 0: for some seconds */
     uint32_t *stream;
     control_t *control;
     rlp_store_t *store;
     rlp_segment_t segment;
-    const rlp_limit_t *limit;
+    rlp_plan_t *plan;
+    void *rooms[RLP_LIMITS_MAX]; /* for states too large for their charges */
+    rlp_hold_t owner;            /* this process */
+    int holding;                 /* index of the concurrency limit; -1: none */
     cell_t *cells;
     uint64_t mask;
 } bench_t;
@@ -165,16 +184,43 @@ static void floor_decide(const bench_t *bench, uint32_t key, uint64_t now)
 
 /* --- ours */
 
+static void library_charge(const bench_t *bench, rlp_charge_t *charge, const uint64_t identity[2],
+                           int i)
+{
+    const rlp_limit_t *limit = &bench->plan->limits[i];
+
+    rlp_charge_init(charge, (const char *)identity, 2 * sizeof(*identity), 42 + (uint64_t)i, limit);
+    if (limit->state_size > RLP_STATE_MAX) {
+        charge->entry.state = bench->rooms[i];
+    }
+}
+
 static void library_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
     const uint64_t identity[2] = { key, UINT64_C(0x2122232425262728) };
-    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000) };
+    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000), .owner = bench->owner };
+    const int n = bench->plan->n;
+    rlp_charge_t charges[RLP_LIMITS_MAX];
+    rlp_answer_t answer;
+
+    for (int i = 0; i < n; i++) {
+        library_charge(bench, &charges[i], identity, i);
+    }
+    if (rlp_check(bench->store, charges, n, &question, &answer) != APR_SUCCESS ||
+        (answer.verdict != RLP_ALLOW && !bench->refuses)) {
+        abort();
+    }
+}
+
+static void library_release(const bench_t *bench, uint32_t key, uint64_t now)
+{
+    const uint64_t identity[2] = { key, UINT64_C(0x2122232425262728) };
+    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000), .owner = bench->owner };
     rlp_charge_t charge;
     rlp_answer_t answer;
 
-    rlp_charge_init(&charge, (const char *)identity, sizeof(identity), 42, bench->limit);
-    if (rlp_check(bench->store, &charge, 1, &question, &answer) != APR_SUCCESS ||
-        answer.verdict != RLP_ALLOW) {
+    library_charge(bench, &charge, identity, bench->holding);
+    if (rlp_release(bench->store, &charge, 1, &question, &answer) != APR_SUCCESS) {
         abort();
     }
 }
@@ -188,17 +234,60 @@ static void bench_decide(const bench_t *bench, uint32_t key, uint64_t now)
     }
 }
 
-static void bench_child(const bench_t *bench, int child)
-{
-    uint64_t n = 0;
-    uint64_t now = (uint64_t)rlp_clock_monotonic() * 1000;
-    uint32_t at = (uint32_t)child * 1037389;
-    cpu_set_t cpu;
+/* --- a run */
 
-    CPU_ZERO(&cpu);
-    CPU_SET((size_t)child % (size_t)sysconf(_SC_NPROCESSORS_ONLN), &cpu);
-    (void)sched_setaffinity(0, sizeof(cpu), &cpu);
-    /* a forked child has no page-table entries of shared memory yet */
+/* Where a process is in its stream. */
+typedef struct {
+    const bench_t *bench;
+    uint32_t at;
+    uint64_t now; /* nanoseconds */
+    uint64_t deciding;
+    uint64_t releasing;
+} walk_t;
+
+static uint64_t walk_clock(void)
+{
+    return (uint64_t)rlp_clock_monotonic();
+}
+
+static void walk_release(walk_t *walk, uint32_t from)
+{
+    const uint64_t begin = walk_clock();
+
+    for (uint32_t i = 0; i < GROUP; i++) {
+        library_release(walk->bench, walk->bench->stream[(from + i) % STREAM], walk->now);
+    }
+    walk->releasing += walk_clock() - begin;
+}
+
+static void walk_group(walk_t *walk)
+{
+    const bench_t *bench = walk->bench;
+    const uint64_t tick = bench->tick == CLOCK_READ ? 0 : (uint64_t)bench->tick * 1000;
+    const uint64_t begin = walk_clock();
+    const uint32_t from = walk->at;
+
+    if (bench->tick == CLOCK_READ) {
+        walk->now = begin * 1000;
+    }
+    for (int i = 0; i < GROUP; i++) {
+        bench_decide(bench, bench->stream[walk->at++ % STREAM], walk->now);
+        walk->now += tick;
+    }
+    walk->deciding += walk_clock() - begin;
+    if (bench->holding >= 0) {
+        walk_release(walk, from);
+    }
+}
+
+static walk_t walk_begin(const bench_t *bench, int child)
+{
+    return (walk_t){ .bench = bench, .at = (uint32_t)child * 1037389, .now = walk_clock() * 1000 };
+}
+
+/* A forked child has no page-table entries of shared memory yet. */
+static void bench_touch(const bench_t *bench)
+{
     volatile unsigned char *memory =
         bench->floor ? (volatile unsigned char *)bench->cells : bench->segment.memory;
     const size_t size = bench->floor ? (bench->mask + 1) * 4 * sizeof(cell_t) : bench->segment.size;
@@ -206,27 +295,63 @@ static void bench_child(const bench_t *bench, int child)
     for (size_t i = 0; i < size; i += 4096) {
         (void)memory[i];
     }
-    for (uint32_t i = 0; i < STREAM / 8; i++) {
-        bench_decide(bench, bench->stream[i], now);
+}
+
+static void bench_child(bench_t *bench, int child)
+{
+    walk_t walk = walk_begin(bench, child);
+    uint64_t n = 0;
+    cpu_set_t cpu;
+
+    CPU_ZERO(&cpu);
+    CPU_SET((size_t)child % (size_t)sysconf(_SC_NPROCESSORS_ONLN), &cpu);
+    (void)sched_setaffinity(0, sizeof(cpu), &cpu);
+    bench_touch(bench);
+    if (!bench->floor) {
+        bench->owner = rlp_owner_open(bench->store, getpid());
     }
+    for (uint32_t i = 0; i < STREAM / 8 / GROUP; i++) {
+        walk_group(&walk);
+    }
+    walk.deciding = walk.releasing = 0;
     atomic_fetch_add(&bench->control->ready, 1);
     while (!atomic_load(&bench->control->go)) {
         sched_yield();
     }
     while (!atomic_load_explicit(&bench->control->stop, memory_order_relaxed)) {
-        now = (uint64_t)rlp_clock_monotonic() * 1000;
-        for (int i = 0; i < 256; i++) {
-            bench_decide(bench, bench->stream[at++ % STREAM], now);
-        }
-        n += 256;
+        walk_group(&walk);
+        n += GROUP;
     }
     bench->control->done[child].decisions = n;
+    bench->control->done[child].deciding = walk.deciding;
+    bench->control->done[child].releasing = walk.releasing;
     _exit(0);
+}
+
+/* Millions a second of all processes, by the time they spent deciding. */
+static void bench_print(const bench_t *bench)
+{
+    uint64_t decisions = 0;
+    uint64_t deciding = 0;
+    uint64_t releasing = 0;
+
+    for (int i = 0; i < bench->processes; i++) {
+        decisions += bench->control->done[i].decisions;
+        deciding += bench->control->done[i].deciding;
+        releasing += bench->control->done[i].releasing;
+    }
+    printf("{\"impl\":\"%s\",\"dist\":\"%s\",\"keys\":%" PRIu32
+           ",\"procs\":%d,\"decisions\":%" PRIu64
+           ",\"mops\":%.3f,\"ns\":%.2f,\"release_ns\":%.2f}\n",
+           bench->floor ? "floor" : "library", bench->distribution, bench->keys, bench->processes,
+           decisions, (double)decisions * bench->processes / (double)deciding,
+           (double)deciding * 1e3 / (double)decisions, (double)releasing * 1e3 / (double)decisions);
 }
 
 static void bench_run(bench_t *bench)
 {
-    uint64_t decisions = 0;
+    int status = 0;
+    int failed = 0;
 
     fflush(stdout);
     for (int i = 0; i < bench->processes; i++) {
@@ -234,26 +359,30 @@ static void bench_run(bench_t *bench)
             bench_child(bench, i);
         }
     }
-    while (atomic_load(&bench->control->ready) < bench->processes) {
+    while (atomic_load(&bench->control->ready) < bench->processes &&
+           waitpid(-1, &failed, WNOHANG) == 0) {
         usleep(1000);
     }
-    const rlp_time_t begin = rlp_clock_monotonic();
-
     atomic_store(&bench->control->go, 1);
     usleep((useconds_t)(bench->seconds * 1e6));
     atomic_store(&bench->control->stop, 1);
-    while (wait(NULL) > 0) {
+    while (wait(&status) > 0) {
+        failed |= status;
     }
-    const double seconds = (double)(rlp_clock_monotonic() - begin) / 1e6;
+    if (failed) {
+        fputs("decision: a limit was reached\n", stderr);
+        exit(1);
+    }
+    bench_print(bench);
+}
 
-    for (int i = 0; i < bench->processes; i++) {
-        decisions += bench->control->done[i].decisions;
+static void bench_count(const bench_t *bench)
+{
+    walk_t walk = walk_begin(bench, 0);
+
+    for (uint32_t i = 0; i < bench->decisions / GROUP; i++) {
+        walk_group(&walk);
     }
-    printf("{\"impl\":\"%s\",\"dist\":\"%s\",\"keys\":%" PRIu32
-           ",\"procs\":%d,\"decisions\":%" PRIu64 ",\"mops\":%.3f,\"ns\":%.2f}\n",
-           bench->floor ? "floor" : "library", bench->distribution, bench->keys, bench->processes,
-           decisions, (double)decisions / seconds / 1e6,
-           seconds * 1e9 * bench->processes / (double)decisions);
 }
 
 static void *bench_shared(size_t size)
@@ -267,10 +396,47 @@ static void *bench_shared(size_t size)
     return memory;
 }
 
+/* Every key is known. */
+static void bench_fill(const bench_t *bench)
+{
+    for (uint32_t i = 0; i < bench->keys && strcmp(bench->distribution, "hot") != 0; i++) {
+        const uint64_t now = walk_clock() * 1000;
+
+        bench_decide(bench, i, now);
+        if (bench->holding >= 0) {
+            library_release(bench, i, now);
+        }
+    }
+}
+
+/* The plan of the limits given, with room for its states. */
+static bool bench_plan(bench_t *bench, const rlp_clock_t *clock, apr_pool_t *pool)
+{
+    const char *words[WORDS_MAX];
+    rlp_plan_source_t source = { .name = "bench", .words = words, .wall = clock->wall };
+    const char *error = NULL;
+
+    for (char *word = strtok(bench->limits, " "); word != NULL && source.n < WORDS_MAX;
+         word = strtok(NULL, " ")) {
+        words[source.n++] = word;
+    }
+    error = rlp_plan_parse(&bench->plan, &source, pool);
+    if (error != NULL) {
+        fprintf(stderr, "decision: %s\n", error);
+        return false;
+    }
+    rlp_plan_owners(bench->plan, RLP_OWNERS_USUAL);
+    for (int i = 0; i < bench->plan->n; i++) {
+        const rlp_limit_t *limit = &bench->plan->limits[i];
+
+        bench->holding = limit->algorithm->holds ? i : bench->holding;
+        bench->rooms[i] = apr_palloc(pool, limit->state_size);
+    }
+    return true;
+}
+
 static void bench_open(bench_t *bench, apr_pool_t *pool)
 {
-    static const char *const words[] = { "rate=100000000/hour" };
-    rlp_plan_t *plan = NULL;
     rlp_clock_t clock;
     const char *error = NULL;
     char path[] = "/dev/shm/decision.XXXXXX";
@@ -285,14 +451,13 @@ static void bench_open(bench_t *bench, apr_pool_t *pool)
         bench->cells = bench_shared(lines * 4 * sizeof(cell_t));
         return;
     }
+    rlp_clock_read(&clock);
+    if (!bench_plan(bench, &clock, pool)) {
+        exit(64);
+    }
     const int fd = mkstemp(path);
 
-    rlp_clock_read(&clock);
-    const rlp_plan_source_t source = {
-        .name = "bench", .words = words, .n = 1, .wall = clock.wall
-    };
-
-    if (rlp_plan_parse(&plan, &source, pool) != NULL || fd < 0 ||
+    if (fd < 0 ||
         rlp_segment_open(&bench->segment, path, bench->megabytes << 20, &clock, &error, pool) !=
             APR_SUCCESS ||
         rlp_shm_create(&bench->store, &bench->segment, pool) != APR_SUCCESS) {
@@ -301,48 +466,76 @@ static void bench_open(bench_t *bench, apr_pool_t *pool)
     }
     (void)close(fd);
     (void)unlink(path);
-    bench->limit = &plan->limits[0];
+    bench->owner = rlp_owner_open(bench->store, getpid());
+}
+
+static bool bench_option(bench_t *bench, int option)
+{
+    switch (option) {
+    case 'i':
+        bench->floor = strcmp(optarg, "floor") == 0;
+        return true;
+    case 'd':
+        bench->distribution = optarg;
+        return true;
+    case 'k':
+        bench->keys = (uint32_t)strtoul(optarg, NULL, 10);
+        return true;
+    case 'p':
+        bench->processes = (int)strtol(optarg, NULL, 10);
+        return true;
+    case 's':
+        bench->seconds = strtod(optarg, NULL);
+        return true;
+    case 'm':
+        bench->megabytes = (size_t)strtoul(optarg, NULL, 10);
+        return true;
+    case 'l':
+        bench->limits = optarg;
+        return true;
+    case 't':
+        bench->tick = strtol(optarg, NULL, 10);
+        return true;
+    case 'r':
+        bench->refuses = true;
+        return true;
+    case 'n':
+        bench->decisions = (uint32_t)strtoul(optarg, NULL, 10);
+        return true;
+    default:
+        return false;
+    }
 }
 
 static bool bench_options(bench_t *bench, int argc, char *argv[])
 {
     int option;
 
-    while ((option = getopt(argc, argv, "i:d:k:p:s:m:")) != -1) {
-        switch (option) {
-        case 'i':
-            bench->floor = strcmp(optarg, "floor") == 0;
-            break;
-        case 'd':
-            bench->distribution = optarg;
-            break;
-        case 'k':
-            bench->keys = (uint32_t)strtoul(optarg, NULL, 10);
-            break;
-        case 'p':
-            bench->processes = (int)strtol(optarg, NULL, 10);
-            break;
-        case 's':
-            bench->seconds = strtod(optarg, NULL);
-            break;
-        case 'm':
-            bench->megabytes = (size_t)strtoul(optarg, NULL, 10);
-            break;
-        default:
+    while ((option = getopt(argc, argv, "i:d:k:p:s:m:l:t:rn:")) != -1) {
+        if (!bench_option(bench, option)) {
             return false;
         }
     }
-    return bench->keys > 0 && bench->processes > 0 && bench->processes <= PROCESSES_MAX;
+    return bench->keys > 0 && bench->processes > 0 && bench->processes <= PROCESSES_MAX &&
+           bench->tick >= CLOCK_READ && (bench->tick == CLOCK_READ || bench->processes == 1);
 }
 
 int main(int argc, char *argv[])
 {
-    bench_t bench = { .distribution = "zipf", .keys = 1000000, .processes = 1, .seconds = 1 };
+    char limits[] = "rate=100000000/hour";
+    bench_t bench = { .distribution = "zipf",
+                      .keys = 1000000,
+                      .processes = 1,
+                      .seconds = 1,
+                      .limits = limits,
+                      .tick = CLOCK_READ,
+                      .holding = -1 };
     apr_pool_t *pool;
 
     if (!bench_options(&bench, argc, argv)) {
-        fputs("usage: decision -i library|floor -d uniform|zipf|hot [-k KEYS] [-p PROCESSES] "
-              "[-s SECONDS] [-m MEGABYTES]\n",
+        fputs("usage: decision [-i library|floor] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] "
+              "[-s SECONDS]\n                [-m MEGABYTES] [-l LIMITS] [-t MICROSECONDS] [-r] "
+              "[-n DECISIONS]\n",
               stderr);
         return 64;
     }
@@ -353,9 +546,11 @@ int main(int argc, char *argv[])
     apr_pool_create(&pool, NULL);
     bench_open(&bench, pool);
     bench_stream(&bench);
-    for (uint32_t i = 0; i < bench.keys && strcmp(bench.distribution, "hot") != 0; i++) {
-        bench_decide(&bench, i, (uint64_t)rlp_clock_monotonic() * 1000);
+    if (bench.decisions > 0) {
+        bench_count(&bench);
+        return 0;
     }
+    bench_fill(&bench);
     bench_run(&bench);
     return 0;
 }
