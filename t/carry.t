@@ -60,7 +60,7 @@ is(answers(2, '/c/pro/leaky', Host => 'carry-reset.test'), 'A0 D1', 'P-07 reset,
 gate('places', 0);
 my (undef, @held) = crowd(3, 2, '/cgi/gate/places');
 wait_for(sub { hits('places-waiting') == 2 });
-is(get('/c/pro/places')->header('X-RateLimit-Remaining'), 97, 'P-07 carry, places: two of two in use are two of a hundred');
+is(ask('/c/pro/places')->header('X-RateLimit-Remaining'), 97, 'P-07 carry, places: two of two in use are two of a hundred');
 is(get('/c/tiny/places')->status, 429, 'P-07 carry, places: and more than one');
 gate('places', 1);
 is(join(' ', map { $_->response->status } @held), '200 200', 'P-07 carry, places: they are answered');

@@ -29,12 +29,12 @@ for my $case (@kinds) {
     my ($kind, $policy, $left, $reset, $none, $last) = @{$case};
     begin;
     at 10;
-    my $response = get("/c/$kind");
+    my $response = ask("/c/$kind");
     is($response->header('RateLimit-Policy'), qq{"$kind";$policy}, "$kind: RateLimit-Policy");
     is($response->header('RateLimit'), qq{"$kind";$left}, "$kind: RateLimit");
     is($response->header('X-RateLimit-Reset'), $reset, "$kind: X-RateLimit-Reset");
     my ($more) = $policy =~ /q=(\d+)/;
-    $response = get("/c/$kind") while --$more;
+    $response = ask("/c/$kind") while --$more;
     is($response->header('RateLimit'), qq{"$kind";$none}, "$kind: RateLimit, all used");
     is($response->header('X-RateLimit-Reset'), $last, "$kind: X-RateLimit-Reset, all used");
     next if $kind eq 'places'; # none is held any more
