@@ -559,6 +559,9 @@ int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *deci
         return -1; /* places have no rate */
     } else if (!limit->algorithm->windowed) {
         span = limit_pace(limit, decision->remaining);
+    } else if (limit->calendar == NULL && span > limit->period && span != RLP_TIME_NEVER) {
+        span =
+            (span - 1) % limit->period + 1; /* to the end of this window, not of what it leaves */
     }
     return span == RLP_TIME_NEVER ? -1 : rlp_seconds(span);
 }

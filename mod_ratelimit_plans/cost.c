@@ -8,6 +8,7 @@
 
 #include <http_log.h>
 
+#include <apr_atomic.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -63,17 +64,24 @@ const char *cost_parse(const cost_t **made, cmd_parms *cmd, const char *word, co
     return NULL;
 }
 
+/* Clients may be able to cause what is wrong: one line a second of each process says it. */
+static bool cost_may_log(void)
+{
+    const apr_uint32_t second = (apr_uint32_t)(rlp_world->clock->monotonic() / RLP_SECOND);
+
+    return apr_atomic_xchg32(&rlp_world->cost_logged, second) != second;
+}
+
 /* The number that a text is; or what is assumed, with a line in the log, if it is none. */
 static rlp_units_t cost_number(const char *text, rlp_units_t assumed, const request_rec *r)
 {
     rlp_units_t units = assumed;
 
-    if (rlp_units_parse(&units, text, r->pool) != NULL) {
+    if (rlp_units_parse(&units, text, r->pool) != NULL && cost_may_log()) {
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      "RLP006: rule cost: expected a number of at most 15 digits and three "
-                      "decimals, got \"%s\"; %" APR_INT64_T_FMT ".%03d counts instead",
-                      ap_escape_logitem(r->pool, apr_pstrndup(r->pool, text, COST_SHOWN)),
-                      assumed / RLP_UNIT, (int)(assumed % RLP_UNIT));
+                      "RLP006: expected a cost of at most 15 digits and three decimals, got "
+                      "\"%.*s\"; %" APR_INT64_T_FMT ".%03d counts instead",
+                      COST_SHOWN, text, assumed / RLP_UNIT, (int)(assumed % RLP_UNIT));
     }
     return units;
 }
@@ -89,13 +97,15 @@ rlp_units_t cost_before(const cost_t *cost, request_rec *r)
     const char *error = NULL;
     const char *text = ap_expr_str_exec(r, cost->expr, &error);
 
-    if (error != NULL || text == NULL) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      "RLP006: rule cost: expected a number, got none: %s; 1.000 counts instead",
-                      error ? error : "the expression has no value");
-        return RLP_UNIT;
+    if (error == NULL && text != NULL) {
+        return cost_number(text, RLP_UNIT, r);
     }
-    return cost_number(text, RLP_UNIT, r);
+    if (cost_may_log()) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      "RLP006: expected a cost, got none: %s; 1.000 counts instead",
+                      error ? error : "the expression has no value");
+    }
+    return RLP_UNIT;
 }
 
 rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t charged)

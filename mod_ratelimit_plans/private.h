@@ -257,10 +257,11 @@ typedef struct {
     const char *store_name; /* NULL: not declared */
     const char *store_path;
     size_t store_size;
-    rlp_store_t *store; /* NULL: no rule needs it */
-    rlp_hold_t owner;   /* this child, for concurrency limits */
-    turns_t *turns;     /* of this child, for those who wait */
-    int owners;         /* processes that may hold places at once */
+    rlp_store_t *store;       /* NULL: no rule needs it */
+    rlp_hold_t owner;         /* this child, for concurrency limits */
+    turns_t *turns;           /* of this child, for those who wait */
+    apr_uint32_t cost_logged; /* second of the latest line about a cost */
+    int owners;               /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 

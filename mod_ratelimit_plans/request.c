@@ -222,6 +222,14 @@ REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *wh
     return true;
 }
 
+/* What the request takes of a concurrency limit: one place, unless it is free for sure. */
+static rlp_units_t request_place(const decide_t *d, const rule_t *rule, rlp_units_t cost)
+{
+    const cost_t *by = rule->cost ? rule->cost : d->conf->cost;
+
+    return cost == 0 && by != NULL && by->header != NULL ? RLP_UNIT : cost;
+}
+
 /* What the request costs by the rule, or by the section, which is worked out once. */
 static rlp_units_t request_cost(decide_t *d, const rule_t *rule)
 {
@@ -258,7 +266,7 @@ static void request_refine(decide_t *d, const rule_t *rule, int first)
         rlp_charge_t *charge = &d->charges[i];
         const variant_t *variant = d->owners[i].variant;
 
-        charge->cost = cost;
+        charge->cost = charge->limit->algorithm->holds ? request_place(d, rule, cost) : cost;
         charge->max_wait = max_wait;
         charge->entry.key.size = variant->sizes[d->owners[i].limit];
         d->dated |= charge->limit->calendar != NULL;
@@ -499,6 +507,25 @@ static turn_t request_wait(decide_t *d, const rlp_question_t *question, const rl
     return turn;
 }
 
+/* Too many wait already: this request is judged as one that does not wait. What passes only by
+   waiting is refused for now, not for ever. */
+static apr_status_t request_check_crowded(decide_t *d, const rlp_question_t *question,
+                                          rlp_answer_t *answer)
+{
+    rlp_answer_t waiting;
+    apr_status_t rv = rlp_peek(rlp_world->store, d->charges, d->n, question, &waiting);
+
+    request_spend(d, RLP_TIME_NEVER);
+    if (rv == APR_SUCCESS) {
+        rv = request_check(d, 0, d->n, question, answer);
+    }
+    if (rv == APR_SUCCESS && answer->verdict == RLP_NEVER && waiting.verdict != RLP_NEVER) {
+        answer->verdict = RLP_DENY;
+        answer->retry = waiting.wait > waiting.retry ? waiting.wait : waiting.retry;
+    }
+    return rv;
+}
+
 /* A request that may wait: refused when too many do, or when its turn is too far away. */
 __attribute__((noinline)) static apr_status_t
 request_check_waiting(decide_t *d, rlp_question_t *question, rlp_answer_t *answer)
@@ -506,8 +533,7 @@ request_check_waiting(decide_t *d, rlp_question_t *question, rlp_answer_t *answe
     turn_t turn = TURN_CAME;
 
     if (!turn_enter(d->server)) {
-        request_spend(d, RLP_TIME_NEVER);
-        return request_check(d, 0, d->n, question, answer);
+        return request_check_crowded(d, question, answer);
     }
     const apr_status_t rv = request_queue_key(d) ? request_queue(d, question, answer, &turn)
                                                  : request_check(d, 0, d->n, question, answer);

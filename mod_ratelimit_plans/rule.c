@@ -381,6 +381,31 @@ static label_t rule_label(const char *name, const rlp_limit_t *limit, apr_pool_t
     return label;
 }
 
+static bool rule_has_label(const variant_t *variant, int n, const char *name)
+{
+    for (int i = 0; i < n; i++) {
+        if (strcmp(variant->labels[0][i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What limit i of a plan is called: as the plan if it is the first, else by its period; by a number
+   where a limit before it is called so. */
+static const char *rule_limit_name(const variant_t *variant, int i, const char *shown,
+                                   apr_pool_t *pool)
+{
+    const char *plain =
+        i ? apr_pstrcat(pool, shown, rule_suffix(&variant->plan->limits[i], pool), NULL) : shown;
+    const char *name = plain;
+
+    for (int number = 2; rule_has_label(variant, i, name); number++) {
+        name = apr_psprintf(pool, "%s-%d", plain, number);
+    }
+    return name;
+}
+
 /* The rule under one plan: plan is NULL for its own limits. */
 static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, apr_pool_t *pool)
 {
@@ -396,7 +421,7 @@ static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, a
 
     for (int i = 0; i < variant->plan->n; i++) {
         const rlp_limit_t *limit = &variant->plan->limits[i];
-        const char *name = i ? apr_pstrcat(pool, shown, rule_suffix(limit, pool), NULL) : shown;
+        const char *name = rule_limit_name(variant, i, shown, pool);
 
         variant->signatures[0][i] = rlp_signature(rule->scope, part, limit);
         variant->signatures[1][i] = rlp_signature(dry, part, limit);

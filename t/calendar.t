@@ -61,9 +61,11 @@ at $day;
 is(answers(4, '/c/day'), "A2 A1 A0 D$day", 'and three in the first one of the next: days do not slide');
 
 begin;
-my $february = timegm(0, 0, 0, 1, 1, 128) - clock->epoch(0); # of 2028, a leap year
+my $leap = (gmtime clock->epoch(400 * $day))[5]; # a year that no test has seen, in the count of gmtime
+$leap++ while $leap % 4;
+my $february = timegm(0, 0, 0, 1, 1, $leap) - clock->epoch(0);
 at $february;
-is(answers(4, '/c/month'), 'A2 A1 A0 D' . 29 * $day, 'February 2028 has 29 days');
+is(answers(4, '/c/month'), 'A2 A1 A0 D' . 29 * $day, 'February of a leap year has 29 days');
 at $february + 29 * $day - 1;
 is(answers(1, '/c/month'), 'D1', 'all of them');
 at $february + 29 * $day;
@@ -76,10 +78,11 @@ for my $case ([ 'Europe/Berlin', '/c/berlin' ], [ 'Asia/Kathmandu', '/c/kathmand
     begin;
     edge("$zone has midnights of its own", $path, midnight($zone, 2), midnight($zone, 1));
 }
-for my $case ([ 'spring', 2, 26, 23 ], [ 'autumn', 9, 29, 25 ]) {
-    my ($when, $month, $sunday, $hours) = @{$case};
+for my $case ([ 'spring', 2, 23 ], [ 'autumn', 9, 25 ]) {
+    my ($when, $month, $hours) = @{$case};
+    my $sunday = 31 - (gmtime timegm(0, 0, 0, 31, $month, $leap))[6]; # the last of the month
     begin;
-    at timegm(0, 0, 12, $sunday - 5, $month, 128) - clock->epoch(0);
+    at timegm(0, 0, 12, $sunday - 5, $month, $leap) - clock->epoch(0);
     begin;
     my ($begin) = grep { midnight('Europe/Berlin', $_ + 1) - midnight('Europe/Berlin', $_) != $day } 0 .. 5;
     is((midnight('Europe/Berlin', $begin + 1) - midnight('Europe/Berlin', $begin)) / 3600, $hours, "$when: a day of $hours hours in Berlin");
