@@ -329,6 +329,12 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
     return status;
 }
 
+static bool main_wants_help(int argc, const char *const argv[])
+{
+    return (argc == 2 && strcmp(argv[1], "help") == 0) ||
+           (argc > 1 && strcmp(argv[argc - 1], "--help") == 0);
+}
+
 int main(int argc, const char *const *argv)
 {
     apr_pool_t *pool;
@@ -337,7 +343,7 @@ int main(int argc, const char *const *argv)
     if (apr_initialize() != APR_SUCCESS || apr_pool_create(&pool, NULL) != APR_SUCCESS) {
         return EXIT_STORE;
     }
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
+    if (main_wants_help(argc, argv)) {
         fputs(TRY_USAGE, stdout);
         status = EXIT_SUCCESS;
     } else if (argc == 2 && strcmp(argv[1], "--version") == 0) {

@@ -133,9 +133,9 @@ for my $case (@refused) {
     };
 }
 
-for my $word (qw(--help help)) {
-    ($status, $out) = rlpctl('', $word);
-    ok($status == 0 && $out =~ /^usage: rlpctl try.*--store=memory\|shm/s, "rlpctl $word");
+for my $words ([ '--help' ], [ 'help' ], [ 'try', '--help' ]) {
+    ($status, $out) = rlpctl('', @{$words});
+    ok($status == 0 && $out =~ /^usage: rlpctl try.*--store=memory\|shm/s, "rlpctl @{$words}");
 }
 ($status, $out) = rlpctl('', '--version');
 like($out, qr/^rlpctl \d+\.\d+\.\d+\n\z/, 'rlpctl --version');
