@@ -12,7 +12,9 @@ typedef struct {
     rlp_charge_t *charges;
     int n;
     rlp_op_t op;
-    bool damaged; /* found so by the first look, which mends what it looks at */
+    bool branches; /* not all of the charges count */
+    bool large;    /* some state is too large to be kept aside */
+    bool damaged;  /* found so by the first look, which mends what it looks at */
 } check_t;
 
 /* what every request goes through */
@@ -41,7 +43,7 @@ static void check_update_one(rlp_entry_t *entries[], int n, rlp_time_t now, void
 }
 
 /* Which groups have a quota that lacks the units, a bit each. */
-static uint64_t check_used_up(const check_t *check, rlp_op_t *peek)
+static uint64_t check_used_up(check_t *check, rlp_op_t *peek)
 {
     uint64_t groups = 0;
 
@@ -50,14 +52,15 @@ static uint64_t check_used_up(const check_t *check, rlp_op_t *peek)
 
         if (charge->branch == RLP_FIRST && charge->limit->algorithm->quota) {
             check_step(charge, charge->counter, peek);
+            check->damaged |= charge->decision.damaged;
             groups |= (uint64_t)(charge->decision.verdict > RLP_WAIT) << charge->group;
         }
     }
     return groups;
 }
 
-/* Chooses the branches that count. */
-static void check_choose(const check_t *check, rlp_op_t *peek)
+/* Chooses the branches that count; counters of others stay as they are. */
+static void check_choose(check_t *check, rlp_op_t *peek, rlp_entry_t *entries[], int n)
 {
     const uint64_t used_up = check_used_up(check, peek);
 
@@ -67,38 +70,95 @@ static void check_choose(const check_t *check, rlp_op_t *peek)
 
         charge->spared = charge->branch != RLP_ALWAYS && instead == (charge->branch == RLP_FIRST);
     }
+    for (int i = 0; i < n; i++) {
+        entries[i]->dirty = false;
+    }
 }
 
-/* Of several, all are asked before any is charged; when one refuses, the refusing ones are asked
-   for good, since that may heal a state (rlp_algorithm.h), and the others stay as they are. */
+/* A state is small enough to be kept aside while it is changed. */
+static bool check_is_small(const rlp_charge_t *charge)
+{
+    return charge->entry.key.size <= RLP_STATE_MAX;
+}
+
+/* In the words it is written in, which the processor forwards from store to load. */
+static void check_copy(uint64_t to[], const uint64_t from[])
+{
+    for (size_t i = 0; i < RLP_STATE_MAX / sizeof(uint64_t); i++) {
+        to[i] = from[i];
+    }
+}
+
+/* Asks all that count; small states are charged at once, and as they were in `kept`. True if one
+   refuses. */
+static bool check_ask(check_t *check, rlp_op_t *peek, uint64_t kept[][RLP_STATE_MAX / 8])
+{
+    bool refused = false;
+
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+        const bool small = check_is_small(charge);
+
+        if (charge->spared) {
+            continue;
+        }
+        if (small) {
+            check_copy(kept[i], charge->counter->state);
+        }
+        check_step(charge, charge->counter, small ? &check->op : peek);
+        check->damaged |= charge->decision.damaged;
+        refused |= charge->decision.verdict > RLP_WAIT;
+    }
+    return refused;
+}
+
+/* One refuses: what the others were charged is as it was. The refusing ones were asked for good,
+   since that may heal a state (rlp_algorithm.h). */
+static void check_refuse(check_t *check, rlp_op_t *peek, uint64_t kept[][RLP_STATE_MAX / 8])
+{
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+        const bool refuses = charge->decision.verdict > RLP_WAIT;
+
+        if (charge->spared || refuses == check_is_small(charge)) {
+            continue;
+        }
+        if (!refuses) {
+            check_copy(charge->counter->state, kept[i]);
+        }
+        check_step(charge, charge->counter, refuses ? &check->op : peek);
+    }
+}
+
+/* All admit: what is left to be charged is large. */
+static void check_admit(check_t *check)
+{
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        if (!charge->spared && !check_is_small(charge)) {
+            check_step(charge, charge->counter, &check->op);
+        }
+    }
+}
+
+/* Several are charged all or none. */
 static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
 {
     check_t *check = baton;
-    bool refused = false;
+    uint64_t kept[RLP_ENTRIES_MAX][RLP_STATE_MAX / 8];
 
     check->op.now = now;
     rlp_op_t peek = check->op;
 
     peek.kind = RLP_PEEK;
-    check_choose(check, &peek);
-    for (int i = 0; i < check->n; i++) {
-        rlp_charge_t *charge = &check->charges[i];
-
-        if (!charge->spared) {
-            check_step(charge, charge->counter, &peek);
-            check->damaged |= charge->decision.damaged;
-            refused |= charge->decision.verdict > RLP_WAIT;
-        }
+    if (check->branches) {
+        check_choose(check, &peek, entries, n);
     }
-    for (int i = 0; i < n; i++) {
-        entries[i]->dirty = false;
-    }
-    for (int i = 0; i < check->n && check->op.kind == RLP_TAKE; i++) {
-        rlp_charge_t *charge = &check->charges[i];
-
-        if (!charge->spared && (!refused || charge->decision.verdict > RLP_WAIT)) {
-            check_step(charge, charge->counter, &check->op);
-        }
+    if (check_ask(check, &peek, kept)) {
+        check_refuse(check, &peek, kept);
+    } else if (check->large) {
+        check_admit(check);
     }
 }
 
@@ -192,11 +252,15 @@ static rlp_entry_t *check_counter(rlp_charge_t *charge, rlp_entry_t *const entri
 }
 
 /* Lists the counters; charges of two branches may share one. How many there are. */
-static int check_counters(rlp_entry_t *entries[], rlp_charge_t charges[], int n)
+static int check_counters(rlp_entry_t *entries[], check_t *check)
 {
+    rlp_charge_t *charges = check->charges;
     int counters = 0;
 
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < check->n; i++) {
+        charges[i].spared = false;
+        check->branches |= charges[i].branch != RLP_ALWAYS;
+        check->large |= !check_is_small(&charges[i]);
         charges[i].counter = check_counter(&charges[i], entries, counters);
         if (charges[i].counter == &charges[i].entry) {
             entries[counters++] = &charges[i].entry;
@@ -214,7 +278,7 @@ static apr_status_t check_run_many(rlp_store_t *store, check_t *check,
     if (check->n < 1 || check->n > RLP_ENTRIES_MAX) {
         return APR_EINVAL;
     }
-    const int n = check_counters(entries, check->charges, check->n);
+    const int n = check_counters(entries, check);
     const apr_status_t rv =
         store->type->update(store, entries, n, question->now,
                             settles ? check_update_settle : check_update, check);

@@ -12,11 +12,13 @@
 
 #include "rlp_algorithm.h"
 
-/* What is found in a state. */
+/* What is found in a state. Its words in use stand first; the first 0 ends them, so that few are
+   looked at. */
 typedef struct {
     int64_t held; /* by the living */
     int own;      /* index of op.owner's word; -1: none */
-    int unused;   /* index of a word for another owner; -1: none */
+    int living;   /* words of the living */
+    int end;      /* words in use, those of the dead among them */
 } places_t;
 
 static uint64_t place_count(rlp_hold_t hold)
@@ -32,50 +34,70 @@ static bool place_held(rlp_hold_t hold, const rlp_op_t *op)
 
 static places_t place_find(const rlp_hold_t holds[], int n, const rlp_op_t *op)
 {
-    places_t places = { .own = -1, .unused = -1 };
+    places_t places = { .own = -1 };
 
-    for (int i = n - 1; i >= 0; i--) {
-        if (!place_held(holds[i], op)) {
-            places.unused = i;
-            continue;
-        }
-        places.held += (int64_t)place_count(holds[i]);
-        if (holds[i] - place_count(holds[i]) == op->owner) {
-            places.own = i;
+    for (; places.end < n && holds[places.end] != 0; places.end++) {
+        const rlp_hold_t hold = holds[places.end];
+
+        if (place_held(hold, op)) {
+            places.living++;
+            places.held += (int64_t)place_count(hold);
+            places.own = hold - place_count(hold) == op->owner ? places.end : places.own;
         }
     }
     return places;
 }
 
 /* Can the owner be given one more? Who has no number, or is taken for dead, cannot hold any. */
-static bool place_fits(const rlp_hold_t holds[], const places_t *places, const rlp_limit_t *limit,
-                       const rlp_op_t *op)
+static bool place_fits(const rlp_hold_t holds[], int n, const places_t *places,
+                       const rlp_limit_t *limit, const rlp_op_t *op)
 {
     if (places->held >= limit->count || !rlp_hold_lives(op->owners, op->owner)) {
         return false;
     }
-    return places->own >= 0 ? place_count(holds[places->own]) < RLP_HOLD_MAX : places->unused >= 0;
+    return places->own >= 0 ? place_count(holds[places->own]) < RLP_HOLD_MAX : places->living < n;
 }
 
-/* Gives the owner one more, and frees the words of the dead. */
-static void place_take(rlp_hold_t holds[], int n, places_t *places, const rlp_op_t *op)
+/* Takes the words of the dead out. */
+static void place_bury(rlp_hold_t holds[], places_t *places, const rlp_op_t *op)
 {
-    for (int i = 0; i < n; i++) {
-        holds[i] = place_held(holds[i], op) ? holds[i] : 0;
+    int to = 0;
+
+    for (int i = 0; i < places->end; i++) {
+        if (place_held(holds[i], op)) {
+            places->own = i == places->own ? to : places->own;
+            holds[to++] = holds[i];
+        }
+    }
+    while (places->end > to) {
+        holds[--places->end] = 0;
+    }
+}
+
+/* Gives the owner one more. */
+static void place_take(rlp_hold_t holds[], places_t *places, const rlp_op_t *op)
+{
+    if (places->living < places->end) {
+        place_bury(holds, places, op);
     }
     if (places->own < 0) {
-        places->own = places->unused;
+        places->own = places->end++;
         holds[places->own] = op->owner;
     }
     holds[places->own]++;
     places->held++;
 }
 
-/* Takes one off the owner's word; it is free with the last. */
-static void place_release(rlp_hold_t *hold, places_t *places)
+/* Takes one off the owner's word; with the last, the last word comes into its place. */
+static void place_release(rlp_hold_t holds[], places_t *places)
 {
     places->held--;
-    *hold = place_count(*hold) == 1 ? 0 : *hold - 1;
+    holds[places->own]--;
+    if (place_count(holds[places->own]) == 0) {
+        places->end--;
+        holds[places->own] = holds[places->end];
+        holds[places->end] = 0;
+    }
 }
 
 static void place_report(rlp_decision_t *d, const places_t *places, const rlp_limit_t *limit,
@@ -97,17 +119,17 @@ static void place_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (op->kind == RLP_RELEASE) {
         if (places.own >= 0) {
-            place_release(&holds[places.own], &places);
+            place_release(holds, &places);
             d->changed = true;
         }
     } else if (op->kind != RLP_SETTLE && op->units < 0) {
         d->verdict = RLP_NEVER;
     } else if (op->kind != RLP_SETTLE && op->units > 0) {
-        if (!place_fits(holds, &places, limit, op)) {
+        if (!place_fits(holds, n, &places, limit, op)) {
             d->verdict = RLP_DENY;
             d->retry = RLP_SECOND;
         } else if (op->kind == RLP_TAKE) {
-            place_take(holds, n, &places, op);
+            place_take(holds, &places, op);
             d->changed = true;
         }
     }
