@@ -17,6 +17,10 @@ typedef struct {
     bool damaged;  /* found so by the first look, which mends what it looks at */
 } check_t;
 
+/* States up to so many bytes are kept aside rather than asked twice: as long as the holds of the
+   usual number of processes. */
+#define CHECK_SMALL (8 * RLP_OWNERS_USUAL)
+
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
@@ -78,20 +82,20 @@ static void check_choose(check_t *check, rlp_op_t *peek, rlp_entry_t *entries[],
 /* A state is small enough to be kept aside while it is changed. */
 static bool check_is_small(const rlp_charge_t *charge)
 {
-    return charge->entry.key.size <= RLP_STATE_MAX;
+    return charge->entry.key.size <= CHECK_SMALL;
 }
 
 /* In the words it is written in, which the processor forwards from store to load. */
-static void check_copy(uint64_t to[], const uint64_t from[])
+static void check_copy(uint64_t to[], const uint64_t from[], uint32_t size)
 {
-    for (size_t i = 0; i < RLP_STATE_MAX / sizeof(uint64_t); i++) {
+    for (uint32_t i = 0; i < size / sizeof(uint64_t); i++) {
         to[i] = from[i];
     }
 }
 
 /* Asks all that count; small states are charged at once, and as they were in `kept`. True if one
    refuses. */
-static bool check_ask(check_t *check, rlp_op_t *peek, uint64_t kept[][RLP_STATE_MAX / 8])
+static bool check_ask(check_t *check, rlp_op_t *peek, uint64_t kept[][CHECK_SMALL / 8])
 {
     bool refused = false;
 
@@ -103,7 +107,7 @@ static bool check_ask(check_t *check, rlp_op_t *peek, uint64_t kept[][RLP_STATE_
             continue;
         }
         if (small) {
-            check_copy(kept[i], charge->counter->state);
+            check_copy(kept[i], charge->counter->state, charge->entry.key.size);
         }
         check_step(charge, charge->counter, small ? &check->op : peek);
         check->damaged |= charge->decision.damaged;
@@ -114,7 +118,7 @@ static bool check_ask(check_t *check, rlp_op_t *peek, uint64_t kept[][RLP_STATE_
 
 /* One refuses: what the others were charged is as it was. The refusing ones were asked for good,
    since that may heal a state (rlp_algorithm.h). */
-static void check_refuse(check_t *check, rlp_op_t *peek, uint64_t kept[][RLP_STATE_MAX / 8])
+static void check_refuse(check_t *check, rlp_op_t *peek, uint64_t kept[][CHECK_SMALL / 8])
 {
     for (int i = 0; i < check->n; i++) {
         rlp_charge_t *charge = &check->charges[i];
@@ -124,7 +128,7 @@ static void check_refuse(check_t *check, rlp_op_t *peek, uint64_t kept[][RLP_STA
             continue;
         }
         if (!refuses) {
-            check_copy(charge->counter->state, kept[i]);
+            check_copy(charge->counter->state, kept[i], charge->entry.key.size);
         }
         check_step(charge, charge->counter, refuses ? &check->op : peek);
     }
@@ -146,7 +150,7 @@ static void check_admit(check_t *check)
 static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
 {
     check_t *check = baton;
-    uint64_t kept[RLP_ENTRIES_MAX][RLP_STATE_MAX / 8];
+    uint64_t kept[RLP_ENTRIES_MAX][CHECK_SMALL / 8];
 
     check->op.now = now;
     rlp_op_t peek = check->op;
