@@ -15,6 +15,10 @@ typedef struct {
     bool damaged; /* found so by the first look, which mends what it looks at */
 } check_t;
 
+/* States up to so many bytes are copied rather than asked twice: as long as the holds of the usual
+   number of processes. */
+#define CHECK_SMALL (8 * RLP_OWNERS_USUAL)
+
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
@@ -69,6 +73,46 @@ static void check_choose(const check_t *check, rlp_op_t *peek)
     }
 }
 
+/* Charges them one after the other, and when one refuses takes the charges of the others back: they
+   are asked again, so that all answer for what stays. Each is asked once where all admit. */
+static void check_take_small(check_t *check)
+{
+    uint64_t before[RLP_ENTRIES_MAX][CHECK_SMALL / 8];
+    bool refused = false;
+    rlp_op_t peek = check->op;
+
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        if (!charge->spared) {
+            memcpy(before[i], charge->counter->state, charge->limit->state_size);
+            check_step(charge, charge->counter, &check->op);
+            refused |= charge->decision.verdict > RLP_WAIT;
+        }
+    }
+    peek.kind = RLP_PEEK;
+    for (int i = check->n - 1; i >= 0 && refused; i--) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        if (!charge->spared && charge->decision.verdict <= RLP_WAIT) {
+            memcpy(charge->counter->state, before[i], charge->limit->state_size);
+            check_step(charge, charge->counter, &peek);
+        }
+    }
+}
+
+static bool check_small(const check_t *check)
+{
+    uint32_t size = 0;
+
+    for (int i = 0; i < check->n; i++) {
+        const uint32_t own = check->charges[i].limit->state_size;
+
+        size = own > size ? own : size;
+    }
+    return size <= CHECK_SMALL;
+}
+
 /* Of several, all are asked before any is charged; when one refuses, the refusing ones are asked
    for good, since that may heal a state (rlp_algorithm.h), and the others stay as they are. */
 static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
@@ -81,6 +125,10 @@ static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *ba
 
     peek.kind = RLP_PEEK;
     check_choose(check, &peek);
+    if (check->op.kind == RLP_TAKE && check_small(check)) {
+        check_take_small(check);
+        return;
+    }
     for (int i = 0; i < check->n; i++) {
         rlp_charge_t *charge = &check->charges[i];
 

@@ -35,7 +35,7 @@ static places_t place_find(const rlp_hold_t holds[], int n, const rlp_op_t *op)
     places_t places = { .own = -1, .unused = -1 };
 
     for (int i = n - 1; i >= 0; i--) {
-        if (!place_held(holds[i], op)) {
+        if (holds[i] == 0 || !place_held(holds[i], op)) {
             places.unused = i;
             continue;
         }
@@ -61,7 +61,9 @@ static bool place_fits(const rlp_hold_t holds[], const places_t *places, const r
 static void place_take(rlp_hold_t holds[], int n, places_t *places, const rlp_op_t *op)
 {
     for (int i = 0; i < n; i++) {
-        holds[i] = place_held(holds[i], op) ? holds[i] : 0;
+        if (holds[i] != 0 && !place_held(holds[i], op)) {
+            holds[i] = 0;
+        }
     }
     if (places->own < 0) {
         places->own = places->unused;
