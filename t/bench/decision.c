@@ -73,6 +73,7 @@ typedef struct {
     rlp_plan_t *plan;
     void *rooms[RLP_LIMITS_MAX]; /* for states too large for their charges */
     rlp_hold_t owner;            /* this process */
+    rlp_time_t wall;             /* of the wall clock from the monotonic one */
     int holding;                 /* index of the concurrency limit; -1: none */
     cell_t *cells;
     uint64_t mask;
@@ -198,7 +199,9 @@ static void library_charge(const bench_t *bench, rlp_charge_t *charge, const uin
 static void library_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
     const uint64_t identity[2] = { key, UINT64_C(0x2122232425262728) };
-    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000), .owner = bench->owner };
+    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000),
+                                      .wall = (rlp_time_t)(now / 1000) + bench->wall,
+                                      .owner = bench->owner };
     const int n = bench->plan->n;
     rlp_charge_t charges[RLP_LIMITS_MAX];
     rlp_answer_t answer;
@@ -215,7 +218,9 @@ static void library_decide(const bench_t *bench, uint32_t key, uint64_t now)
 static void library_release(const bench_t *bench, uint32_t key, uint64_t now)
 {
     const uint64_t identity[2] = { key, UINT64_C(0x2122232425262728) };
-    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000), .owner = bench->owner };
+    const rlp_question_t question = { .now = (rlp_time_t)(now / 1000),
+                                      .wall = (rlp_time_t)(now / 1000) + bench->wall,
+                                      .owner = bench->owner };
     rlp_charge_t charge;
     rlp_answer_t answer;
 
@@ -452,6 +457,7 @@ static void bench_open(bench_t *bench, apr_pool_t *pool)
         return;
     }
     rlp_clock_read(&clock);
+    bench->wall = clock.wall - clock.monotonic;
     if (!bench_plan(bench, &clock, pool)) {
         exit(64);
     }
