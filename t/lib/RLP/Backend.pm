@@ -179,7 +179,7 @@ sub begin {
         syswrite $connection->{socket},
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     } elsif (defined $self->{least}) {
-        $connection->{due} = time + $self->{least} + rand($self->{most_wait} - $self->{least});
+        $connection->{due} = time + $self->{least} + rand() * ($self->{most_wait} - $self->{least});
     }
     return;
 }
