@@ -127,6 +127,7 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
         verdict->guarded = NULL;
     }
     verdict->conf = d->conf;
+    verdict->path = d->r->uri;
     verdict->judged = d->judged;
     verdict->before = d->before;
     verdict->outcomes = (outcome_t *)(verdict + 1);
@@ -319,23 +320,61 @@ REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
     return request_add_all(d, rule, who, variant);
 }
 
-/* Finds the rules that speak of the request and have not been judged for it. */
-static bool request_collect(decide_t *d)
+/* Is the rule to be preferred to another alternative, NULL for none? */
+static bool request_prefers(const rule_t *rule, const rule_t *other)
+{
+    return rule->traits & TRAIT_PRIORITY && (other == NULL || rule->priority > other->priority);
+}
+
+/* Of the alternatives among the matching rules, leaves one. */
+static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matching)
+{
+    const rule_t *best = NULL;
+    uint64_t chosen = matching;
+
+    for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
+
+        best = request_prefers(rule, best) ? rule : best;
+    }
+    for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
+
+        if (rule->traits & TRAIT_PRIORITY && rule != best) {
+            chosen &= ~(bits & -bits);
+        }
+    }
+    return chosen;
+}
+
+/* The rules that apply to the request, a bit each. */
+static uint64_t request_rules(const decide_t *d)
 {
     const int n = d->conf->rules->nelts;
+    uint64_t matching = 0;
 
     for (int i = 0; i < n && i < REQUEST_RULES_MAX; i++) {
         const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
 
-        if ((rule->conditional && !rule_matches(rule, d->r)) ||
-            (d->before != NULL && request_judged(d->before, rule))) {
-            continue;
+        if (!rule->conditional || rule_matches(rule, d->r)) {
+            matching |= UINT64_C(1) << i;
         }
-        if (!request_count(d, rule, i)) {
+    }
+    return d->conf->traits & TRAIT_PRIORITY ? request_choose(d->conf->rules, matching) : matching;
+}
+
+/* Adds those of the rules that have not been judged for the client's request. */
+static bool request_collect(decide_t *d, uint64_t rules)
+{
+    for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        const int i = __builtin_ctzll(bits);
+        const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
+
+        if ((d->before == NULL || !request_judged(d->before, rule)) && !request_count(d, rule, i)) {
             return false;
         }
     }
-    return n <= REQUEST_RULES_MAX;
+    return d->conf->rules->nelts <= REQUEST_RULES_MAX;
 }
 
 static void request_log_damage(const request_rec *r)
@@ -661,7 +700,7 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
 
     request_begin(&d, r, conf);
     d.before = request_verdict_so_far(r);
-    if (!request_collect(&d)) {
+    if (!request_collect(&d, request_rules(&d))) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "RLP005: more than %d rules or limits apply to one request: use fewer in one "
                       "place",
@@ -791,6 +830,14 @@ int request_fixups(request_rec *r)
                                   : request_decide(r, conf, false);
 }
 
+/* Has the request been judged as it stands? Another path may be that of other rules. */
+static bool request_is_judged(const request_rec *r, const verdict_t *verdict,
+                              const dir_conf_t *conf)
+{
+    return verdict != NULL && verdict->conf == conf &&
+           (!(conf->traits & TRAIT_PATH) || verdict->path == r->uri);
+}
+
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
    fixups, whose rules are judged here, or a directory's index would go round them. */
 int request_handler(request_rec *r)
@@ -798,11 +845,11 @@ int request_handler(request_rec *r)
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
     const verdict_t *verdict = request_verdict(r);
 
-    if (verdict != NULL && verdict->conf == conf && !verdict->denied) {
-        return DECLINED;
-    }
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
+    }
+    if (request_is_judged(r, verdict, conf)) {
+        return DECLINED;
     }
     if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_uncounted(r)) {
         return DECLINED;

@@ -13,6 +13,7 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
@@ -66,6 +67,34 @@ static const char *rule_method(rule_t *rule, cmd_parms *cmd, const char *value)
     return NULL;
 }
 
+static const char *rule_path(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    path_glob_t *path = NULL;
+    const char *error = glob_compile(&path, value, cmd->pool);
+
+    rule->path = path;
+    rule->traits |= TRAIT_PATH;
+    return error ? apr_psprintf(cmd->pool, "expected path= with %s, got \"path=%s\"", error, value)
+                 : NULL;
+}
+
+#define RULE_PRIORITY_DIGITS 6
+
+static const char *rule_priority(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    const size_t len = strlen(value);
+
+    if (len == 0 || len > RULE_PRIORITY_DIGITS || strspn(value, "0123456789") != len) {
+        return apr_psprintf(cmd->pool,
+                            "expected priority=N with a whole number from 0 to 999999, got "
+                            "\"priority=%s\"",
+                            value);
+    }
+    rule->priority = atoi(value);
+    rule->traits |= TRAIT_PRIORITY;
+    return NULL;
+}
+
 static const char *rule_if(rule_t *rule, cmd_parms *cmd, const char *value)
 {
     return config_expression(&rule->condition, cmd, "if=", value, 0);
@@ -114,9 +143,10 @@ static const struct rule_option {
     const char *name;                                                      /* with its "=" */
     const char *(*parse)(rule_t *rule, cmd_parms *cmd, const char *value); /* NULL: rule_cost() */
 } rule_options[] = {
-    { "plan=", rule_plan },   { "key=", rule_key },       { "method=", rule_method },
-    { "if=", rule_if },       { "cost=", NULL },          { "reserve=", NULL },
-    { "count=", rule_count }, { "action=", rule_action },
+    { "plan=", rule_plan },     { "key=", rule_key }, { "method=", rule_method },
+    { "path=", rule_path },     { "if=", rule_if },   { "priority=", rule_priority },
+    { "cost=", NULL },          { "reserve=", NULL }, { "count=", rule_count },
+    { "action=", rule_action },
 };
 
 #define RULE_OPTIONS ((int)(sizeof(rule_options) / sizeof(rule_options[0])))
@@ -151,14 +181,14 @@ static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
 {
     static const char *const names[] = {
-        "plan=",  "key=",     "method=",    "if=",    "cost=",       "reserve=",
-        "count=", "action=",  "rate=",      "quota=", "concurrent=", "bandwidth=",
-        "burst=", "initial=", "algorithm=", "start=", NULL
+        "plan=",    "key=",     "method=",    "path=",  "if=",    "priority=",   "cost=",
+        "reserve=", "count=",   "action=",    "rate=",  "quota=", "concurrent=", "bandwidth=",
+        "burst=",   "initial=", "algorithm=", "start=", NULL
     };
 
     return apr_psprintf(pool,
-                        "expected a limit, plan=, key=, method=, cost=, reserve=, count=, "
-                        "action= or \"if=EXPR\", got \"%s\"%s",
+                        "expected a limit, plan=, key=, method=, path=, priority=, cost=, "
+                        "reserve=, count=, action= or \"if=EXPR\", got \"%s\"%s",
                         word, config_near(word, names, pool));
 }
 
@@ -430,7 +460,8 @@ static void rule_compile(rule_t *rule, apr_pool_t *pool)
     const int n = rlp_world->plan_list->nelts;
 
     rule->scope = rule_scope(rule, pool);
-    rule->conditional = rule->off || rule->methods != NULL || rule->condition != NULL;
+    rule->conditional =
+        rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
     rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays;
     rule->variants = apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)n + 1));
     if (rule->own != NULL) {
@@ -782,12 +813,21 @@ static bool rule_method_matches(const rule_t *rule, const request_rec *r)
     return rule->methods_negated;
 }
 
+/* The path that sections go by. A forward proxy has made a whole URL of it. */
+static bool rule_path_matches(const rule_t *rule, const request_rec *r)
+{
+    const char *asked = r->parsed_uri.path ? r->parsed_uri.path : "/";
+
+    return glob_matches(rule->path, r->proxyreq == PROXYREQ_PROXY ? asked : r->uri);
+}
+
 bool rule_matches(const rule_t *rule, request_rec *r)
 {
     if (!rule->conditional) {
         return true;
     }
-    if (rule->off || (rule->methods != NULL && !rule_method_matches(rule, r))) {
+    if (rule->off || (rule->methods != NULL && !rule_method_matches(rule, r)) ||
+        (rule->path != NULL && !rule_path_matches(rule, r))) {
         return false;
     }
     if (rule->condition != NULL) {
@@ -835,7 +875,15 @@ static const char *rule_dump_chain(const rule_t *rule, apr_pool_t *pool)
         text = apr_pstrcat(pool, text, rule->methods_negated ? ", not for " : ", for ",
                            apr_array_pstrcat(pool, rule->methods, ','), NULL);
     }
-    return rule->condition ? apr_pstrcat(pool, text, ", under a condition", NULL) : text;
+    if (rule->path != NULL) {
+        text = apr_pstrcat(pool, text, ", for the path ", glob_text(rule->path), NULL);
+    }
+    if (rule->condition != NULL) {
+        text = apr_pstrcat(pool, text, ", under a condition", NULL);
+    }
+    return rule->traits & TRAIT_PRIORITY
+               ? apr_psprintf(pool, "%s, an alternative of priority %d", text, rule->priority)
+               : text;
 }
 
 /* What comes of a request besides being counted once and at once. */

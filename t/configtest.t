@@ -207,6 +207,17 @@ my @wrong = (
     ['RateLimitRule r rate=1/s key=usr', qr/expected an identity type: .*got "usr" \(user\?\)/],
     ['RateLimitRule r rate=1/s key=', 'RateLimitRule: expected TYPE or TYPE+TYPE, got ""'],
     ['RateLimitRule r rate=1/s key=ip/64', qr/RateLimitRule: expected ip\/BITS4,BITS6 .*got "ip\/64"/],
+    (map { ["RateLimitRule r rate=1/s path=$_", qq{RateLimitRule: expected path= with a path from the first / on, such as /items/* or /api/**, got "path=$_"},
+        'R-13 a path without its first /'] } '', 'items', '**'),
+    (map { ["RateLimitRule r rate=1/s path=$_", qq{expected path= with "*" or "**" as a whole segment, such as /items/*, got "path=$_"},
+        'R-13 a * in a word'] } qw(/*** /api*** /a/*.html /a/**b)),
+    (map { ["RateLimitRule r rate=1/s path=$_", qq{expected path= with segments that a path can have: httpd removes "//", "/./" and "/../" from it, got "path=$_"},
+        'R-23 a path that none is'] } qw(// //a /a//b /./a /a/..)),
+    ['RateLimitRule r rate=1/s path=' . '/a' x 33, qr/expected path= with at most 32 segments, got/],
+    ['RateLimitRule r rate=1/s path=/a path=/b', 'RateLimitRule: expected path= once, got "path=/b"'],
+    ['RateLimitRule r rate=1/s pth=/a', qr/RateLimitRule: expected .*got "pth=\/a" \(path=\?\)/, 'V-13 an option misspelt'],
+    (map { ["RateLimitRule r rate=1/s priority=$_", qq{RateLimitRule: expected priority=N with a whole number from 0 to 999999, got "priority=$_"},
+        'R-31 a priority that is no number'] } '', qw(x -1 +1 1.5 1000000 0x10)),
     ['RateLimitRule r rate=1/s method=', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method="'],
     ['RateLimitRule r rate=1/s method=,', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=,"'],
     ['RateLimitRule r rate=1/s method=!', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=!"'],
@@ -470,6 +481,9 @@ passes("RateLimitRefund $_", "RateLimitRefund $_\n<Location \"/x\">\nRateLimitRe
     for 'expr=true', 'EXPR=false', '"expr=%{REQUEST_STATUS} -ge 500"', q{"expr=resp('X-Cache') == 'HIT'"};
 passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
     for qw(max=0 max=20s max=10min max=600s max=1ms MAX=1s), 'max=1s budget=1%', 'budget=90% max=1s', 'max=0 Budget=10%';
+passes("R-13 path=$_", "RateLimitRule r rate=1/s path=$_") for qw(/ /a /a/ /* /** /**/a/*/b/** /A%20b), '/a' x 32;
+passes("R-31 priority=$_", "RateLimitRule r rate=1/s priority=$_") for qw(0 10 999999);
+passes('R-31 a priority as text', 'RateLimitRule r rate=1/s "priority=10"');
 passes("count=$_", "RateLimitRule r rate=1/s $_")
     for 'count=request', 'COUNT=Request', 'count=response:true', '"count=response:%{REQUEST_STATUS} -eq 401"';
 passes("action=$_", "RateLimitDelay max=1s\nRateLimitRule r rate=1/s action=$_") for qw(deny Deny delay delay:250ms DELAY:2s delay:1hour);
@@ -510,6 +524,8 @@ RateLimitRule site
     RateLimitRule told rate=9/s plan=none cost=response-header:X-Cost reserve=3 action=delay:2s key=ip
     RateLimitRule guess rate=9/s plan=none "count=response:%{REQUEST_STATUS} -eq 401"
     RateLimitRule busy plan=month
+    RateLimitRule health rate=1/s plan=none path=/api/**/health method=GET
+    RateLimitRule items rate=1/s plan=none path=/api/items/* priority=10
 </Location>
 RateLimitDelay max=5s
 <VirtualHost *:80>
@@ -539,7 +555,9 @@ Rate limit rules:
   told in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by ip, costs what X-Cost of the response says (3 until then), waits up to 2 s ($file:16)
   guess in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by the response ($file:17)
   busy in <Location "/api/">: plan month for everybody ($file:18)
-  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:23)
+  health in <Location "/api/">: for everybody: 1 at once, then 1 per second, for GET, for the path /api/**/health ($file:19)
+  items in <Location "/api/">: for everybody: 1 at once, then 1 per second, for the path /api/items/*, an alternative of priority 10 ($file:20)
+  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:25)
 Syntax OK
 END
 }
