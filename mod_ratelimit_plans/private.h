@@ -134,6 +134,7 @@ typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 enum {
     TRAIT_PATH = 1U << 0,
     TRAIT_PRIORITY = 1U << 1,
+    TRAIT_APART = 1U << 2, /* refuses nobody, is judged by itself */
 };
 
 typedef struct {
@@ -153,6 +154,8 @@ typedef struct {
     const cost_t *cost;           /* NULL: that of the section */
     const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
                                      back; NULL: all count */
+    bool dry;                     /* mode=log */
+    bool marks;                   /* action=mark */
     bool delays;                  /* action=delay */
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain;       /* counts every request once, at once, and for good, whatever comes of it */
@@ -210,8 +213,10 @@ struct verdict_t {
     rlp_time_t retry;     /* 0: none */
     const char *identity; /* NULL: nobody reads it */
     int n;
-    outcome_t *outcomes; /* of all redirects, in the order of the fields */
-    const char **fields; /* RLP_FIELDS_N values; NULL: none is sent */
+    outcome_t *outcomes;        /* of all redirects, in the order of the fields */
+    outcome_t apart;            /* of rules that refuse nobody, the tightest; no rule: none */
+    const char *apart_identity; /* NULL: nobody reads it */
+    const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
     const char *own_fields[RLP_FIELDS_N];
     char *text;                 /* room for the fields' text */
     size_t room;                /* of it */
@@ -447,6 +452,9 @@ bool turn_first(const turn_queue_t *self);
 void turn_stop(apr_pool_t *pchild, int graceful);
 
 /* --- respond.c */
+
+/* Is the first outcome to be told before the second? */
+bool respond_tighter(const outcome_t *a, const outcome_t *b);
 
 /* Puts the outcomes into the order of the fields: the refusing one, then the smallest rest, then
    the longest time. */

@@ -118,10 +118,15 @@ static const char *rule_count(rule_t *rule, cmd_parms *cmd, const char *value)
 
 static const char *rule_action(rule_t *rule, cmd_parms *cmd, const char *value)
 {
-    static const char *const names[] = { "delay", "delay:", "deny", NULL };
+    static const char *const names[] = { "delay", "delay:", "deny", "mark", NULL };
     const char *error = NULL;
 
     if (ap_cstr_casecmp(value, "deny") == 0) {
+        return NULL;
+    }
+    if (ap_cstr_casecmp(value, "mark") == 0) {
+        rule->marks = true;
+        rule->traits |= TRAIT_APART;
         return NULL;
     }
     rule->delays = true;
@@ -134,19 +139,35 @@ static const char *rule_action(rule_t *rule, cmd_parms *cmd, const char *value)
         return error ? apr_psprintf(cmd->pool, "%s in \"action=%s\"", error, value) : NULL;
     }
     return apr_psprintf(cmd->pool,
-                        "expected action=deny, action=delay or action=delay:DURATION, got "
-                        "\"action=%s\"%s",
+                        "expected action=deny, action=delay, action=delay:DURATION or "
+                        "action=mark, got \"action=%s\"%s",
                         value, config_near(value, names, cmd->pool));
+}
+
+static const char *rule_mode(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    static const char *const names[] = { "enforce", "log", NULL };
+
+    if (ap_cstr_casecmp(value, "enforce") == 0) {
+        return NULL;
+    }
+    if (ap_cstr_casecmp(value, "log") == 0) {
+        rule->dry = true;
+        rule->traits |= TRAIT_APART;
+        return NULL;
+    }
+    return apr_psprintf(cmd->pool, "expected mode=enforce or mode=log, got \"mode=%s\"%s", value,
+                        config_near(value, names, cmd->pool));
 }
 
 static const struct rule_option {
     const char *name;                                                      /* with its "=" */
     const char *(*parse)(rule_t *rule, cmd_parms *cmd, const char *value); /* NULL: rule_cost() */
 } rule_options[] = {
-    { "plan=", rule_plan },     { "key=", rule_key }, { "method=", rule_method },
-    { "path=", rule_path },     { "if=", rule_if },   { "priority=", rule_priority },
-    { "cost=", NULL },          { "reserve=", NULL }, { "count=", rule_count },
-    { "action=", rule_action },
+    { "plan=", rule_plan },     { "key=", rule_key },   { "method=", rule_method },
+    { "path=", rule_path },     { "if=", rule_if },     { "priority=", rule_priority },
+    { "cost=", NULL },          { "reserve=", NULL },   { "count=", rule_count },
+    { "action=", rule_action }, { "mode=", rule_mode },
 };
 
 #define RULE_OPTIONS ((int)(sizeof(rule_options) / sizeof(rule_options[0])))
@@ -181,14 +202,14 @@ static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
 {
     static const char *const names[] = {
-        "plan=",    "key=",     "method=",    "path=",  "if=",    "priority=",   "cost=",
-        "reserve=", "count=",   "action=",    "rate=",  "quota=", "concurrent=", "bandwidth=",
-        "burst=",   "initial=", "algorithm=", "start=", NULL
+        "plan=",      "key=",   "method=",  "path=",      "if=",    "priority=", "cost=",
+        "reserve=",   "count=", "action=",  "mode=",      "rate=",  "quota=",    "concurrent=",
+        "bandwidth=", "burst=", "initial=", "algorithm=", "start=", NULL
     };
 
     return apr_psprintf(pool,
                         "expected a limit, plan=, key=, method=, path=, priority=, cost=, "
-                        "reserve=, count=, action= or \"if=EXPR\", got \"%s\"%s",
+                        "reserve=, count=, action=, mode= or \"if=EXPR\", got \"%s\"%s",
                         word, config_near(word, names, pool));
 }
 
@@ -231,6 +252,9 @@ static const char *rule_contradiction(const rule_t *rule, apr_pool_t *pool)
                             "never "
                             "apply",
                             rule->plan_name);
+    }
+    if (rule->dry && rule->marks) {
+        return "expected no action=mark with mode=log, which refuses nobody either";
     }
     if (rule->own != NULL && rule->own->then != NULL) {
         return apr_psprintf(pool, "expected then= in a RateLimitPlan alone, got \"then=%s\"",
@@ -462,7 +486,8 @@ static void rule_compile(rule_t *rule, apr_pool_t *pool)
     rule->scope = rule_scope(rule, pool);
     rule->conditional =
         rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
-    rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays;
+    rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
+                  !(rule->traits & TRAIT_APART);
     rule->variants = apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)n + 1));
     if (rule->own != NULL) {
         rule->variants[0] = rule_compile_variant(rule, NULL, pool);
@@ -907,7 +932,10 @@ static const char *rule_dump_effects(const rule_t *rule, apr_pool_t *pool)
     } else if (rule->delays) {
         text = apr_pstrcat(pool, text, ", waits up to ", rule_span(rule->max_wait, pool), NULL);
     }
-    return text;
+    if (rule->dry) {
+        return apr_pstrcat(pool, text, ", a dry run", NULL);
+    }
+    return rule->marks ? apr_pstrcat(pool, text, ", marks and refuses nobody", NULL) : text;
 }
 
 static const char *rule_dump_limits(const rule_t *rule, apr_pool_t *pool)

@@ -103,9 +103,112 @@ begin;
 is(answers(2, '/there'), 'A1 A0', 'a path that stays is judged once');
 is(statuses(1, '/rewritten/both'), 429, 'what the other path counts refuses the redirected request');
 
+# --- rules that refuse nobody
+
+# "ACTION RULE LEFT" of so many requests, by the variables.
+sub told {
+    my ($n, $path, %field) = @_;
+    host('apart.test');
+    my @told = map {
+        my $response = ask($path, %field);
+        join ' ', map { $response->header("X-$_") // '-' } qw(Action Rule Left)
+    } 1 .. $n;
+    host('rules.test');
+    return join ', ', @told;
+}
+
+begin;
+is(told(4, '/dry/alone'), 'pass dry 1, pass dry 0, would-deny dry 0, would-deny dry 0', 'mode=log: what would have been refused');
+is(fields(get('/dry/alone', Host => 'apart.test')), '', 'mode=log: no fields tell of it');
+is(get('/dry/alone', Host => 'apart.test')->header('X-Identity'), 'ip:127.0.0.1', 'mode=log: whom it counts');
+is(told(2, '/dry/again'), 'would-deny dry 0, would-deny dry 0', 'mode=log: the same name in another section is the same counter ...');
+is(answers(3, '/dry/enforced', Host => 'apart.test'), 'A1 A0 D30', '... but no counter of what is enforced');
+
+begin;
+is(told(6, '/dry/both'), 'pass hard 4, pass hard 3, would-deny dry 0, would-deny dry 0, would-deny dry 0, deny hard 0',
+    'mode=log beside an enforced rule: neither holds the other back');
+is(in_force('apart.test', '/dry/both'), 'hard/5', 'mode=log: the fields are those of the other');
+at(30);
+is(told(2, '/dry/both'), 'pass hard 0, deny hard 0', 'mode=log: half a minute later both have one again');
+
+begin;
+is(told(3, '/mark'), 'pass marked 1, pass marked 0, mark marked 0', 'action=mark: over the limit');
+is(statuses(2, '/mark', Host => 'apart.test'), '200 200', 'action=mark: refuses nobody');
+is(fields(get('/mark', Host => 'apart.test')), '', 'action=mark: no fields tell of it');
+is(told(1, '/mark/log-only'), 'pass marked 1', 'action=mark under LogOnly: counters of its own');
+is(told(2, '/mark/log-only'), 'pass marked 0, mark marked 0', 'action=mark under LogOnly: marks');
+
+begin;
+is(told(3, '/choice/dry-first'), 'pass two 1, would-deny one 0, deny two 0', 'mode=log with the highest priority takes the place of none');
+is(told(2, '/choice/dry-last'), 'pass two 1, pass two 0', 'mode=log with a lower priority is not judged');
+
+begin;
+is(told(3, '/limits/concurrent'), 'pass places 0, pass places 0, pass places 0', 'mode=log: places come back');
+is(told(2, '/limits/delay'), 'pass slow 0, would-deny slow 0', 'mode=log: nobody waits');
+is(told(1, '/limits/unknown', 'X-Key' => 'nobody'), '- - -', 'mode=log: an unknown value is not refused');
+is(get('/limits/unknown', Host => 'apart.test', 'X-Key' => 'nobody')->status, 200, 'mode=log: but passes');
+is(told(3, '/limits/response'), 'pass answered 0, pass answered 0, pass answered 0', 'mode=log: what the response gives back');
+is(told(3, '/limits/rewritten'), 'pass before 0, would-deny before 0, would-deny before 0', 'mode=log: a redirect keeps what is told');
+
 done_testing;
 
 __DATA__
+<VirtualHost *:${RLP_PORT}>
+    ServerName apart.test
+    RateLimitEngine On
+    RateLimitEnv always
+    RateLimitDelay max=5s
+    Header always set X-Action "%{RATELIMIT_ACTION}e" "expr=-n reqenv('RATELIMIT_ACTION')"
+    Header always set X-Rule "%{RATELIMIT_RULE}e" "expr=-n reqenv('RATELIMIT_RULE')"
+    Header always set X-Identity "%{RATELIMIT_IDENTITY}e" "expr=-n reqenv('RATELIMIT_IDENTITY')"
+    Header always set X-Left "%{RATELIMIT_REMAINING}e" "expr=-n reqenv('RATELIMIT_REMAINING')"
+    AliasMatch "^/(?!limits/rewritten)" "${T}/htdocs/ok.txt"
+    Alias "/limits/rewritten" "${T}/htdocs/rewritten/README"
+    <Location "/dry">
+        RateLimitRule dry rate=2/min mode=log
+    </Location>
+    <Location "/dry/again">
+        RateLimitRule dry rate=2/min MODE=LOG
+    </Location>
+    <Location "/dry/enforced">
+        RateLimitRule dry rate=2/min mode=enforce
+    </Location>
+    <Location "/dry/both">
+        RateLimitRule hard rate=5/150s
+    </Location>
+    <Location "/mark">
+        RateLimitRule marked rate=2/min action=mark
+    </Location>
+    <Location "/mark/log-only">
+        RateLimitEngine LogOnly
+    </Location>
+    <Location "/choice/dry-first">
+        RateLimitRule one rate=1/min priority=10 mode=log
+        RateLimitRule two rate=2/min priority=0
+    </Location>
+    <Location "/choice/dry-last">
+        RateLimitRule one rate=1/min priority=0 mode=log
+        RateLimitRule two rate=2/min priority=10 key=vhost+ip
+    </Location>
+    <Location "/limits/concurrent">
+        RateLimitRule places concurrent=1 mode=log
+    </Location>
+    <Location "/limits/delay">
+        RateLimitRule slow rate=1/s mode=log action=delay
+    </Location>
+    RateLimitPlanMap rkey txt:/dev/null unknown=deny
+    <Location "/limits/unknown">
+        RateLimitRule keyed rate=1/s mode=log key=rkey=header:X-Key
+    </Location>
+    <Location "/limits/response">
+        RateLimitRule answered rate=1/min mode=log "count=response:%{REQUEST_STATUS} -eq 401"
+    </Location>
+    <Location "/limits/rewritten">
+        RateLimitRule before rate=1/min mode=log
+        RewriteEngine On
+        RewriteRule ".*" "/redirected"
+    </Location>
+</VirtualHost>
 <VirtualHost *:${RLP_PORT}>
     ServerName r0.test
     RateLimitEngine On
