@@ -110,6 +110,7 @@ void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
 
     conf->rules =
         add->rules->nelts ? config_merge_rules(pool, base->rules, add->rules) : base->rules;
+    conf->traits = base->traits | add->traits;
     conf->chain = add->chain ? add->chain : base->chain;
     conf->engine = config_set(base->engine, add->engine);
     conf->fields = config_set(base->fields, add->fields);
@@ -607,6 +608,7 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
     if (conf->rules->nelts == RLP_RULES_MAX) {
         return config_expected(cmd, "at most 16 rules in one section", rule->name);
     }
+    conf->traits |= rule->traits;
     APR_ARRAY_PUSH(conf->rules, const rule_t *) = rule;
     APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
     return NULL;

@@ -7,6 +7,7 @@
  * pool, and read-only from then on.
  */
 
+#include "glob.h"
 #include "mod_ratelimit_plans.h"
 #include "rlp.h"
 
@@ -129,6 +130,13 @@ typedef struct {
 
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 
+/* What takes a closer look where one rule of a section has it. */
+enum {
+    TRAIT_PATH = 1U << 0,
+    TRAIT_PRIORITY = 1U << 1,
+    TRAIT_APART = 1U << 2, /* refuses nobody, is judged by itself */
+};
+
 typedef struct {
     const char *name;
     bool off;
@@ -138,11 +146,16 @@ typedef struct {
     const chain_t *key;                /* NULL: the chain of the section */
     const apr_array_header_t *methods; /* of const char *; NULL: all */
     bool methods_negated;
+    const path_glob_t *path; /* NULL: all */
     const ap_expr_info_t *condition;
-    bool conditional;             /* off, or with methods or a condition */
+    int priority;                 /* among alternatives */
+    unsigned traits;              /* TRAIT_* */
+    bool conditional;             /* does not speak of every request */
     const cost_t *cost;           /* NULL: that of the section */
     const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
                                      back; NULL: all count */
+    bool dry;                     /* mode=log */
+    bool marks;                   /* action=mark */
     bool delays;                  /* action=delay */
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain;       /* counts every request once, at once, and for good, whatever comes of it */
@@ -189,6 +202,7 @@ typedef struct after_t after_t;
    section. */
 struct verdict_t {
     const dir_conf_t *conf; /* whose rules were judged */
+    const char *path;       /* as request_rec.uri was then; not copied */
     uint64_t judged;        /* which of them, a bit each */
     const verdict_t *before;
     const char *action;
@@ -199,8 +213,10 @@ struct verdict_t {
     rlp_time_t retry;     /* 0: none */
     const char *identity; /* NULL: nobody reads it */
     int n;
-    outcome_t *outcomes; /* of all redirects, in the order of the fields */
-    const char **fields; /* RLP_FIELDS_N values; NULL: none is sent */
+    outcome_t *outcomes;        /* of all redirects, in the order of the fields */
+    outcome_t apart;            /* of rules that refuse nobody, the tightest; no rule: none */
+    const char *apart_identity; /* NULL: nobody reads it */
+    const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
     const char *own_fields[RLP_FIELDS_N];
     char *text;                 /* room for the fields' text */
     size_t room;                /* of it */
@@ -215,6 +231,7 @@ typedef enum { FIELDS_OFF = 0, FIELDS_IETF = 1, FIELDS_LEGACY = 2, FIELDS_BOTH =
 /* merged: every field has its line in config_merge_dir() */
 struct dir_conf_t {
     apr_array_header_t *rules; /* of const rule_t * */
+    unsigned traits;           /* of all of them, and of those replaced */
     const chain_t *chain;      /* NULL: the default */
     int engine;                /* engine_t */
     int fields;                /* fields_t */
@@ -310,7 +327,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool);
 /* Works out the sizes of the states again, after rlp_plan_owners() has changed some. */
 void rule_size_all(apr_pool_t *pool);
 
-/* Does the rule speak of this request, by method and condition? */
+/* Does the rule speak of this request, by method, path and condition? */
 bool rule_matches(const rule_t *rule, request_rec *r);
 
 /* The rule's limits for this identity, NULL if it has none. */
@@ -436,6 +453,9 @@ bool turn_first(const turn_queue_t *self);
 void turn_stop(apr_pool_t *pchild, int graceful);
 
 /* --- respond.c */
+
+/* Is the first outcome to be told before the second? */
+bool respond_tighter(const outcome_t *a, const outcome_t *b);
 
 /* Puts the outcomes into the order of the fields: the refusing one, then the smallest rest, then
    the longest time. */

@@ -106,15 +106,13 @@ const verdict_t *request_verdict_so_far(const request_rec *r)
    header fields say of them: all one piece. */
 REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
 {
-    /* nothing is told of a dry run in whose place another section has come */
-    const int known = d->before && d->before->conf->engine == ENGINE_ON ? d->before->n : 0;
+    const int known = d->before ? d->before->n : 0;
     const size_t outcomes = sizeof(outcome_t) * (size_t)(known + d->n);
     const size_t room = d->room + (d->before ? d->before->room : REQUEST_NUMBERS);
     verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + outcomes + room);
 
     if (d->before != NULL) {
         *verdict = *d->before;
-        verdict->n = known;
     } else {
         verdict->action = d->conf->passed.action;
         verdict->denied = false;
@@ -122,11 +120,14 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
         verdict->after = NULL;
         verdict->retry = 0;
         verdict->identity = NULL;
+        verdict->apart.rule = NULL;
+        verdict->apart_identity = NULL;
         verdict->n = 0;
         verdict->fields = NULL;
         verdict->guarded = NULL;
     }
     verdict->conf = d->conf;
+    verdict->path = d->r->uri;
     verdict->judged = d->judged;
     verdict->before = d->before;
     verdict->outcomes = (outcome_t *)(verdict + 1);
@@ -199,12 +200,18 @@ REQUEST_INLINE const who_t *request_who(decide_t *d, const rule_t *rule)
     return d->who;
 }
 
+/* Does the rule refuse nobody here? */
+REQUEST_INLINE bool request_is_apart(const dir_conf_t *conf, const rule_t *rule)
+{
+    return conf->engine == ENGINE_LOG_ONLY || rule->traits & TRAIT_APART;
+}
+
 /* Adds the limits of a rule under one plan to what will be asked. False: there is no room for
    more. */
 REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *who,
                                 const variant_t *variant)
 {
-    const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
+    const bool dry = d->conf->engine == ENGINE_LOG_ONLY || rule->dry;
     const rlp_plan_t *plan = variant->plan;
 
     if (d->n + plan->n > RLP_ENTRIES_MAX) {
@@ -243,12 +250,12 @@ static rlp_units_t request_cost(decide_t *d, const rule_t *rule)
     return d->cost;
 }
 
-/* How long the request may wait for a turn under the rule. A dry run waits for nothing. */
+/* How long the request may wait for a turn under the rule. For what refuses nobody, none waits. */
 static rlp_time_t request_max_wait(const decide_t *d, const rule_t *rule)
 {
     const rlp_time_t most = d->server->delay_max == RLP_UNSET ? 0 : d->server->delay_max;
 
-    if (!rule->delays || d->conf->engine != ENGINE_ON) {
+    if (!rule->delays || request_is_apart(d->conf, rule)) {
         return 0;
     }
     return rule->max_wait < most ? rule->max_wait : most;
@@ -327,23 +334,82 @@ REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
     return request_add_all(d, rule, who, variant);
 }
 
-/* Finds the rules that speak of the request and have not been judged for it. */
-static bool request_collect(decide_t *d)
+/* Of two alternatives, NULL for none, the one that applies: the first declared among equals. */
+static const rule_t *request_better(const rule_t *one, const rule_t *later)
+{
+    return one == NULL || later->priority > one->priority ? later : one;
+}
+
+/* Of the alternatives among the matching rules, leaves the one that applies. One that refuses
+   nobody takes no other's place: it is judged beside it if it is the better one. */
+static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matching)
+{
+    const rule_t *best = NULL;
+    const rule_t *enforced = NULL;
+    uint64_t chosen = matching;
+
+    for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
+
+        if (rule->traits & TRAIT_PRIORITY) {
+            best = request_better(best, rule);
+            enforced = rule->traits & TRAIT_APART ? enforced : request_better(enforced, rule);
+        }
+    }
+    for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
+
+        if (rule->traits & TRAIT_PRIORITY && rule != best && rule != enforced) {
+            chosen &= ~(bits & -bits);
+        }
+    }
+    return chosen;
+}
+
+/* The rules that apply to the request, a bit each. */
+static uint64_t request_rules(const decide_t *d)
 {
     const int n = d->conf->rules->nelts;
+    uint64_t matching = 0;
 
     for (int i = 0; i < n && i < REQUEST_RULES_MAX; i++) {
         const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
 
-        if ((rule->conditional && !rule_matches(rule, d->r)) ||
-            (d->before != NULL && request_judged(d->before, rule))) {
-            continue;
+        if (!rule->conditional || rule_matches(rule, d->r)) {
+            matching |= UINT64_C(1) << i;
         }
-        if (!request_count(d, rule, i)) {
+    }
+    return d->conf->traits & TRAIT_PRIORITY ? request_choose(d->conf->rules, matching) : matching;
+}
+
+/* Those of the rules that refuse nobody. */
+static uint64_t request_apart(const dir_conf_t *conf, uint64_t rules)
+{
+    uint64_t apart = 0;
+
+    if (conf->engine == ENGINE_ON && !(conf->traits & TRAIT_APART)) {
+        return 0;
+    }
+    for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
+
+        apart |= request_is_apart(conf, rule) ? bits & -bits : 0;
+    }
+    return apart;
+}
+
+/* Adds those of the rules that have not been judged for the client's request. */
+static bool request_collect(decide_t *d, uint64_t rules)
+{
+    for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        const int i = __builtin_ctzll(bits);
+        const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
+
+        if ((d->before == NULL || !request_judged(d->before, rule)) && !request_count(d, rule, i)) {
             return false;
         }
     }
-    return n <= REQUEST_RULES_MAX;
+    return d->conf->rules->nelts <= REQUEST_RULES_MAX;
 }
 
 static void request_log_damage(const request_rec *r)
@@ -357,25 +423,35 @@ static void request_log_damage(const request_rec *r)
     }
 }
 
-/* Keeps what header fields and variables will tell of n charges. */
-REQUEST_INLINE void request_remember(decide_t *d, int first, int n, int tightest)
+/* The identity of a charge, for the variables; NULL if nobody reads it. */
+REQUEST_INLINE const char *request_identity(const decide_t *d, int i)
+{
+    const rlp_key_t *key = &d->charges[i].entry.key;
+
+    return d->verdict->action[0] != 'p' || d->conf->env_always == 1
+               ? apr_pstrmemdup(d->r->pool, key->identity, key->identity_len)
+               : NULL;
+}
+
+REQUEST_INLINE void request_set_outcome(outcome_t *outcome, const decide_t *d, int i)
+{
+    outcome->rule = d->rules[i];
+    outcome->variant = d->owners[i].variant;
+    outcome->limit = d->owners[i].limit;
+    outcome->decision = d->charges[i].decision;
+}
+
+/* Keeps what header fields and variables will tell of the charges. */
+REQUEST_INLINE void request_remember(decide_t *d, int tightest)
 {
     verdict_t *verdict = d->verdict;
-    const rlp_key_t *key = &d->charges[first + tightest].entry.key;
+    const char *identity = request_identity(d, tightest);
 
-    if (verdict->action[0] != 'p' || d->conf->env_always == 1) {
-        verdict->identity = apr_pstrmemdup(d->r->pool, key->identity, key->identity_len);
-    }
-    for (int i = first; i < first + n; i++) {
-        if (d->charges[i].spared) {
-            continue;
+    verdict->identity = identity ? identity : verdict->identity;
+    for (int i = 0; i < d->n; i++) {
+        if (!d->charges[i].spared) {
+            request_set_outcome(&verdict->outcomes[verdict->n++], d, i);
         }
-        outcome_t *outcome = &verdict->outcomes[verdict->n++];
-
-        outcome->rule = d->rules[i];
-        outcome->variant = d->owners[i].variant;
-        outcome->limit = d->owners[i].limit;
-        outcome->decision = d->charges[i].decision;
     }
 }
 
@@ -387,11 +463,11 @@ static void request_failed(const request_rec *r, apr_status_t rv)
 
 /* Is it only for places of concurrency limits that the charges are refused? What holds them may
    wait for some. */
-static bool request_lacks_places(const decide_t *d, int first, int n)
+static bool request_lacks_places(const decide_t *d)
 {
     bool lacks = false;
 
-    for (int i = first; i < first + n; i++) {
+    for (int i = 0; i < d->n; i++) {
         const rlp_charge_t *charge = &d->charges[i];
 
         if (charge->spared || charge->decision.verdict <= RLP_WAIT) {
@@ -406,17 +482,15 @@ static bool request_lacks_places(const decide_t *d, int first, int n)
 }
 
 /* Before anybody is refused for a place, those of dead processes come back. */
-static apr_status_t request_check(decide_t *d, int first, int n, const rlp_question_t *question,
-                                  rlp_answer_t *answer)
+static apr_status_t request_check(decide_t *d, const rlp_question_t *question, rlp_answer_t *answer)
 {
-    rlp_charge_t *charges = d->charges + first;
-    const apr_status_t rv = rlp_check(rlp_world->store, charges, n, question, answer);
+    const apr_status_t rv = rlp_check(rlp_world->store, d->charges, d->n, question, answer);
 
-    if (rv != APR_SUCCESS || d->plain || !request_lacks_places(d, first, n) ||
+    if (rv != APR_SUCCESS || d->plain || !request_lacks_places(d) ||
         !rlp_owner_sweep(rlp_world->store)) {
         return rv;
     }
-    return rlp_check(rlp_world->store, charges, n, question, answer);
+    return rlp_check(rlp_world->store, d->charges, d->n, question, answer);
 }
 
 /* Under which the request queues for places; 0 if it would not wait for any. */
@@ -478,8 +552,8 @@ static apr_status_t request_queue(decide_t *d, rlp_question_t *question, rlp_ans
 
         if (last || turn_first(&self)) {
             question->now = rlp_world->clock->monotonic();
-            rv = request_check(d, 0, d->n, question, answer);
-            lacks = rv == APR_SUCCESS && !last && request_lacks_places(d, 0, d->n);
+            rv = request_check(d, question, answer);
+            lacks = rv == APR_SUCCESS && !last && request_lacks_places(d);
         }
         if (lacks) {
             *turn = turn_wait(d->r, REQUEST_NAP);
@@ -517,7 +591,7 @@ static apr_status_t request_check_crowded(decide_t *d, const rlp_question_t *que
 
     request_spend(d, RLP_TIME_NEVER);
     if (rv == APR_SUCCESS) {
-        rv = request_check(d, 0, d->n, question, answer);
+        rv = request_check(d, question, answer);
     }
     if (rv == APR_SUCCESS && answer->verdict == RLP_NEVER && waiting.verdict != RLP_NEVER) {
         answer->verdict = RLP_DENY;
@@ -536,7 +610,7 @@ request_check_waiting(decide_t *d, rlp_question_t *question, rlp_answer_t *answe
         return request_check_crowded(d, question, answer);
     }
     const apr_status_t rv = request_queue_key(d) ? request_queue(d, question, answer, &turn)
-                                                 : request_check(d, 0, d->n, question, answer);
+                                                 : request_check(d, question, answer);
 
     if (rv == APR_SUCCESS && turn == TURN_CAME && answer->verdict == RLP_WAIT) {
         turn = request_wait(d, question, answer);
@@ -550,9 +624,9 @@ request_check_waiting(decide_t *d, rlp_question_t *question, rlp_answer_t *answe
 }
 
 /* What there is to do for charges that were made, beyond the usual. */
-static void request_admit(decide_t *d, int first, int n, rlp_time_t now)
+static void request_admit(decide_t *d, rlp_time_t now)
 {
-    for (int i = first; i < first + n && d->conf->engine == ENGINE_ON; i++) {
+    for (int i = 0; i < d->n; i++) {
         const int64_t bandwidth = d->owners[i].variant->plan->bandwidth;
         int64_t *least = &d->verdict->bandwidth;
 
@@ -560,51 +634,99 @@ static void request_admit(decide_t *d, int first, int n, rlp_time_t now)
             *least = bandwidth;
         }
     }
-    after_remember(d->verdict, d->r, d->charges + first, d->rules + first, n, now);
+    after_remember(d->verdict, d->r, d->charges, d->rules, d->n, now);
 }
 
-/* Asks the store about n charges from the first on. */
-REQUEST_INLINE apr_status_t request_ask(decide_t *d, int first, int n, rlp_time_t now)
+REQUEST_INLINE rlp_question_t request_question(const decide_t *d)
 {
-    rlp_question_t question = { .now = now,
-                                .wall = d->dated ? rlp_world->clock->wall() : 0,
-                                .owner = rlp_world->owner };
-    const bool dry = d->conf->engine == ENGINE_LOG_ONLY;
+    return (rlp_question_t){ .now = rlp_world->clock->monotonic(),
+                             .wall = d->dated ? rlp_world->clock->wall() : 0,
+                             .owner = rlp_world->owner };
+}
+
+/* Asks the store about the charges: all are made, or none and the request is refused. */
+REQUEST_INLINE void request_ask(decide_t *d)
+{
+    rlp_question_t question = request_question(d);
     rlp_answer_t answer;
     const apr_status_t rv = d->waits ? request_check_waiting(d, &question, &answer)
-                                     : request_check(d, first, n, &question, &answer);
+                                     : request_check(d, &question, &answer);
 
     if (rv != APR_SUCCESS) {
         d->verdict->action = "error";
         request_failed(d->r, rv);
-        return rv;
+        return;
     }
     if (answer.damaged) {
         request_log_damage(d->r);
     }
     if (answer.verdict > RLP_WAIT) {
-        d->verdict->action = dry ? "would-deny" : "deny";
-        d->verdict->denied = !dry;
+        d->verdict->action = "deny";
+        d->verdict->denied = true;
         d->verdict->retry = answer.retry;
     } else if (!d->plain) {
-        request_admit(d, first, n, question.now);
+        request_admit(d, question.now);
     }
-    request_remember(d, first, n, answer.tightest);
-    return rv;
+    request_remember(d, answer.tightest);
 }
 
-/* A dry run judges each rule by itself, so that none holds another back. */
-static void request_ask_dry(decide_t *d, rlp_time_t now)
+/* Keeps what the variables will tell of charges by a rule that refuses nobody, if they tell of
+   it. */
+static void request_remember_apart(decide_t *d)
 {
-    apr_status_t rv = APR_SUCCESS;
-    int n;
+    verdict_t *verdict = d->verdict;
+    int tightest = -1;
 
-    for (int i = 0; i < d->n && rv == APR_SUCCESS; i += n) {
-        const variant_t *variant = d->owners[i].variant;
+    for (int i = 0; i < d->n; i++) {
+        outcome_t outcome;
 
-        n = variant->plan->n + (variant->then ? variant->then->plan->n : 0);
-        rv = request_ask(d, i, n, now);
+        request_set_outcome(&outcome, d, i);
+        if (!d->charges[i].spared &&
+            (verdict->apart.rule == NULL || respond_tighter(&outcome, &verdict->apart))) {
+            verdict->apart = outcome;
+            tightest = i;
+        }
     }
+    if (tightest < 0) {
+        return;
+    }
+    if (verdict->apart.decision.verdict > RLP_WAIT && !verdict->denied) {
+        verdict->action = verdict->apart.rule->marks ? "mark" : "would-deny";
+    }
+    verdict->apart_identity = request_identity(d, tightest);
+}
+
+/* Asks the store about the charges of one rule that refuses nobody. */
+static void request_ask_one_apart(decide_t *d)
+{
+    const rlp_question_t question = request_question(d);
+    rlp_answer_t answer;
+    const apr_status_t rv = request_check(d, &question, &answer);
+
+    if (rv != APR_SUCCESS) {
+        d->verdict->action = d->verdict->denied ? d->verdict->action : "error";
+        request_failed(d->r, rv);
+        return;
+    }
+    if (answer.damaged) {
+        request_log_damage(d->r);
+    }
+    if (answer.verdict <= RLP_WAIT && !d->plain) {
+        after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+    }
+    request_remember_apart(d);
+}
+
+/* Judges each of these rules by itself, so that none holds another back. */
+static void request_ask_apart(decide_t *d, uint64_t rules)
+{
+    for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        d->n = 0;
+        if (request_collect(d, bits & -bits) && d->n > 0) {
+            request_ask_one_apart(d);
+        }
+    }
+    d->verdict->judged = d->judged;
 }
 
 static void request_log_refusal(const request_rec *r, const verdict_t *verdict)
@@ -634,15 +756,16 @@ static int request_refuse_unknown(decide_t *d)
     return respond_refuse(d->r, d->refuse);
 }
 
-/* What there is to say after a decision; what the hook returns. */
-REQUEST_INLINE int request_answer(decide_t *d, bool in_handler)
+/* What there is to say after a decision, in which rules were enforced or not; what the hook
+   returns. */
+REQUEST_INLINE int request_answer(const decide_t *d, bool enforced, bool in_handler)
 {
     verdict_t *verdict = d->verdict;
 
     if (verdict->n > 1) {
         respond_sort(verdict);
     }
-    if (d->conf->fields != FIELDS_OFF && d->conf->engine == ENGINE_ON) {
+    if (d->conf->fields != FIELDS_OFF && enforced) {
         respond_fields(d->r, verdict, d->conf);
     }
     if (d->conf->env_always == 1 || verdict->action[0] != 'p') {
@@ -687,28 +810,29 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
 
     request_begin(&d, r, conf);
     d.before = request_verdict_so_far(r);
-    if (!request_collect(&d)) {
+    const uint64_t rules = request_rules(&d);
+    const uint64_t apart = request_apart(conf, rules);
+
+    if (!request_collect(&d, rules & ~apart)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "RLP005: more than %d rules or limits apply to one request: use fewer in one "
                       "place",
                       RLP_ENTRIES_MAX);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    const bool enforced = d.n > 0;
+
     d.verdict = request_begin_verdict(&d);
-    if (d.refuse && conf->engine == ENGINE_ON) {
+    if (d.refuse) {
         return request_refuse_unknown(&d);
     }
-    if (d.n == 0) {
-        return DECLINED;
+    if (enforced) {
+        request_ask(&d);
     }
-    const rlp_time_t now = rlp_world->clock->monotonic();
-
-    if (conf->engine == ENGINE_ON) {
-        (void)request_ask(&d, 0, d.n, now);
-    } else {
-        request_ask_dry(&d, now);
+    if (apart) {
+        request_ask_apart(&d, apart);
     }
-    return request_answer(&d, in_handler);
+    return d.judged ? request_answer(&d, enforced, in_handler) : DECLINED;
 }
 
 /* The limits of a rule that speaks of every request, for an address without a plan of its own; NULL
@@ -776,7 +900,7 @@ static void request_redirected(request_rec *r)
 {
     const verdict_t *before = request_verdict_so_far(r);
 
-    if (before == NULL || before->n == 0) {
+    if (before == NULL || (before->n == 0 && before->apart.rule == NULL)) {
         return;
     }
     verdict_t *verdict = apr_pmemdup(r->pool, before, sizeof(*before));
@@ -784,7 +908,7 @@ static void request_redirected(request_rec *r)
     verdict->before = before;
     verdict->judged = 0;
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
-    if (verdict->identity != NULL) {
+    if (verdict->identity != NULL || verdict->apart_identity != NULL) {
         respond_env(r, verdict);
     }
     if (verdict->bandwidth > 0) {
@@ -817,6 +941,14 @@ int request_fixups(request_rec *r)
                                   : request_decide(r, conf, false);
 }
 
+/* Has the request been judged as it stands? Another path may be that of other rules. */
+static bool request_is_judged(const request_rec *r, const verdict_t *verdict,
+                              const dir_conf_t *conf)
+{
+    return verdict != NULL && verdict->conf == conf &&
+           (!(conf->traits & TRAIT_PATH) || verdict->path == r->uri);
+}
+
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
    fixups, whose rules are judged here, or a directory's index would go round them. */
 int request_handler(request_rec *r)
@@ -824,11 +956,11 @@ int request_handler(request_rec *r)
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
     const verdict_t *verdict = request_verdict(r);
 
-    if (verdict != NULL && verdict->conf == conf && !verdict->denied) {
-        return DECLINED;
-    }
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
+    }
+    if (request_is_judged(r, verdict, conf)) {
+        return DECLINED;
     }
     if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_uncounted(r)) {
         return DECLINED;

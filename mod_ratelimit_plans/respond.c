@@ -107,7 +107,7 @@ static const rlp_limit_t *respond_limit(const outcome_t *outcome)
     return &outcome->variant->plan->limits[outcome->limit];
 }
 
-static bool respond_tighter(const outcome_t *a, const outcome_t *b)
+bool respond_tighter(const outcome_t *a, const outcome_t *b)
 {
     return rlp_decision_tighter(respond_limit(a), &a->decision, respond_limit(b), &b->decision);
 }
@@ -260,18 +260,27 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
 
 /* --- variables */
 
+/* Of rules that refuse nobody, something is told where they would have, or nothing else is. */
+static bool respond_tells_apart(const verdict_t *verdict)
+{
+    return verdict->apart.rule != NULL && !verdict->denied &&
+           (verdict->n == 0 || verdict->action[0] == 'w' || verdict->action[0] == 'm');
+}
+
 void respond_env(request_rec *r, const verdict_t *verdict)
 {
     apr_table_t *env = r->subprocess_env;
+    const bool apart = respond_tells_apart(verdict);
+    const char *identity = apart ? verdict->apart_identity : verdict->identity;
 
     apr_table_setn(env, "RATELIMIT_ACTION", verdict->action);
-    if (verdict->identity != NULL) {
-        apr_table_setn(env, "RATELIMIT_IDENTITY", verdict->identity);
+    if (identity != NULL) {
+        apr_table_setn(env, "RATELIMIT_IDENTITY", identity);
     }
-    if (verdict->n == 0) {
+    if (verdict->n == 0 && !apart) {
         return;
     }
-    const outcome_t *outcome = verdict->outcomes;
+    const outcome_t *outcome = apart ? &verdict->apart : verdict->outcomes;
     const rlp_time_t reset = outcome->decision.reset;
 
     apr_table_setn(env, "RATELIMIT_RULE", outcome->rule->name);

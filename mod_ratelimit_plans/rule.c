@@ -13,6 +13,7 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
@@ -66,6 +67,34 @@ static const char *rule_method(rule_t *rule, cmd_parms *cmd, const char *value)
     return NULL;
 }
 
+static const char *rule_path(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    path_glob_t *path = NULL;
+    const char *error = glob_compile(&path, value, cmd->pool);
+
+    rule->path = path;
+    rule->traits |= TRAIT_PATH;
+    return error ? apr_psprintf(cmd->pool, "expected path= with %s, got \"path=%s\"", error, value)
+                 : NULL;
+}
+
+#define RULE_PRIORITY_DIGITS 6
+
+static const char *rule_priority(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    const size_t len = strlen(value);
+
+    if (len == 0 || len > RULE_PRIORITY_DIGITS || strspn(value, "0123456789") != len) {
+        return apr_psprintf(cmd->pool,
+                            "expected priority=N with a whole number from 0 to 999999, got "
+                            "\"priority=%s\"",
+                            value);
+    }
+    rule->priority = atoi(value);
+    rule->traits |= TRAIT_PRIORITY;
+    return NULL;
+}
+
 static const char *rule_if(rule_t *rule, cmd_parms *cmd, const char *value)
 {
     return config_expression(&rule->condition, cmd, "if=", value, 0);
@@ -89,10 +118,15 @@ static const char *rule_count(rule_t *rule, cmd_parms *cmd, const char *value)
 
 static const char *rule_action(rule_t *rule, cmd_parms *cmd, const char *value)
 {
-    static const char *const names[] = { "delay", "delay:", "deny", NULL };
+    static const char *const names[] = { "delay", "delay:", "deny", "mark", NULL };
     const char *error = NULL;
 
     if (ap_cstr_casecmp(value, "deny") == 0) {
+        return NULL;
+    }
+    if (ap_cstr_casecmp(value, "mark") == 0) {
+        rule->marks = true;
+        rule->traits |= TRAIT_APART;
         return NULL;
     }
     rule->delays = true;
@@ -105,18 +139,35 @@ static const char *rule_action(rule_t *rule, cmd_parms *cmd, const char *value)
         return error ? apr_psprintf(cmd->pool, "%s in \"action=%s\"", error, value) : NULL;
     }
     return apr_psprintf(cmd->pool,
-                        "expected action=deny, action=delay or action=delay:DURATION, got "
-                        "\"action=%s\"%s",
+                        "expected action=deny, action=delay, action=delay:DURATION or "
+                        "action=mark, got \"action=%s\"%s",
                         value, config_near(value, names, cmd->pool));
+}
+
+static const char *rule_mode(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    static const char *const names[] = { "enforce", "log", NULL };
+
+    if (ap_cstr_casecmp(value, "enforce") == 0) {
+        return NULL;
+    }
+    if (ap_cstr_casecmp(value, "log") == 0) {
+        rule->dry = true;
+        rule->traits |= TRAIT_APART;
+        return NULL;
+    }
+    return apr_psprintf(cmd->pool, "expected mode=enforce or mode=log, got \"mode=%s\"%s", value,
+                        config_near(value, names, cmd->pool));
 }
 
 static const struct rule_option {
     const char *name;                                                      /* with its "=" */
     const char *(*parse)(rule_t *rule, cmd_parms *cmd, const char *value); /* NULL: rule_cost() */
 } rule_options[] = {
-    { "plan=", rule_plan },   { "key=", rule_key },       { "method=", rule_method },
-    { "if=", rule_if },       { "cost=", NULL },          { "reserve=", NULL },
-    { "count=", rule_count }, { "action=", rule_action },
+    { "plan=", rule_plan },     { "key=", rule_key },   { "method=", rule_method },
+    { "path=", rule_path },     { "if=", rule_if },     { "priority=", rule_priority },
+    { "cost=", NULL },          { "reserve=", NULL },   { "count=", rule_count },
+    { "action=", rule_action }, { "mode=", rule_mode },
 };
 
 #define RULE_OPTIONS ((int)(sizeof(rule_options) / sizeof(rule_options[0])))
@@ -151,14 +202,14 @@ static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
 {
     static const char *const names[] = {
-        "plan=",  "key=",     "method=",    "if=",    "cost=",       "reserve=",
-        "count=", "action=",  "rate=",      "quota=", "concurrent=", "bandwidth=",
-        "burst=", "initial=", "algorithm=", "start=", NULL
+        "plan=",      "key=",   "method=",  "path=",      "if=",    "priority=", "cost=",
+        "reserve=",   "count=", "action=",  "mode=",      "rate=",  "quota=",    "concurrent=",
+        "bandwidth=", "burst=", "initial=", "algorithm=", "start=", NULL
     };
 
     return apr_psprintf(pool,
-                        "expected a limit, plan=, key=, method=, cost=, reserve=, count=, "
-                        "action= or \"if=EXPR\", got \"%s\"%s",
+                        "expected a limit, plan=, key=, method=, path=, priority=, cost=, "
+                        "reserve=, count=, action=, mode= or \"if=EXPR\", got \"%s\"%s",
                         word, config_near(word, names, pool));
 }
 
@@ -201,6 +252,9 @@ static const char *rule_contradiction(const rule_t *rule, apr_pool_t *pool)
                             "never "
                             "apply",
                             rule->plan_name);
+    }
+    if (rule->dry && rule->marks) {
+        return "expected no action=mark with mode=log, which refuses nobody either";
     }
     if (rule->own != NULL && rule->own->then != NULL) {
         return apr_psprintf(pool, "expected then= in a RateLimitPlan alone, got \"then=%s\"",
@@ -455,8 +509,10 @@ static void rule_compile(rule_t *rule, apr_pool_t *pool)
     const int n = rlp_world->plan_list->nelts;
 
     rule->scope = rule_scope(rule, pool);
-    rule->conditional = rule->off || rule->methods != NULL || rule->condition != NULL;
-    rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays;
+    rule->conditional =
+        rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
+    rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
+                  !(rule->traits & TRAIT_APART);
     rule->variants = apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)n + 1));
     if (rule->own != NULL) {
         rule->variants[0] = rule_compile_variant(rule, NULL, pool);
@@ -807,12 +863,21 @@ static bool rule_method_matches(const rule_t *rule, const request_rec *r)
     return rule->methods_negated;
 }
 
+/* The path that sections go by. A forward proxy has made a whole URL of it. */
+static bool rule_path_matches(const rule_t *rule, const request_rec *r)
+{
+    const char *asked = r->parsed_uri.path ? r->parsed_uri.path : "/";
+
+    return glob_matches(rule->path, r->proxyreq == PROXYREQ_PROXY ? asked : r->uri);
+}
+
 bool rule_matches(const rule_t *rule, request_rec *r)
 {
     if (!rule->conditional) {
         return true;
     }
-    if (rule->off || (rule->methods != NULL && !rule_method_matches(rule, r))) {
+    if (rule->off || (rule->methods != NULL && !rule_method_matches(rule, r)) ||
+        (rule->path != NULL && !rule_path_matches(rule, r))) {
         return false;
     }
     if (rule->condition != NULL) {
@@ -860,7 +925,15 @@ static const char *rule_dump_chain(const rule_t *rule, apr_pool_t *pool)
         text = apr_pstrcat(pool, text, rule->methods_negated ? ", not for " : ", for ",
                            apr_array_pstrcat(pool, rule->methods, ','), NULL);
     }
-    return rule->condition ? apr_pstrcat(pool, text, ", under a condition", NULL) : text;
+    if (rule->path != NULL) {
+        text = apr_pstrcat(pool, text, ", for the path ", glob_text(rule->path), NULL);
+    }
+    if (rule->condition != NULL) {
+        text = apr_pstrcat(pool, text, ", under a condition", NULL);
+    }
+    return rule->traits & TRAIT_PRIORITY
+               ? apr_psprintf(pool, "%s, an alternative of priority %d", text, rule->priority)
+               : text;
 }
 
 /* What comes of a request besides being counted once and at once. */
@@ -884,7 +957,10 @@ static const char *rule_dump_effects(const rule_t *rule, apr_pool_t *pool)
     } else if (rule->delays) {
         text = apr_pstrcat(pool, text, ", waits up to ", rule_span(rule->max_wait, pool), NULL);
     }
-    return text;
+    if (rule->dry) {
+        return apr_pstrcat(pool, text, ", a dry run", NULL);
+    }
+    return rule->marks ? apr_pstrcat(pool, text, ", marks and refuses nobody", NULL) : text;
 }
 
 static const char *rule_dump_limits(const rule_t *rule, apr_pool_t *pool)

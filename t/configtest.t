@@ -207,6 +207,21 @@ my @wrong = (
     ['RateLimitRule r rate=1/s key=usr', qr/expected an identity type: .*got "usr" \(user\?\)/],
     ['RateLimitRule r rate=1/s key=', 'RateLimitRule: expected TYPE or TYPE+TYPE, got ""'],
     ['RateLimitRule r rate=1/s key=ip/64', qr/RateLimitRule: expected ip\/BITS4,BITS6 .*got "ip\/64"/],
+    (map { ["RateLimitRule r rate=1/s path=$_", qq{RateLimitRule: expected path= with a path from the first / on, such as /items/* or /api/**, got "path=$_"},
+        'R-13 a path without its first /'] } '', 'items', '**'),
+    (map { ["RateLimitRule r rate=1/s path=$_", qq{expected path= with "*" or "**" as a whole segment, such as /items/*, got "path=$_"},
+        'R-13 a * in a word'] } qw(/*** /api*** /a/*.html /a/**b)),
+    (map { ["RateLimitRule r rate=1/s path=$_", qq{expected path= with segments that a path can have: httpd removes "//", "/./" and "/../" from it, got "path=$_"},
+        'R-23 a path that none is'] } qw(// //a /a//b /./a /a/..)),
+    ['RateLimitRule r rate=1/s path=' . '/a' x 33, qr/expected path= with at most 32 segments, got/],
+    ['RateLimitRule r rate=1/s path=/a path=/b', 'RateLimitRule: expected path= once, got "path=/b"'],
+    ['RateLimitRule r rate=1/s pth=/a', qr/RateLimitRule: expected .*got "pth=\/a" \(path=\?\)/, 'V-13 an option misspelt'],
+    (map { ["RateLimitRule r rate=1/s priority=$_", qq{RateLimitRule: expected priority=N with a whole number from 0 to 999999, got "priority=$_"},
+        'R-31 a priority that is no number'] } '', qw(x -1 +1 1.5 1000000 0x10)),
+    (map { ["RateLimitRule r rate=1/s mode=$_", qq{RateLimitRule: expected mode=enforce or mode=log, got "mode=$_"}, 'V-13 an unknown mode'] } '', 'dry'),
+    ['RateLimitRule r rate=1/s mode=enforced', 'RateLimitRule: expected mode=enforce or mode=log, got "mode=enforced" (enforce?)', 'V-13 a mode misspelt'],
+    ['RateLimitRule r rate=1/s action=marks', 'expected action=deny, action=delay, action=delay:DURATION or action=mark, got "action=marks" (mark?)'],
+    ['RateLimitRule r rate=1/s action=mark mode=log', 'RateLimitRule: expected no action=mark with mode=log, which refuses nobody either'],
     ['RateLimitRule r rate=1/s method=', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method="'],
     ['RateLimitRule r rate=1/s method=,', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=,"'],
     ['RateLimitRule r rate=1/s method=!', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=!"'],
@@ -294,8 +309,8 @@ my @wrong = (
         'expected the quotes around the whole word: write "count=response:%{REQUEST_STATUS}...", got count="response:'],
     ['RateLimitRule r rate=1/s count=response:"true"', 'expected the quotes around the whole word: write "count=response:true", got count=response:"'],
     ['RateLimitRule r rate=1/s count=request count=request', 'RateLimitRule: expected count= once, got "count=request"'],
-    (map { ["RateLimitRule r rate=1/s action=$_", qq{RateLimitRule: expected action=deny, action=delay or action=delay:DURATION, got "action=$_"}] }
-        '', qw(mark reject deny:1s)),
+    (map { ["RateLimitRule r rate=1/s action=$_", qq{RateLimitRule: expected action=deny, action=delay, action=delay:DURATION or action=mark, got "action=$_"}] }
+        '', qw(reject deny:1s)),
     ['RateLimitRule r rate=1/s action=delya', 'got "action=delya" (delay?)', 'V-13 a misspelt action'],
     (map { ["RateLimitRule r rate=1/s action=delay:$_", qr/RateLimitRule: expected a span of time .*, got "$_" in "action=delay:$_"/] } '', qw(0 soon 1.5s)),
     ['RateLimitRule r rate=1/s action=delay action=deny', 'RateLimitRule: expected action= once, got "action=deny"'],
@@ -470,6 +485,10 @@ passes("RateLimitRefund $_", "RateLimitRefund $_\n<Location \"/x\">\nRateLimitRe
     for 'expr=true', 'EXPR=false', '"expr=%{REQUEST_STATUS} -ge 500"', q{"expr=resp('X-Cache') == 'HIT'"};
 passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
     for qw(max=0 max=20s max=10min max=600s max=1ms MAX=1s), 'max=1s budget=1%', 'budget=90% max=1s', 'max=0 Budget=10%';
+passes("R-13 path=$_", "RateLimitRule r rate=1/s path=$_") for qw(/ /a /a/ /* /** /**/a/*/b/** /A%20b), '/a' x 32;
+passes("R-31 priority=$_", "RateLimitRule r rate=1/s priority=$_") for qw(0 10 999999);
+passes($_, "RateLimitRule r rate=1/s $_") for qw(mode=log MODE=Log mode=enforce action=mark action=MARK), 'action=mark mode=enforce';
+passes('R-31 a priority as text', 'RateLimitRule r rate=1/s "priority=10"');
 passes("count=$_", "RateLimitRule r rate=1/s $_")
     for 'count=request', 'COUNT=Request', 'count=response:true', '"count=response:%{REQUEST_STATUS} -eq 401"';
 passes("action=$_", "RateLimitDelay max=1s\nRateLimitRule r rate=1/s action=$_") for qw(deny Deny delay delay:250ms DELAY:2s delay:1hour);
@@ -510,6 +529,10 @@ RateLimitRule site
     RateLimitRule told rate=9/s plan=none cost=response-header:X-Cost reserve=3 action=delay:2s key=ip
     RateLimitRule guess rate=9/s plan=none "count=response:%{REQUEST_STATUS} -eq 401"
     RateLimitRule busy plan=month
+    RateLimitRule health rate=1/s plan=none path=/api/**/health method=GET
+    RateLimitRule items rate=1/s plan=none path=/api/items/* priority=10
+    RateLimitRule trial rate=1/s plan=none mode=log
+    RateLimitRule busier rate=1/s plan=none action=mark
 </Location>
 RateLimitDelay max=5s
 <VirtualHost *:80>
@@ -539,7 +562,11 @@ Rate limit rules:
   told in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by ip, costs what X-Cost of the response says (3 until then), waits up to 2 s ($file:16)
   guess in <Location "/api/">: for everybody: 9 at once, then 9 per second, counted by the response ($file:17)
   busy in <Location "/api/">: plan month for everybody ($file:18)
-  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:23)
+  health in <Location "/api/">: for everybody: 1 at once, then 1 per second, for GET, for the path /api/**/health ($file:19)
+  items in <Location "/api/">: for everybody: 1 at once, then 1 per second, for the path /api/items/*, an alternative of priority 10 ($file:20)
+  trial in <Location "/api/">: for everybody: 1 at once, then 1 per second, a dry run ($file:21)
+  busier in <Location "/api/">: for everybody: 1 at once, then 1 per second, marks and refuses nobody ($file:22)
+  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:27)
 Syntax OK
 END
 }

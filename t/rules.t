@@ -1,0 +1,347 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# The choice of rules: by path, method and priority; dry runs and marks; rules before authentication.
+
+use strict;
+use warnings;
+
+use RLP::Test;
+use Test::More;
+
+# "RULE/LIMIT ..." of all limits in force for a request, by RateLimit-Policy.
+sub in_force {
+    my ($host, $path, $method) = @_;
+    my $policies = request($method || 'GET', $path, Host => $host)->header('RateLimit-Policy') // '';
+    return join ' ', sort map { s/"//gr =~ s/;q=/\//r =~ s/;w=.*//r } split /, /, $policies;
+}
+
+# --- R-*: which rules apply
+
+my @cases = (
+    # id, host, "METHOD PATH", rules and their limits
+    [ 'R-01', 'r0.test', 'GET /items', 'items/10' ],
+    [ 'R-02', 'r0.test', 'POST /items', 'items/10' ],
+    [ 'R-03', 'r0.test', 'GET /users', 'default-rule/5' ],
+    [ 'R-04', 'r0.test', 'GET /any/deep/path', 'default-rule/5' ],
+    [ 'R-04 the root', 'r0.test', 'GET /', 'default-rule/5' ],
+    [ 'R-05', 'r05.test', 'GET /unknown', '' ],
+    [ 'R-06', 'r06.test', 'GET /items', 'items/10' ],
+    [ 'R-06 the fallback', 'r06.test', 'DELETE /unknown/path', 'fallback/7' ],
+    [ 'R-07', 'r07.test', 'GET /items', 'items/10' ],
+    [ 'R-09', 'r09.test', 'GET /any', 'always/9 ten/10' ],
+    [ 'R-09 the first of equals', 'r09.test', 'GET /equal', 'always/9 equal-one/21' ],
+    [ 'R-09 where the highest does not match', 'r09.test', 'POST /any', 'always/9 five/5' ],
+    [ 'R-10', 'r10.test', 'GET /items', 'default-rule/5' ],
+    [ 'R-10 then', 'r10.test', 'POST /items', 'post/8' ],
+    [ 'R-11', 'r10.test', 'PUT /lower', 'lower/6' ],
+    [ 'R-13', 'globs.test', 'GET /items/1', 'item/2' ],
+    [ 'R-13', 'globs.test', 'GET /items/abc', 'item/2' ],
+    [ 'R-14', 'globs.test', 'GET /items/1/edit', '' ],
+    [ 'R-14', 'globs.test', 'GET /items', 'items/1' ],
+    [ 'R-15', 'globs.test', 'GET /v1/items/123', 'v1/3' ],
+    [ 'R-15', 'globs.test', 'GET /v1/posts/123', 'v1/3' ],
+    [ 'R-15', 'globs.test', 'GET /v1/posts/999', '' ],
+    [ 'R-16', 'globs.test', 'GET /api', 'api/4' ],
+    [ 'R-16 R-20', 'globs.test', 'GET /api/users', 'api/4' ],
+    [ 'R-16', 'globs.test', 'GET /api/v1/orders/123', 'api/4' ],
+    [ 'R-17', 'globs.test', 'GET /apix/v1', '' ],
+    [ 'R-18', 'globs.test', 'GET /api/health', 'api/4 health/5' ],
+    [ 'R-18', 'globs.test', 'GET /api/v1/health', 'api/4 health/5' ],
+    [ 'R-18', 'globs.test', 'GET /api/v1/internal/health', 'api/4 health/5' ],
+    [ 'R-22', 'globs.test', 'GET /items/', 'items/1' ],
+    (map { [ 'R-23', 'globs.test', "GET $_", 'items/1' ] }
+        qw(//items /./items /a/../items /%69tems /items/. /%2e/items ///items// http://globs.test/items)),
+    [ 'R-23 for another server', '127.0.0.9', 'GET http://127.0.0.9:1/x/..//%69tems?x', 'items/1' ],
+    [ 'R-23 slashes that httpd leaves', 'slashes.test', 'GET //items', 'items/1' ],
+    [ 'R-25', 'globs.test', 'GET /Items', '' ],
+    [ 'R-26', 'globs.test', 'GET /items?x=1', 'items/1' ],
+    [ 'R-26 what looks like a path', 'globs.test', 'GET /other?x=/items', '' ],
+    [ 'R-28', 'globs.test', 'GET ' . '/s' x 81, '' ],
+    [ 'R-28 which would match', 'globs.test', 'GET ' . '/s' x 81 . '/end', 'six/6' ],
+    [ 'R-29', 'r29.test', 'GET /api/users', 'users/3' ],
+    [ 'R-29 beside it', 'r29.test', 'GET /api/user', 'api/4' ],
+    [ 'R-31', 'r31.test', 'GET /', 'text/3' ],
+    [ 'a deeper section', 'deeper.test', 'GET /items', 'high/2' ],
+    [ 'a deeper section by a name that is known', 'deeper.test', 'GET /same', 'low/4' ],
+    [ 'a deeper section without the rule', 'deeper.test', 'GET /off', 'middle/5' ],
+);
+begin;
+for my $case (@cases) {
+    my ($id, $host, $line, $expected) = @{$case};
+    my ($method, $path) = split / /, $line;
+    is(in_force($host, $path, $method), $expected, "$id: $line");
+}
+is(fields(get('/unknown', Host => 'r05.test')), '', 'R-05: nothing is said');
+
+begin;
+is(answers(1, '/items', Host => 'r0.test'), 'A9', 'R-01: what another alternative counts ...');
+is(answers(5, '/users', Host => 'r0.test'), 'A4 A3 A2 A1 A0', '... is not charged ...');
+is(answers(1, '/items', Host => 'r0.test'), 'A8', '... nor uses up the one that applies');
+is(answers(1, '/users', Host => 'r0.test'), 'D12', '... in either direction');
+
+# --- a path that changes on the way
+
+my @changed = (
+    # how, path
+    [ 'mod_rewrite in the server, passed through', '/rewrite/server' ],
+    [ 'mod_rewrite in a directory', '/rewritten/once' ],
+    [ 'DirectoryIndex', '/indexed/' ],
+    [ 'FallbackResource', '/fallback/x' ],
+    [ 'MultiViews', '/negotiated/page' ],
+);
+for my $case (@changed) {
+    my ($how, $path) = @{$case};
+    begin;
+    is(statuses(3, $path), '200 200 429', "$how: the rule of the path that answers is judged");
+}
+begin;
+is(statuses(3, '/rewritten/first'), '200 200 429', 'a redirect: the rule of the path asked for is judged');
+begin;
+is(in_force('rules.test', '/rewritten/both'), 'here/9 there/2', 'a redirect: the rules of both paths are judged');
+begin;
+is(answers(2, '/there'), 'A1 A0', 'a path that stays is judged once');
+is(statuses(1, '/rewritten/both'), 429, 'what the other path counts refuses the redirected request');
+
+# --- rules that refuse nobody
+
+# "ACTION RULE LEFT" of so many requests, by the variables.
+sub told {
+    my ($n, $path, %field) = @_;
+    host('apart.test');
+    my @told = map {
+        my $response = ask($path, %field);
+        join ' ', map { $response->header("X-$_") // '-' } qw(Action Rule Left)
+    } 1 .. $n;
+    host('rules.test');
+    return join ', ', @told;
+}
+
+begin;
+is(told(4, '/dry/alone'), 'pass dry 1, pass dry 0, would-deny dry 0, would-deny dry 0', 'mode=log: what would have been refused');
+is(fields(get('/dry/alone', Host => 'apart.test')), '', 'mode=log: no fields tell of it');
+is(get('/dry/alone', Host => 'apart.test')->header('X-Identity'), 'ip:127.0.0.1', 'mode=log: whom it counts');
+is(told(2, '/dry/again'), 'would-deny dry 0, would-deny dry 0', 'mode=log: the same name in another section is the same counter ...');
+is(answers(3, '/dry/enforced', Host => 'apart.test'), 'A1 A0 D30', '... but no counter of what is enforced');
+
+begin;
+is(told(6, '/dry/both'), 'pass hard 4, pass hard 3, would-deny dry 0, would-deny dry 0, would-deny dry 0, deny hard 0',
+    'mode=log beside an enforced rule: neither holds the other back');
+is(in_force('apart.test', '/dry/both'), 'hard/5', 'mode=log: the fields are those of the other');
+at(30);
+is(told(2, '/dry/both'), 'pass hard 0, deny hard 0', 'mode=log: half a minute later both have one again');
+
+begin;
+is(told(3, '/mark'), 'pass marked 1, pass marked 0, mark marked 0', 'action=mark: over the limit');
+is(statuses(2, '/mark', Host => 'apart.test'), '200 200', 'action=mark: refuses nobody');
+is(fields(get('/mark', Host => 'apart.test')), '', 'action=mark: no fields tell of it');
+is(told(1, '/mark/log-only'), 'pass marked 1', 'action=mark under LogOnly: counters of its own');
+is(told(2, '/mark/log-only'), 'pass marked 0, mark marked 0', 'action=mark under LogOnly: marks');
+
+begin;
+is(told(3, '/choice/dry-first'), 'pass two 1, would-deny one 0, deny two 0', 'mode=log with the highest priority takes the place of none');
+is(told(2, '/choice/dry-last'), 'pass two 1, pass two 0', 'mode=log with a lower priority is not judged');
+
+begin;
+is(told(3, '/limits/concurrent'), 'pass places 0, pass places 0, pass places 0', 'mode=log: places come back');
+is(told(2, '/limits/delay'), 'pass slow 0, would-deny slow 0', 'mode=log: nobody waits');
+is(told(1, '/limits/unknown', 'X-Key' => 'nobody'), '- - -', 'mode=log: an unknown value is not refused');
+is(get('/limits/unknown', Host => 'apart.test', 'X-Key' => 'nobody')->status, 200, 'mode=log: but passes');
+is(told(3, '/limits/response'), 'pass answered 0, pass answered 0, pass answered 0', 'mode=log: what the response gives back');
+is(told(3, '/limits/rewritten'), 'pass before 0, would-deny before 0, would-deny before 0', 'mode=log: a redirect keeps what is told');
+
+done_testing;
+
+__DATA__
+<VirtualHost *:${RLP_PORT}>
+    ServerName apart.test
+    RateLimitEngine On
+    RateLimitEnv always
+    RateLimitDelay max=5s
+    Header always set X-Action "%{RATELIMIT_ACTION}e" "expr=-n reqenv('RATELIMIT_ACTION')"
+    Header always set X-Rule "%{RATELIMIT_RULE}e" "expr=-n reqenv('RATELIMIT_RULE')"
+    Header always set X-Identity "%{RATELIMIT_IDENTITY}e" "expr=-n reqenv('RATELIMIT_IDENTITY')"
+    Header always set X-Left "%{RATELIMIT_REMAINING}e" "expr=-n reqenv('RATELIMIT_REMAINING')"
+    AliasMatch "^/(?!limits/rewritten)" "${T}/htdocs/ok.txt"
+    Alias "/limits/rewritten" "${T}/htdocs/rewritten/README"
+    <Location "/dry">
+        RateLimitRule dry rate=2/min mode=log
+    </Location>
+    <Location "/dry/again">
+        RateLimitRule dry rate=2/min MODE=LOG
+    </Location>
+    <Location "/dry/enforced">
+        RateLimitRule dry rate=2/min mode=enforce
+    </Location>
+    <Location "/dry/both">
+        RateLimitRule hard rate=5/150s
+    </Location>
+    <Location "/mark">
+        RateLimitRule marked rate=2/min action=mark
+    </Location>
+    <Location "/mark/log-only">
+        RateLimitEngine LogOnly
+    </Location>
+    <Location "/choice/dry-first">
+        RateLimitRule one rate=1/min priority=10 mode=log
+        RateLimitRule two rate=2/min priority=0
+    </Location>
+    <Location "/choice/dry-last">
+        RateLimitRule one rate=1/min priority=0 mode=log
+        RateLimitRule two rate=2/min priority=10 key=vhost+ip
+    </Location>
+    <Location "/limits/concurrent">
+        RateLimitRule places concurrent=1 mode=log
+    </Location>
+    <Location "/limits/delay">
+        RateLimitRule slow rate=1/s mode=log action=delay
+    </Location>
+    RateLimitPlanMap rkey txt:/dev/null unknown=deny
+    <Location "/limits/unknown">
+        RateLimitRule keyed rate=1/s mode=log key=rkey=header:X-Key
+    </Location>
+    <Location "/limits/response">
+        RateLimitRule answered rate=1/min mode=log "count=response:%{REQUEST_STATUS} -eq 401"
+    </Location>
+    <Location "/limits/rewritten">
+        RateLimitRule before rate=1/min mode=log
+        RewriteEngine On
+        RewriteRule ".*" "/redirected"
+    </Location>
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r0.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule default-rule path=/** rate=5/min priority=0
+    RateLimitRule items path=/items rate=10/min priority=10
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r05.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule items path=/items rate=10/min priority=10
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r06.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule items path=/items rate=10/min priority=10
+    RateLimitRule fallback rate=7/min priority=0
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r07.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule items path=/items rate=10/min priority=10
+    RateLimitRule default-rule path=/** rate=5/min priority=0
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r09.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule zero rate=1/min priority=0
+    RateLimitRule ten rate=10/min priority=10 method=GET
+    RateLimitRule always rate=9/min
+    RateLimitRule five rate=5/min priority=5
+    RateLimitRule equal-one rate=21/min priority=20 path=/equal
+    RateLimitRule equal-two rate=22/min priority=20 path=/equal
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r10.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule default-rule rate=5/min priority=0
+    RateLimitRule post path=/items method=POST rate=8/min priority=5
+    RateLimitRule lower path=/lower method=put rate=6/min priority=5
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName globs.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule items path=/items rate=1/min burst=1 key=vhost "cost=0"
+    RateLimitRule item path=/items/* rate=2/min
+    RateLimitRule v1 path=/v1/*/123 rate=3/min
+    RateLimitRule api path=/api/** rate=4/min cost=0
+    RateLimitRule health path=/api/**/health rate=5/min
+    RateLimitRule six path=/**/s/**/s/**/s/**/s/**/s/**/end rate=6/min
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName slashes.test
+    RateLimitEngine On
+    MergeSlashes Off
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule items path=/items rate=1/min
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName forward.test
+    ServerAlias 127.0.0.9
+    RateLimitEngine On
+    ProxyRequests On
+    RateLimitRule items path=/items rate=1/min
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r29.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule users path=/api/users rate=3/min priority=10
+    RateLimitRule api path=/api/** rate=4/min priority=0
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName r31.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule nine rate=2/min priority=9
+    RateLimitRule text rate=3/min "priority=10"
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName deeper.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    RateLimitRule low rate=3/min priority=1
+    RateLimitRule middle rate=5/min priority=5
+    <Location "/items">
+        RateLimitRule high rate=2/min priority=10
+    </Location>
+    <Location "/same">
+        RateLimitRule low rate=4/min priority=6
+    </Location>
+    <Location "/off">
+        RateLimitRule low Off
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName rules.test
+    RateLimitEngine On
+    RewriteEngine On
+    RewriteRule "^/rewrite/server$" "/passed/through" [PT]
+    AliasMatch "^/(passed|there)(/|$)" "${T}/htdocs/ok.txt"
+    RateLimitRule passed path=/passed/* rate=2/min
+    RateLimitRule index path=/indexed/index.html rate=2/min
+    RateLimitRule fallback path=/answers rate=2/min
+    RateLimitRule page path=/negotiated/page.html rate=2/min
+    RateLimitRule first path=/*/first rate=2/min
+    RateLimitRule here path=/rewritten/both rate=9/min
+    RateLimitRule there path=/there rate=2/min
+    RateLimitRule once path=/redirected rate=2/min
+
+    Alias "/indexed" "${T}/htdocs/directory"
+    Alias "/fallback" "${T}/htdocs/directory"
+    Alias "/answers" "${T}/htdocs/ok.txt"
+    Alias "/redirected" "${T}/htdocs/ok.txt"
+    Alias "/rewritten" "${T}/htdocs/rewritten"
+    <Location "/fallback">
+        FallbackResource /answers
+    </Location>
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/rewritten/"
+        RewriteRule "^once$" "/redirected"
+        RewriteRule "^first$" "/ok.txt"
+        RewriteRule "^both$" "/there"
+    </Directory>
+    <Directory "${T}/htdocs/negotiated">
+        Options +MultiViews
+    </Directory>
+</VirtualHost>

@@ -1,0 +1,227 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Patterns of paths: the cases, a hostile one, and random ones against a table of all rests.
+ */
+
+#include "glob.h"
+#include "unit.h"
+
+#include <apr_strings.h>
+#include <apr_time.h>
+
+#include <string.h>
+
+#define PATTERNS 20000
+#define PATHS 20 /* for each */
+
+static const struct row {
+    const char *id;
+    const char *glob;
+    const char *match[8];
+    const char *differ[8];
+} rows[] = {
+    { "R-13 R-14",
+      "/items/*",
+      { "/items/1", "/items/abc" },
+      { "/items", "/items/", "/items/1/edit" } },
+    { "R-15", "/v1/*/123", { "/v1/items/123", "/v1/posts/123" }, { "/v1/posts/999", "/v1/123" } },
+    { "R-16 R-17",
+      "/api/**",
+      { "/api", "/api/users", "/api/v1/orders/123" },
+      { "/apix/v1", "/ap", "/", "/x/api" } },
+    { "R-18 R-20",
+      "/api/**/health",
+      { "/api/health", "/api/v1/health", "/api/v1/internal/health", "/api/health/health" },
+      { "/api", "/api/v1", "/api/health/x", "/api/xhealth", "/api/healthx" } },
+    { "R-22 R-23",
+      "/items",
+      { "/items", "/items/", "//items", "/items//" },
+      { "/", "/item", "/items/x" } },
+    { "R-22", "/items/", { "/items", "/items/" }, { "/items/x" } },
+    { "R-25", "/items", { "/items" }, { "/Items", "/ITEMS" } },
+    { "R-04", "/**", { "/", "", "/any/deep/path", "*" }, { NULL } },
+    { "the root", "/", { "/", "//", "" }, { "/x", "*" } },
+    { "one segment", "/*", { "/x", "/x/" }, { "/", "/x/y" } },
+    { "what precedes **", "/**/b", { "/b", "/a/b", "/b/b" }, { "/", "/b/a", "/ab" } },
+    { "** twice", "/a/**/b/**/c", { "/a/b/c", "/a/x/b/y/c", "/a/b/b/c/c" }, { "/a/c", "/a/c/b" } },
+    { "** beside **", "/a/**/**/b", { "/a/b", "/a/x/b" }, { "/a", "/b" } },
+    { "** and one segment", "/a/**/*", { "/a/b", "/a/b/c" }, { "/a", "/b/c" } },
+};
+
+static path_glob_t *glob_of(const char *text)
+{
+    path_glob_t *glob = NULL;
+    const char *error = glob_compile(&glob, text, unit_pool());
+
+    if (error != NULL) {
+        fail_msg("%s: %s", text, error);
+    }
+    return glob;
+}
+
+static void test_row(void **state)
+{
+    const struct row *row = unit_row(state);
+    const path_glob_t *glob = glob_of(row->glob);
+
+    assert_string_equal(glob_text(glob), row->glob);
+    for (int i = 0; i < 8 && row->match[i] != NULL; i++) {
+        if (!glob_matches(glob, row->match[i])) {
+            fail_msg("%s does not match %s", row->glob, row->match[i]);
+        }
+    }
+    for (int i = 0; i < 8 && row->differ[i] != NULL; i++) {
+        if (glob_matches(glob, row->differ[i])) {
+            fail_msg("%s matches %s", row->glob, row->differ[i]);
+        }
+    }
+}
+
+static void test_wrong(void **state)
+{
+    static const char *const wrong[] = { "",       "items", "*",      "**",    "/***",
+                                         "/a*",    "/*.js", "/a/**b", "//",    "/a//b",
+                                         "/a/./b", "/../a", "/a/..",  "/****", "/***/" };
+    path_glob_t *glob = NULL;
+    const char *longest = "";
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(wrong); i++) {
+        if (glob_compile(&glob, wrong[i], unit_pool()) == NULL) {
+            fail_msg("%s is accepted", wrong[i]);
+        }
+    }
+    for (int i = 0; i < GLOB_SEGMENTS_MAX; i++) {
+        longest = apr_pstrcat(unit_pool(), longest, "/a", NULL);
+    }
+    assert_null(glob_compile(&glob, longest, unit_pool()));
+    assert_true(glob_matches(glob, longest));
+    longest = apr_pstrcat(unit_pool(), longest, "/a", NULL);
+    assert_non_null(glob_compile(&glob, longest, unit_pool()));
+}
+
+static const char *repeated(const char *text, int n, const char *end)
+{
+    const char *all = "";
+
+    for (int i = 0; i < n; i++) {
+        all = apr_pstrcat(unit_pool(), all, text, NULL);
+    }
+    return apr_pstrcat(unit_pool(), all, end, NULL);
+}
+
+/* The smallest time of many: what the machine does besides is no part of it. */
+static apr_time_t least_time(const char *pattern, const char *path)
+{
+    const path_glob_t *glob = glob_of(pattern);
+    apr_time_t least = APR_USEC_PER_SEC;
+
+    for (int i = 0; i < 100; i++) {
+        const apr_time_t begin = apr_time_now();
+
+        assert_false(glob_matches(glob, path));
+        const apr_time_t took = apr_time_now() - begin;
+
+        least = took < least ? took : least;
+    }
+    return least;
+}
+
+static void test_hostile(void **state)
+{
+    (void)state;
+    /* 81 segments */
+    assert_in_range(least_time(repeated("/**/a", 6, "/b"), repeated("/a", 81, "")), 0, 50);
+    /* the longest line that httpd reads, and the pattern that compares most often */
+    assert_in_range(least_time(repeated("/**", 1, repeated("/a", 30, "/b")),
+                               repeated("/a", 4090, "")),
+                    0, 20000);
+}
+
+/* --- against a table */
+
+#define SEGMENTS_MAX 7
+
+typedef struct {
+    int n;
+    const char *segments[SEGMENTS_MAX];
+} parts_t;
+
+/* Does the rest of the pattern match the rest of the path, for all rests from the shortest on? */
+static bool tabled(const parts_t *glob, const parts_t *path)
+{
+    bool matches[SEGMENTS_MAX + 1][SEGMENTS_MAX + 2] = { { false } };
+
+    matches[glob->n][path->n] = true;
+    for (int i = glob->n - 1; i >= 0; i--) {
+        const char *segment = glob->segments[i];
+        const bool any = strcmp(segment, "**") == 0;
+
+        for (int k = path->n; k >= 0; k--) {
+            const bool one = k < path->n &&
+                             (strcmp(segment, "*") == 0 || strcmp(segment, path->segments[k]) == 0);
+
+            matches[i][k] =
+                any ? matches[i + 1][k] || matches[i][k + 1] : one && matches[i + 1][k + 1];
+        }
+    }
+    return matches[0][0];
+}
+
+/* Joins random words; the path of none is "/". */
+static const char *random_parts(parts_t *parts, const char *const words[], uint64_t n,
+                                uint64_t *random, apr_pool_t *pool)
+{
+    const char *text = "";
+
+    parts->n = (int)unit_below(random, SEGMENTS_MAX + 1);
+    for (int i = 0; i < parts->n; i++) {
+        parts->segments[i] = words[unit_below(random, n)];
+        text = apr_pstrcat(pool, text, "/", parts->segments[i], NULL);
+    }
+    return parts->n ? text : "/";
+}
+
+static void test_random(void **state)
+{
+    static const char *const glob_words[] = { "**", "**", "*", "a", "b", "ab" };
+    static const char *const path_words[] = { "a", "b", "ab" };
+    uint64_t random = unit_seed();
+    apr_pool_t *pool = NULL;
+    int matches = 0;
+
+    (void)state;
+    assert_int_equal(apr_pool_create(&pool, unit_pool()), APR_SUCCESS);
+    for (int i = 0; i < PATTERNS; i++) {
+        parts_t glob_parts;
+        parts_t path_parts;
+        path_glob_t *glob = NULL;
+        const char *text = random_parts(&glob_parts, glob_words, UNIT_N(glob_words), &random, pool);
+
+        assert_null(glob_compile(&glob, text, pool));
+        for (int k = 0; k < PATHS; k++) {
+            const char *path =
+                random_parts(&path_parts, path_words, UNIT_N(path_words), &random, pool);
+            const bool expected = tabled(&glob_parts, &path_parts);
+
+            matches += expected;
+            if (glob_matches(glob, path) != expected) {
+                fail_msg("%s %s %s", text, expected ? "does not match" : "matches", path);
+            }
+        }
+        apr_pool_clear(pool);
+    }
+    assert_in_range(matches, PATTERNS, PATTERNS * PATHS / 2);
+}
+
+int main(void)
+{
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        unit_add_case(rows[i].id, rows[i].glob, test_row, &rows[i]);
+    }
+    unit_add("wrong patterns", test_wrong, NULL);
+    unit_add("R-28: six ** against 81 segments, and the most there can be", test_hostile, NULL);
+    unit_add("random patterns, against a table of all rests", test_random, NULL);
+    return unit_run();
+}
