@@ -14,6 +14,11 @@ static rlp_time_t clock_of(clockid_t id)
     return (rlp_time_t)now.tv_sec * RLP_SECOND + now.tv_nsec / 1000;
 }
 
+rlp_time_t rlp_clock_wall(void)
+{
+    return clock_of(CLOCK_REALTIME);
+}
+
 rlp_time_t rlp_clock_monotonic(void)
 {
     return clock_of(CLOCK_MONOTONIC);

@@ -113,6 +113,7 @@ void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charg
         return;
     }
     verdict->after = after;
+    rlp_world->corrects = true;
     if (holds) {
         apr_pool_cleanup_register(r->pool, after, after_end, apr_pool_cleanup_null);
     }
@@ -172,6 +173,9 @@ int after_log(request_rec *r)
     const verdict_t *verdict = NULL;
     request_rec *last = r;
 
+    if (!rlp_world->corrects) {
+        return DECLINED;
+    }
     while (last->next != NULL) {
         last = last->next;
     }

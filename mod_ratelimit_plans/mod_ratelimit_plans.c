@@ -31,16 +31,8 @@ typedef struct {
 
 /* --- the clock */
 
-static rlp_time_t plans_wall(void)
-{
-    rlp_clock_t clock;
-
-    rlp_clock_read(&clock);
-    return clock.wall;
-}
-
 static const rlp_clock_provider_t plans_clock = { .monotonic = rlp_clock_monotonic,
-                                                  .wall = plans_wall };
+                                                  .wall = rlp_clock_wall };
 
 /* --- the store */
 

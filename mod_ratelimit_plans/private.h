@@ -158,8 +158,10 @@ typedef struct {
     bool marks;                   /* action=mark */
     bool delays;                  /* action=delay */
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
-    bool plain;       /* counts every request once, at once, and for good, whatever comes of it */
-    unsigned options; /* those given, a bit each */
+    bool plain; /* counts every request once, at once, and for good, whatever comes of it */
+    const variant_t *quiet; /* what judges addresses without a plan, if there is nothing else to be
+                               done; NULL: it takes a closer look */
+    unsigned options;       /* those given, a bit each */
     server_rec *server;
     const char *section; /* "<Location "/api">", or NULL for none */
     const char *file;
@@ -278,7 +280,9 @@ typedef struct {
     rlp_hold_t owner;         /* this child, for concurrency limits */
     turns_t *turns;           /* of this child, for those who wait */
     apr_uint32_t cost_logged; /* second of the latest line about a cost */
-    int owners;               /* processes that may hold places at once */
+    bool corrects; /* this child has charges to correct: its hook has something to look for */
+    bool slows;    /* the same of bandwidths */
+    int owners;    /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -445,6 +449,9 @@ struct turn_queue_t {
 /* Enters the queue; leaves it. */
 void turn_join(turn_queue_t *self);
 void turn_quit(const turn_queue_t *self);
+
+/* Does anybody of this process wait for a place of that key? */
+bool turn_is_waited_for(uint64_t key);
 
 /* Does nobody wait for its key before one that is in the queue? */
 bool turn_first(const turn_queue_t *self);

@@ -275,6 +275,7 @@ static void request_refine(decide_t *d, const rule_t *rule, int first)
 
         charge->cost = charge->limit->algorithm->holds ? request_place(d, rule, cost) : cost;
         charge->max_wait = max_wait;
+        charge->spared = false;
         charge->entry.key.size = variant->sizes[d->owners[i].limit];
         d->dated |= charge->limit->calendar != NULL;
         if (charge->entry.key.size > sizeof(charge->room)) {
@@ -523,13 +524,13 @@ static rlp_time_t request_patience(const decide_t *d)
     return least;
 }
 
-/* Once some of the patience is spent, less is left for what follows. */
-static void request_spend(decide_t *d, rlp_time_t span)
+/* How long the charges would wait, after so much of the patience is spent. */
+static void request_set_patience(decide_t *d, rlp_time_t spent)
 {
     for (int i = 0; i < d->n; i++) {
-        rlp_charge_t *charge = &d->charges[i];
+        const rlp_time_t most = request_max_wait(d, d->rules[i]);
 
-        charge->max_wait = charge->max_wait > span ? charge->max_wait - span : 0;
+        d->charges[i].max_wait = most > spent ? most - spent : 0;
     }
 }
 
@@ -542,7 +543,6 @@ static apr_status_t request_queue(decide_t *d, rlp_question_t *question, rlp_ans
 {
     turn_queue_t self = { .key = request_queue_key(d) };
     const rlp_time_t begin = rlp_clock_monotonic();
-    rlp_time_t spent = 0;
     apr_status_t rv = APR_SUCCESS;
     bool lacks = true;
 
@@ -558,10 +558,7 @@ static apr_status_t request_queue(decide_t *d, rlp_question_t *question, rlp_ans
         if (lacks) {
             *turn = turn_wait(d->r, REQUEST_NAP);
             d->verdict->action = "delay";
-            const rlp_time_t now = rlp_clock_monotonic();
-
-            request_spend(d, now - begin - spent);
-            spent = now - begin;
+            request_set_patience(d, rlp_clock_monotonic() - begin);
         }
     }
     turn_quit(&self);
@@ -581,21 +578,54 @@ static turn_t request_wait(decide_t *d, const rlp_question_t *question, const rl
     return turn;
 }
 
-/* Too many wait already: this request is judged as one that does not wait. What passes only by
-   waiting is refused for now, not for ever. */
+/* Those who need not wait take nothing of the budget of those who do; but nobody passes those who
+   wait for the same place. True: it is decided. */
+static bool request_check_at_once(decide_t *d, const rlp_question_t *question, rlp_answer_t *answer,
+                                  apr_status_t *rv)
+{
+    const uint64_t key = request_queue_key(d);
+
+    if (key != 0 && turn_is_waited_for(key)) {
+        return false;
+    }
+    request_set_patience(d, RLP_TIME_NEVER);
+    *rv = request_check(d, question, answer);
+    request_set_patience(d, 0);
+    return *rv != APR_SUCCESS || answer->verdict <= RLP_WAIT;
+}
+
+/* Too many wait already: who would have to is refused, for now and not for ever. */
 static apr_status_t request_check_crowded(decide_t *d, const rlp_question_t *question,
                                           rlp_answer_t *answer)
 {
     rlp_answer_t waiting;
     apr_status_t rv = rlp_peek(rlp_world->store, d->charges, d->n, question, &waiting);
 
-    request_spend(d, RLP_TIME_NEVER);
+    request_set_patience(d, RLP_TIME_NEVER);
     if (rv == APR_SUCCESS) {
-        rv = request_check(d, question, answer);
+        rv = rlp_peek(rlp_world->store, d->charges, d->n, question, answer);
     }
-    if (rv == APR_SUCCESS && answer->verdict == RLP_NEVER && waiting.verdict != RLP_NEVER) {
+    if (rv == APR_SUCCESS && (answer->verdict <= RLP_WAIT ||
+                              (answer->verdict == RLP_NEVER && waiting.verdict != RLP_NEVER))) {
         answer->verdict = RLP_DENY;
         answer->retry = waiting.wait > waiting.retry ? waiting.wait : waiting.retry;
+    }
+    return rv;
+}
+
+/* Waits for a turn and for places, as long as it may. */
+static apr_status_t request_check_turn(decide_t *d, rlp_question_t *question, rlp_answer_t *answer)
+{
+    turn_t turn = TURN_CAME;
+    const apr_status_t rv = request_queue_key(d) ? request_queue(d, question, answer, &turn)
+                                                 : request_check(d, question, answer);
+
+    if (rv == APR_SUCCESS && turn == TURN_CAME && answer->verdict == RLP_WAIT) {
+        turn = request_wait(d, question, answer);
+    }
+    if (turn != TURN_CAME) {
+        answer->verdict = RLP_DENY;
+        answer->retry = answer->retry > answer->wait ? answer->retry : answer->wait;
     }
     return rv;
 }
@@ -604,22 +634,16 @@ static apr_status_t request_check_crowded(decide_t *d, const rlp_question_t *que
 __attribute__((noinline)) static apr_status_t
 request_check_waiting(decide_t *d, rlp_question_t *question, rlp_answer_t *answer)
 {
-    turn_t turn = TURN_CAME;
+    apr_status_t rv = APR_SUCCESS;
 
+    if (request_check_at_once(d, question, answer, &rv)) {
+        return rv;
+    }
     if (!turn_enter(d->server)) {
         return request_check_crowded(d, question, answer);
     }
-    const apr_status_t rv = request_queue_key(d) ? request_queue(d, question, answer, &turn)
-                                                 : request_check(d, question, answer);
-
-    if (rv == APR_SUCCESS && turn == TURN_CAME && answer->verdict == RLP_WAIT) {
-        turn = request_wait(d, question, answer);
-    }
+    rv = request_check_turn(d, question, answer);
     turn_leave(d->server);
-    if (turn != TURN_CAME) {
-        answer->verdict = RLP_DENY;
-        answer->retry = answer->retry > answer->wait ? answer->retry : answer->wait;
-    }
     return rv;
 }
 
@@ -835,18 +859,6 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     return d.judged ? request_answer(&d, enforced, in_handler) : DECLINED;
 }
 
-/* The limits of a rule that speaks of every request, for an address without a plan of its own; NULL
-   if that takes a closer look. */
-REQUEST_INLINE const variant_t *request_plain_variant(const rule_t *rule)
-{
-    const variant_t *variant = rule->variants[0];
-
-    return rule->conditional || rule->choice == CHOICE_NAMED || !rule->plain || variant == NULL ||
-                   !variant->plain
-               ? NULL
-               : variant;
-}
-
 /* Where neither header fields nor variables tell of a request that passes, rules that count
    addresses and speak of every request leave nothing to remember but that they were judged: this
    allocates nothing. A refusal here has changed nothing; it, and all else, is decided in full. */
@@ -861,7 +873,7 @@ __attribute__((noinline)) static int request_decide_quietly(request_rec *r, cons
 
     for (int i = 0; i < conf->rules->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
-        const variant_t *variant = request_plain_variant(rule);
+        const variant_t *variant = rule->quiet;
         const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
 
         if (variant == NULL || address == NULL || n + variant->plan->n > RLP_ENTRIES_MAX) {

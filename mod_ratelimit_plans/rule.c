@@ -574,12 +574,26 @@ static void rule_visit_all(rule_visit_fn *visit, apr_hash_t *sizes)
     }
 }
 
+/* What judges every request of an address without a plan of its own. */
+static const variant_t *rule_quiet(const rule_t *rule)
+{
+    const variant_t *variant = rule->variants[0];
+    const bool closer = rule->conditional || rule->choice == CHOICE_NAMED || !rule->plain;
+
+    return !closer && variant != NULL && variant->plain ? variant : NULL;
+}
+
 void rule_size_all(apr_pool_t *pool)
 {
     apr_hash_t *sizes = apr_hash_make(pool);
 
     rule_visit_all(rule_size_gather, sizes);
     rule_visit_all(rule_size_set, sizes);
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
+
+        rule->quiet = rule_quiet(rule);
+    }
 }
 
 /* The plan of that name, which is used from now on; NULL with the error logged. */

@@ -277,6 +277,23 @@ void turn_quit(const turn_queue_t *self)
     apr_thread_mutex_unlock(turns->mutex);
 }
 
+bool turn_is_waited_for(uint64_t key)
+{
+    turns_t *turns = rlp_world->turns;
+
+    if (turns == NULL) {
+        return false;
+    }
+    apr_thread_mutex_lock(turns->mutex);
+    const turn_queue_t *at = turns->queue;
+
+    while (at != NULL && at->key != key) {
+        at = at->next;
+    }
+    apr_thread_mutex_unlock(turns->mutex);
+    return at != NULL;
+}
+
 bool turn_first(const turn_queue_t *self)
 {
     turns_t *turns = rlp_world->turns;

@@ -184,8 +184,9 @@ int64_t rlp_seconds(rlp_time_t span);
 /* Reads the clocks: the one place that does. */
 void rlp_clock_read(rlp_clock_t *clock);
 
-/* The monotonic clock alone, for each request. */
+/* Each clock alone, for each request. */
 rlp_time_t rlp_clock_monotonic(void);
+rlp_time_t rlp_clock_wall(void);
 
 #ifdef __cplusplus
 }
