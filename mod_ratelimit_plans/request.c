@@ -157,22 +157,33 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
     return verdict;
 }
 
-static bool request_judged_by(const verdict_t *verdict, const rule_t *rule)
+static bool request_is_dry(const dir_conf_t *conf, const rule_t *rule)
+{
+    return conf->engine == ENGINE_LOG_ONLY || rule->dry;
+}
+
+/* A rule of the same name stands for another if it counts in the same place and refuses as well. */
+static bool request_judged_by(const verdict_t *verdict, const dir_conf_t *conf, const rule_t *rule)
 {
     const apr_array_header_t *rules = verdict->conf->rules;
 
     for (int i = 0; i < rules->nelts; i++) {
-        if (verdict->judged >> i & 1 &&
-            APR_ARRAY_IDX(rules, i, const rule_t *)->scope == rule->scope) {
+        const rule_t *other = APR_ARRAY_IDX(rules, i, const rule_t *);
+
+        if (verdict->judged >> i & 1 && other->scope == rule->scope &&
+            request_is_dry(verdict->conf, other) == request_is_dry(conf, rule) &&
+            (!other->marks || rule->marks)) {
             return true;
         }
     }
     return false;
 }
 
-static bool request_judged(const verdict_t *verdict, const rule_t *rule)
+static bool request_judged(const decide_t *d, const rule_t *rule)
 {
-    while (verdict != NULL && !request_judged_by(verdict, rule)) {
+    const verdict_t *verdict = d->before;
+
+    while (verdict != NULL && !request_judged_by(verdict, d->conf, rule)) {
         verdict = verdict->before;
     }
     return verdict != NULL;
@@ -228,7 +239,7 @@ REQUEST_INLINE bool request_is_apart(const dir_conf_t *conf, const rule_t *rule)
 REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *who,
                                 const variant_t *variant)
 {
-    const bool dry = d->conf->engine == ENGINE_LOG_ONLY || rule->dry;
+    const bool dry = request_is_dry(d->conf, rule);
     const rlp_plan_t *plan = variant->plan;
 
     if (d->n + plan->n > RLP_ENTRIES_MAX) {
@@ -432,7 +443,7 @@ static bool request_collect(decide_t *d, uint64_t rules)
         const int i = __builtin_ctzll(bits);
         const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
 
-        if ((d->before == NULL || !request_judged(d->before, rule)) && !request_count(d, rule, i)) {
+        if (!request_judged(d, rule) && !request_count(d, rule, i)) {
             return false;
         }
     }

@@ -687,16 +687,24 @@ static bool rule_may_wait(const rule_t *rule, server_rec *servers)
     return false;
 }
 
+static bool rule_is_of_users(const identity_t *identity)
+{
+    bool users = false;
+
+    for (int i = 0; i < identity->n; i++) {
+        users |= identity->parts[i].type->source == SOURCE_USER;
+    }
+    return users;
+}
+
 static bool rule_counts_users(const chain_t *chain)
 {
+    bool users = false;
+
     for (int i = 0; i < chain->n; i++) {
-        for (int k = 0; k < chain->items[i].n; k++) {
-            if (chain->items[i].parts[k].type->source == SOURCE_USER) {
-                return true;
-            }
-        }
+        users |= rule_is_of_users(&chain->items[i]);
     }
-    return false;
+    return users;
 }
 
 /* Before authentication nobody has a name; a chain that begins with user is not to turn into

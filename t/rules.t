@@ -150,6 +150,11 @@ is(get('/limits/unknown', Host => 'apart.test', 'X-Key' => 'nobody')->status, 20
 is(told(3, '/limits/response'), 'pass answered 0, pass answered 0, pass answered 0', 'mode=log: what the response gives back');
 is(told(3, '/limits/rewritten'), 'pass before 0, would-deny before 0, would-deny before 0', 'mode=log: a redirect keeps what is told');
 
+begin;
+for my $how (qw(log mark)) {
+    is(statuses(3, "/limits/rewritten/$how", Host => 'apart.test'), '200 200 429', "$how: a redirect is no way round what another section enforces");
+}
+
 # --- before authentication
 
 my %known = (Authorization => 'Basic Z29vZDpwYXNz'); # good:pass
@@ -341,6 +346,20 @@ __DATA__
         RateLimitRule before rate=1/min mode=log
         RewriteEngine On
         RewriteRule ".*" "/redirected"
+    </Location>
+    <Location "/limits/rewritten/log">
+        RateLimitRule strict-log rate=9/min mode=log
+        RewriteRule ".*" "/strict/log"
+    </Location>
+    <Location "/strict/log">
+        RateLimitRule strict-log rate=2/min
+    </Location>
+    <Location "/limits/rewritten/mark">
+        RateLimitRule strict-mark rate=9/min action=mark key=vhost+ip
+        RewriteRule ".*" "/strict/mark"
+    </Location>
+    <Location "/strict/mark">
+        RateLimitRule strict-mark rate=2/min
     </Location>
 </VirtualHost>
 <VirtualHost *:${RLP_PORT}>
