@@ -65,7 +65,7 @@ const char *glob_compile(path_glob_t **made, const char *text, apr_pool_t *pool)
             return mistake;
         }
         if (glob->n == GLOB_SEGMENTS_MAX) {
-            return "at most " APR_STRINGIFY(GLOB_SEGMENTS_MAX) " segments";
+            return apr_psprintf(pool, "at most %d segments", GLOB_SEGMENTS_MAX);
         }
         glob->segments[glob->n++] = glob_segment(glob->text + (at - text), len);
         at += len;

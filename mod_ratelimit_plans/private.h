@@ -135,6 +135,7 @@ enum {
     TRAIT_PATH = 1U << 0,
     TRAIT_PRIORITY = 1U << 1,
     TRAIT_APART = 1U << 2, /* refuses nobody, is judged by itself */
+    TRAIT_EARLY = 1U << 3, /* phase=early */
 };
 
 typedef struct {
@@ -497,6 +498,9 @@ void respond_register_filter(void);
 
 /* The verdict of the client's request so far, from before an internal redirect too; NULL: none. */
 const verdict_t *request_verdict_so_far(const request_rec *r);
+
+/* Hook: judges a request before authentication. */
+int request_header_parser(request_rec *r);
 
 /* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 int request_fixups(request_rec *r);

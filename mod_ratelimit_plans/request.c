@@ -10,6 +10,7 @@
 #include <http_core.h>
 #include <http_log.h>
 #include <http_request.h>
+#include <mod_http2.h>
 
 #include <apr_atomic.h>
 #include <apr_strings.h>
@@ -21,6 +22,9 @@ APLOG_USE_MODULE(ratelimit_plans);
 /* what every request goes through */
 #define REQUEST_INLINE __attribute__((always_inline)) static inline
 
+/* which rules are judged */
+enum { PHASE_EARLY = 1U << 0, PHASE_LATE = 1U << 1, PHASE_BOTH = PHASE_EARLY | PHASE_LATE };
+
 #define REQUEST_RULES_MAX 64 /* bits of verdict_t.judged */
 
 /* What one decision gathers. On the stack, and no more of it written than is used. */
@@ -30,6 +34,7 @@ typedef struct {
     const server_conf_t *server;
     const verdict_t *before; /* what was decided before an internal redirect, or NULL */
     verdict_t *verdict;
+    unsigned phases;
     who_t *who;       /* the last one looked for; the first has its room in here */
     uint64_t judged;  /* rules of the section, a bit each */
     int refuse;       /* status by which a map refuses an unknown value */
@@ -58,12 +63,24 @@ static bool request_is_error_document(const request_rec *r)
 /* Marks a connection on which a request was judged whose address is not kept with it. */
 static const address_t request_mark = { .len = 0 };
 
+/* What mod_http2 says of a stream; before its fixups, when asked. */
+static const char *request_http2(request_rec *r, const char *name)
+{
+    APR_OPTIONAL_FN_TYPE(http2_var_lookup) *const lookup =
+        APR_RETRIEVE_OPTIONAL_FN(http2_var_lookup);
+    const char *value = apr_table_get(r->subprocess_env, name);
+
+    return value != NULL || lookup == NULL
+               ? value
+               : lookup(r->pool, r->server, r->connection, r, apr_pstrdup(r->pool, name));
+}
+
 /* mod_http2 pushes what no client has asked for; and after "Upgrade: h2c" stream 1 is once more the
    request that httpd has judged as HTTP/1.1 on the connection below. */
-__attribute__((noinline)) static bool request_is_no_request(const request_rec *r)
+__attribute__((noinline)) static bool request_is_no_request(request_rec *r)
 {
-    const char *pushed = apr_table_get(r->subprocess_env, "H2_PUSHED");
-    const char *stream = apr_table_get(r->subprocess_env, "H2_STREAM_ID");
+    const char *pushed = request_http2(r, "H2_PUSHED");
+    const char *stream = request_http2(r, "H2_STREAM_ID");
 
     return (pushed != NULL && *pushed != '\0') ||
            (stream != NULL && strcmp(stream, "1") == 0 &&
@@ -71,7 +88,7 @@ __attribute__((noinline)) static bool request_is_no_request(const request_rec *r
                 NULL);
 }
 
-REQUEST_INLINE bool request_is_uncounted(const request_rec *r)
+REQUEST_INLINE bool request_is_uncounted(request_rec *r)
 {
     return r->connection->master != NULL && request_is_no_request(r);
 }
@@ -140,22 +157,33 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
     return verdict;
 }
 
-static bool request_judged_by(const verdict_t *verdict, const rule_t *rule)
+static bool request_is_dry(const dir_conf_t *conf, const rule_t *rule)
+{
+    return conf->engine == ENGINE_LOG_ONLY || rule->dry;
+}
+
+/* A rule of the same name stands for another if it counts in the same place and refuses as well. */
+static bool request_judged_by(const verdict_t *verdict, const dir_conf_t *conf, const rule_t *rule)
 {
     const apr_array_header_t *rules = verdict->conf->rules;
 
     for (int i = 0; i < rules->nelts; i++) {
-        if (verdict->judged >> i & 1 &&
-            APR_ARRAY_IDX(rules, i, const rule_t *)->scope == rule->scope) {
+        const rule_t *other = APR_ARRAY_IDX(rules, i, const rule_t *);
+
+        if (verdict->judged >> i & 1 && other->scope == rule->scope &&
+            request_is_dry(verdict->conf, other) == request_is_dry(conf, rule) &&
+            (!other->marks || rule->marks)) {
             return true;
         }
     }
     return false;
 }
 
-static bool request_judged(const verdict_t *verdict, const rule_t *rule)
+static bool request_judged(const decide_t *d, const rule_t *rule)
 {
-    while (verdict != NULL && !request_judged_by(verdict, rule)) {
+    const verdict_t *verdict = d->before;
+
+    while (verdict != NULL && !request_judged_by(verdict, d->conf, rule)) {
         verdict = verdict->before;
     }
     return verdict != NULL;
@@ -211,7 +239,7 @@ REQUEST_INLINE bool request_is_apart(const dir_conf_t *conf, const rule_t *rule)
 REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *who,
                                 const variant_t *variant)
 {
-    const bool dry = d->conf->engine == ENGINE_LOG_ONLY || rule->dry;
+    const bool dry = request_is_dry(d->conf, rule);
     const rlp_plan_t *plan = variant->plan;
 
     if (d->n + plan->n > RLP_ENTRIES_MAX) {
@@ -367,7 +395,22 @@ static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matchin
     return chosen;
 }
 
-/* The rules that apply to the request, a bit each. */
+/* Those of the rules whose turn it is. */
+static uint64_t request_phase(const decide_t *d, uint64_t rules)
+{
+    uint64_t due = 0;
+
+    for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, __builtin_ctzll(bits), const rule_t *);
+        const unsigned phase = rule->traits & TRAIT_EARLY ? PHASE_EARLY : PHASE_LATE;
+
+        due |= d->phases & phase ? bits & -bits : 0;
+    }
+    return due;
+}
+
+/* The rules that apply to the request, a bit each. Alternatives are chosen among those of all
+   phases. */
 static uint64_t request_rules(const decide_t *d)
 {
     const int n = d->conf->rules->nelts;
@@ -380,7 +423,10 @@ static uint64_t request_rules(const decide_t *d)
             matching |= UINT64_C(1) << i;
         }
     }
-    return d->conf->traits & TRAIT_PRIORITY ? request_choose(d->conf->rules, matching) : matching;
+    if (d->conf->traits & TRAIT_PRIORITY) {
+        matching = request_choose(d->conf->rules, matching);
+    }
+    return d->conf->traits & TRAIT_EARLY ? request_phase(d, matching) : matching;
 }
 
 /* Those of the rules that refuse nobody. */
@@ -406,7 +452,7 @@ static bool request_collect(decide_t *d, uint64_t rules)
         const int i = __builtin_ctzll(bits);
         const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
 
-        if ((d->before == NULL || !request_judged(d->before, rule)) && !request_count(d, rule, i)) {
+        if (!request_judged(d, rule) && !request_count(d, rule, i)) {
             return false;
         }
     }
@@ -828,12 +874,13 @@ REQUEST_INLINE void request_begin(decide_t *d, request_rec *r, const dir_conf_t 
 
 /* Judges the rules of this section that have not been judged for the client's request. */
 __attribute__((noinline)) static int request_decide(request_rec *r, const dir_conf_t *conf,
-                                                    bool in_handler)
+                                                    unsigned phases, bool in_handler)
 {
     decide_t d;
 
     request_begin(&d, r, conf);
     d.before = request_verdict_so_far(r);
+    d.phases = phases;
     const uint64_t rules = request_rules(&d);
     const uint64_t apart = request_apart(conf, rules);
 
@@ -856,7 +903,11 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     if (apart) {
         request_ask_apart(&d, apart);
     }
-    return d.judged ? request_answer(&d, enforced, in_handler) : DECLINED;
+    if (d.judged != 0) {
+        return request_answer(&d, enforced, in_handler);
+    }
+    respond_guard(r, d.verdict); /* the handler was not known in an earlier phase */
+    return DECLINED;
 }
 
 /* Where neither header fields nor variables tell of a request that passes, rules that count
@@ -877,7 +928,7 @@ __attribute__((noinline)) static int request_decide_quietly(request_rec *r, cons
         const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
 
         if (variant == NULL || address == NULL || n + variant->plan->n > RLP_ENTRIES_MAX) {
-            return request_decide(r, conf, false);
+            return request_decide(r, conf, PHASE_BOTH, false);
         }
         for (int j = 0; j < variant->plan->n; j++, n++) {
             rlp_charge_init(&charges[n], address->text, address->len, variant->signatures[0][j],
@@ -887,7 +938,7 @@ __attribute__((noinline)) static int request_decide_quietly(request_rec *r, cons
     }
     if (rlp_check(rlp_world->store, charges, n, &question, &answer) != APR_SUCCESS ||
         answer.verdict != RLP_ALLOW || answer.damaged) {
-        return request_decide(r, conf, false);
+        return request_decide(r, conf, PHASE_BOTH, false);
     }
     ap_set_module_config(r->request_config, &ratelimit_plans_module,
                          (void *)(uintptr_t)&conf->passed);
@@ -905,6 +956,34 @@ REQUEST_INLINE bool request_is_quiet(const dir_conf_t *conf)
 {
     return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
            conf->cost == NULL && conf->refund == NULL;
+}
+
+/* Has the request been judged as it stands? Another path may be that of other rules. */
+static bool request_is_judged(const request_rec *r, const verdict_t *verdict,
+                              const dir_conf_t *conf)
+{
+    return verdict != NULL && verdict->conf == conf &&
+           (!(conf->traits & TRAIT_PATH) || verdict->path == r->uri);
+}
+
+/* What is left to judge once authentication is over. A request that content negotiation has
+   replaced since then begins anew. */
+static unsigned request_phases_left(const request_rec *r, const dir_conf_t *conf)
+{
+    return conf->traits & TRAIT_EARLY && request_is_judged(r, request_verdict(r), conf)
+               ? PHASE_LATE
+               : PHASE_BOTH;
+}
+
+int request_header_parser(request_rec *r)
+{
+    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+
+    if (!(conf->traits & TRAIT_EARLY) || !request_concerned(r, conf) ||
+        request_is_error_document(r) || request_is_uncounted(r)) {
+        return DECLINED;
+    }
+    return request_decide(r, conf, PHASE_EARLY, false);
 }
 
 /* A redirect has renamed the variables and dropped the filters of the request before it. */
@@ -932,11 +1011,13 @@ static void request_redirected(request_rec *r)
 __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
                                                                const dir_conf_t *conf)
 {
+    const unsigned phases = request_phases_left(r, conf);
+
     request_redirected(r);
     if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_decide(r, conf, false);
+    return request_decide(r, conf, phases, false);
 }
 
 int request_fixups(request_rec *r)
@@ -949,16 +1030,10 @@ int request_fixups(request_rec *r)
     if (!request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_is_quiet(conf) ? request_decide_quietly(r, conf)
-                                  : request_decide(r, conf, false);
-}
-
-/* Has the request been judged as it stands? Another path may be that of other rules. */
-static bool request_is_judged(const request_rec *r, const verdict_t *verdict,
-                              const dir_conf_t *conf)
-{
-    return verdict != NULL && verdict->conf == conf &&
-           (!(conf->traits & TRAIT_PATH) || verdict->path == r->uri);
+    /* what was decided earlier is to be kept */
+    return request_is_quiet(conf) && request_verdict(r) == NULL
+               ? request_decide_quietly(r, conf)
+               : request_decide(r, conf, request_phases_left(r, conf), false);
 }
 
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
@@ -977,5 +1052,5 @@ int request_handler(request_rec *r)
     if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_decide(r, conf, true);
+    return request_decide(r, conf, PHASE_BOTH, true);
 }

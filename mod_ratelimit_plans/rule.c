@@ -160,6 +160,21 @@ static const char *rule_mode(rule_t *rule, cmd_parms *cmd, const char *value)
                         config_near(value, names, cmd->pool));
 }
 
+static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    static const char *const names[] = { "early", "fixups", NULL };
+
+    if (ap_cstr_casecmp(value, "fixups") == 0) {
+        return NULL;
+    }
+    if (ap_cstr_casecmp(value, "early") == 0) {
+        rule->traits |= TRAIT_EARLY;
+        return NULL;
+    }
+    return apr_psprintf(cmd->pool, "expected phase=early or phase=fixups, got \"phase=%s\"%s",
+                        value, config_near(value, names, cmd->pool));
+}
+
 static const struct rule_option {
     const char *name;                                                      /* with its "=" */
     const char *(*parse)(rule_t *rule, cmd_parms *cmd, const char *value); /* NULL: rule_cost() */
@@ -167,7 +182,7 @@ static const struct rule_option {
     { "plan=", rule_plan },     { "key=", rule_key },   { "method=", rule_method },
     { "path=", rule_path },     { "if=", rule_if },     { "priority=", rule_priority },
     { "cost=", NULL },          { "reserve=", NULL },   { "count=", rule_count },
-    { "action=", rule_action }, { "mode=", rule_mode },
+    { "action=", rule_action }, { "mode=", rule_mode }, { "phase=", rule_phase },
 };
 
 #define RULE_OPTIONS ((int)(sizeof(rule_options) / sizeof(rule_options[0])))
@@ -202,14 +217,14 @@ static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
 {
     static const char *const names[] = {
-        "plan=",      "key=",   "method=",  "path=",      "if=",    "priority=", "cost=",
-        "reserve=",   "count=", "action=",  "mode=",      "rate=",  "quota=",    "concurrent=",
-        "bandwidth=", "burst=", "initial=", "algorithm=", "start=", NULL
+        "plan=",       "key=",       "method=", "path=",    "if=",        "priority=", "cost=",
+        "reserve=",    "count=",     "action=", "mode=",    "phase=",     "rate=",     "quota=",
+        "concurrent=", "bandwidth=", "burst=",  "initial=", "algorithm=", "start=",    NULL
     };
 
     return apr_psprintf(pool,
                         "expected a limit, plan=, key=, method=, path=, priority=, cost=, "
-                        "reserve=, count=, action=, mode= or \"if=EXPR\", got \"%s\"%s",
+                        "reserve=, count=, action=, mode=, phase= or \"if=EXPR\", got \"%s\"%s",
                         word, config_near(word, names, pool));
 }
 
@@ -711,10 +726,49 @@ static bool rule_may_wait(const rule_t *rule, server_rec *servers)
     return false;
 }
 
+static bool rule_is_of_users(const identity_t *identity)
+{
+    bool users = false;
+
+    for (int i = 0; i < identity->n; i++) {
+        users |= identity->parts[i].type->source == SOURCE_USER;
+    }
+    return users;
+}
+
+static bool rule_counts_users(const chain_t *chain)
+{
+    bool users = false;
+
+    for (int i = 0; i < chain->n; i++) {
+        users |= rule_is_of_users(&chain->items[i]);
+    }
+    return users;
+}
+
+/* Before authentication nobody has a name; a chain that begins with user is not to turn into
+   another one silently. */
+static const char *rule_check_phase(const rule_t *rule)
+{
+    if (!(rule->traits & TRAIT_EARLY)) {
+        return NULL;
+    }
+    if (rule->key == NULL) {
+        return "expected key= with phase=early, such as key=ip: it says whom to count before "
+               "authentication, got none";
+    }
+    return rule_counts_users(rule->key) ? "expected a key= without user with phase=early, which is "
+                                          "before authentication, got \"user\""
+                                        : NULL;
+}
+
 static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
 {
     const char *error = rule->own ? rule_misfit(rule->own) : NULL;
 
+    if (error == NULL) {
+        error = rule_check_phase(rule);
+    }
     if (error != NULL) {
         return rule_error(rule->server, rule->file, rule->line,
                           apr_pstrcat(pool, "RateLimitRule: ", error, NULL));
@@ -970,6 +1024,9 @@ static const char *rule_dump_effects(const rule_t *rule, apr_pool_t *pool)
         text = apr_pstrcat(pool, text, ", waits as long as RateLimitDelay allows", NULL);
     } else if (rule->delays) {
         text = apr_pstrcat(pool, text, ", waits up to ", rule_span(rule->max_wait, pool), NULL);
+    }
+    if (rule->traits & TRAIT_EARLY) {
+        text = apr_pstrcat(pool, text, ", before authentication", NULL);
     }
     if (rule->dry) {
         return apr_pstrcat(pool, text, ", a dry run", NULL);

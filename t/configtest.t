@@ -222,6 +222,12 @@ my @wrong = (
     ['RateLimitRule r rate=1/s mode=enforced', 'RateLimitRule: expected mode=enforce or mode=log, got "mode=enforced" (enforce?)', 'V-13 a mode misspelt'],
     ['RateLimitRule r rate=1/s action=marks', 'expected action=deny, action=delay, action=delay:DURATION or action=mark, got "action=marks" (mark?)'],
     ['RateLimitRule r rate=1/s action=mark mode=log', 'RateLimitRule: expected no action=mark with mode=log, which refuses nobody either'],
+    (map { ["RateLimitRule r rate=1/s key=ip phase=$_", qq{RateLimitRule: expected phase=early or phase=fixups, got "phase=$_"}, 'V-13 an unknown phase'] } '', 'late'),
+    ['RateLimitRule r rate=1/s phase=erly', 'expected phase=early or phase=fixups, got "phase=erly" (early?)', 'V-13 a phase misspelt'],
+    ['RateLimitRule r rate=1/s phase=early',
+        'RateLimitRule: expected key= with phase=early, such as key=ip: it says whom to count before authentication, got none'],
+    (map { ["RateLimitRule r rate=1/s phase=early key=$_", 'RateLimitRule: expected a key= without user with phase=early, which is before authentication, got "user"'] }
+        qw(user vhost+user user+ip)),
     ['RateLimitRule r rate=1/s method=', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method="'],
     ['RateLimitRule r rate=1/s method=,', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=,"'],
     ['RateLimitRule r rate=1/s method=!', 'RateLimitRule: expected method=GET,POST or method=!OPTIONS, got "method=!"'],
@@ -488,6 +494,7 @@ passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLim
 passes("R-13 path=$_", "RateLimitRule r rate=1/s path=$_") for qw(/ /a /a/ /* /** /**/a/*/b/** /A%20b), '/a' x 32;
 passes("R-31 priority=$_", "RateLimitRule r rate=1/s priority=$_") for qw(0 10 999999);
 passes($_, "RateLimitRule r rate=1/s $_") for qw(mode=log MODE=Log mode=enforce action=mark action=MARK), 'action=mark mode=enforce';
+passes($_, "RateLimitRule r rate=1/s $_") for 'phase=early key=ip', 'PHASE=Early key=vhost+ip', 'phase=fixups', 'phase=fixups key=user';
 passes('R-31 a priority as text', 'RateLimitRule r rate=1/s "priority=10"');
 passes("count=$_", "RateLimitRule r rate=1/s $_")
     for 'count=request', 'COUNT=Request', 'count=response:true', '"count=response:%{REQUEST_STATUS} -eq 401"';
@@ -533,6 +540,7 @@ RateLimitRule site
     RateLimitRule items rate=1/s plan=none path=/api/items/* priority=10
     RateLimitRule trial rate=1/s plan=none mode=log
     RateLimitRule busier rate=1/s plan=none action=mark
+    RateLimitRule guesses rate=1/s plan=none key=ip phase=early
 </Location>
 RateLimitDelay max=5s
 <VirtualHost *:80>
@@ -566,7 +574,8 @@ Rate limit rules:
   items in <Location "/api/">: for everybody: 1 at once, then 1 per second, for the path /api/items/*, an alternative of priority 10 ($file:20)
   trial in <Location "/api/">: for everybody: 1 at once, then 1 per second, a dry run ($file:21)
   busier in <Location "/api/">: for everybody: 1 at once, then 1 per second, marks and refuses nobody ($file:22)
-  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:27)
+  guesses in <Location "/api/">: for everybody: 1 at once, then 1 per second, counted by ip, before authentication ($file:23)
+  shop\@shop.example: the plan of whom is counted; without one: plan free ($file:28)
 Syntax OK
 END
 }

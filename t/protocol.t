@@ -160,8 +160,8 @@ SKIP: {
     skip 'httpd has no mod_http2', 1 if !RLP::Httpd::has_module('http2');
     my $config = "Protocols h2c http/1.1\nH2Direct on\nRateLimitEngine On\n" . join '', map {
         qq{<Location "/$_">\nRateLimitRule $_ rate=5/week\n</Location>\n} } qw(five used);
-    $config .= qq{<Location "/who">\nRateLimitRule who rate=2/week\n</Location>\n}
-        . qq{<Location "/sorry">\nRateLimitRule sorry rate=1/week\n</Location>\n}
+    $config .= qq{<Location "/who">\nRateLimitRule who rate=2/week\nRateLimitRule who-early rate=2/week key=ip phase=early\n</Location>\n}
+        . qq{<Location "/sorry">\nRateLimitRule sorry rate=1/week\nRateLimitRule sorry-early rate=1/week key=ip phase=early\n</Location>\n}
         . qq{<Location "/org">\nH2PushResource /sorry\nH2PushResource /free\n</Location>\n};
     my $server = server($config, modules => ['http2']);
 

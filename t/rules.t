@@ -150,9 +150,148 @@ is(get('/limits/unknown', Host => 'apart.test', 'X-Key' => 'nobody')->status, 20
 is(told(3, '/limits/response'), 'pass answered 0, pass answered 0, pass answered 0', 'mode=log: what the response gives back');
 is(told(3, '/limits/rewritten'), 'pass before 0, would-deny before 0, would-deny before 0', 'mode=log: a redirect keeps what is told');
 
+begin;
+for my $how (qw(log mark)) {
+    is(statuses(3, "/limits/rewritten/$how", Host => 'apart.test'), '200 200 429', "$how: a redirect is no way round what another section enforces");
+}
+
+# --- before authentication
+
+my %known = (Authorization => 'Basic Z29vZDpwYXNz'); # good:pass
+
+sub early {
+    my ($n, $path, %field) = @_;
+    return join ' ', map { ask($path, Host => 'early.test', %field)->status } 1 .. $n;
+}
+
+begin;
+is(early(3, '/late'), '401 401 401', 'phase=fixups: what authentication refuses is not counted');
+is(early(3, '/guess'), '401 401 429', 'phase=early: it is');
+is(early(1, '/guess', %known), 429, 'phase=early: refused before authentication');
+begin;
+is(answers(2, '/guess', Host => 'early.test', %known), 'A1 A0', 'phase=early: charged once, and told of what passes');
+begin;
+is(get('/guess', Host => 'early.test')->header('X-RateLimit-Remaining'), 1, 'phase=early: and of what authentication refuses');
+get('/guess', Host => 'early.test');
+is(get('/guess', Host => 'early.test', Accept => 'application/json')->header('Content-Type'), 'application/problem+json', 'phase=early: a refusal in JSON');
+begin;
+is(early(4, '/guess/document'), '401 401 429 429', 'phase=early: an ErrorDocument is not charged');
+
+begin;
+is(early(3, '/both', %known), '200 200 429', 'both phases: the later refuses ...');
+is(in_force('early.test', '/both'), 'before/5', '... of which a request without a user never hears ...');
+is(get('/both', Host => 'early.test')->header('X-RateLimit-Remaining'), 0, '... and what was charged before it stands');
+begin;
+is(get('/both', Host => 'early.test', %known)->header('RateLimit'), '"after";r=1;t=60, "before";r=4;t=240', 'both phases: the fields tell of all');
+begin;
+is(early(3, '/quiet'), '200 200 429', 'both phases, nothing told: the later refuses');
+begin;
+is(early(3, '/quiet/early'), '200 429 429', 'both phases, nothing told: the earlier refuses');
+
+for my $path ('/rewritten/once', '/indexed/', '/negotiated/page') {
+    begin;
+    is(early(3, $path), '200 200 429', "phase=early: $path leads to a rule of its own");
+}
+begin;
+is(answers(2, '/rewritten/twice', Host => 'early.test'), 'A8 A7', 'phase=early: a redirect is charged once');
+
+begin;
+is(in_force('early.test', '/choice/early'), 'high/2', 'priority: an early rule in place of a later one');
+is(in_force('early.test', '/choice/late'), 'high/2', 'priority: a later rule in place of an early one');
+is(join(' ', map { get('/dry', Host => 'early.test')->header('X-Action') } 1 .. 3), 'pass would-deny would-deny', 'phase=early mode=log');
+like(get('/backend', Host => 'early.test')->header('RateLimit'), qr/^"front";r=8;t=\d+$/, 'phase=early: a field of a backend gives way');
+
+begin;
+is(early(3, '/counted', %known), '200 200 200', 'phase=early by the response: success is given back');
+is(early(3, '/counted'), '401 401 429', 'phase=early by the response: failures are counted');
+
 done_testing;
 
 __DATA__
+<VirtualHost *:${RLP_PORT}>
+    ServerName early.test
+    RateLimitEngine On
+    AliasMatch "^/(late|guess|both|quiet|choice|dry|theirs|counted|answer)(/|$)" "${T}/htdocs/ok.txt"
+    <LocationMatch "^/(late|guess|both|counted)">
+        AuthType Basic
+        AuthName "any name"
+        AuthBasicProvider anon
+        Anonymous good
+        Anonymous_VerifyEmail off
+        Require valid-user
+    </LocationMatch>
+    <Location "/late">
+        RateLimitRule late rate=1/min plan=none key=ip phase=fixups
+    </Location>
+    <Location "/guess">
+        RateLimitRule guess rate=2/min plan=none key=ip phase=early
+    </Location>
+    <Location "/guess/document">
+        ErrorDocument 401 /answer
+    </Location>
+    <Location "/answer">
+        RateLimitRule guess rate=2/min plan=none key=ip phase=early
+    </Location>
+    <Location "/both">
+        RateLimitRule before rate=5/300s plan=none key=ip phase=early
+        RateLimitRule after rate=2/120s key=user
+    </Location>
+    <Location "/quiet">
+        RateLimitHeaders Off
+        RateLimitRule quiet-late rate=2/min
+        RateLimitRule quiet-early rate=5/min key=ip phase=early
+    </Location>
+    <Location "/quiet/early">
+        RateLimitRule quiet-early rate=1/min key=ip phase=early
+    </Location>
+    <Location "/choice/early">
+        RateLimitRule low rate=1/min priority=1
+        RateLimitRule high rate=2/min priority=2 phase=early key=ip
+    </Location>
+    <Location "/choice/late">
+        RateLimitRule low rate=1/min priority=1 phase=early key=ip
+        RateLimitRule high rate=2/min priority=2
+    </Location>
+    <Location "/dry">
+        RateLimitRule trial rate=1/min mode=log phase=early key=ip
+        RateLimitEnv always
+        Header always set X-Action "%{RATELIMIT_ACTION}e"
+    </Location>
+    <Location "/theirs">
+        Header always set RateLimit "theirs"
+    </Location>
+    ProxyPreserveHost On
+    ProxyPass "/backend" "http://127.0.0.1:${RLP_PORT}/theirs"
+    <Location "/backend">
+        RateLimitRule front rate=9/min phase=early key=ip
+    </Location>
+    <Location "/counted">
+        RateLimitRule counted rate=2/min plan=none key=ip phase=early "count=response:%{REQUEST_STATUS} -eq 401"
+    </Location>
+    Alias "/indexed" "${T}/htdocs/directory"
+    Alias "/rewritten" "${T}/htdocs/rewritten"
+    Alias "/redirected" "${T}/htdocs/ok.txt"
+    RateLimitRule redirected rate=2/min path=/redirected phase=early key=ip
+    RateLimitRule page rate=2/min path=/negotiated/page.html phase=early key=ip
+    <Directory "${T}/htdocs/directory">
+        <Files "index.html">
+            RateLimitRule index rate=2/min phase=early key=ip
+        </Files>
+    </Directory>
+    <Directory "${T}/htdocs/negotiated">
+        Options +MultiViews
+    </Directory>
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/rewritten/"
+        RewriteRule "^once$" "/redirected"
+        RewriteRule "^twice$" "/answer/all"
+    </Directory>
+    <LocationMatch "^/(rewritten/twice|answer/all)$">
+        RateLimitRule guess Off
+        RateLimitRule all rate=9/min phase=early key=ip
+    </LocationMatch>
+</VirtualHost>
 <VirtualHost *:${RLP_PORT}>
     ServerName apart.test
     RateLimitEngine On
@@ -207,6 +346,20 @@ __DATA__
         RateLimitRule before rate=1/min mode=log
         RewriteEngine On
         RewriteRule ".*" "/redirected"
+    </Location>
+    <Location "/limits/rewritten/log">
+        RateLimitRule strict-log rate=9/min mode=log
+        RewriteRule ".*" "/strict/log"
+    </Location>
+    <Location "/strict/log">
+        RateLimitRule strict-log rate=2/min
+    </Location>
+    <Location "/limits/rewritten/mark">
+        RateLimitRule strict-mark rate=9/min action=mark key=vhost+ip
+        RewriteRule ".*" "/strict/mark"
+    </Location>
+    <Location "/strict/mark">
+        RateLimitRule strict-mark rate=2/min
     </Location>
 </VirtualHost>
 <VirtualHost *:${RLP_PORT}>
