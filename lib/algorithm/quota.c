@@ -20,7 +20,7 @@ typedef struct {
 
 /* A state is kept that much longer than its period, by the store's time: a wall clock set back by
    no more does not make it begin anew. */
-#define QUOTA_GRACE (24 * 3600 * RLP_SECOND)
+#define QUOTA_GRACE (INT64_C(86400) * RLP_SECOND)
 
 _Static_assert(sizeof(quota_t) <= RLP_STATE_MAX, "a quota fits into a slot of one cache line");
 
