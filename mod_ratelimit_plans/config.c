@@ -51,6 +51,12 @@ static verdict_t config_passed(const dir_conf_t *conf)
     return (verdict_t){ .conf = conf, .judged = ~UINT64_C(0), .action = "pass" };
 }
 
+/* And of those that are exempt here. */
+static verdict_t config_exempted(const dir_conf_t *conf)
+{
+    return (verdict_t){ .conf = conf, .action = "exempt" };
+}
+
 void *config_create_dir(apr_pool_t *pool, char *path)
 {
     dir_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
@@ -64,6 +70,7 @@ void *config_create_dir(apr_pool_t *pool, char *path)
     conf->deny_status = RLP_UNSET;
     conf->env_always = RLP_UNSET;
     conf->passed = config_passed(conf);
+    conf->exempted = config_exempted(conf);
     return conf;
 }
 
@@ -97,6 +104,15 @@ static apr_array_header_t *config_merge_rules(apr_pool_t *pool, const apr_array_
     return rules;
 }
 
+static apr_array_header_t *config_merge_exempts(apr_pool_t *pool, apr_array_header_t *base,
+                                                apr_array_header_t *add)
+{
+    if (base == NULL || add == NULL) {
+        return base ? base : add;
+    }
+    return apr_array_append(pool, base, add);
+}
+
 static int config_set(int base, int add)
 {
     return add == RLP_UNSET ? base : add;
@@ -119,7 +135,9 @@ void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
     conf->env_always = config_set(base->env_always, add->env_always);
     conf->cost = add->cost ? add->cost : base->cost;
     conf->refund = add->refund ? add->refund : base->refund;
+    conf->exempts = config_merge_exempts(pool, base->exempts, add->exempts);
     conf->passed = config_passed(conf);
+    conf->exempted = config_exempted(conf);
     return conf;
 }
 
@@ -657,6 +675,23 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     return config_prefix(cmd, error);
 }
 
+static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    dir_conf_t *conf = dir;
+    const exempt_t *exempt = NULL;
+
+    if (argc < 1) {
+        return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
+    }
+    const char *error = exempt_parse(&exempt, cmd, argc, argv);
+
+    if (conf->exempts == NULL) {
+        conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
+    }
+    APR_ARRAY_PUSH(conf->exempts, const exempt_t *) = exempt;
+    return config_prefix(cmd, error);
+}
+
 static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
@@ -733,6 +768,8 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE_ARGV("RateLimitCost", config_cost, NULL, CONFIG_HTACCESS,
                       "N, \"expr=EXPR\" or response-header:NAME [reserve=N]"),
     AP_INIT_TAKE_ARGV("RateLimitRefund", config_refund, NULL, CONFIG_ANYWHERE, "\"expr=EXPR\""),
+    AP_INIT_TAKE_ARGV("RateLimitExempt", config_exempt, NULL, CONFIG_ANYWHERE,
+                      "ip CIDR..., file:PATH or \"expr=EXPR\""),
     AP_INIT_TAKE_ARGV("RateLimitDelay", config_delay, NULL, RSRC_CONF,
                       "max=DURATION|0 [budget=N%]"),
     AP_INIT_TAKE_ARGV("RateLimitHeaders", config_headers, NULL, CONFIG_ANYWHERE,

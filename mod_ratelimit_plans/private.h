@@ -224,7 +224,9 @@ struct dir_conf_t {
     int env_always;
     const cost_t *cost;           /* NULL: one unit */
     const ap_expr_info_t *refund; /* a response that meets it costs nothing; NULL: none */
+    apr_array_header_t *exempts;  /* of const exempt_t *; NULL: nobody */
     verdict_t passed;             /* all rules were judged and let the request pass */
+    verdict_t exempted;           /* none was judged: the request is exempt */
 };
 
 /* merged: every field has its line in config_merge_server() */
@@ -354,6 +356,18 @@ static inline const address_t *identity_known_address(const chain_t *chain, cons
 
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
 void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server);
+
+/* --- exempt.c */
+
+/* Who is exempt, by one directive. */
+typedef struct exempt_t exempt_t;
+
+/* Parses the words behind RateLimitExempt, of which there is one at least. NULL, or what was
+   expected. */
+const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char *const argv[]);
+
+/* Is the request one of those (exempt_t *)? */
+bool exempt_matches(const apr_array_header_t *exempts, request_rec *r);
 
 /* --- plan_map.c */
 

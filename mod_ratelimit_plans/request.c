@@ -100,6 +100,15 @@ const verdict_t *request_verdict_so_far(const request_rec *r)
     return verdict;
 }
 
+/* What there is to go on from. Of one that was exempt before an internal redirect there is
+   nothing. */
+REQUEST_INLINE const verdict_t *request_before(const request_rec *r)
+{
+    const verdict_t *verdict = request_verdict_so_far(r);
+
+    return verdict != NULL && verdict == &verdict->conf->exempted ? NULL : verdict;
+}
+
 #define REQUEST_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
 
 /* The verdict of this decision, with room for its outcomes and those of before, and for what the
@@ -653,6 +662,23 @@ REQUEST_INLINE void request_begin(decide_t *d, request_rec *r, const dir_conf_t 
     d->n = 0;
 }
 
+/* Who is exempt is neither counted nor told of limits. What was counted before a redirect stays
+   so. */
+static int request_exempt(request_rec *r, const dir_conf_t *conf)
+{
+    if (request_before(r) == NULL) {
+        ap_set_module_config(r->request_config, &ratelimit_plans_module,
+                             (void *)(uintptr_t)&conf->exempted);
+        respond_env(r, &conf->exempted);
+    }
+    return DECLINED;
+}
+
+REQUEST_INLINE bool request_is_exempt(request_rec *r, const dir_conf_t *conf)
+{
+    return conf->exempts != NULL && exempt_matches(conf->exempts, r);
+}
+
 /* Judges the rules of this section that have not been judged for the client's request. */
 __attribute__((noinline)) static int request_decide(request_rec *r, const dir_conf_t *conf,
                                                     bool in_handler)
@@ -660,7 +686,7 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     decide_t d;
 
     request_begin(&d, r, conf);
-    d.before = request_verdict_so_far(r);
+    d.before = request_before(r);
     if (!request_collect(&d)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "RLP005: more than %d rules or limits apply to one request: use fewer in one "
@@ -774,7 +800,7 @@ __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
     if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_decide(r, conf, false);
+    return request_is_exempt(r, conf) ? request_exempt(r, conf) : request_decide(r, conf, false);
 }
 
 int request_fixups(request_rec *r)
@@ -786,6 +812,9 @@ int request_fixups(request_rec *r)
     }
     if (!request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
+    }
+    if (request_is_exempt(r, conf)) {
+        return request_exempt(r, conf);
     }
     return request_is_quiet(conf) ? request_decide_quietly(r, conf)
                                   : request_decide(r, conf, false);
@@ -807,5 +836,5 @@ int request_handler(request_rec *r)
     if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_decide(r, conf, true);
+    return request_is_exempt(r, conf) ? request_exempt(r, conf) : request_decide(r, conf, true);
 }

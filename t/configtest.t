@@ -25,6 +25,10 @@ $server->file('planless', "key-one free\nhush-hush prp\n");
 $server->file('swapped', "free hush-hush\n");
 $server->file('long', "key-one free\n" . 'k' x 9000 . " free\n");
 $server->file('empty', '');
+$server->file('networks', "# ours\n\n 192.0.2.0/24\t# one\n2001:db8::/32\n");
+$server->file('networks-wrong', "192.0.2.0/24\n\n# two more\n192.0.2.0/33\n");
+$server->file('networks-two', "192.0.2.1 192.0.2.2\n");
+$server->file('networks-long', "192.0.2.1\n#" . 'x' x 600 . "\n");
 
 my $plans = "RateLimitPlan free rate=10/min\nRateLimitPlan pro rate=100/min\n"; # two lines
 
@@ -260,6 +264,30 @@ my @wrong = (
         'RateLimitRefund: expected the quotes around the whole word: write "expr=%{REQUEST_STATUS}...", got expr="%{REQUEST_STATUS}'],
     ['RateLimitRefund expr=%{REQUEST_STATUS} -ge 500', 'RateLimitRefund: expected "expr=EXPR" as one word in quotes, got "-ge"'],
 
+    ['RateLimitExempt', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR"'],
+    ['RateLimitExempt ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
+    ['RateLimitExempt 192.0.2.1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "192.0.2.1"'],
+    ['RateLimitExempt fiel:networks', 'got "fiel:networks" (file:?)', 'V-13 a misspelt file:'],
+    ['RateLimitExempt exp=true', 'got "exp=true" (expr=?)', 'V-13 a misspelt expr='],
+    (map { ["RateLimitExempt ip 192.0.2.1 $_", qq{RateLimitExempt: expected an address or a network, such as 192.0.2.0/24 or 2001:db8::/32, got "$_"}] }
+        qw(192.0.2 192.0.2.0/33 192.0.2.0/ 192.0.2.0/x 192.0.2.0/-1 192.0.2.0/+8 192.0.2.0/255.255.255.0 192.0.2.256 2001:db8::/129 /64
+        fe80::1%lo example.org 1::2::3 192.0.2.0//24 file:networks)),
+    ['RateLimitExempt ip 192.0.2.1/24', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "192.0.2.1/24"'],
+    ['RateLimitExempt ip 2001:db8::1/64', 'expected nothing behind the bits of the network: 2001:db8::/64, got "2001:db8::1/64"'],
+    ['RateLimitExempt ip ::ffff:192.0.2.1/120', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "::ffff:192.0.2.1/120"'],
+    ['RateLimitExempt file:', 'RateLimitExempt: expected file:PATH with a path, got "file:"'],
+    ['RateLimitExempt file:networks ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
+    ['RateLimitExempt file:missing', qr{RateLimitExempt: cannot open \Q$dir\E/missing: No such file}],
+    ['RateLimitExempt file:logs', qr{RateLimitExempt: cannot .*\Q$dir\E/logs}, 'a directory as a file of networks'],
+    ['RateLimitExempt file:networks-wrong', qq{RateLimitExempt: line 4 of $dir/networks-wrong: expected an address or a network, such as }
+        . '192.0.2.0/24 or 2001:db8::/32, got "192.0.2.0/33"'],
+    ['RateLimitExempt file:networks-two', qq{RateLimitExempt: line 1 of $dir/networks-two: expected one address or network, and then "192.0.2.2"}],
+    ['RateLimitExempt file:networks-long', "RateLimitExempt: line 2 of $dir/networks-long: expected lines of less than 510 bytes"],
+    ['RateLimitExempt expr=', 'RateLimitExempt: expected an expression behind expr=, got "": nothing is there'],
+    ['RateLimitExempt "expr=%{REQUEST_METHOD} =="', qr/RateLimitExempt: expected an expression behind expr=, got "%\{REQUEST_METHOD} ==": \S/],
+    ['RateLimitExempt expr="%{REQUEST_METHOD} == 1"', 'expected the quotes around the whole word: write "expr=%{REQUEST_METHOD}...", got expr="'],
+    ['RateLimitExempt expr=%{REQUEST_METHOD} == 1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "1"'],
+
     (map { ["RateLimitDelay$_", 'RateLimitDelay: expected max=DURATION [budget=N%]'] } '', ' budget=10%'),
     (map { ["RateLimitDelay max=$_", qq{RateLimitDelay: expected max=DURATION, such as max=2s, or max=0, got "max=$_"}, "V-08 max=$_"] }
         '', qw(soon 20 -1s 00 0s 1.5s none)),
@@ -468,6 +496,10 @@ passes('then=', "RateLimitEngine On\nRateLimitPlan p quota=5/month then=q\nRateL
 passes('then= with a plan declared before', "RateLimitPlan q rate=1/min\nRateLimitPlan p quota=5 then=q\nRateLimitRule a plan=p");
 passes("RateLimitRefund $_", "RateLimitRefund $_\n<Location \"/x\">\nRateLimitRefund $_\n</Location>\n<VirtualHost *:80>\nRateLimitRefund $_\n</VirtualHost>")
     for 'expr=true', 'EXPR=false', '"expr=%{REQUEST_STATUS} -ge 500"', q{"expr=resp('X-Cache') == 'HIT'"};
+passes("RateLimitExempt $_", "RateLimitExempt $_\n<Location \"/x\">\nRateLimitExempt $_\nRateLimitExempt $_\n</Location>\n"
+    . "<VirtualHost *:80>\nRateLimitExempt $_\n</VirtualHost>")
+    for 'ip 127.0.0.1', 'IP 10.0.0.0/8 2001:db8::/32 ::1', 'ip 0.0.0.0/0 ::/0', 'ip ::ffff:10.0.0.0/104 1::/032', 'file:networks',
+    qq{"file:$dir/networks"}, 'file:empty', '"expr=%{REQUEST_URI} =~ m#^/health#"', 'EXPR=true';
 passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
     for qw(max=0 max=20s max=10min max=600s max=1ms MAX=1s), 'max=1s budget=1%', 'budget=90% max=1s', 'max=0 Budget=10%';
 passes("count=$_", "RateLimitRule r rate=1/s $_")
