@@ -23,6 +23,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define CONFIG_STORE_SIZE ((apr_size_t)16 * 1024 * 1024)
 #define CONFIG_STORE_MAX (INT64_C(1) << 40)
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
+#define CONFIG_REPEAT_MAX (24 * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
 
 world_t *rlp_world;
@@ -150,6 +151,8 @@ void *config_create_server(apr_pool_t *pool, server_rec *server)
     conf->plan_reset = RLP_UNSET;
     conf->delay_max = RLP_UNSET;
     conf->delay_budget = RLP_UNSET;
+    conf->key_plain = RLP_UNSET;
+    conf->key_repeat = RLP_UNSET;
     return conf;
 }
 
@@ -168,6 +171,8 @@ void *config_merge_server(apr_pool_t *pool, void *basev, void *addv)
     conf->plan_reset = config_set(base->plan_reset, add->plan_reset);
     conf->delay_max = add->delay_max == RLP_UNSET ? base->delay_max : add->delay_max;
     conf->delay_budget = config_set(base->delay_budget, add->delay_budget);
+    conf->key_plain = config_set(base->key_plain, add->key_plain);
+    conf->key_repeat = add->key_repeat == RLP_UNSET ? base->key_repeat : add->key_repeat;
     return conf;
 }
 
@@ -513,6 +518,46 @@ static const char *config_delay(cmd_parms *cmd, void *dir, int argc, char *const
     return error;
 }
 
+/* How long a refusal is not told again. NULL, or what was expected. */
+static const char *config_repeat(cmd_parms *cmd, const char *word)
+{
+    rlp_time_t *repeat = &config_server(cmd)->key_repeat;
+    const char *value = word + strlen("repeat=");
+    const bool none = strcmp(value, "0") == 0;
+
+    if (none) {
+        *repeat = 0;
+    }
+    if ((!none && rlp_duration_parse(repeat, value, cmd->pool) != NULL) ||
+        *repeat > CONFIG_REPEAT_MAX || (*repeat > 0 && *repeat < RLP_SECOND)) {
+        return config_expected(cmd, "repeat=DURATION from 1s to 1day, or repeat=0", word);
+    }
+    return NULL;
+}
+
+static const char *config_key_log(cmd_parms *cmd, void *dir, const char *how, const char *repeat)
+{
+    static const char *const words[] = { "hash", "plain", NULL };
+    static const char *const names[] = { "repeat=", NULL };
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
+    const int plain = config_word(how, words);
+
+    (void)dir;
+    config_server(cmd)->key_plain = plain;
+    config_server(cmd)->key_repeat = RLP_KEY_REPEAT;
+    if (error == NULL && plain < 0) {
+        return config_expected(cmd, "hash or plain first", how);
+    }
+    if (error != NULL || repeat == NULL) {
+        return error;
+    }
+    if (ap_cstr_casecmpn(repeat, "repeat=", 7) != 0) {
+        return apr_pstrcat(cmd->pool, config_expected(cmd, "repeat=DURATION", repeat),
+                           config_near(repeat, names, cmd->pool), NULL);
+    }
+    return config_repeat(cmd, repeat);
+}
+
 /* A status from 400 to 599; else 0. */
 static int config_status(const char *text)
 {
@@ -772,6 +817,8 @@ const command_rec rlp_commands[] = {
                       "ip CIDR..., file:PATH or \"expr=EXPR\""),
     AP_INIT_TAKE_ARGV("RateLimitDelay", config_delay, NULL, RSRC_CONF,
                       "max=DURATION|0 [budget=N%]"),
+    AP_INIT_TAKE12("RateLimitKeyLog", config_key_log, NULL, RSRC_CONF,
+                   "hash|plain [repeat=DURATION]"),
     AP_INIT_TAKE_ARGV("RateLimitHeaders", config_headers, NULL, CONFIG_ANYWHERE,
                       "Off|IETF|Legacy|Both [reset=delta|epoch] [always|denied]"),
     AP_INIT_TAKE1("RateLimitDenyStatus", config_deny_status, NULL, CONFIG_ANYWHERE,

@@ -312,6 +312,44 @@ static void identity_put_address(who_t *who, const identity_part_t *part, const 
     identity_put(who, text, strlen(text));
 }
 
+/* Is a value of that type said plainly to everybody? Digests of secrets are. */
+static bool identity_is_public(const char *name, size_t len)
+{
+    const identity_type_t *type = apr_hash_get(rlp_world->identity_types, name, (apr_ssize_t)len);
+
+    return type != NULL &&
+           (type->chosen || (type->source != SOURCE_USER && type->source != SOURCE_ENV));
+}
+
+/* No name has one of the signs between names and values, and no value has "+". */
+const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool)
+{
+    const char *value = strchr(identity, ':') + 1;
+    const char *name = identity;
+    const char *text = apr_pstrmemdup(pool, identity, (apr_size_t)(value - identity));
+
+    if (plain) {
+        return identity;
+    }
+    while (true) {
+        const size_t len = strcspn(value, "+");
+        char digest[33];
+
+        if (identity_is_public(name, strcspn(name, "/+:"))) {
+            text = apr_pstrcat(pool, text, apr_pstrmemdup(pool, value, len), NULL);
+        } else {
+            rlp_shm_digest(rlp_world->store, value, len, digest);
+            text = apr_pstrcat(pool, text, digest, NULL);
+        }
+        if (value[len] == '\0') {
+            return text;
+        }
+        text = apr_pstrcat(pool, text, "+", NULL);
+        value += len + 1;
+        name += strcspn(name, "+") + 1;
+    }
+}
+
 /* What the request says of a type; NULL or empty for nothing. */
 static const char *identity_value(const identity_type_t *type, const request_rec *r)
 {

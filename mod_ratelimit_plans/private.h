@@ -237,13 +237,17 @@ typedef struct {
     int default_line;
     const char *default_file;
     int plan_reset;
-    rlp_time_t delay_max; /* RLP_UNSET, or the longest wait; 0: none */
-    int delay_budget;     /* RLP_UNSET, or percent of the threads that may wait at once */
+    rlp_time_t delay_max;  /* RLP_UNSET, or the longest wait; 0: none */
+    int delay_budget;      /* RLP_UNSET, or percent of the threads that may wait at once */
+    int key_plain;         /* users and the like stand in the log as they are */
+    rlp_time_t key_repeat; /* RLP_UNSET, or how long a refusal of theirs is not told again */
 } server_conf_t;
 
 #define RLP_DELAY_BUDGET 10 /* percent */
+#define RLP_KEY_REPEAT (60 * RLP_SECOND)
 
 typedef struct turns_t turns_t;
+typedef struct denials_t denials_t;
 
 /* What one reading of the configuration has declared for the whole server. */
 typedef struct {
@@ -262,6 +266,7 @@ typedef struct {
     rlp_store_t *store; /* NULL: no rule needs it */
     rlp_hold_t owner;   /* this child, for concurrency limits */
     turns_t *turns;     /* of this child, for those who wait */
+    denials_t *denials; /* of this child, what its log has */
     int owners;         /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
@@ -357,6 +362,10 @@ static inline const address_t *identity_known_address(const chain_t *chain, cons
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
 void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server);
 
+/* An identity as the error log has it: users and the like as digests unless they may be plain;
+   addresses and hosts always are. */
+const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool);
+
 /* --- exempt.c */
 
 /* Who is exempt, by one directive. */
@@ -368,6 +377,14 @@ const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char
 
 /* Is the request one of those (exempt_t *)? */
 bool exempt_matches(const apr_array_header_t *exempts, request_rec *r);
+
+/* --- denial.c */
+
+/* Makes ready for the log lines of this child. */
+void denial_begin(apr_pool_t *pchild);
+
+/* Tells of a refusal, unless it was told lately or there is too much to tell. */
+void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);
 
 /* --- plan_map.c */
 

@@ -590,24 +590,6 @@ static void request_ask_dry(decide_t *d, rlp_time_t now)
     }
 }
 
-static void request_log_refusal(const request_rec *r, const verdict_t *verdict)
-{
-    const outcome_t *outcome = &verdict->outcomes[0];
-    const char *identity = verdict->identity;
-    const bool plain = strncmp(identity, "ip:", 3) == 0;
-    char digest[33] = "";
-
-    if (!APLOG_R_IS_LEVEL(r, APLOG_INFO)) {
-        return;
-    }
-    if (!plain) { /* names of users stay out of the log; their digest tells them apart */
-        rlp_shm_digest(rlp_world->store, identity, strlen(identity), digest);
-    }
-    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "RLP001: rule %s, plan %s refuses %.*s%s",
-                  outcome->rule->name, outcome->variant->plan_name,
-                  (int)(plain ? strlen(identity) : strcspn(identity, ":") + 1), identity, digest);
-}
-
 /* An unknown value of a type whose map says unknown=deny. */
 static int request_refuse_unknown(decide_t *d)
 {
@@ -640,7 +622,7 @@ REQUEST_INLINE int request_answer(decide_t *d, bool in_handler)
     if (!verdict->denied) {
         return DECLINED;
     }
-    request_log_refusal(d->r, verdict);
+    denial_log(d->r, verdict, d->server);
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 

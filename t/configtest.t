@@ -288,6 +288,14 @@ my @wrong = (
     ['RateLimitExempt expr="%{REQUEST_METHOD} == 1"', 'expected the quotes around the whole word: write "expr=%{REQUEST_METHOD}...", got expr="'],
     ['RateLimitExempt expr=%{REQUEST_METHOD} == 1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "1"'],
 
+    (map { ["RateLimitKeyLog$_", 'RateLimitKeyLog takes 1-2 arguments'] } '', ' hash repeat=1s plain'),
+    ['RateLimitKeyLog clear', 'RateLimitKeyLog: expected hash or plain first, got "clear"'],
+    ['RateLimitKeyLog repeat=5s', 'RateLimitKeyLog: expected hash or plain first, got "repeat=5s"'],
+    ['RateLimitKeyLog hash repaet=5s', 'RateLimitKeyLog: expected repeat=DURATION, got "repaet=5s" (repeat=?)', 'V-13 a misspelt repeat='],
+    ['RateLimitKeyLog hash plain', 'RateLimitKeyLog: expected repeat=DURATION, got "plain"'],
+    (map { ["RateLimitKeyLog hash repeat=$_", qq{RateLimitKeyLog: expected repeat=DURATION from 1s to 1day, or repeat=0, got "repeat=$_"}] }
+        '', qw(5 -1s 00 0s 1.5s soon 999ms 86401s 2days)),
+
     (map { ["RateLimitDelay$_", 'RateLimitDelay: expected max=DURATION [budget=N%]'] } '', ' budget=10%'),
     (map { ["RateLimitDelay max=$_", qq{RateLimitDelay: expected max=DURATION, such as max=2s, or max=0, got "max=$_"}, "V-08 max=$_"] }
         '', qw(soon 20 -1s 00 0s 1.5s none)),
@@ -410,7 +418,7 @@ for my $case (@limits) {
 
 for my $case (['RateLimitStore x shm', 'VirtualHost'], ['RateLimitPlan p rate=1/s', 'VirtualHost'],
     ['RateLimitStore x shm', 'Location'], ['RateLimitPlan p rate=1/s', 'Location'], ['RateLimitPlanDefault p', 'Location'],
-    ['RateLimitPlanChange reset', 'Location'], ['RateLimitDelay max=1s', 'Location'], ['RateLimitDelay max=1s', 'If'], ['RateLimitPlanMap user txt:keys', 'Location'],
+    ['RateLimitPlanChange reset', 'Location'], ['RateLimitDelay max=1s', 'Location'], ['RateLimitDelay max=1s', 'If'], ['RateLimitKeyLog plain', 'Location'], ['RateLimitPlanMap user txt:keys', 'Location'],
     ['RateLimitPlan p rate=1/s', 'If'], ['RateLimitPlanDefault p', 'Directory'], ['RateLimitPlanMap user txt:keys', 'Files']) {
     my ($line, $section) = @$case;
     my %open = (VirtualHost => '*:80', Location => '"/x"', If => '"true"', Directory => '"/x"', Files => 'x');
@@ -500,6 +508,8 @@ passes("RateLimitExempt $_", "RateLimitExempt $_\n<Location \"/x\">\nRateLimitEx
     . "<VirtualHost *:80>\nRateLimitExempt $_\n</VirtualHost>")
     for 'ip 127.0.0.1', 'IP 10.0.0.0/8 2001:db8::/32 ::1', 'ip 0.0.0.0/0 ::/0', 'ip ::ffff:10.0.0.0/104 1::/032', 'file:networks',
     qq{"file:$dir/networks"}, 'file:empty', '"expr=%{REQUEST_URI} =~ m#^/health#"', 'EXPR=true';
+passes("RateLimitKeyLog $_", "RateLimitKeyLog $_\n<VirtualHost *:80>\nRateLimitKeyLog $_\n</VirtualHost>")
+    for qw(hash Plain), map { "hash $_" } qw(repeat=0 repeat=1s repeat=1500ms repeat=1day REPEAT=10min);
 passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
     for qw(max=0 max=20s max=10min max=600s max=1ms MAX=1s), 'max=1s budget=1%', 'budget=90% max=1s', 'max=0 Budget=10%';
 passes("count=$_", "RateLimitRule r rate=1/s $_")
