@@ -23,7 +23,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define CONFIG_STORE_SIZE ((apr_size_t)16 * 1024 * 1024)
 #define CONFIG_STORE_MAX (INT64_C(1) << 40)
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
-#define CONFIG_REPEAT_MAX (24 * 3600 * RLP_SECOND)
+#define CONFIG_REPEAT_MAX (INT64_C(24) * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
 
 world_t *rlp_world;

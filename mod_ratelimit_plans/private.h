@@ -29,15 +29,19 @@ typedef enum {
     SOURCE_VHOST,
     SOURCE_GLOBAL,
     SOURCE_ANONYMOUS,
+    SOURCE_CERT,
     SOURCE_HEADER,
-    SOURCE_ENV
+    SOURCE_COOKIE,
+    SOURCE_ENV,
+    SOURCE_EXPR
 } source_t;
 
 /* A type of identity, known by its name in the whole server. */
 typedef struct {
     const char *name;
     source_t source;
-    const char *argument; /* of header: and env: */
+    const char *argument;       /* behind header: and the like */
+    const ap_expr_info_t *expr; /* of expr:, a text */
     bool chosen;      /* the client writes what it likes: counts only when a plan map knows it */
     const char *file; /* where it was declared; NULL: built in */
     int line;
@@ -264,10 +268,12 @@ typedef struct {
     const char *store_path;
     size_t store_size;
     rlp_store_t *store; /* NULL: no rule needs it */
-    rlp_hold_t owner;   /* this child, for concurrency limits */
-    turns_t *turns;     /* of this child, for those who wait */
-    denials_t *denials; /* of this child, what its log has */
-    int owners;         /* processes that may hold places at once */
+    char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
+                       char *); /* of mod_ssl; NULL: it is not here */
+    rlp_hold_t owner;           /* this child, for concurrency limits */
+    turns_t *turns;             /* of this child, for those who wait */
+    denials_t *denials;         /* of this child, what its log has */
+    int owners;                 /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 

@@ -171,10 +171,21 @@ my @wrong = (
     ['RateLimitIdentity user+ip+vhost+global+anonymous', 'RateLimitIdentity: expected at most 4 parts joined with "+"'],
     (map { ["RateLimitIdentity ip/$_", qq{RateLimitIdentity: expected ip/BITS4,BITS6 with 1 to 32 and 1 to 128, got "ip/$_"}] }
         '', '0', '33', '-1', 'x', '24,', '24,0', '24,129', '24,x', '24,64,1', '99999999999999999999'),
-    ['RateLimitIdentity sid=cookie:sid', 'RateLimitIdentity: expected sid=header:NAME or sid=env:NAME, got "sid=cookie:sid"',
-        'V-14 a source that is not here'],
-    ['RateLimitIdentity k=X-Key', 'RateLimitIdentity: expected k=header:NAME or k=env:NAME, got "k=X-Key"'],
-    ['RateLimitIdentity k=', 'RateLimitIdentity: expected k=header:NAME or k=env:NAME, got "k="'],
+    (map { my ($name) = /^(\w+)/; ["RateLimitIdentity $_", qq{RateLimitIdentity: expected $name=header:NAME, $name=cookie:NAME, $name=env:NAME or }
+        . qq{$name=expr:EXPR, got "$_"}] } qw(k=X-Key k= sid=cooky sid=session:sid)),
+    ['RateLimitIdentity sid=cooki:sid', 'got "sid=cooki:sid" (cookie:?)', 'V-13 a misspelt cookie:'],
+    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected a name behind the colon, got "k=cookie:"'],
+    ['RateLimitIdentity "k=cookie:a b"', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a b"'],
+    ['RateLimitIdentity k=cookie:a=b', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a=b"'],
+    ['RateLimitIdentity k=expr:', 'RateLimitIdentity: expected an expression behind expr:, got "": nothing is there'],
+    ['RateLimitIdentity "k=expr:%{no"', qr/RateLimitIdentity: expected an expression behind expr:, got "%\{no": \S/],
+    ['RateLimitIdentity k=expr:"%{HTTP:X Y}"', 'RateLimitIdentity: expected the quotes around the whole word: write "k=expr:%{HTTP:X...", got k=expr:"%{HTTP:X'],
+    ['RateLimitIdentity cert=env:X', 'RateLimitIdentity: expected another name than "cert": it is built in'],
+    ["RateLimitIdentity k=cookie:sid\nRateLimitIdentity k=cookie:SID",
+        qq{RateLimitIdentity: expected another name than "k": it is declared otherwise on line 1 of $file}, 'a cookie of another case'],
+    ["RateLimitIdentity k=expr:a\nRateLimitIdentity k=env:a", 'expected another name than "k"', 'an expression redefined'],
+    ["${plans}RateLimitIdentity k=cookie:sid ip\nRateLimitPlanMap k txt:keys unknown=default",
+        'RateLimitPlanMap: expected unknown=next or unknown=deny for "k"', 'unknown=default for a cookie'],
     ['RateLimitIdentity k=header:', 'RateLimitIdentity: expected a name behind the colon, got "k=header:"'],
     ['RateLimitIdentity k=env:', 'RateLimitIdentity: expected a name behind the colon, got "k=env:"'],
     ['RateLimitIdentity =env:X', qq{RateLimitIdentity: $name_rule, got ""}],
@@ -449,6 +460,7 @@ for my $map (qw(bad many twice planless swapped)) {
 
 warns('a header identity without a map', 'RateLimitIdentity k=header:X-Key ip', 1, 'the identity "k" is never used');
 warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimitRule r rate=1/s key=k=header:X-Key", 2, '"k" is never used');
+warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
 warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
     . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
@@ -474,7 +486,8 @@ passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRate
     . "<VirtualHost *:80>\nRateLimitPlanMap k \"txt:$dir/keys\" unknown=deny\nRateLimitPlanDefault pro\nRateLimitPlanChange reset\n"
     . "RateLimitRule r\n</VirtualHost>\nRateLimitPlanDefault free\nRateLimitPlanChange Carry\nRateLimitRule r");
 passes("identities $_", "RateLimitIdentity $_")
-    for 'user ip', 'anonymous', 'vhost+ip global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global';
+    for 'user ip', 'anonymous', 'vhost+ip global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global', 'cert user+cert',
+    'e=expr:%{HTTP_HOST} e', '"user+e=expr:a+b %{tolower:%{HTTP_HOST}}" e+ip', 'e=EXPR:x+y e=expr:x+y';
 passes('rules in all sections', "${plans}RateLimitPlanDefault pro\nRateLimitRule r plan=free\n" . join "\n", map {
     my ($open, $close) = @$_;
     "<$open>\nRateLimitEngine On\nRateLimitRule r Off\nRateLimitRule s rate=1/s key=ip method=get,HEAD \"if=%{REQUEST_URI} =~ m#^/x#\"\n"
