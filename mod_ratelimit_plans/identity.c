@@ -434,6 +434,16 @@ const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool)
     }
 }
 
+static const char *identity_cookie_value(const char *text, apr_pool_t *pool)
+{
+    size_t n = strcspn(text, ";");
+
+    while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t')) {
+        n--;
+    }
+    return apr_pstrmemdup(pool, text, n);
+}
+
 /* The first cookie of that name. */
 static const char *identity_cookie(const request_rec *r, const char *name)
 {
@@ -443,13 +453,7 @@ static const char *identity_cookie(const request_rec *r, const char *name)
     for (; pair != NULL && *pair != '\0'; pair += strcspn(pair, ";")) {
         pair += strspn(pair, "; \t");
         if (strncmp(pair, name, len) == 0 && pair[len] == '=') {
-            const char *value = pair + len + 1;
-            size_t n = strcspn(value, ";");
-
-            while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t')) {
-                n--;
-            }
-            return apr_pstrmemdup(r->pool, value, n);
+            return identity_cookie_value(pair + len + 1, r->pool);
         }
     }
     return NULL;

@@ -35,7 +35,7 @@ is(answers(1, '/c/blocked', 'X-Forwarded-For' => '192.0.2.1'), 'D', 'as it does'
 is(get('/c/unknown', 'X-API-Key' => 'guessed')->status, 200, 'an unknown key that would be refused is not');
 is(get('/c/unknown', 'X-API-Key' => 'guessed', 'X-Forwarded-For' => '192.0.2.1')->status, 403, 'as others are');
 is(get('/c/dry')->header('X-Was-Action'), 'exempt', 'a dry run shows who would be exempt');
-is(get('/c/off')->header('X-Was-Action'), undef, 'where no rule is in force, nobody is');
+is(get('/c/off')->header('X-Was-Action'), undef, 'where nothing is judged, nobody is');
 
 # --- networks: each one's first and last address, and those beside, against a look at all bits of all networks
 
@@ -164,7 +164,9 @@ RateLimitPlan exempt-key rate=1000/s
         RateLimitRule dry rate=1/min
     </Location>
     <Location "/c/off">
+        RateLimitEngine Off
         RateLimitExempt ip 127.0.0.1
+        RateLimitRule off rate=1/min
     </Location>
     <Location "/c/networks">
         RateLimitExempt "file:${RLP_TOP}/t/conf/exempt-networks.txt"
