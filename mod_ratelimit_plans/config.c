@@ -23,6 +23,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define CONFIG_STORE_SIZE ((apr_size_t)16 * 1024 * 1024)
 #define CONFIG_STORE_MAX (INT64_C(1) << 40)
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
+#define CONFIG_REPEAT_MAX (INT64_C(24) * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
 
 world_t *rlp_world;
@@ -51,6 +52,12 @@ static verdict_t config_passed(const dir_conf_t *conf)
     return (verdict_t){ .conf = conf, .judged = ~UINT64_C(0), .action = "pass" };
 }
 
+/* And of those that are exempt here. */
+static verdict_t config_exempted(const dir_conf_t *conf)
+{
+    return (verdict_t){ .conf = conf, .action = "exempt" };
+}
+
 void *config_create_dir(apr_pool_t *pool, char *path)
 {
     dir_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
@@ -64,6 +71,7 @@ void *config_create_dir(apr_pool_t *pool, char *path)
     conf->deny_status = RLP_UNSET;
     conf->env_always = RLP_UNSET;
     conf->passed = config_passed(conf);
+    conf->exempted = config_exempted(conf);
     return conf;
 }
 
@@ -97,6 +105,15 @@ static apr_array_header_t *config_merge_rules(apr_pool_t *pool, const apr_array_
     return rules;
 }
 
+static apr_array_header_t *config_merge_exempts(apr_pool_t *pool, apr_array_header_t *base,
+                                                apr_array_header_t *add)
+{
+    if (base == NULL || add == NULL) {
+        return base ? base : add;
+    }
+    return apr_array_append(pool, base, add);
+}
+
 static int config_set(int base, int add)
 {
     return add == RLP_UNSET ? base : add;
@@ -120,7 +137,9 @@ void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
     conf->env_always = config_set(base->env_always, add->env_always);
     conf->cost = add->cost ? add->cost : base->cost;
     conf->refund = add->refund ? add->refund : base->refund;
+    conf->exempts = config_merge_exempts(pool, base->exempts, add->exempts);
     conf->passed = config_passed(conf);
+    conf->exempted = config_exempted(conf);
     return conf;
 }
 
@@ -133,6 +152,8 @@ void *config_create_server(apr_pool_t *pool, server_rec *server)
     conf->plan_reset = RLP_UNSET;
     conf->delay_max = RLP_UNSET;
     conf->delay_budget = RLP_UNSET;
+    conf->key_plain = RLP_UNSET;
+    conf->key_repeat = RLP_UNSET;
     return conf;
 }
 
@@ -151,6 +172,8 @@ void *config_merge_server(apr_pool_t *pool, void *basev, void *addv)
     conf->plan_reset = config_set(base->plan_reset, add->plan_reset);
     conf->delay_max = add->delay_max == RLP_UNSET ? base->delay_max : add->delay_max;
     conf->delay_budget = config_set(base->delay_budget, add->delay_budget);
+    conf->key_plain = config_set(base->key_plain, add->key_plain);
+    conf->key_repeat = add->key_repeat == RLP_UNSET ? base->key_repeat : add->key_repeat;
     return conf;
 }
 
@@ -496,6 +519,46 @@ static const char *config_delay(cmd_parms *cmd, void *dir, int argc, char *const
     return error;
 }
 
+/* How long a refusal is not told again. NULL, or what was expected. */
+static const char *config_repeat(cmd_parms *cmd, const char *word)
+{
+    rlp_time_t *repeat = &config_server(cmd)->key_repeat;
+    const char *value = word + strlen("repeat=");
+    const bool none = strcmp(value, "0") == 0;
+
+    if (none) {
+        *repeat = 0;
+    }
+    if ((!none && rlp_duration_parse(repeat, value, cmd->pool) != NULL) ||
+        *repeat > CONFIG_REPEAT_MAX || (*repeat > 0 && *repeat < RLP_SECOND)) {
+        return config_expected(cmd, "repeat=DURATION from 1s to 1day, or repeat=0", word);
+    }
+    return NULL;
+}
+
+static const char *config_key_log(cmd_parms *cmd, void *dir, const char *how, const char *repeat)
+{
+    static const char *const words[] = { "hash", "plain", NULL };
+    static const char *const names[] = { "repeat=", NULL };
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
+    const int plain = config_word(how, words);
+
+    (void)dir;
+    config_server(cmd)->key_plain = plain;
+    config_server(cmd)->key_repeat = RLP_KEY_REPEAT;
+    if (error == NULL && plain < 0) {
+        return config_expected(cmd, "hash or plain first", how);
+    }
+    if (error != NULL || repeat == NULL) {
+        return error;
+    }
+    if (ap_cstr_casecmpn(repeat, "repeat=", 7) != 0) {
+        return apr_pstrcat(cmd->pool, config_expected(cmd, "repeat=DURATION", repeat),
+                           config_near(repeat, names, cmd->pool), NULL);
+    }
+    return config_repeat(cmd, repeat);
+}
+
 /* A status from 400 to 599; else 0. */
 static int config_status(const char *text)
 {
@@ -659,6 +722,23 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     return config_prefix(cmd, error);
 }
 
+static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    dir_conf_t *conf = dir;
+    const exempt_t *exempt = NULL;
+
+    if (argc < 1) {
+        return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
+    }
+    const char *error = exempt_parse(&exempt, cmd, argc, argv);
+
+    if (conf->exempts == NULL) {
+        conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
+    }
+    APR_ARRAY_PUSH(conf->exempts, const exempt_t *) = exempt;
+    return config_prefix(cmd, error);
+}
+
 static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
@@ -735,8 +815,12 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE_ARGV("RateLimitCost", config_cost, NULL, CONFIG_HTACCESS,
                       "N, \"expr=EXPR\" or response-header:NAME [reserve=N]"),
     AP_INIT_TAKE_ARGV("RateLimitRefund", config_refund, NULL, CONFIG_ANYWHERE, "\"expr=EXPR\""),
+    AP_INIT_TAKE_ARGV("RateLimitExempt", config_exempt, NULL, CONFIG_ANYWHERE,
+                      "ip CIDR..., file:PATH or \"expr=EXPR\""),
     AP_INIT_TAKE_ARGV("RateLimitDelay", config_delay, NULL, RSRC_CONF,
                       "max=DURATION|0 [budget=N%]"),
+    AP_INIT_TAKE12("RateLimitKeyLog", config_key_log, NULL, RSRC_CONF,
+                   "hash|plain [repeat=DURATION]"),
     AP_INIT_TAKE_ARGV("RateLimitHeaders", config_headers, NULL, CONFIG_ANYWHERE,
                       "Off|IETF|Legacy|Both [reset=delta|epoch] [always|denied]"),
     AP_INIT_TAKE1("RateLimitDenyStatus", config_deny_status, NULL, CONFIG_ANYWHERE,

@@ -7,6 +7,8 @@
 #include "private.h"
 
 #include <http_core.h>
+#include <http_log.h>
+#include <mod_ssl.h>
 
 #include <apr_lib.h>
 #include <apr_network_io.h>
@@ -16,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+APLOG_USE_MODULE(ratelimit_plans);
+
 #define IDENTITY_VALUE_MAX 64 /* longer ones become a digest */
 
 static const identity_type_t identity_built_in[] = {
@@ -24,6 +28,7 @@ static const identity_type_t identity_built_in[] = {
     { .name = "vhost", .source = SOURCE_VHOST },
     { .name = "global", .source = SOURCE_GLOBAL },
     { .name = "anonymous", .source = SOURCE_ANONYMOUS },
+    { .name = "cert", .source = SOURCE_CERT },
 };
 
 #define IDENTITY_BUILT_IN (sizeof(identity_built_in) / sizeof(identity_built_in[0]))
@@ -46,36 +51,91 @@ static const char *identity_bits(identity_part_t *part, const char *text, apr_po
     return NULL;
 }
 
-/* Remembers NAME=header:ARGUMENT or NAME=env:ARGUMENT for the whole server. */
+/* What may stand behind NAME=. */
+static const struct {
+    const char *prefix;
+    source_t source;
+    bool chosen;
+    bool any_case; /* letters' case is no matter in the argument */
+} identity_sources[] = {
+    { .prefix = "header:", .source = SOURCE_HEADER, .chosen = true, .any_case = true },
+    { .prefix = "cookie:", .source = SOURCE_COOKIE, .chosen = true },
+    { .prefix = "env:", .source = SOURCE_ENV, .any_case = true },
+    { .prefix = "expr:", .source = SOURCE_EXPR },
+};
+
+#define IDENTITY_SOURCES (sizeof(identity_sources) / sizeof(identity_sources[0]))
+
+/* Its index; IDENTITY_SOURCES for none. */
+static size_t identity_source(const char *text)
+{
+    size_t i = 0;
+
+    while (i < IDENTITY_SOURCES && ap_cstr_casecmpn(text, identity_sources[i].prefix,
+                                                    strlen(identity_sources[i].prefix)) != 0) {
+        i++;
+    }
+    return i;
+}
+
+/* What stands behind the colon. NULL, or what was expected. */
+static const char *identity_argument(identity_type_t *type, const char *source, cmd_parms *cmd)
+{
+    type->argument = strchr(source, ':') + 1;
+    if (type->source == SOURCE_EXPR) {
+        return config_expression(&type->expr, cmd, "expr:", type->argument,
+                                 AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY);
+    }
+    if (type->argument[0] == '\0') {
+        return apr_psprintf(cmd->pool, "expected a name behind the colon, got \"%s=%s\"",
+                            type->name, source);
+    }
+    if (type->source == SOURCE_COOKIE && *ap_scan_http_token(type->argument) != '\0') {
+        return apr_psprintf(cmd->pool, "expected the name of a cookie, got \"%s=%s\"", type->name,
+                            source);
+    }
+    return NULL;
+}
+
+static bool identity_same(const identity_type_t *a, const identity_type_t *b, bool any_case)
+{
+    if (a->source != b->source || a->argument == NULL) {
+        return false;
+    }
+    return any_case ? ap_cstr_casecmp(a->argument, b->argument) == 0
+                    : strcmp(a->argument, b->argument) == 0;
+}
+
+/* Remembers NAME=SOURCE:ARGUMENT for the whole server. */
 static const char *identity_declare(const char *name, const char *source, cmd_parms *cmd)
 {
+    static const char *const prefixes[] = { "header:", "cookie:", "env:", "expr:", NULL };
     identity_type_t *type = apr_pcalloc(cmd->pool, sizeof(*type));
     const identity_type_t *known =
         apr_hash_get(rlp_world->identity_types, name, APR_HASH_KEY_STRING);
     const char *error = rlp_name_check(name, cmd->pool);
+    const size_t i = identity_source(source);
 
+    if (error == NULL && i == IDENTITY_SOURCES) {
+        error = apr_psprintf(cmd->pool,
+                             "expected %s=header:NAME, %s=cookie:NAME, %s=env:NAME or "
+                             "%s=expr:EXPR, got \"%s=%s\"%s",
+                             name, name, name, name, name, source,
+                             config_near(source, prefixes, cmd->pool));
+    }
     if (error != NULL) {
         return error;
     }
-    if (strncasecmp(source, "header:", 7) == 0) {
-        type->source = SOURCE_HEADER;
-        type->chosen = true;
-    } else if (strncasecmp(source, "env:", 4) == 0) {
-        type->source = SOURCE_ENV;
-    } else {
-        return apr_psprintf(cmd->pool, "expected %s=header:NAME or %s=env:NAME, got \"%s=%s\"",
-                            name, name, name, source);
+    *type = (identity_type_t){ .name = name,
+                               .source = identity_sources[i].source,
+                               .chosen = identity_sources[i].chosen,
+                               .file = cmd->directive->filename,
+                               .line = cmd->directive->line_num };
+    error = identity_argument(type, source, cmd);
+    if (error != NULL) {
+        return error;
     }
-    type->name = name;
-    type->argument = strchr(source, ':') + 1;
-    type->file = cmd->directive->filename;
-    type->line = cmd->directive->line_num;
-    if (type->argument[0] == '\0') {
-        return apr_psprintf(cmd->pool, "expected a name behind the colon, got \"%s=%s\"", name,
-                            source);
-    }
-    if (known != NULL && (known->source != type->source || known->argument == NULL ||
-                          strcasecmp(known->argument, type->argument) != 0)) {
+    if (known != NULL && !identity_same(known, type, identity_sources[i].any_case)) {
         return apr_psprintf(cmd->pool, "expected another name than \"%s\": it is %s", name,
                             known->file
                                 ? apr_psprintf(cmd->pool, "declared otherwise on line %d of %s",
@@ -126,23 +186,39 @@ static void identity_label(identity_t *identity, apr_pool_t *pool)
     identity->usual_ip = strcmp(label, "ip") == 0;
 }
 
+/* Cuts the next part off. An expression takes all the rest, "+" too. */
+static char *identity_next_part(char **rest)
+{
+    char *part = *rest;
+    char *plus = strchr(part, '+');
+    const char *equals = strchr(part, '=');
+
+    if (equals != NULL && (plus == NULL || equals < plus) &&
+        ap_cstr_casecmpn(equals + 1, "expr:", 5) == 0) {
+        plus = NULL;
+    }
+    *rest = plus ? plus + 1 : NULL;
+    if (plus != NULL) {
+        *plus = '\0';
+    }
+    return part;
+}
+
 static const char *identity_parse(identity_t *identity, const char *text, cmd_parms *cmd)
 {
-    char *rest = NULL;
-    char *copy = apr_pstrdup(cmd->pool, text);
+    char *rest = apr_pstrdup(cmd->pool, text);
+    const char *error = config_quotes(text, cmd->pool);
 
-    if (*text == '\0' || *text == '+' || text[strlen(text) - 1] == '+' || strstr(text, "++")) {
-        return apr_psprintf(cmd->pool, "expected TYPE or TYPE+TYPE, got \"%s\"", text);
-    }
-    for (char *part = apr_strtok(copy, "+", &rest); part; part = apr_strtok(NULL, "+", &rest)) {
-        const char *error = identity_parse_part(identity, part, cmd);
+    while (rest != NULL && error == NULL) {
+        const char *part = identity_next_part(&rest);
 
-        if (error != NULL) {
-            return error;
-        }
+        error = *part ? identity_parse_part(identity, part, cmd)
+                      : apr_psprintf(cmd->pool, "expected TYPE or TYPE+TYPE, got \"%s\"", text);
     }
-    identity_label(identity, cmd->pool);
-    return NULL;
+    if (error == NULL) {
+        identity_label(identity, cmd->pool);
+    }
+    return error;
 }
 
 const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc,
@@ -200,9 +276,9 @@ static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
     const char *nearest = rlp_nearest(name, names);
 
     return apr_psprintf(pool,
-                        "expected an identity type: user, ip, vhost, global, anonymous, or one "
-                        "declared as "
-                        "NAME=header:FIELD or NAME=env:VARIABLE, got \"%s\"%s",
+                        "expected an identity type: user, ip, vhost, global, anonymous, cert, or "
+                        "one declared as NAME=header:FIELD, NAME=cookie:NAME, NAME=env:VARIABLE "
+                        "or NAME=expr:EXPR, got \"%s\"%s",
                         name, nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
 }
 
@@ -233,6 +309,7 @@ const char *identity_resolve(const chain_t **chain, apr_pool_t *pool)
 {
     const char *error = NULL;
 
+    rlp_world->ssl_value = APR_RETRIEVE_OPTIONAL_FN(ssl_var_lookup);
     for (int i = 0; i < rlp_world->chains->nelts && error == NULL; i++) {
         *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
         error = identity_resolve_chain(*chain, pool);
@@ -312,8 +389,106 @@ static void identity_put_address(who_t *who, const identity_part_t *part, const 
     identity_put(who, text, strlen(text));
 }
 
+/* Is a value of that type said plainly to everybody? Digests of secrets are. */
+static bool identity_is_public(const char *name, size_t len)
+{
+    const identity_type_t *type = apr_hash_get(rlp_world->identity_types, name, (apr_ssize_t)len);
+
+    switch (type->source) {
+    case SOURCE_IP:
+    case SOURCE_VHOST:
+    case SOURCE_GLOBAL:
+    case SOURCE_ANONYMOUS:
+        return true;
+    default:
+        return type->chosen;
+    }
+}
+
+/* No name has one of the signs between names and values, and no value has "+". */
+const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool)
+{
+    const char *value = strchr(identity, ':') + 1;
+    const char *name = identity;
+    const char *text = apr_pstrmemdup(pool, identity, (apr_size_t)(value - identity));
+
+    if (plain) {
+        return identity;
+    }
+    while (true) {
+        const size_t len = strcspn(value, "+");
+        char digest[33];
+
+        if (identity_is_public(name, strcspn(name, "/+:"))) {
+            text = apr_pstrcat(pool, text, apr_pstrmemdup(pool, value, len), NULL);
+        } else {
+            rlp_shm_digest(rlp_world->store, value, len, digest);
+            text = apr_pstrcat(pool, text, digest, NULL);
+        }
+        if (value[len] == '\0') {
+            return text;
+        }
+        text = apr_pstrcat(pool, text, "+", NULL);
+        value += len + 1;
+        name += strcspn(name, "+") + 1;
+    }
+}
+
+static const char *identity_cookie_value(const char *text, apr_pool_t *pool)
+{
+    size_t n = strcspn(text, ";");
+
+    while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t')) {
+        n--;
+    }
+    return apr_pstrmemdup(pool, text, n);
+}
+
+/* The first cookie of that name. */
+static const char *identity_cookie(const request_rec *r, const char *name)
+{
+    const char *pair = apr_table_get(r->headers_in, "Cookie");
+    const size_t len = strlen(name);
+
+    for (; pair != NULL && *pair != '\0'; pair += strcspn(pair, ";")) {
+        pair += strspn(pair, "; \t");
+        if (strncmp(pair, name, len) == 0 && pair[len] == '=') {
+            return identity_cookie_value(pair + len + 1, r->pool);
+        }
+    }
+    return NULL;
+}
+
+static const char *identity_expression(const identity_type_t *type, request_rec *r)
+{
+    const char *error = NULL;
+    const char *value = ap_expr_str_exec(r, type->expr, &error);
+
+    if (error != NULL) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: identity %s: %s", type->name, error);
+        return NULL;
+    }
+    return value;
+}
+
+static const char *identity_ssl(request_rec *r, char *name)
+{
+    return rlp_world->ssl_value ? rlp_world->ssl_value(r->pool, r->server, r->connection, r, name)
+                                : NULL;
+}
+
+/* Where certificates need not be verified, anybody can make one in another's name. */
+static const char *identity_certificate(request_rec *r)
+{
+    char verify[] = "SSL_CLIENT_VERIFY";
+    char subject[] = "SSL_CLIENT_S_DN";
+    const char *verified = identity_ssl(r, verify);
+
+    return verified != NULL && strcmp(verified, "SUCCESS") == 0 ? identity_ssl(r, subject) : NULL;
+}
+
 /* What the request says of a type; NULL or empty for nothing. */
-static const char *identity_value(const identity_type_t *type, const request_rec *r)
+static const char *identity_value(const identity_type_t *type, request_rec *r)
 {
     switch (type->source) {
     case SOURCE_USER:
@@ -322,10 +497,16 @@ static const char *identity_value(const identity_type_t *type, const request_rec
         return r->useragent_ip;
     case SOURCE_VHOST:
         return r->server->server_hostname;
+    case SOURCE_CERT:
+        return identity_certificate(r);
     case SOURCE_HEADER:
         return apr_table_get(r->headers_in, type->argument);
+    case SOURCE_COOKIE:
+        return identity_cookie(r, type->argument);
     case SOURCE_ENV:
         return apr_table_get(r->subprocess_env, type->argument);
+    case SOURCE_EXPR:
+        return identity_expression(type, r);
     case SOURCE_GLOBAL:
     case SOURCE_ANONYMOUS:
         break;

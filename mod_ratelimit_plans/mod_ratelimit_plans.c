@@ -158,6 +158,7 @@ static void plans_child_init(apr_pool_t *pchild, server_rec *server)
                      RLP_OWNERS_MAX);
     }
     turn_begin(pchild, server);
+    denial_begin(pchild);
 }
 
 /* In the parent: what a dead child held comes back. */

@@ -30,15 +30,19 @@ typedef enum {
     SOURCE_VHOST,
     SOURCE_GLOBAL,
     SOURCE_ANONYMOUS,
+    SOURCE_CERT,
     SOURCE_HEADER,
-    SOURCE_ENV
+    SOURCE_COOKIE,
+    SOURCE_ENV,
+    SOURCE_EXPR
 } source_t;
 
 /* A type of identity, known by its name in the whole server. */
 typedef struct {
     const char *name;
     source_t source;
-    const char *argument; /* of header: and env: */
+    const char *argument;       /* behind header: and the like */
+    const ap_expr_info_t *expr; /* of expr:, a text */
     bool chosen;      /* the client writes what it likes: counts only when a plan map knows it */
     const char *file; /* where it was declared; NULL: built in */
     int line;
@@ -244,7 +248,9 @@ struct dir_conf_t {
     int env_always;
     const cost_t *cost;           /* NULL: one unit */
     const ap_expr_info_t *refund; /* a response that meets it costs nothing; NULL: none */
+    apr_array_header_t *exempts;  /* of const exempt_t *; NULL: nobody */
     verdict_t passed;             /* all rules were judged and let the request pass */
+    verdict_t exempted;           /* none was judged: the request is exempt */
 };
 
 /* merged: every field has its line in config_merge_server() */
@@ -255,13 +261,17 @@ typedef struct {
     int default_line;
     const char *default_file;
     int plan_reset;
-    rlp_time_t delay_max; /* RLP_UNSET, or the longest wait; 0: none */
-    int delay_budget;     /* RLP_UNSET, or percent of the threads that may wait at once */
+    rlp_time_t delay_max;  /* RLP_UNSET, or the longest wait; 0: none */
+    int delay_budget;      /* RLP_UNSET, or percent of the threads that may wait at once */
+    int key_plain;         /* users and the like stand in the log as they are */
+    rlp_time_t key_repeat; /* RLP_UNSET, or how long a refusal of theirs is not told again */
 } server_conf_t;
 
 #define RLP_DELAY_BUDGET 10 /* percent */
+#define RLP_KEY_REPEAT (60 * RLP_SECOND)
 
 typedef struct turns_t turns_t;
+typedef struct denials_t denials_t;
 
 /* What one reading of the configuration has declared for the whole server. */
 typedef struct {
@@ -277,10 +287,13 @@ typedef struct {
     const char *store_name; /* NULL: not declared */
     const char *store_path;
     size_t store_size;
-    rlp_store_t *store;       /* NULL: no rule needs it */
-    rlp_hold_t owner;         /* this child, for concurrency limits */
-    turns_t *turns;           /* of this child, for those who wait */
-    apr_uint32_t cost_logged; /* second of the latest line about a cost */
+    rlp_store_t *store; /* NULL: no rule needs it */
+    rlp_hold_t owner;   /* this child, for concurrency limits */
+    turns_t *turns;     /* of this child, for those who wait */
+    denials_t *denials; /* of this child, what its log has */
+    char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
+                       char *); /* of mod_ssl; NULL: it is not here */
+    apr_uint32_t cost_logged;   /* second of the latest line about a cost */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool slows;    /* the same of bandwidths */
     int owners;    /* processes that may hold places at once */
@@ -377,6 +390,30 @@ static inline const address_t *identity_known_address(const chain_t *chain, cons
 
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
 void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server);
+
+/* An identity as the error log has it: users and the like as digests unless they may be plain;
+   addresses and hosts always are. */
+const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool);
+
+/* --- exempt.c */
+
+/* Who is exempt, by one directive. */
+typedef struct exempt_t exempt_t;
+
+/* Parses the words behind RateLimitExempt, of which there is one at least. NULL, or what was
+   expected. */
+const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char *const argv[]);
+
+/* Is the request one of those (exempt_t *)? */
+bool exempt_matches(const apr_array_header_t *exempts, request_rec *r);
+
+/* --- denial.c */
+
+/* Makes ready for the log lines of this child. */
+void denial_begin(apr_pool_t *pchild);
+
+/* Tells of a refusal, unless it was told lately or there is too much to tell. */
+void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);
 
 /* --- plan_map.c */
 

@@ -117,6 +117,15 @@ const verdict_t *request_verdict_so_far(const request_rec *r)
     return verdict;
 }
 
+/* What there is to go on from. Of one that was exempt before an internal redirect there is
+   nothing. */
+REQUEST_INLINE const verdict_t *request_before(const request_rec *r)
+{
+    const verdict_t *verdict = request_verdict_so_far(r);
+
+    return verdict != NULL && verdict == &verdict->conf->exempted ? NULL : verdict;
+}
+
 #define REQUEST_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
 
 /* The verdict of this decision, with room for its outcomes and those of before, and for what the
@@ -799,24 +808,6 @@ static void request_ask_apart(decide_t *d, uint64_t rules)
     d->verdict->judged = d->judged;
 }
 
-static void request_log_refusal(const request_rec *r, const verdict_t *verdict)
-{
-    const outcome_t *outcome = &verdict->outcomes[0];
-    const char *identity = verdict->identity;
-    const bool plain = strncmp(identity, "ip:", 3) == 0;
-    char digest[33] = "";
-
-    if (!APLOG_R_IS_LEVEL(r, APLOG_INFO)) {
-        return;
-    }
-    if (!plain) { /* names of users stay out of the log; their digest tells them apart */
-        rlp_shm_digest(rlp_world->store, identity, strlen(identity), digest);
-    }
-    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "RLP001: rule %s, plan %s refuses %.*s%s",
-                  outcome->rule->name, outcome->variant->plan_name,
-                  (int)(plain ? strlen(identity) : strcspn(identity, ":") + 1), identity, digest);
-}
-
 /* An unknown value of a type whose map says unknown=deny. */
 static int request_refuse_unknown(decide_t *d)
 {
@@ -850,7 +841,7 @@ REQUEST_INLINE int request_answer(const decide_t *d, bool enforced, bool in_hand
     if (!verdict->denied) {
         return DECLINED;
     }
-    request_log_refusal(d->r, verdict);
+    denial_log(d->r, verdict, d->server);
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
@@ -872,6 +863,23 @@ REQUEST_INLINE void request_begin(decide_t *d, request_rec *r, const dir_conf_t 
     d->n = 0;
 }
 
+/* Who is exempt is neither counted nor told of limits. What was counted before a redirect stays
+   so. */
+static int request_exempt(request_rec *r, const dir_conf_t *conf)
+{
+    if (request_before(r) == NULL) {
+        ap_set_module_config(r->request_config, &ratelimit_plans_module,
+                             (void *)(uintptr_t)&conf->exempted);
+        respond_env(r, &conf->exempted);
+    }
+    return DECLINED;
+}
+
+REQUEST_INLINE bool request_is_exempt(request_rec *r, const dir_conf_t *conf)
+{
+    return conf->exempts != NULL && exempt_matches(conf->exempts, r);
+}
+
 /* Judges the rules of this section that have not been judged for the client's request. */
 __attribute__((noinline)) static int request_decide(request_rec *r, const dir_conf_t *conf,
                                                     unsigned phases, bool in_handler)
@@ -879,7 +887,7 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     decide_t d;
 
     request_begin(&d, r, conf);
-    d.before = request_verdict_so_far(r);
+    d.before = request_before(r);
     d.phases = phases;
     const uint64_t rules = request_rules(&d);
     const uint64_t apart = request_apart(conf, rules);
@@ -980,7 +988,7 @@ int request_header_parser(request_rec *r)
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
 
     if (!(conf->traits & TRAIT_EARLY) || !request_concerned(r, conf) ||
-        request_is_error_document(r) || request_is_uncounted(r)) {
+        request_is_error_document(r) || request_is_uncounted(r) || request_is_exempt(r, conf)) {
         return DECLINED;
     }
     return request_decide(r, conf, PHASE_EARLY, false);
@@ -1017,7 +1025,8 @@ __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
     if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_decide(r, conf, phases, false);
+    return request_is_exempt(r, conf) ? request_exempt(r, conf)
+                                      : request_decide(r, conf, phases, false);
 }
 
 int request_fixups(request_rec *r)
@@ -1029,6 +1038,9 @@ int request_fixups(request_rec *r)
     }
     if (!request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
+    }
+    if (request_is_exempt(r, conf)) {
+        return request_exempt(r, conf);
     }
     /* what was decided earlier is to be kept */
     return request_is_quiet(conf) && request_verdict(r) == NULL
@@ -1052,5 +1064,6 @@ int request_handler(request_rec *r)
     if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_decide(r, conf, PHASE_BOTH, true);
+    return request_is_exempt(r, conf) ? request_exempt(r, conf)
+                                      : request_decide(r, conf, PHASE_BOTH, true);
 }

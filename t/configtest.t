@@ -25,6 +25,10 @@ $server->file('planless', "key-one free\nhush-hush prp\n");
 $server->file('swapped', "free hush-hush\n");
 $server->file('long', "key-one free\n" . 'k' x 9000 . " free\n");
 $server->file('empty', '');
+$server->file('networks', "# ours\n\n 192.0.2.0/24\t# one\n2001:db8::/32\n");
+$server->file('networks-wrong', "192.0.2.0/24\n\n# two more\n192.0.2.0/33\n");
+$server->file('networks-two', "192.0.2.1 192.0.2.2\n");
+$server->file('networks-long', "192.0.2.1\n#" . 'x' x 600 . "\n");
 
 my $plans = "RateLimitPlan free rate=10/min\nRateLimitPlan pro rate=100/min\n"; # two lines
 
@@ -167,10 +171,21 @@ my @wrong = (
     ['RateLimitIdentity user+ip+vhost+global+anonymous', 'RateLimitIdentity: expected at most 4 parts joined with "+"'],
     (map { ["RateLimitIdentity ip/$_", qq{RateLimitIdentity: expected ip/BITS4,BITS6 with 1 to 32 and 1 to 128, got "ip/$_"}] }
         '', '0', '33', '-1', 'x', '24,', '24,0', '24,129', '24,x', '24,64,1', '99999999999999999999'),
-    ['RateLimitIdentity sid=cookie:sid', 'RateLimitIdentity: expected sid=header:NAME or sid=env:NAME, got "sid=cookie:sid"',
-        'V-14 a source that is not here'],
-    ['RateLimitIdentity k=X-Key', 'RateLimitIdentity: expected k=header:NAME or k=env:NAME, got "k=X-Key"'],
-    ['RateLimitIdentity k=', 'RateLimitIdentity: expected k=header:NAME or k=env:NAME, got "k="'],
+    (map { my ($name) = /^(\w+)/; ["RateLimitIdentity $_", qq{RateLimitIdentity: expected $name=header:NAME, $name=cookie:NAME, $name=env:NAME or }
+        . qq{$name=expr:EXPR, got "$_"}] } qw(k=X-Key k= sid=cooky sid=session:sid)),
+    ['RateLimitIdentity sid=cooki:sid', 'got "sid=cooki:sid" (cookie:?)', 'V-13 a misspelt cookie:'],
+    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected a name behind the colon, got "k=cookie:"'],
+    ['RateLimitIdentity "k=cookie:a b"', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a b"'],
+    ['RateLimitIdentity k=cookie:a=b', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a=b"'],
+    ['RateLimitIdentity k=expr:', 'RateLimitIdentity: expected an expression behind expr:, got "": nothing is there'],
+    ['RateLimitIdentity "k=expr:%{no"', qr/RateLimitIdentity: expected an expression behind expr:, got "%\{no": \S/],
+    ['RateLimitIdentity k=expr:"%{HTTP:X Y}"', 'RateLimitIdentity: expected the quotes around the whole word: write "k=expr:%{HTTP:X...", got k=expr:"%{HTTP:X'],
+    ['RateLimitIdentity cert=env:X', 'RateLimitIdentity: expected another name than "cert": it is built in'],
+    ["RateLimitIdentity k=cookie:sid\nRateLimitIdentity k=cookie:SID",
+        qq{RateLimitIdentity: expected another name than "k": it is declared otherwise on line 1 of $file}, 'a cookie of another case'],
+    ["RateLimitIdentity k=expr:a\nRateLimitIdentity k=env:a", 'expected another name than "k"', 'an expression redefined'],
+    ["${plans}RateLimitIdentity k=cookie:sid ip\nRateLimitPlanMap k txt:keys unknown=default",
+        'RateLimitPlanMap: expected unknown=next or unknown=deny for "k"', 'unknown=default for a cookie'],
     ['RateLimitIdentity k=header:', 'RateLimitIdentity: expected a name behind the colon, got "k=header:"'],
     ['RateLimitIdentity k=env:', 'RateLimitIdentity: expected a name behind the colon, got "k=env:"'],
     ['RateLimitIdentity =env:X', qq{RateLimitIdentity: $name_rule, got ""}],
@@ -280,6 +295,38 @@ my @wrong = (
     ['RateLimitRefund expr="%{REQUEST_STATUS} -ge 500"',
         'RateLimitRefund: expected the quotes around the whole word: write "expr=%{REQUEST_STATUS}...", got expr="%{REQUEST_STATUS}'],
     ['RateLimitRefund expr=%{REQUEST_STATUS} -ge 500', 'RateLimitRefund: expected "expr=EXPR" as one word in quotes, got "-ge"'],
+
+    ['RateLimitExempt', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR"'],
+    ['RateLimitExempt ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
+    ['RateLimitExempt 192.0.2.1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "192.0.2.1"'],
+    ['RateLimitExempt fiel:networks', 'got "fiel:networks" (file:?)', 'V-13 a misspelt file:'],
+    ['RateLimitExempt exp=true', 'got "exp=true" (expr=?)', 'V-13 a misspelt expr='],
+    (map { ["RateLimitExempt ip 192.0.2.1 $_", qq{RateLimitExempt: expected an address or a network, such as 192.0.2.0/24 or 2001:db8::/32, got "$_"}] }
+        qw(192.0.2 192.0.2.0/33 192.0.2.0/ 192.0.2.0/x 192.0.2.0/-1 192.0.2.0/+8 192.0.2.0/255.255.255.0 192.0.2.256 2001:db8::/129 /64
+        fe80::1%lo example.org 1::2::3 192.0.2.0//24 file:networks)),
+    ['RateLimitExempt ip 192.0.2.1/24', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "192.0.2.1/24"'],
+    ['RateLimitExempt ip 2001:db8::1/64', 'expected nothing behind the bits of the network: 2001:db8::/64, got "2001:db8::1/64"'],
+    ['RateLimitExempt ip ::ffff:192.0.2.1/120', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "::ffff:192.0.2.1/120"'],
+    ['RateLimitExempt file:', 'RateLimitExempt: expected file:PATH with a path, got "file:"'],
+    ['RateLimitExempt file:networks ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
+    ['RateLimitExempt file:missing', qr{RateLimitExempt: cannot open \Q$dir\E/missing: No such file}],
+    ['RateLimitExempt file:logs', qr{RateLimitExempt: cannot .*\Q$dir\E/logs}, 'a directory as a file of networks'],
+    ['RateLimitExempt file:networks-wrong', qq{RateLimitExempt: line 4 of $dir/networks-wrong: expected an address or a network, such as }
+        . '192.0.2.0/24 or 2001:db8::/32, got "192.0.2.0/33"'],
+    ['RateLimitExempt file:networks-two', qq{RateLimitExempt: line 1 of $dir/networks-two: expected one address or network, and then "192.0.2.2"}],
+    ['RateLimitExempt file:networks-long', "RateLimitExempt: line 2 of $dir/networks-long: expected lines of less than 510 bytes"],
+    ['RateLimitExempt expr=', 'RateLimitExempt: expected an expression behind expr=, got "": nothing is there'],
+    ['RateLimitExempt "expr=%{REQUEST_METHOD} =="', qr/RateLimitExempt: expected an expression behind expr=, got "%\{REQUEST_METHOD} ==": \S/],
+    ['RateLimitExempt expr="%{REQUEST_METHOD} == 1"', 'expected the quotes around the whole word: write "expr=%{REQUEST_METHOD}...", got expr="'],
+    ['RateLimitExempt expr=%{REQUEST_METHOD} == 1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "1"'],
+
+    (map { ["RateLimitKeyLog$_", 'RateLimitKeyLog takes 1-2 arguments'] } '', ' hash repeat=1s plain'),
+    ['RateLimitKeyLog clear', 'RateLimitKeyLog: expected hash or plain first, got "clear"'],
+    ['RateLimitKeyLog repeat=5s', 'RateLimitKeyLog: expected hash or plain first, got "repeat=5s"'],
+    ['RateLimitKeyLog hash repaet=5s', 'RateLimitKeyLog: expected repeat=DURATION, got "repaet=5s" (repeat=?)', 'V-13 a misspelt repeat='],
+    ['RateLimitKeyLog hash plain', 'RateLimitKeyLog: expected repeat=DURATION, got "plain"'],
+    (map { ["RateLimitKeyLog hash repeat=$_", qq{RateLimitKeyLog: expected repeat=DURATION from 1s to 1day, or repeat=0, got "repeat=$_"}] }
+        '', qw(5 -1s 00 0s 1.5s soon 999ms 86401s 2days)),
 
     (map { ["RateLimitDelay$_", 'RateLimitDelay: expected max=DURATION [budget=N%]'] } '', ' budget=10%'),
     (map { ["RateLimitDelay max=$_", qq{RateLimitDelay: expected max=DURATION, such as max=2s, or max=0, got "max=$_"}, "V-08 max=$_"] }
@@ -403,7 +450,7 @@ for my $case (@limits) {
 
 for my $case (['RateLimitStore x shm', 'VirtualHost'], ['RateLimitPlan p rate=1/s', 'VirtualHost'],
     ['RateLimitStore x shm', 'Location'], ['RateLimitPlan p rate=1/s', 'Location'], ['RateLimitPlanDefault p', 'Location'],
-    ['RateLimitPlanChange reset', 'Location'], ['RateLimitDelay max=1s', 'Location'], ['RateLimitDelay max=1s', 'If'], ['RateLimitPlanMap user txt:keys', 'Location'],
+    ['RateLimitPlanChange reset', 'Location'], ['RateLimitDelay max=1s', 'Location'], ['RateLimitDelay max=1s', 'If'], ['RateLimitKeyLog plain', 'Location'], ['RateLimitPlanMap user txt:keys', 'Location'],
     ['RateLimitPlan p rate=1/s', 'If'], ['RateLimitPlanDefault p', 'Directory'], ['RateLimitPlanMap user txt:keys', 'Files']) {
     my ($line, $section) = @$case;
     my %open = (VirtualHost => '*:80', Location => '"/x"', If => '"true"', Directory => '"/x"', Files => 'x');
@@ -434,6 +481,7 @@ for my $map (qw(bad many twice planless swapped)) {
 
 warns('a header identity without a map', 'RateLimitIdentity k=header:X-Key ip', 1, 'the identity "k" is never used');
 warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimitRule r rate=1/s key=k=header:X-Key", 2, '"k" is never used');
+warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
 warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
     . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
@@ -459,7 +507,8 @@ passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRate
     . "<VirtualHost *:80>\nRateLimitPlanMap k \"txt:$dir/keys\" unknown=deny\nRateLimitPlanDefault pro\nRateLimitPlanChange reset\n"
     . "RateLimitRule r\n</VirtualHost>\nRateLimitPlanDefault free\nRateLimitPlanChange Carry\nRateLimitRule r");
 passes("identities $_", "RateLimitIdentity $_")
-    for 'user ip', 'anonymous', 'vhost+ip global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global';
+    for 'user ip', 'anonymous', 'vhost+ip global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global', 'cert user+cert',
+    'e=expr:%{HTTP_HOST} e', '"user+e=expr:a+b %{tolower:%{HTTP_HOST}}" e+ip', 'e=EXPR:x+y e=expr:x+y';
 passes('rules in all sections', "${plans}RateLimitPlanDefault pro\nRateLimitRule r plan=free\n" . join "\n", map {
     my ($open, $close) = @$_;
     "<$open>\nRateLimitEngine On\nRateLimitRule r Off\nRateLimitRule s rate=1/s key=ip method=get,HEAD \"if=%{REQUEST_URI} =~ m#^/x#\"\n"
@@ -489,6 +538,12 @@ passes('then=', "RateLimitEngine On\nRateLimitPlan p quota=5/month then=q\nRateL
 passes('then= with a plan declared before', "RateLimitPlan q rate=1/min\nRateLimitPlan p quota=5 then=q\nRateLimitRule a plan=p");
 passes("RateLimitRefund $_", "RateLimitRefund $_\n<Location \"/x\">\nRateLimitRefund $_\n</Location>\n<VirtualHost *:80>\nRateLimitRefund $_\n</VirtualHost>")
     for 'expr=true', 'EXPR=false', '"expr=%{REQUEST_STATUS} -ge 500"', q{"expr=resp('X-Cache') == 'HIT'"};
+passes("RateLimitExempt $_", "RateLimitExempt $_\n<Location \"/x\">\nRateLimitExempt $_\nRateLimitExempt $_\n</Location>\n"
+    . "<VirtualHost *:80>\nRateLimitExempt $_\n</VirtualHost>")
+    for 'ip 127.0.0.1', 'IP 10.0.0.0/8 2001:db8::/32 ::1', 'ip 0.0.0.0/0 ::/0', 'ip ::ffff:10.0.0.0/104 1::/032', 'file:networks',
+    qq{"file:$dir/networks"}, 'file:empty', '"expr=%{REQUEST_URI} =~ m#^/health#"', 'EXPR=true';
+passes("RateLimitKeyLog $_", "RateLimitKeyLog $_\n<VirtualHost *:80>\nRateLimitKeyLog $_\n</VirtualHost>")
+    for qw(hash Plain), map { "hash $_" } qw(repeat=0 repeat=1s repeat=1500ms repeat=1day REPEAT=10min);
 passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
     for qw(max=0 max=20s max=10min max=600s max=1ms MAX=1s), 'max=1s budget=1%', 'budget=90% max=1s', 'max=0 Budget=10%';
 passes("R-13 path=$_", "RateLimitRule r rate=1/s path=$_") for qw(/ /a /a/ /* /** /**/a/*/b/** /A%20b), '/a' x 32;

@@ -116,7 +116,9 @@ sub place_files {
     my ($text) = @_;
     my ($plan) = (missing_plans($text) . $text) =~ /^\s*RateLimitPlan\s+(\S+)/m;
     spill("$run/map", "# key  plan\n" . ($plan ? "some-key $plan\n" : ''));
+    spill("$run/networks", "192.0.2.0/24\n");
     $text =~ s/\btxt:[^\s"]+/txt:map/g;
+    $text =~ s/\bfile:[^\s"]+/file:networks/g;
     $text =~ s/\bfile=[^\s"]+/file=counters/g;
     $text =~ s{^(\s*LoadModule\s+ratelimit_plans_module\s+)\S+}{$1"$module"}mg;
     return $text;

@@ -92,6 +92,54 @@ is(from('/c/i-15-128', '2001:db8::2'), 'A1', 'I-15 ... leaves the other alone');
 is(from('/c/i-15', '1.1.1.1', 3), 'A1 A0 D30', 'I-17 one address used up ...');
 is(from('/c/i-15', '2.2.2.2'), 'A1', 'I-17 ... leaves others alone');
 
+# --- cookies and expressions
+
+my $hush = 'hush-hush-session';
+my @cookies = (
+    # what is special, field, who is counted
+    [ 'a known one', "sid=$hush", qr/^session:[0-9a-f]{32}$/ ],
+    [ 'one among others', "a=1; sid=$hush ; b=2", qr/^session:[0-9a-f]{32}$/ ],
+    [ 'the first of two', "sid=$hush;sid=other", qr/^session:[0-9a-f]{32}$/ ],
+    [ 'the first of two, unknown', "sid=other; sid=$hush", qr/^ip:/ ],
+    [ 'an unknown one', 'sid=hush-hush-guess', qr/^ip:/ ],
+    [ 'an empty one', 'sid=', qr/^ip:/ ],
+    [ 'one without a value', 'sid', qr/^ip:/ ],
+    [ 'a name that ends as it does', "xsid=$hush", qr/^ip:/ ],
+    [ 'a name that begins as it does', "sid2=$hush", qr/^ip:/ ],
+    [ 'a name in another case', "SID=$hush", qr/^ip:/ ],
+    [ 'a value in another case', 'sid=' . uc $hush, qr/^ip:/ ],
+    [ 'a value that has the name', "a=sid=$hush", qr/^ip:/ ],
+    [ 'signs alone', ';;= ;=;; ', qr/^ip:/ ],
+    [ '7 kB', 'sid=' . 'x' x 7000, qr/^ip:/ ],
+);
+for my $case (@cookies) {
+    my ($what, $cookie, $expected) = @{$case};
+    like(identity('/c/sources/chain', Cookie => $cookie), $expected, "a cookie: $what");
+}
+begin;
+is(answers(3, '/c/sources/session', Cookie => "sid=$hush"), 'A1 A0 D30', 'a session is counted ...');
+is(answers(1, '/c/sources/session', Cookie => "a=b; sid=$hush"), 'D30', '... whatever stands beside it');
+is(answers(1, '/c/sources/session', Cookie => 'sid=hush-hush-other'), 'A1', '... and another one is another');
+
+my @expressions = (
+    # what is special, fields, who is counted
+    [ 'its value', { 'X-Tenant' => 'Acme' }, 'tenant:acme-' ],
+    [ 'signs', { 'X-Tenant' => "a b+c%n\"\xc3\xa9" }, 'tenant:a%20b%2Bc%25n%22%C3%A9-' ],
+    [ 'what begins a new line', { 'X-Tenant' => 'x%0d%0aSet-Cookie: y' }, 'tenant:x%250d%250aset-cookie:%20y-' ],
+);
+for my $case (@expressions) {
+    my ($what, $field, $expected) = @{$case};
+    is(identity('/c/sources/tenant', %{$field}), $expected, "I-14 an expression: $what");
+}
+like(identity('/c/sources/tenant', 'X-Tenant' => 'x' x 7000), qr/^tenant:#[0-9a-f]{32}$/, 'I-14 an expression: 7 kB become a digest');
+is(identity('/c/sources/empty'), 'ip:127.0.0.1', 'I-08 an expression that makes nothing is absent');
+is(identity('/c/sources/sum', 'X-Tenant' => 'T'), 'ip/24,48+sum:127.0.0.0+1%2BT', 'an expression takes the rest of the word, "+" too');
+is(identity('/c/sources/cert'), 'ip:127.0.0.1', 'a certificate is absent without mod_ssl');
+begin;
+is(answers(3, '/c/sources/counted', 'X-Tenant' => 'one'), 'A1 A0 D30', 'what an expression makes is counted ...');
+is(answers(1, '/c/sources/counted', 'X-Tenant' => 'ONE'), 'D30', '... as it makes it');
+is(answers(1, '/c/sources/counted', 'X-Tenant' => 'two'), 'A1', '... each for itself');
+
 # --- counters
 
 begin;
@@ -139,13 +187,14 @@ is(identity('/c/chain', %key), $pro, 'the same key, the same digest');
 is(answers(12, '/c/key-only', %key), 'A9 A8 A7 A6 A5 A4 A3 A2 A1 A0 D6 D6', 'a key is used up');
 for my $log (qw(error_log access_log)) {
     open my $in, '<', "$ENV{RLP_TOP}/t/logs/$log" or die "$log: $!\n";
-    is(scalar(grep { /demo-pro|demo-free|guessed/ } <$in>), 0, "a key is nowhere in clear: not in the $log");
+    is(scalar(grep { /demo-pro|demo-free|guessed|hush-hush/i } <$in>), 0, "a key or cookie is nowhere in clear: not in the $log");
 }
 
 done_testing;
 
 __DATA__
 RateLimitPlan i-key rate=10/min
+RateLimitPlan i-session rate=2/min
 
 <VirtualHost *:${RLP_PORT}>
     ServerName identity.test
@@ -166,6 +215,30 @@ RateLimitPlan i-key rate=10/min
         Anonymous_MustGiveEmail off
         Require valid-user
     </LocationMatch>
+    RateLimitPlanMap session "txt:${RLP_TOP}/t/conf/identity-sessions.txt"
+    <Location "/c/sources/chain">
+        RateLimitIdentity session=cookie:sid ip
+    </Location>
+    <Location "/c/sources/session">
+        RateLimitRule everything Off
+        RateLimitRule session key=session
+    </Location>
+    <Location "/c/sources/tenant">
+        RateLimitIdentity "tenant=expr:%{tolower:%{HTTP:X-Tenant}}-"
+    </Location>
+    <Location "/c/sources/counted">
+        RateLimitRule everything Off
+        RateLimitRule tenant rate=2/min key=tenant
+    </Location>
+    <Location "/c/sources/empty">
+        RateLimitIdentity nothing=expr:%{HTTP:X-Nothing} ip
+    </Location>
+    <Location "/c/sources/sum">
+        RateLimitIdentity ip/24,48+sum=expr:1+%{HTTP:X-Tenant}
+    </Location>
+    <Location "/c/sources/cert">
+        RateLimitIdentity cert ip
+    </Location>
     <Location "/c/anonymous">
         RateLimitIdentity user anonymous
     </Location>

@@ -1,0 +1,114 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Refusals in the error log: one line for each identity and rule in a while, and so many a second.
+ */
+
+#include "private.h"
+
+#include <http_log.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+#define DENIAL_SLOTS 1024 /* a power of two */
+#define DENIAL_LINES 50   /* in a second, of one child */
+
+/* Of one child, shared by its threads; each word is written as one. Seconds are 32 bits of the
+   store's time. */
+struct denials_t {
+    uint64_t lines;              /* second << 32 | lines that were due in it */
+    uint64_t told[DENIAL_SLOTS]; /* second << 32 | the upper half of who was told of last */
+};
+
+void denial_begin(apr_pool_t *pchild)
+{
+    rlp_world->denials = apr_pcalloc(pchild, sizeof(*rlp_world->denials));
+}
+
+static bool denial_swap(uint64_t *at, uint64_t from, uint64_t to)
+{
+    return __atomic_compare_exchange_n(at, &from, to, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+/* Takes note that it is told now; *before is what stood there. False: it was told lately. */
+static bool denial_mark(uint64_t *told, uint64_t mark, uint32_t repeat, uint64_t *before)
+{
+    const uint32_t now = (uint32_t)(mark >> 32);
+
+    do {
+        *before = __atomic_load_n(told, __ATOMIC_RELAXED);
+        if (*before != 0 && (uint32_t)*before == (uint32_t)mark &&
+            now - (uint32_t)(*before >> 32) < repeat) {
+            return false;
+        }
+    } while (!denial_swap(told, *before, mark));
+    return true;
+}
+
+/* Is there room for a line in this second? *missed: lines that an earlier second had no room
+   for. */
+static bool denial_room(uint64_t *lines, uint32_t now, uint32_t *missed)
+{
+    uint64_t before;
+    uint64_t next;
+
+    do {
+        before = __atomic_load_n(lines, __ATOMIC_RELAXED);
+        next = before >> 32 == now ? before + 1 : (uint64_t)now << 32 | 1;
+    } while (!denial_swap(lines, before, next));
+    const uint32_t due = (uint32_t)before;
+
+    *missed = before >> 32 != now && due > DENIAL_LINES ? due - DENIAL_LINES : 0;
+    return (uint32_t)next <= DENIAL_LINES;
+}
+
+/* Is it to be told now of this rule and identity? */
+static bool denial_due(const rule_t *rule, const char *identity, uint32_t repeat, uint32_t *missed)
+{
+    denials_t *denials = rlp_world->denials;
+    const uint32_t now = (uint32_t)(rlp_world->clock->monotonic() / RLP_SECOND);
+    const uint64_t who = rlp_store_fingerprint(rlp_world->store, identity, strlen(identity)) ^
+                         rlp_store_fingerprint(rlp_world->store, rule->scope, strlen(rule->scope));
+    uint64_t *told = &denials->told[who % DENIAL_SLOTS];
+    const uint64_t mark = (uint64_t)now << 32 | who >> 32;
+    uint64_t before;
+
+    *missed = 0;
+    if (!denial_mark(told, mark, repeat, &before)) {
+        return false;
+    }
+    const bool room = denial_room(&denials->lines, now, missed);
+
+    if (!room) { /* the next refusal tells it */
+        (void)denial_swap(told, mark, before);
+    }
+    return room;
+}
+
+void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server)
+{
+    const rule_t *rule = verdict->outcomes[0].rule;
+    const rlp_time_t repeat = server->key_repeat == RLP_UNSET ? RLP_KEY_REPEAT : server->key_repeat;
+    uint32_t missed;
+
+    if (!APLOG_R_IS_LEVEL(r, APLOG_INFO)) {
+        return;
+    }
+    const bool due = denial_due(rule, verdict->identity,
+                                (uint32_t)((repeat + RLP_SECOND - 1) / RLP_SECOND), &missed);
+
+    if (missed > 0) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, r->server,
+                     "RLP009: %u refusals were not told: at most %d lines a second", missed,
+                     DENIAL_LINES);
+    }
+    if (due) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "RLP001: rule %s, plan %s refuses %s",
+                      rule->name, verdict->outcomes[0].variant->plan_name,
+                      identity_logged(verdict->identity, server->key_plain == 1, r->pool));
+    }
+}
