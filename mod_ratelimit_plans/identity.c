@@ -516,10 +516,10 @@ static const char *identity_value(const identity_type_t *type, request_rec *r)
 
 /* What the map of the type says of the value; false: this identity does not count. */
 static bool identity_known(who_t *who, const identity_type_t *type, const char *value,
-                           const server_conf_t *server)
+                           request_rec *r, const server_conf_t *server)
 {
     const plan_map_t *map = server->maps->nelts ? plan_map_of(server, type->name) : NULL;
-    const plan_t *plan = map ? apr_hash_get(map->plans, value, APR_HASH_KEY_STRING) : NULL;
+    const plan_t *plan = map ? plan_map_find(map, value, r) : NULL;
 
     if (plan != NULL) {
         if (who->plan == NULL) {
@@ -545,7 +545,7 @@ static bool identity_try(who_t *who, const identity_t *identity, request_rec *r,
         const identity_part_t *part = &identity->parts[i];
         const char *value = identity_value(part->type, r);
 
-        if (value == NULL || *value == '\0' || !identity_known(who, part->type, value, server)) {
+        if (value == NULL || *value == '\0' || !identity_known(who, part->type, value, r, server)) {
             return false;
         }
         if (i > 0) {

@@ -177,10 +177,12 @@ typedef struct {
 
 typedef enum { UNKNOWN_NEXT, UNKNOWN_DEFAULT, UNKNOWN_DENY } unknown_t;
 
+typedef struct plan_map_state_t plan_map_state_t;
+
 typedef struct {
     const char *type;
     const char *path;
-    apr_hash_t *plans; /* value -> plan_t */
+    plan_map_state_t *state; /* what was read */
     unknown_t unknown;
     bool unknown_given;
     int status;
@@ -422,6 +424,9 @@ const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
+
+/* The plan that the map says the value has; NULL: the value is unknown. */
+const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);
 
 /* --- cost.c */
 

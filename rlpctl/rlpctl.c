@@ -4,6 +4,7 @@
  * rlpctl: what would this plan do? Reads moments and costs, answers as a server would.
  */
 
+#include "hash_key.h"
 #include "rlp.h"
 
 #include <apr_file_io.h>
@@ -28,7 +29,9 @@
     "  --json               one JSON object a line\n"                                         \
     "  --store=memory|shm   where the counters live (memory)\n"                               \
     "  --delay=DURATION     let a request wait for its turn, no longer than that\n"           \
-    "  --help, --version\n"
+    "  --help, --version\n"                                                                   \
+    "\n"                                                                                      \
+    "rlpctl hash-key --help: keys as their digests, for plan maps\n"
 
 enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
 
@@ -331,8 +334,10 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
 
 static bool main_wants_help(int argc, const char *const argv[])
 {
+    const bool of_try = argc > 2 && strcmp(argv[1], "try") == 0;
+
     return (argc == 2 && strcmp(argv[1], "help") == 0) ||
-           (argc > 1 && strcmp(argv[argc - 1], "--help") == 0);
+           ((argc == 2 || of_try) && strcmp(argv[argc - 1], "--help") == 0);
 }
 
 int main(int argc, const char *const *argv)
@@ -351,6 +356,8 @@ int main(int argc, const char *const *argv)
         status = EXIT_SUCCESS;
     } else if (argc > 2 && strcmp(argv[1], "try") == 0) {
         status = try_main(argc - 2, argv + 2, pool);
+    } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
+        status = hash_key_main(argc - 2, argv + 2);
     } else {
         fputs(TRY_USAGE, stderr);
     }

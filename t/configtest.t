@@ -29,6 +29,9 @@ $server->file('networks', "# ours\n\n 192.0.2.0/24\t# one\n2001:db8::/32\n");
 $server->file('networks-wrong', "192.0.2.0/24\n\n# two more\n192.0.2.0/33\n");
 $server->file('networks-two', "192.0.2.1 192.0.2.2\n");
 $server->file('networks-long', "192.0.2.1\n#" . 'x' x 600 . "\n");
+$server->file("digest$_->[0]", "key free\nsha256:$_->[1] pro\n# end\nsha256:$_->[2] free\n")
+    for [ 1, 'a' x 63, 'b' x 64 ], [ 2, 'a' x 65, 'b' x 64 ], [ 3, 'a' x 63 . 'g', 'b' x 64 ], [ 4, '', 'b' x 64 ], [ 5, 'aB' x 32, 'Ab' x 32 ],
+    [ 'digests', 'a' x 64, 'b' x 64 ];
 
 my $plans = "RateLimitPlan free rate=10/min\nRateLimitPlan pro rate=100/min\n"; # two lines
 
@@ -158,6 +161,10 @@ my @wrong = (
     ["${plans}RateLimitPlanMap user txt:twice", "RateLimitPlanMap: line 3 of $dir/twice: expected each value once"],
     ["${plans}RateLimitPlanMap user txt:planless", qr{RateLimitPlanMap: line 2 of \Q$dir\E/planless: expected the name of a plan}],
     ["${plans}RateLimitPlanMap user txt:swapped", qr{RateLimitPlanMap: line 1 of \Q$dir\E/swapped: expected the name of a plan}],
+    (map { ["${plans}RateLimitPlanMap user txt:digest$_",
+        "RateLimitPlanMap: line 2 of $dir/digest$_: expected 64 hexadecimal digits behind sha256:"] } 1 .. 4),
+    ["${plans}RateLimitPlanMap user txt:digest5", "RateLimitPlanMap: line 4 of $dir/digest5: expected each value once"],
+    ["${plans}RateLimitPlanMap user txt:/dev/zero", 'RateLimitPlanMap: expected a file: /dev/zero'],
     ["${plans}RateLimitPlanMap user txt:long", "RateLimitPlanMap: line 2 of $dir/long: expected lines of less than 8 kB"],
 
     ['RateLimitIdentity', 'RateLimitIdentity: expected TYPE..., such as RateLimitIdentity user ip'],
@@ -502,6 +509,7 @@ passes('a limit: ' . $_, "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule 
     'rate=1/day algorithm=fixed-window start=2026-01-31T06:00:00+02:00', 'rate=1/s rate=100/hour rate=1000/day algorithm=fixed-window',
     join(' ', ('rate=1/s') x 8);
 passes('like=', "RateLimitPlan p rate=1/s\nRateLimitPlan q like=p quota=5\nRateLimitRule r plan=p\nRateLimitRule s plan=q");
+passes('a map of digests', "${plans}RateLimitPlanMap user txt:digestdigests");
 passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRateLimitPlanMap k txt:keys unknown=deny:401\n"
     . "RateLimitPlanMap o txt:empty unknown=next\nRateLimitPlanMap user txt:keys unknown=default\n"
     . "<VirtualHost *:80>\nRateLimitPlanMap k \"txt:$dir/keys\" unknown=deny\nRateLimitPlanDefault pro\nRateLimitPlanChange reset\n"

@@ -133,6 +133,31 @@ for my $case (@refused) {
     };
 }
 
+# --- hash-key
+
+my $abc = 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad';
+for my $input ("abc\n", 'abc', "abc\r\n") {
+    is_deeply([ rlpctl($input, 'hash-key') ], [ 0, "$abc\n", '' ], 'hash-key: abc, whatever ends the line');
+}
+is_deeply([ rlpctl("abc\nabc\n", 'hash-key') ], [ 0, "$abc\n$abc\n", '' ], 'hash-key: a digest for each line');
+is_deeply([ rlpctl('', 'hash-key') ], [ 0, '', '' ], 'hash-key: nothing of nothing');
+isnt((rlpctl("a b\n", 'hash-key'))[1], (rlpctl("ab\n", 'hash-key'))[1], 'hash-key: blanks inside count');
+for my $case (
+    [ "abc\n\n",  [],      65, qr/^rlpctl: line 2: expected a key, got an empty line$/ ],
+    [ "a\0b\n",   [],      65, qr/^rlpctl: line 1: expected a key, got a NUL byte$/ ],
+    [ "abc \n",   [],      65, qr/^rlpctl: line 1: expected a key without blanks at its ends$/ ],
+    [ "\tabc\n",  [],      65, qr/^rlpctl: line 1: expected a key without blanks at its ends$/ ],
+    [ '',         ['abc'], 64, qr/^rlpctl: expected keys on standard input, and no arguments\n\nusage: rlpctl hash-key/ ],
+    )
+{
+    my ($input, $args, $wanted, $pattern) = @{$case};
+    my ($got, undef, $complaint) = rlpctl($input, 'hash-key', @{$args});
+    ok($got == $wanted && $complaint =~ $pattern && $complaint !~ /abc/, "hash-key refuses, and shows no key: $pattern")
+        or diag("$got $complaint");
+}
+($status, $out) = rlpctl('', 'hash-key', '--help');
+ok($status == 0 && $out =~ /^usage: rlpctl hash-key/, 'hash-key --help');
+
 for my $words ([ '--help' ], [ 'help' ], [ 'try', '--help' ]) {
     ($status, $out) = rlpctl('', @{$words});
     ok($status == 0 && $out =~ /^usage: rlpctl try.*--store=memory\|shm/s, "rlpctl @{$words}");

@@ -181,6 +181,10 @@ uint64_t rlp_store_fingerprint(const rlp_store_t *store, const char *identity, s
 /* A span as Retry-After says it: whole seconds, rounded up, 1 or more. */
 int64_t rlp_seconds(rlp_time_t span);
 
+/* The SHA-256 of the data: what "sha256:HEX" in a plan map is compared with. */
+#define RLP_DIGEST_SIZE 32
+void rlp_digest(uint8_t digest[RLP_DIGEST_SIZE], const void *data, size_t len);
+
 /* Reads the clocks: the one place that does. */
 void rlp_clock_read(rlp_clock_t *clock);
 
