@@ -335,7 +335,7 @@ __DATA__
     <Location "/limits/delay">
         RateLimitRule slow rate=1/s mode=log action=delay
     </Location>
-    RateLimitPlanMap rkey txt:/dev/null unknown=deny
+    RateLimitPlanMap rkey "txt:${RLP_TOP}/t/conf/no-keys.txt" unknown=deny
     <Location "/limits/unknown">
         RateLimitRule keyed rate=1/s mode=log key=rkey=header:X-Key
     </Location>
