@@ -96,12 +96,13 @@ static bool plans_needs_store(void)
     return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL;
 }
 
-/* As many processes as can ever live at once may hold places. */
+/* As many processes as can ever live at once may hold places. MPM worker lets children that are on
+   their way out live beside those of its limit: the usual number has room for them. */
 static void plans_set_owners(apr_pool_t *pool)
 {
     int most = 0;
 
-    if (ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &most) != APR_SUCCESS || most < 1) {
+    if (ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &most) != APR_SUCCESS || most < RLP_OWNERS_USUAL) {
         most = RLP_OWNERS_USUAL;
     }
     rlp_world->owners = most < RLP_OWNERS_MAX ? most : RLP_OWNERS_MAX;
@@ -161,14 +162,15 @@ static void plans_child_init(apr_pool_t *pchild, server_rec *server)
     denial_begin(pchild);
 }
 
-/* In the parent: what a dead child held comes back. */
+/* In the parent: what a dead child held comes back. One that has but lost its slot in the
+   scoreboard goes on until its last request has ended. */
 static void plans_child_status(server_rec *server, pid_t pid, ap_generation_t generation, int slot,
                                mpm_child_status status)
 {
     (void)server;
     (void)generation;
     (void)slot;
-    if (status != MPM_CHILD_STARTED && rlp_world->store != NULL) {
+    if (status == MPM_CHILD_EXITED && rlp_world->store != NULL) {
         rlp_owner_close(rlp_world->store, pid);
     }
 }

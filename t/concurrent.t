@@ -287,6 +287,21 @@ END
     ok($server->stop, 'httpd stops');
 }
 
+# --- a child on its way out, whose slot in the scoreboard another one takes: MPM worker's way
+
+if ($RLP::Httpd::mpm eq 'worker') {
+    my $server = server('concurrent=2', "${one_process}MaxConnectionsPerChild 6\n");
+    my ($old) = $server->children;
+    my ($held) = held($server, 1);
+    RLP::Httpd::wait_for(sub { look($server); (my @children = $server->children) > 1 });
+    ok(scalar(grep { $_ == $old } $server->children), 'a child that has lost its slot goes on with its request');
+    is(free($server, 1), 1, 'which holds its place');
+    $backend->release;
+    is(statuses($held), '200', 'and is answered');
+    is(free($server, 2), 2, 'and gives it back');
+    ok($server->stop, 'httpd stops');
+}
+
 # --- everything at once
 
 # One client: asks, hangs up, resets, again and again until the end. What it was answered, with numbers.

@@ -17,6 +17,8 @@
 #define LOG_TIME_BITS 40
 #define LOG_TIME_MASK ((UINT64_C(1) << LOG_TIME_BITS) - 1)
 
+#define LOG_MOVED_MAX 512 /* entries, in one step */
+
 /* No ages of more ticks than this, so that low bits suffice. */
 #define LOG_PERIOD_MAX (INT64_C(1) << (LOG_TIME_BITS - 1))
 
@@ -143,13 +145,18 @@ static void log_drop(log_t *log, rlp_time_t at)
 }
 
 /* Makes a ring written for fewer entries one of this limit: its part up to the old end moves to the
-   new end. */
+   new end. Where that is long it stays narrow for now, since a store does not keep so many changes
+   at once; as the oldest entries go, it gets shorter. */
 static void log_widen(log_t *log, uint64_t *ring)
 {
     head_t *head = &log->head;
     const uint32_t more = (uint32_t)log->limit->count - head->capacity;
+    const bool wraps = head->head + head->n > head->capacity;
 
-    if (more > 0 && head->head + head->n > head->capacity) {
+    if (wraps && head->capacity - head->head > LOG_MOVED_MAX) {
+        return;
+    }
+    if (more > 0 && wraps) {
         for (uint32_t i = head->capacity; i-- > head->head;) {
             ring[i + more] = ring[i];
         }
@@ -187,7 +194,7 @@ static bool log_sound(const head_t *head, const log_t *log)
         return (head->head | head->n | head->used | (uint64_t)head->last | (uint64_t)head->at) == 0;
     }
     if (head->capacity > LOG_COUNT_MAX || head->head >= head->capacity ||
-        head->n > head->capacity || head->used > head->capacity * RLP_UNIT ||
+        head->n > head->capacity || head->used > LOG_COUNT_MAX * RLP_UNIT ||
         (head->n == 0 && head->used > 0) || head->at < 0 || head->at > LOG_CLOCK_MAX ||
         head->last < 0 || head->last > head->at + LOG_AHEAD_MAX) {
         return false;
@@ -216,7 +223,8 @@ static bool log_open(log_t *log, const head_t *kept, rlp_time_t now)
         log->now = now;
         head->last = now + (turns > 0 ? turns : 0);
     }
-    if (head->n > 0 && (ahead || head->capacity > log->limit->count)) {
+    if (head->n > 0 &&
+        (ahead || head->capacity > log->limit->count || head->used > log->limit->burst)) {
         log_collapse(log);
     } else if (head->n == 0) {
         head->head = 0;

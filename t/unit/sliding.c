@@ -731,7 +731,7 @@ static const unsound_t unsound[] = {
     { "no entries, but units", &kinds[1], 0, 0 },
     { "no capacity", &kinds[1], 1, UINT64_C(10000) << 32 },
     { "a capacity beyond all", &kinds[1], 1, UINT64_C(10000) << 32 | 8193 },
-    { "more in use than the ring holds", &kinds[1], 1, UINT64_C(10001) << 32 | 10 },
+    { "more in use than any ring holds", &kinds[1], 1, UINT64_C(8192001) << 32 | 10 },
     { "another newest entry", &kinds[1], 2, UNSOUND_NOW - 1 },
     { "a newest entry beyond all turns", &kinds[1], 2, UNSOUND_NOW + (INT64_C(1) << 40) },
     { "written before all time", &kinds[1], 3, UINT64_MAX },
@@ -800,6 +800,51 @@ static void test_largest(void **state)
     }
 }
 
+/* How many lines of a slot, whose state begins 24 bytes behind the first line's beginning,
+   differ. */
+static int lines_changed(const uint64_t *one, const uint64_t *other, uint32_t size)
+{
+    int lines = 0;
+
+    for (uint32_t from = 0, to = 5; from < size / 8; from = to, to += 8) {
+        const uint32_t end = to < size / 8 ? to : size / 8;
+
+        lines += memcmp(one + from, other + from, (end - from) * sizeof(*one)) != 0;
+    }
+    return lines;
+}
+
+/* A log of 8000 entries whose ring wraps in the middle goes on under a plan with 8192. A store
+   keeps changes of 256 lines (rlp_shm_create()). */
+static void test_carry_largest(void **state)
+{
+    static const int64_t gap = 10000; /* 6000 requests in each minute */
+    walk_t *walk = walk_of(&kinds[1]);
+    uint64_t *before = apr_palloc(unit_pool(), sizeof(walk->state));
+
+    (void)state;
+    walk->limit = random_limit(walk, 8000, 60000);
+    for (int i = 0; i < 30000; i++) {
+        if (i == 10000) {
+            walk->limit = random_limit(walk, 8192, 60000);
+        }
+        memcpy(before, walk->state, walk->limit->state_size);
+        const rlp_op_t op = walk_op(walk, RLP_TAKE, RLP_UNIT, i * gap);
+        const rlp_decision_t d = walk_do(walk, &op);
+
+        assert_int_equal(d.verdict, RLP_ALLOW);
+        assert_int_equal(d.remaining, walk->limit->count - (i < 6000 ? i + 1 : 6000));
+        assert_true(lines_changed(before, walk->state, walk->limit->state_size) <= 256);
+    }
+    for (int i = 0; i < 2192; i++) {
+        const rlp_op_t op = walk_op(walk, RLP_TAKE, RLP_UNIT, 29999 * gap);
+
+        assert_int_equal(walk_do(walk, &op).verdict, RLP_ALLOW);
+    }
+    assert_int_equal(walk_peek(walk, RLP_UNIT, 29999 * gap).verdict, RLP_DENY);
+    assert_int_equal(walk_peek(walk, RLP_UNIT, 30000 * gap).verdict, RLP_ALLOW);
+}
+
 int main(void)
 {
     static const struct {
@@ -824,6 +869,7 @@ int main(void)
     }
     unit_add("S-15: a clock that steps back under those who wait", test_step_back_waiting, NULL);
     unit_add("P-07: a log carried through many plans", test_carry_log, NULL);
+    unit_add("P-07: the largest log carried to a larger plan", test_carry_largest, NULL);
     unit_add("V-13: what the grammar says", test_size, NULL);
     unit_add("S-09: the largest log", test_largest, NULL);
     return unit_run();
