@@ -640,7 +640,17 @@ static bool request_check_at_once(decide_t *d, const rlp_question_t *question, r
     return *rv != APR_SUCCESS || answer->verdict <= RLP_WAIT;
 }
 
-/* Too many wait already: who would have to is refused, for now and not for ever. */
+/* Refuses who may not wait, for now and not for ever: until what was asked last would admit him; a
+   place that is free by now is told as one that comes soon. */
+static void request_turn_down(rlp_answer_t *answer, const rlp_answer_t *asked)
+{
+    const rlp_time_t span = asked->wait > asked->retry ? asked->wait : asked->retry;
+
+    answer->verdict = RLP_DENY;
+    answer->retry = span > 0 ? span : RLP_SECOND;
+}
+
+/* Too many wait already: who would have to is refused. */
 static apr_status_t request_check_crowded(decide_t *d, const rlp_question_t *question,
                                           rlp_answer_t *answer)
 {
@@ -653,8 +663,7 @@ static apr_status_t request_check_crowded(decide_t *d, const rlp_question_t *que
     }
     if (rv == APR_SUCCESS && (answer->verdict <= RLP_WAIT ||
                               (answer->verdict == RLP_NEVER && waiting.verdict != RLP_NEVER))) {
-        answer->verdict = RLP_DENY;
-        answer->retry = waiting.wait > waiting.retry ? waiting.wait : waiting.retry;
+        request_turn_down(answer, &waiting);
     }
     return rv;
 }
@@ -670,8 +679,7 @@ static apr_status_t request_check_turn(decide_t *d, rlp_question_t *question, rl
         turn = request_wait(d, question, answer);
     }
     if (turn != TURN_CAME) {
-        answer->verdict = RLP_DENY;
-        answer->retry = answer->retry > answer->wait ? answer->retry : answer->wait;
+        request_turn_down(answer, answer);
     }
     return rv;
 }
