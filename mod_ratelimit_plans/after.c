@@ -25,13 +25,18 @@ static rlp_question_t after_question(rlp_time_t charged_at)
                              .charged_at = charged_at };
 }
 
-/* Runs when the request's pool goes, whichever way the request ended: its places come back. */
+/* Runs when the request's pool goes, whichever way the request ended: its places come back. A child
+   that a signal ends may have the store locked at that moment: then they come back with its
+   death. */
 static apr_status_t after_end(void *data)
 {
     after_t *after = data;
     const rlp_question_t question = after_question(0);
     rlp_answer_t answer;
 
+    if (rlp_world->cut_off) {
+        return APR_SUCCESS;
+    }
     return rlp_release(rlp_world->store, after->charges, after->n, &question, &answer);
 }
 
@@ -173,7 +178,7 @@ int after_log(request_rec *r)
     const verdict_t *verdict = NULL;
     request_rec *last = r;
 
-    if (!rlp_world->corrects) {
+    if (!rlp_world->corrects || rlp_world->cut_off) {
         return DECLINED;
     }
     while (last->next != NULL) {

@@ -297,6 +297,7 @@ typedef struct {
                        char *); /* of mod_ssl; NULL: it is not here */
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
+    bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
     bool slows;    /* the same of bandwidths */
     int owners;    /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;

@@ -99,7 +99,11 @@ void turn_begin(apr_pool_t *pchild, server_rec *server)
 void turn_stop(apr_pool_t *pchild, int graceful)
 {
     (void)pchild;
-    if (!graceful && rlp_world != NULL && rlp_world->turns != NULL) {
+    if (rlp_world == NULL || rlp_world->turns == NULL) {
+        return;
+    }
+    rlp_world->cut_off = rlp_world->turns->threads == 0;
+    if (!graceful) {
         const ssize_t written = write(rlp_world->turns->ends[1], "", 1);
 
         (void)written; /* a pipe that is full has told them already */

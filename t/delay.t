@@ -404,4 +404,16 @@ SKIP: {
     ok($server->stop, 'httpd stops');
 }
 
+# A place comes free while too many look for it to let one more wait: that is no refusal for ever.
+{
+    my $server = server(12, "RateLimitDelay max=2s budget=10%\n" . rules(busy => 'concurrent=1 action=delay'));
+    my @answers = map { my @connections = ask($server, 12, '/busy'); answers(\@connections) } 1 .. 60;
+    my %said;
+    $said{ join ' ', $_->{status}, $_->{fields}{'retry-after'} // '-' }++ for @answers;
+    note(join ', ', map { "$said{$_} times $_" } sort keys %said);
+    ok($said{'429 1'}, 'one may wait for a place: some are refused') if !$prefork; # where all may come one by one
+    is(join(', ', grep { !/^(?:200 -|429 1)$/ } keys %said), '', 'and told to come back in a second');
+    ok($server->stop, 'httpd stops');
+}
+
 done_testing;

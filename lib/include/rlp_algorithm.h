@@ -21,8 +21,8 @@ typedef int64_t rlp_time_t;
 /* What a request costs and a limit holds, in thousandths, so that three decimals are exact. */
 typedef int64_t rlp_units_t;
 
-/* Counts have 15 digits, as structured fields do. */
-#define RLP_UNITS_MAX (INT64_C(999999999999999) * RLP_UNIT)
+/* Counts have 15 digits, as structured fields do, and units three decimals. */
+#define RLP_UNITS_MAX (INT64_C(1000000000000000) * RLP_UNIT - 1)
 
 #define RLP_UNIT INT64_C(1000)        /* one request */
 #define RLP_SECOND INT64_C(1000000)   /* in rlp_time_t */

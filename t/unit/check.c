@@ -195,6 +195,10 @@ static void test_bounds(void **state)
         assert_int_equal(rlp_settle(stores[i], charges, 1, &one, &answer), APR_EINVAL);
         charges[0].cost = RLP_UNITS_MAX + 1;
         assert_int_equal(rlp_settle(stores[i], charges, 1, &one, &answer), APR_EINVAL);
+        assert_null(rlp_units_parse(&charges[0].cost, "999999999999999.999", unit_pool()));
+        assert_int_equal(rlp_settle(stores[i], charges, 1, &one, &answer), APR_SUCCESS);
+        charges[0].cost = -charges[0].cost;
+        assert_int_equal(rlp_settle(stores[i], charges, 1, &one, &answer), APR_SUCCESS);
         charges[0].cost = RLP_UNIT;
         assert_int_equal(rlp_check(stores[i], charges, RLP_ENTRIES_MAX, &one, &answer),
                          APR_SUCCESS);
