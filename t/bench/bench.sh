@@ -130,7 +130,20 @@ requests() { # number: over one connection
             sysread($s, $got, 4096, length $got) or exit 1 until $got =~ /\r\n\r\n.{64}/s;
         }' "$port" "$1"
 }
-instructions() { # lines of configuration -> instructions of a request
+finish() { # lets the server write what was counted
+    kill "$pid"
+    i=0
+    while kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ]; do
+        i=$((i + 1))
+        sleep 0.1
+    done
+    kill -9 "$pid" 2>/dev/null || :
+    wait "$pid" 2>/dev/null || :
+    pid=
+}
+# Both answer in a variable: stop() knows of no server that a subshell has started.
+serving() { # number of requests, lines of configuration -> $total, instructions from start to end
+    number=$1
     port=$(free_port)
     rm -rf "$scratch/run"
     mkdir "$scratch/run"
@@ -155,7 +168,7 @@ DocumentRoot "$scratch/www"
 <Directory />
     Require all granted
 </Directory>
-$1
+$2
 CONF
     chmod -R a+rwX "$scratch"
     set -- valgrind -q --tool=callgrind --instr-atstart=yes --callgrind-out-file="$scratch/run/cg.%p" \
@@ -172,15 +185,15 @@ CONF
         fi
         sleep 0.1
     done
-    requests 200
-    callgrind_control -z "$pid" >/dev/null
-    requests 1000
-    callgrind_control -d "$pid" >/dev/null
-    sed -n 's/^\(totals\|summary\): //p' "$(find "$scratch/run" -name 'cg.*' | head -1)" | tail -1 |
-        awk '{ printf "%d\n", $1 / 1000 }'
-    kill -9 "$pid" # under valgrind it takes its time to stop, and there is nothing to keep
-    wait "$pid" 2>/dev/null || :
-    pid=
+    requests "$number"
+    finish
+    total=$(sed -n 's/^\(totals\|summary\): //p' "$(find "$scratch/run" -name 'cg.*' | head -1)" | tail -1)
+}
+instructions() { # lines of configuration -> $each, instructions of a request
+    serving 200 "$1"
+    fewer=$total
+    serving 1200 "$1"
+    each=$(((total - fewer) / 1000))
 }
 
 mkdir "$scratch/www"
@@ -189,11 +202,12 @@ printf '%064d' 0 >"$scratch/www/t.txt"
 load="LoadModule ratelimit_plans_module \"$build/.libs/mod_ratelimit_plans.so\"
 RateLimitEngine On
 RateLimitRule site rate=90000/hour key=ip"
-bare=$(instructions '')
+instructions ''
+bare=$each
 echo
 echo "Instructions of one request, a small static file over a kept connection (bare httpd: $bare)"
 for headers in Off IETF Legacy Both; do
-    with=$(instructions "$load
-RateLimitHeaders $headers")
-    printf 'one rule by address, RateLimitHeaders %-8s adds %6d\n' "$headers" $((with - bare))
+    instructions "$load
+RateLimitHeaders $headers"
+    printf 'one rule by address, RateLimitHeaders %-8s adds %6d\n' "$headers" $((each - bare))
 done

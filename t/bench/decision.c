@@ -287,9 +287,7 @@ static void walk_group(walk_t *walk)
 
 static walk_t walk_begin(const bench_t *bench, int child)
 {
-    return (walk_t){ .bench = bench,
-                     .at = (uint32_t)child * 1037389,
-                     .now = walk_clock() * 1000 };
+    return (walk_t){ .bench = bench, .at = (uint32_t)child * 1037389, .now = walk_clock() * 1000 };
 }
 
 /* A forked child has no page-table entries of shared memory yet. */
