@@ -4,11 +4,15 @@
 # make bench: figures to look at, never a verdict. $1 is the build directory; RUNS= how often (5).
 #
 # 1. Decisions of the library beside a lock-free yardstick, run in turn: the ratios count.
-# 2. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
+# 2. Plans of several limits beside one token bucket, run in turn, and the exact log; their instructions
+#    too.
+# 3. Delay in httpd (delay.pl).
+# 4. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
 #    not depend on what else the machine does.
 set -eu
 
 build=$1
+here=$(dirname "$0")
 runs=${RUNS:-5}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
 pid=
@@ -50,8 +54,67 @@ compare 'two processes, one key' -d hot -p 2
 compare 'eight processes, one key' -d hot -p 8
 compare 'eight processes, a million keys' -d uniform -p 8
 
-if ! command -v valgrind >/dev/null || ! command -v perl >/dev/null; then
-    echo 'Instructions of a request: not counted, valgrind or perl is missing (Debian: valgrind)'
+have() { command -v "$1" >/dev/null; }
+
+collected() { # number, options -> instructions of so many decisions and what comes before
+    n=$1
+    shift
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$build/t/bench/decision" -d hot "$@" -n "$n" 2>&1 |
+        sed -n 's/.*Collected : //p'
+}
+counted() { # options -> instructions of one decision
+    if have valgrind; then
+        echo $((($(collected 51200 "$@") - $(collected 25600 "$@")) / 25600))
+    else
+        echo -
+    fi
+}
+field() { sed "s/.*\"$1\":\([0-9.]*\).*/\1/"; }
+beside() { # name, options: a plan beside one bucket
+    name=$1
+    shift
+    for what in one ns all ratio ratio_all; do : >"$scratch/$what"; done
+    i=0
+    while [ "$i" -lt "$runs" ]; do
+        one=$("$build/t/bench/decision" -d hot | field ns)
+        line=$("$build/t/bench/decision" -d hot "$@")
+        ns=$(echo "$line" | field ns)
+        release=$(echo "$line" | field release_ns)
+        echo "$one" >>"$scratch/one"
+        echo "$ns" >>"$scratch/ns"
+        awk "BEGIN { print $ns + $release }" >>"$scratch/all"
+        awk "BEGIN { printf \"%.2f\\n\", $ns / $one }" >>"$scratch/ratio"
+        awk "BEGIN { printf \"%.2f\\n\", ($ns + $release) / $one }" >>"$scratch/ratio_all"
+        i=$((i + 1))
+    done
+    printf '%-34s %8s %8s %8s %8s %8s %12s\n' "$name" "$(median <"$scratch/one")" "$(median <"$scratch/ns")" \
+        "$(median <"$scratch/ratio")" "$(median <"$scratch/all")" "$(median <"$scratch/ratio_all")" "$(counted "$@")"
+}
+
+echo
+echo "Plans, ns of a decision, one process, one key (ratio: plan / one token bucket; +release: places given back)"
+printf '%-34s %8s %8s %8s %8s %8s %12s\n' '' bucket plan ratio +release ratio instructions
+beside 'a token bucket'
+beside 'two rates' -l 'rate=100000000/hour rate=100000000/day'
+beside 'two rates, quota' -l 'rate=100000000/hour rate=100000000/day quota=1000000000000/month'
+beside 'concurrency' -l 'concurrent=10000'
+beside 'two rates, quota, concurrency' \
+    -l 'rate=100000000/hour rate=100000000/day quota=1000000000000/month concurrent=10000'
+beside 'log of 1000, full, refusing' -l 'rate=1000/s algorithm=sliding-log' -t 0 -r
+beside 'log of 1000, full, allowing' -l 'rate=1000/s algorithm=sliding-log' -t 1000
+beside 'log of 8192, full, refusing' -l 'rate=8192/s algorithm=sliding-log' -t 0 -r
+beside 'log of 8192, full, allowing' -l 'rate=8192/s algorithm=sliding-log' -t 123
+
+if ! have perl; then
+    echo 'Requests in httpd: not measured, perl is missing'
+    exit 0
+fi
+echo
+echo 'Delay: four threads of which three may sleep, 40 clients that queue, another path beside them'
+perl "$here/delay.pl" "$build"
+
+if ! have valgrind; then
+    echo 'Instructions of a request: not counted, valgrind is missing'
     exit 0
 fi
 
@@ -59,6 +122,7 @@ free_port() { perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 
 requests() { # number: over one connection
     perl -MIO::Socket::INET -e '
         my ($port, $n) = @ARGV;
+        alarm 60;
         my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or exit 1;
         for (1 .. $n) {
             print $s "GET /t.txt HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -66,7 +130,20 @@ requests() { # number: over one connection
             sysread($s, $got, 4096, length $got) or exit 1 until $got =~ /\r\n\r\n.{64}/s;
         }' "$port" "$1"
 }
-instructions() { # lines of configuration -> instructions of a request
+finish() { # lets the server write what was counted
+    kill "$pid"
+    i=0
+    while kill -0 "$pid" 2>/dev/null && [ "$i" -lt 300 ]; do
+        i=$((i + 1))
+        sleep 0.1
+    done
+    kill -9 "$pid" 2>/dev/null || :
+    wait "$pid" 2>/dev/null || :
+    pid=
+}
+# Both answer in a variable: stop() knows of no server that a subshell has started.
+serving() { # number of requests, lines of configuration -> $total, instructions from start to end
+    number=$1
     port=$(free_port)
     rm -rf "$scratch/run"
     mkdir "$scratch/run"
@@ -91,7 +168,7 @@ DocumentRoot "$scratch/www"
 <Directory />
     Require all granted
 </Directory>
-$1
+$2
 CONF
     chmod -R a+rwX "$scratch"
     set -- valgrind -q --tool=callgrind --instr-atstart=yes --callgrind-out-file="$scratch/run/cg.%p" \
@@ -108,15 +185,15 @@ CONF
         fi
         sleep 0.1
     done
-    requests 200
-    callgrind_control -z "$pid" >/dev/null
-    requests 1000
-    callgrind_control -d "$pid" >/dev/null
-    sed -n 's/^\(totals\|summary\): //p' "$(find "$scratch/run" -name 'cg.*' | head -1)" | tail -1 |
-        awk '{ printf "%d\n", $1 / 1000 }'
-    kill -9 "$pid" # under valgrind it takes its time to stop, and there is nothing to keep
-    wait "$pid" 2>/dev/null || :
-    pid=
+    requests "$number"
+    finish
+    total=$(sed -n 's/^\(totals\|summary\): //p' "$(find "$scratch/run" -name 'cg.*' | head -1)" | tail -1)
+}
+instructions() { # lines of configuration -> $each, instructions of a request
+    serving 200 "$1"
+    fewer=$total
+    serving 1200 "$1"
+    each=$(((total - fewer) / 1000))
 }
 
 mkdir "$scratch/www"
@@ -125,11 +202,12 @@ printf '%064d' 0 >"$scratch/www/t.txt"
 load="LoadModule ratelimit_plans_module \"$build/.libs/mod_ratelimit_plans.so\"
 RateLimitEngine On
 RateLimitRule site rate=90000/hour key=ip"
-bare=$(instructions '')
+instructions ''
+bare=$each
 echo
 echo "Instructions of one request, a small static file over a kept connection (bare httpd: $bare)"
 for headers in Off IETF Legacy Both; do
-    with=$(instructions "$load
-RateLimitHeaders $headers")
-    printf 'one rule by address, RateLimitHeaders %-8s adds %6d\n' "$headers" $((with - bare))
+    instructions "$load
+RateLimitHeaders $headers"
+    printf 'one rule by address, RateLimitHeaders %-8s adds %6d\n' "$headers" $((each - bare))
 done

@@ -123,24 +123,32 @@ sub complete {
     return defined $body && $head =~ /^content-length: (\d+)/im && length $body >= $1;
 }
 
-# The status of one request, 0 for none; over a connection that is made again when it is gone.
-sub request {
+# The answer over a connection; empty when there is none.
+sub answer {
     my ($socket, $path) = @_;
     my $got = '';
 
-    $$socket ||= connection() || return 0;
     local $SIG{PIPE} = 'IGNORE';
-    local $SIG{ALRM} = sub { $$socket = undef; die "no answer within ten seconds\n" };
+    local $SIG{ALRM} = sub { die "no answer within ten seconds\n" };
     alarm 10;
-    syswrite $$socket, "GET /$path HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    syswrite $socket, "GET /$path HTTP/1.1\r\nHost: localhost\r\n\r\n";
     until (complete($got)) {
-        if (!sysread $$socket, $got, 8192, length $got) {
-            alarm 0;
-            $$socket = undef;
-            return 0;
-        }
+        last if !sysread $socket, $got, 8192, length $got;
     }
     alarm 0;
+    return complete($got) ? $got : '';
+}
+
+# The status of one request, 0 for none. A kept connection that httpd has closed in between, as it does
+# when all threads are busy, is made again.
+sub request {
+    my ($socket, $path) = @_;
+    my $got = $$socket ? answer($$socket, $path) : '';
+
+    if ($got eq '') {
+        $$socket = connection();
+        $got = answer($$socket, $path) if $$socket;
+    }
     return $got =~ m{^HTTP/1\.1 (\d+)} ? $1 : 0;
 }
 

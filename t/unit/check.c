@@ -347,6 +347,34 @@ static void same_answers(const asker_t *a, const asker_t *b)
     }
 }
 
+/* H-11: what a refusal tells of the limits that would have admitted is what is left of them,
+   whether the states are small or not. */
+static void test_refused_alike(void **state)
+{
+    static const char *const plans[] = {
+        "rate=5/min rate=7/h algorithm=fixed-window quota=9 rate=2/s",
+        "rate=2/s rate=5/min rate=7/h algorithm=stepped-bucket",
+        "rate=5/min rate=40/h algorithm=sliding-log rate=2/s",
+    };
+    rlp_store_t *stores[] = { memory_store(), shm_store(RLP_SEGMENT_MIN, NULL) };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(plans) * UNIT_N(stores); i++) {
+        asker_t told = asker_of(stores[i % UNIT_N(stores)], plans[i / UNIT_N(stores)]);
+
+        asker_name(&told, plans[i / UNIT_N(stores)]);
+        for (int k = 0; k < told.plan->n; k++) {
+            told.charges[k].entry.state = apr_palloc(unit_pool(), 512);
+        }
+        assert_int_equal(ask(&told, rlp_check, RLP_UNIT), RLP_ALLOW);
+        assert_int_equal(ask(&told, rlp_check, 2 * RLP_UNIT), RLP_DENY);
+        asker_t asked = told;
+
+        assert_int_equal(ask(&asked, rlp_peek, 2 * RLP_UNIT), RLP_DENY);
+        same_answers(&told, &asked);
+    }
+}
+
 static void test_alike(void **state)
 {
     static const char *const plans[] = {
@@ -393,6 +421,7 @@ int main(void)
     unit_add("a refund of an old window", test_old_refund, NULL);
     unit_add("Q-08: the wall clock set back", test_wall_set_back, NULL);
     unit_add("a refund of what is as good as new", test_expired_refund, NULL);
+    unit_add("H-11: a refusal tells what is left", test_refused_alike, NULL);
     unit_add("one random script: every store answers alike", test_alike, NULL);
     return unit_run();
 }
