@@ -214,7 +214,8 @@ sub abort {
         my @connections = ask($server, 1 + $waiting + $refused, "/$path");
         my @answers = answers(\@connections, 1 + $refused);
         is(statuses(@answers), join(' ', 200, (429) x $refused), "$name: one passes, who would wait longer is refused at once");
-        my @wrong = grep { $_->{status} == 429 && ($_->{fields}{'retry-after'} // 0) !~ /^(?:[1-9]|1\d|20)$/ } @answers;
+        # one that read the clock some microseconds before the one that passed has those to wait beyond 20 s: 21
+        my @wrong = grep { $_->{status} == 429 && ($_->{fields}{'retry-after'} // 0) !~ /^(?:[1-9]|1\d|2[01])$/ } @answers;
         is(scalar @wrong, 0, "$name: and told when a wait would do");
         is(scalar @connections, $waiting, "$name: the others wait");
         abort(0, @connections);
