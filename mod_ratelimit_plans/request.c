@@ -128,19 +128,20 @@ REQUEST_INLINE const verdict_t *request_before(const request_rec *r)
 
 #define REQUEST_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
 
-/* The verdict of this decision, with room for its outcomes and those of before, and for what the
-   header fields say of them: all one piece. */
-REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
+/* A verdict with room for so many outcomes more than before an internal redirect (before; NULL:
+   nothing was decided), and for what the header fields say of them: all one piece. */
+REQUEST_INLINE verdict_t *request_new_verdict(request_rec *r, const dir_conf_t *conf,
+                                              const verdict_t *before, int n, size_t text)
 {
-    const int known = d->before ? d->before->n : 0;
-    const size_t outcomes = sizeof(outcome_t) * (size_t)(known + d->n);
-    const size_t room = d->room + (d->before ? d->before->room : REQUEST_NUMBERS);
-    verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + outcomes + room);
+    const int known = before ? before->n : 0;
+    const size_t outcomes = sizeof(outcome_t) * (size_t)(known + n);
+    const size_t room = text + (before ? before->room : REQUEST_NUMBERS);
+    verdict_t *verdict = apr_palloc(r->pool, sizeof(*verdict) + outcomes + room);
 
-    if (d->before != NULL) {
-        *verdict = *d->before;
+    if (before != NULL) {
+        *verdict = *before;
     } else {
-        verdict->action = d->conf->passed.action;
+        verdict->action = conf->passed.action;
         verdict->denied = false;
         verdict->bandwidth = 0;
         verdict->after = NULL;
@@ -152,17 +153,16 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
         verdict->fields = NULL;
         verdict->guarded = NULL;
     }
-    verdict->conf = d->conf;
-    verdict->path = d->r->uri;
-    verdict->judged = d->judged;
-    verdict->before = d->before;
+    verdict->conf = conf;
+    verdict->path = r->uri;
+    verdict->before = before;
     verdict->outcomes = (outcome_t *)(verdict + 1);
     verdict->text = (char *)verdict->outcomes + outcomes;
     verdict->room = room;
     if (known > 0) {
-        memcpy(verdict->outcomes, d->before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
+        memcpy(verdict->outcomes, before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
     }
-    ap_set_module_config(d->r->request_config, &ratelimit_plans_module, verdict);
+    ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     return verdict;
 }
 
@@ -909,7 +909,8 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     }
     const bool enforced = d.n > 0;
 
-    d.verdict = request_begin_verdict(&d);
+    d.verdict = request_new_verdict(r, conf, d.before, d.n, d.room);
+    d.verdict->judged = d.judged;
     if (d.refuse) {
         return request_refuse_unknown(&d);
     }
@@ -926,25 +927,61 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     return DECLINED;
 }
 
-/* Where neither header fields nor variables tell of a request that passes, rules that count
-   addresses and speak of every request leave nothing to remember but that they were judged: this
-   allocates nothing. A refusal here has changed nothing; it, and all else, is decided in full. */
-__attribute__((noinline)) static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
+/* The room for what the fields tell of the rules, all of them judged in the usual way. */
+REQUEST_INLINE size_t request_usual_room(const dir_conf_t *conf)
+{
+    size_t room = 0;
+
+    for (int i = 0; i < conf->rules->nelts; i++) {
+        room += APR_ARRAY_IDX(conf->rules, i, const rule_t *)->quiet->room;
+    }
+    return room;
+}
+
+/* Tells the client of the n charges that all rules made in the usual way. */
+REQUEST_INLINE void request_tell(request_rec *r, const dir_conf_t *conf,
+                                 const rlp_charge_t charges[], int n)
+{
+    verdict_t *verdict = request_new_verdict(r, conf, NULL, n, request_usual_room(conf));
+
+    for (int i = 0; i < conf->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
+
+        for (int j = 0; j < rule->quiet->plan->n; j++) {
+            outcome_t *outcome = &verdict->outcomes[verdict->n];
+
+            outcome->rule = rule;
+            outcome->variant = rule->quiet;
+            outcome->limit = j;
+            outcome->decision = charges[verdict->n++].decision;
+        }
+    }
+    verdict->judged = ~UINT64_C(0) >> (REQUEST_RULES_MAX - conf->rules->nelts);
+    if (n > 1) {
+        respond_sort(verdict);
+    }
+    respond_fields(r, verdict, conf);
+}
+
+/* Adds what the rules count, if all of them count the address only, of every request, and there is
+   nothing else to be done. How many charges; 0: it takes a closer look. */
+REQUEST_INLINE int request_collect_usual(rlp_charge_t charges[], const request_rec *r,
+                                         const dir_conf_t *conf)
 {
     const server_conf_t *server =
         ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
-    const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
-    rlp_charge_t charges[RLP_ENTRIES_MAX];
-    rlp_answer_t answer;
     int n = 0;
 
+    if (conf->rules->nelts > REQUEST_RULES_MAX) {
+        return 0;
+    }
     for (int i = 0; i < conf->rules->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
         const variant_t *variant = rule->quiet;
         const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
 
         if (variant == NULL || address == NULL || n + variant->plan->n > RLP_ENTRIES_MAX) {
-            return request_decide(r, conf, PHASE_BOTH, false);
+            return 0;
         }
         for (int j = 0; j < variant->plan->n; j++, n++) {
             rlp_charge_init(&charges[n], address->text, address->len, variant->signatures[0][j],
@@ -952,12 +989,29 @@ __attribute__((noinline)) static int request_decide_quietly(request_rec *r, cons
             charges[n].entry.key.fingerprint = address->fingerprint;
         }
     }
-    if (rlp_check(rlp_world->store, charges, n, &question, &answer) != APR_SUCCESS ||
+    return n;
+}
+
+/* Most requests: rules that count addresses and speak of every request, and a client that passes
+   them. A refusal here has changed nothing; it, and all else, is decided in full. Where header
+   fields do not tell of it either, this allocates nothing. */
+__attribute__((noinline)) static int request_decide_usual(request_rec *r, const dir_conf_t *conf)
+{
+    const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
+    rlp_charge_t charges[RLP_ENTRIES_MAX];
+    rlp_answer_t answer;
+    const int n = request_collect_usual(charges, r, conf);
+
+    if (n == 0 || rlp_check(rlp_world->store, charges, n, &question, &answer) != APR_SUCCESS ||
         answer.verdict != RLP_ALLOW || answer.damaged) {
         return request_decide(r, conf, PHASE_BOTH, false);
     }
-    ap_set_module_config(r->request_config, &ratelimit_plans_module,
-                         (void *)(uintptr_t)&conf->passed);
+    if (conf->fields == FIELDS_OFF) {
+        ap_set_module_config(r->request_config, &ratelimit_plans_module,
+                             (void *)(uintptr_t)&conf->passed);
+    } else {
+        request_tell(r, conf, charges, n);
+    }
     return DECLINED;
 }
 
@@ -967,11 +1021,11 @@ REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *co
     return conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL;
 }
 
-/* Whether passing requests leave nothing to tell. */
-REQUEST_INLINE bool request_is_quiet(const dir_conf_t *conf)
+/* Whether passing requests need no more than their charges and header fields. */
+REQUEST_INLINE bool request_is_usual(const dir_conf_t *conf)
 {
-    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
-           conf->cost == NULL && conf->refund == NULL;
+    return conf->env_always != 1 && conf->engine == ENGINE_ON && conf->cost == NULL &&
+           conf->refund == NULL;
 }
 
 /* Has the request been judged as it stands? Another path may be that of other rules. */
@@ -1051,8 +1105,8 @@ int request_fixups(request_rec *r)
         return request_exempt(r, conf);
     }
     /* what was decided earlier is to be kept */
-    return request_is_quiet(conf) && request_verdict(r) == NULL
-               ? request_decide_quietly(r, conf)
+    return request_is_usual(conf) && request_verdict(r) == NULL
+               ? request_decide_usual(r, conf)
                : request_decide(r, conf, request_phases_left(r, conf), false);
 }
 
