@@ -64,6 +64,13 @@ const char *cost_parse(const cost_t **made, cmd_parms *cmd, const char *word, co
     return NULL;
 }
 
+const char *cost_text(rlp_units_t units, apr_pool_t *pool)
+{
+    const char *whole = apr_psprintf(pool, "%" APR_INT64_T_FMT, units / RLP_UNIT);
+
+    return units % RLP_UNIT ? apr_psprintf(pool, "%s.%03d", whole, (int)(units % RLP_UNIT)) : whole;
+}
+
 /* Clients may be able to cause what is wrong: one line a second of each process says it. */
 static bool cost_may_log(void)
 {

@@ -197,7 +197,7 @@ static void plans_test_config(apr_pool_t *pool, server_rec *server)
 {
     (void)server;
     if (ap_exists_config_define("DUMP_RATELIMIT")) {
-        rule_dump(pool);
+        dump_print(pool);
     }
 }
 

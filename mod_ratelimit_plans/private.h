@@ -313,15 +313,36 @@ extern world_t *rlp_world;
 
 /* --- config.c */
 
-/* What the record of the module names: directives, and making and merging of configurations. */
+/* What the record of the module names. */
 extern const command_rec rlp_commands[];
+
+/* --- config_merge.c */
+
+/* A new world, before the configuration is read. */
+void config_begin(apr_pool_t *pool);
+
+/* The index of the rule of that name (const rule_t *), or -1. */
+int config_rule_index(const apr_array_header_t *rules, const char *name);
+
+/* What the record of the module names: making and merging of configurations. */
 void *config_create_dir(apr_pool_t *pool, char *path);
 void *config_merge_dir(apr_pool_t *pool, void *base, void *add);
 void *config_create_server(apr_pool_t *pool, server_rec *server);
 void *config_merge_server(apr_pool_t *pool, void *base, void *add);
 
-/* A new world, before the configuration is read. */
-void config_begin(apr_pool_t *pool);
+/* --- config_words.c */
+
+/* "DIRECTIVE: expected ..., got ...". */
+const char *config_expected(cmd_parms *cmd, const char *expected, const char *got);
+
+/* The error with the directive's name; NULL stays NULL. */
+const char *config_prefix(cmd_parms *cmd, const char *error);
+
+/* The index of the word in a list ended by NULL, or -1. */
+int config_word(const char *word, const char *const words[]);
+
+/* The first option ("name=value") from a word on that an earlier one has given already, or NULL. */
+const char *config_repeated(int argc, char *const argv[], int from);
 
 /* Parses the expression behind a word such as "if="; flags are those of ap_expr. NULL, or what was
    expected. */
@@ -341,21 +362,30 @@ const char *config_near(const char *word, const char *const known[], apr_pool_t 
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
 const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv[]);
 
-/* Finds all that rules, chains and maps refer to, works out signatures and labels. False with
-   errors logged. */
-bool rule_check_all(server_rec *server, apr_pool_t *pool);
-
-/* Works out the sizes of the states again, after rlp_plan_owners() has changed some. */
-void rule_size_all(apr_pool_t *pool);
-
 /* Does the rule speak of this request, by method, path and condition? */
 bool rule_matches(const rule_t *rule, request_rec *r);
 
 /* The rule's limits for this identity, NULL if it has none. */
 const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server);
 
-/* Prints the rules in words, for -D DUMP_RATELIMIT. */
-void rule_dump(apr_pool_t *pool);
+/* --- rule_compile.c */
+
+/* Works out signatures and labels of a rule under each plan that can apply. */
+void rule_compile(rule_t *rule, apr_pool_t *pool);
+
+/* Works out the sizes of the states, again after rlp_plan_owners() has changed some. */
+void rule_size_all(apr_pool_t *pool);
+
+/* --- rule_check.c */
+
+/* Finds all that rules, chains and maps refer to, and compiles the rules. False with errors
+   logged. */
+bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* --- dump.c */
+
+/* Prints the configuration in words, for -D DUMP_RATELIMIT. */
+void dump_print(apr_pool_t *pool);
 
 /* --- identity.c */
 
@@ -434,6 +464,9 @@ const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_re
 /* Parses the words behind RateLimitCost, or a rule's cost= and reserve=. NULL, or what was
    expected. */
 const char *cost_parse(const cost_t **cost, cmd_parms *cmd, const char *word, const char *reserve);
+
+/* Units as people write them. */
+const char *cost_text(rlp_units_t units, apr_pool_t *pool);
 
 /* What the request is charged when it is decided; cost is NULL for one unit. Logs what is no
    number and counts one unit then. */

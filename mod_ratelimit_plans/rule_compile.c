@@ -1,0 +1,253 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Rules made ready: under each plan that can apply, the signatures of counters, the sizes of their
+ * states, and what header fields call them.
+ */
+
+#include "private.h"
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* Rules of the server itself count for all of it; those of a virtual host for that alone. */
+static const char *rule_scope(const rule_t *rule, apr_pool_t *pool)
+{
+    const char *host = rule->server->server_hostname ? rule->server->server_hostname : "";
+    const char *scope =
+        rule->server->is_virtual ? apr_pstrcat(pool, rule->name, "@", host, NULL) : rule->name;
+    const char *known = apr_hash_get(rlp_world->scopes, scope, APR_HASH_KEY_STRING);
+
+    if (known == NULL) {
+        apr_hash_set(rlp_world->scopes, scope, APR_HASH_KEY_STRING, scope);
+        known = scope;
+    }
+    return known;
+}
+
+/* Of a calendar period, by its usual length. */
+static const char *rule_suffix_calendar(rlp_time_t period)
+{
+    static const struct {
+        int64_t days; /* at most */
+        const char *text;
+    } periods[] = { { 1, "-day" }, { 7, "-week" }, { 31, "-month" } };
+
+    for (size_t i = 0; i < sizeof(periods) / sizeof(periods[0]); i++) {
+        if (period <= periods[i].days * 86400 * RLP_SECOND) {
+            return periods[i].text;
+        }
+    }
+    return "-year";
+}
+
+/* What tells the further limits of a plan apart: "-day", "-10s", "-quota", "-concurrent". */
+static const char *rule_suffix(const rlp_limit_t *limit, apr_pool_t *pool)
+{
+    static const struct {
+        rlp_time_t span;
+        const char *text;
+    } spans[] = { { 604800 * RLP_SECOND, "-week" },
+                  { 86400 * RLP_SECOND, "-day" },
+                  { 3600 * RLP_SECOND, "-hour" },
+                  { 60 * RLP_SECOND, "-minute" },
+                  { RLP_SECOND, "-second" } };
+    const char *ordinal = limit->ordinal ? apr_psprintf(pool, "-%u", limit->ordinal + 1) : "";
+
+    if (limit->algorithm->holds) {
+        return apr_pstrcat(pool, "-concurrent", ordinal, NULL);
+    }
+    if (limit->calendar != NULL) {
+        return apr_pstrcat(pool, rule_suffix_calendar(limit->period), ordinal, NULL);
+    }
+    if (limit->period == 0) {
+        return apr_pstrcat(pool, "-quota", ordinal, NULL);
+    }
+    for (size_t i = 0; i < sizeof(spans) / sizeof(spans[0]); i++) {
+        if (limit->period == spans[i].span) {
+            return apr_pstrcat(pool, spans[i].text, ordinal, NULL);
+        }
+    }
+    const bool whole = limit->period % RLP_SECOND == 0;
+
+    return apr_psprintf(pool, "-%" APR_INT64_T_FMT "%s%s",
+                        limit->period / (whole ? RLP_SECOND : 1000), whole ? "s" : "ms", ordinal);
+}
+
+static label_t rule_label(const char *name, const rlp_limit_t *limit, apr_pool_t *pool)
+{
+    const int64_t window = limit->algorithm->holds ? 0 : rlp_limit_window(limit);
+    const char *w = window ? apr_psprintf(pool, ";w=%" APR_INT64_T_FMT, window) : "";
+    label_t label = {
+        .name = name,
+        .policy =
+            apr_psprintf(pool, "\"%s\";q=%" APR_INT64_T_FMT "%s", name, rlp_limit_quota(limit), w),
+        .left = apr_psprintf(pool, "\"%s\";r=%*s", name, RLP_LABEL_WORD, ""),
+    };
+
+    label.policy_len = strlen(label.policy);
+    label.left_len = strlen(label.left) - RLP_LABEL_WORD;
+    return label;
+}
+
+static bool rule_has_label(const variant_t *variant, int n, const char *name)
+{
+    for (int i = 0; i < n; i++) {
+        if (strcmp(variant->labels[0][i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What limit i of a plan is called: as the plan if it is the first, else by its period; by a number
+   where a limit before it is called so. */
+static const char *rule_limit_name(const variant_t *variant, int i, const char *shown,
+                                   apr_pool_t *pool)
+{
+    const char *plain =
+        i ? apr_pstrcat(pool, shown, rule_suffix(&variant->plan->limits[i], pool), NULL) : shown;
+    const char *name = plain;
+
+    for (int number = 2; rule_has_label(variant, i, name); number++) {
+        name = apr_psprintf(pool, "%s-%d", plain, number);
+    }
+    return name;
+}
+
+/* The rule under one plan: plan is NULL for its own limits. */
+static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, apr_pool_t *pool)
+{
+    const server_conf_t *server =
+        ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+    variant_t *variant = apr_pcalloc(pool, sizeof(*variant));
+    const char *shown = plan ? plan->limits->name : rule->name;
+    const char *dry = apr_pstrcat(pool, rule->scope, "!dry", NULL);
+
+    variant->plan = plan ? plan->limits : rule->own;
+    variant->plan_name = plan ? plan->limits->name : "default";
+    const char *part = server->plan_reset == 1 ? variant->plan_name : NULL;
+
+    for (int i = 0; i < variant->plan->n; i++) {
+        const rlp_limit_t *limit = &variant->plan->limits[i];
+        const char *name = rule_limit_name(variant, i, shown, pool);
+
+        variant->signatures[0][i] = rlp_signature(rule->scope, part, limit);
+        variant->signatures[1][i] = rlp_signature(dry, part, limit);
+        variant->labels[0][i] = rule_label(name, limit, pool);
+        variant->labels[1][i] =
+            rule_label(apr_pstrcat(pool, name, "@", rule->name, NULL), limit, pool);
+        variant->room +=
+            variant->labels[1][i].left_len + RLP_LABEL_WORD + (size_t)2 * RLP_NUMBER_MAX + 8;
+    }
+    return variant;
+}
+
+/* The variants of the plans that take over. A rule for one plan has none of the other yet. */
+static void rule_compile_then(rule_t *rule, apr_pool_t *pool)
+{
+    for (int i = 1; i <= rlp_world->plan_list->nelts; i++) {
+        const plan_t *then = APR_ARRAY_IDX(rlp_world->plan_list, i - 1, const plan_t *)->then;
+
+        if (rule->variants[i] == NULL || then == NULL) {
+            continue;
+        }
+        if (rule->variants[then->index] == NULL) {
+            rule->variants[then->index] = rule_compile_variant(rule, then, pool);
+        }
+        rule->variants[i]->then = rule->variants[then->index];
+    }
+}
+
+void rule_compile(rule_t *rule, apr_pool_t *pool)
+{
+    const int n = rlp_world->plan_list->nelts;
+
+    rule->scope = rule_scope(rule, pool);
+    rule->conditional =
+        rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
+    rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
+                  !(rule->traits & TRAIT_APART);
+    rule->variants = apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)n + 1));
+    if (rule->own != NULL) {
+        rule->variants[0] = rule_compile_variant(rule, NULL, pool);
+    }
+    for (int i = 1; i <= n && rule->choice != CHOICE_NONE; i++) {
+        const plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i - 1, const plan_t *);
+
+        if (rule->choice == CHOICE_AUTO || strcmp(plan->limits->name, rule->plan_name) == 0) {
+            rule->variants[i] = rule_compile_variant(rule, plan, pool);
+        }
+    }
+    rule_compile_then(rule, pool);
+}
+
+/* What is done for each variant there is. */
+typedef void rule_visit_fn(variant_t *variant, apr_hash_t *sizes);
+
+/* Remembers the largest state of each signature: rules of one name in several sections share
+   counters, as the plans of one rule do. */
+static void rule_size_gather(variant_t *variant, apr_hash_t *sizes)
+{
+    for (int i = 0; i < variant->plan->n; i++) {
+        const uint64_t *signature = &variant->signatures[0][i];
+        const uint32_t *known = apr_hash_get(sizes, signature, sizeof(*signature));
+
+        variant->sizes[i] = variant->plan->limits[i].state_size;
+        if (known == NULL || *known < variant->sizes[i]) {
+            apr_hash_set(sizes, signature, sizeof(*signature), &variant->sizes[i]);
+        }
+    }
+}
+
+static void rule_size_set(variant_t *variant, apr_hash_t *sizes)
+{
+    variant->plain = variant->then == NULL && variant->plan->bandwidth == 0;
+    for (int i = 0; i < variant->plan->n; i++) {
+        const uint64_t *signature = &variant->signatures[0][i];
+
+        variant->sizes[i] = *(const uint32_t *)apr_hash_get(sizes, signature, sizeof(*signature));
+        variant->plain = variant->plain && variant->sizes[i] <= RLP_STATE_MAX &&
+                         variant->plan->limits[i].calendar == NULL &&
+                         !variant->plan->limits[i].algorithm->holds;
+    }
+}
+
+static void rule_visit(const rule_t *rule, rule_visit_fn *visit, apr_hash_t *sizes)
+{
+    for (int i = 0; i <= rlp_world->plan_list->nelts; i++) {
+        if (rule->variants[i] != NULL) {
+            visit(rule->variants[i], sizes);
+        }
+    }
+}
+
+static void rule_visit_all(rule_visit_fn *visit, apr_hash_t *sizes)
+{
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        rule_visit(APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), visit, sizes);
+    }
+}
+
+/* What judges every request of an address without a plan of its own. */
+static const variant_t *rule_quiet(const rule_t *rule)
+{
+    const variant_t *variant = rule->variants[0];
+    const bool closer = rule->conditional || rule->choice == CHOICE_NAMED || !rule->plain;
+
+    return !closer && variant != NULL && variant->plain ? variant : NULL;
+}
+
+void rule_size_all(apr_pool_t *pool)
+{
+    apr_hash_t *sizes = apr_hash_make(pool);
+
+    rule_visit_all(rule_size_gather, sizes);
+    rule_visit_all(rule_size_set, sizes);
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
+
+        rule->quiet = rule_quiet(rule);
+    }
+}
