@@ -164,7 +164,7 @@ typedef struct {
     bool delays;                  /* action=delay */
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
-    const variant_t *quiet; /* what judges addresses without a plan, if there is nothing else to be
+    const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
                                done; NULL: it takes a closer look */
     unsigned options;       /* those given, a bit each */
     server_rec *server;

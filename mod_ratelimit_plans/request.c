@@ -933,7 +933,7 @@ REQUEST_INLINE size_t request_usual_room(const dir_conf_t *conf)
     size_t room = 0;
 
     for (int i = 0; i < conf->rules->nelts; i++) {
-        room += APR_ARRAY_IDX(conf->rules, i, const rule_t *)->quiet->room;
+        room += APR_ARRAY_IDX(conf->rules, i, const rule_t *)->usual->room;
     }
     return room;
 }
@@ -947,11 +947,11 @@ REQUEST_INLINE void request_tell(request_rec *r, const dir_conf_t *conf,
     for (int i = 0; i < conf->rules->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
 
-        for (int j = 0; j < rule->quiet->plan->n; j++) {
+        for (int j = 0; j < rule->usual->plan->n; j++) {
             outcome_t *outcome = &verdict->outcomes[verdict->n];
 
             outcome->rule = rule;
-            outcome->variant = rule->quiet;
+            outcome->variant = rule->usual;
             outcome->limit = j;
             outcome->decision = charges[verdict->n++].decision;
         }
@@ -977,7 +977,7 @@ REQUEST_INLINE int request_collect_usual(rlp_charge_t charges[], const request_r
     }
     for (int i = 0; i < conf->rules->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
-        const variant_t *variant = rule->quiet;
+        const variant_t *variant = rule->usual;
         const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
 
         if (variant == NULL || address == NULL || n + variant->plan->n > RLP_ENTRIES_MAX) {

@@ -248,7 +248,8 @@ SLAB_INLINE void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t no
 {
     entry->dirty = false;
     if (slot == NULL || slab_expired(slot, now)) {
-        memset(entry->state, 0, entry->key.size);
+        /* all that is written of it: nothing else of the caller's memory gets into the slot */
+        memset(entry->state, 0, entry->key.size > RLP_STATE_MAX ? entry->key.size : RLP_STATE_MAX);
     } else {
         state_copy(entry->state, slot->state, entry->key.size);
     }
