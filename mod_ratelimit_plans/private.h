@@ -299,6 +299,7 @@ typedef struct {
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
     bool slows;    /* the same of bandwidths */
+    bool early;    /* there is a rule with phase=early: its hook is there */
     int owners;    /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;

@@ -159,6 +159,21 @@ static const char *rule_mode(rule_t *rule, cmd_parms *cmd, const char *value)
                         config_near(value, names, cmd->pool));
 }
 
+/* The first early rule hooks what judges such rules: where there is none, no request pays for it.
+   httpd sorts its hooks once more when the configuration is read. */
+static const char *rule_early(cmd_parms *cmd)
+{
+    if (ap_check_cmd_context(cmd, NOT_IN_HTACCESS) != NULL) {
+        return "expected no phase=early in .htaccess: write the rule into the configuration of the "
+               "server";
+    }
+    if (!rlp_world->early) {
+        rlp_world->early = true;
+        ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
+    }
+    return NULL;
+}
+
 static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
 {
     static const char *const names[] = { "early", "fixups", NULL };
@@ -168,7 +183,7 @@ static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
     }
     if (ap_cstr_casecmp(value, "early") == 0) {
         rule->traits |= TRAIT_EARLY;
-        return NULL;
+        return rule_early(cmd);
     }
     return apr_psprintf(cmd->pool, "expected phase=early or phase=fixups, got \"phase=%s\"%s",
                         value, config_near(value, names, cmd->pool));
