@@ -142,6 +142,10 @@ enum {
     TRAIT_EARLY = 1U << 3, /* phase=early */
 };
 
+/* httpd numbers methods from 0 to 62, and HEAD as GET */
+#define METHOD_HEAD 63
+#define METHOD_BIT(number) (UINT64_C(1) << (number))
+
 typedef struct {
     const char *name;
     bool off;
@@ -150,6 +154,7 @@ typedef struct {
     const char *plan_name;
     const chain_t *key;                /* NULL: the chain of the section */
     const apr_array_header_t *methods; /* of const char *; NULL: all */
+    uint64_t method_bits; /* METHOD_BIT() of those that the rule speaks of; none if it is off */
     bool methods_negated;
     const path_glob_t *path; /* NULL: all */
     const ap_expr_info_t *condition;
@@ -165,7 +170,7 @@ typedef struct {
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
     const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
-                               done; NULL: it takes a closer look */
+                               done where the rule matches; NULL: it takes a closer look */
     unsigned options;       /* those given, a bit each */
     server_rec *server;
     const char *section; /* "<Location "/api">", or NULL for none */
@@ -363,8 +368,19 @@ const char *config_near(const char *word, const char *const known[], apr_pool_t 
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
 const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv[]);
 
-/* Does the rule speak of this request, by method, path and condition? */
-bool rule_matches(const rule_t *rule, request_rec *r);
+/* Does the rule speak of this request, by path and condition? */
+bool rule_matches_closely(const rule_t *rule, request_rec *r);
+
+/* Does it, by method, path and condition? */
+static inline bool rule_matches(const rule_t *rule, request_rec *r)
+{
+    const int method = r->header_only ? METHOD_HEAD : r->method_number;
+
+    if (!(rule->method_bits & METHOD_BIT(method))) {
+        return false;
+    }
+    return !rule->conditional || rule_matches_closely(rule, r);
+}
 
 /* The rule's limits for this identity, NULL if it has none. */
 const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server);

@@ -171,6 +171,7 @@ void rule_compile(rule_t *rule, apr_pool_t *pool)
     const int n = rlp_world->plan_list->nelts;
 
     rule->scope = rule_scope(rule, pool);
+    rule->method_bits = rule->off ? 0 : rule->method_bits;
     rule->conditional =
         rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
     rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
@@ -236,13 +237,17 @@ static void rule_visit_all(rule_visit_fn *visit, apr_hash_t *sizes)
     }
 }
 
-/* What judges every request of an address without a plan of its own. */
+/* What judges requests of an address without a plan of its own. */
 static const variant_t *rule_usual(const rule_t *rule)
 {
     const variant_t *variant = rule->variants[0];
-    const bool closer = rule->conditional || rule->choice == CHOICE_NAMED || !rule->plain;
 
-    return !closer && variant != NULL && variant->plain ? variant : NULL;
+    if (rule->choice == CHOICE_NAMED) {
+        const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+
+        variant = rule->variants[plan->index];
+    }
+    return rule->plain && variant != NULL && variant->plain ? variant : NULL;
 }
 
 void rule_size_all(apr_pool_t *pool)

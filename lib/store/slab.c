@@ -231,7 +231,9 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
     held->n = 1;
     held->shards[0] = places[0].shard;
     for (int i = 1; i < n; i++) {
-        slab_hold(held, places[i].shard);
+        if (places[i].shard != places[i - 1].shard) {
+            slab_hold(held, places[i].shard);
+        }
     }
     for (int i = 0; i < held->n; i++) {
         const int rv = slab_lock(slab, held->shards[i]);
