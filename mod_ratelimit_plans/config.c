@@ -18,6 +18,9 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
+/* where a directive of sections may not stand, even if AllowOverrideList names it */
+#define CONFIG_SECTION (NOT_IN_LIMIT | NOT_IN_HTACCESS)
+
 #define CONFIG_PAGE 4096
 #define CONFIG_STORE_MAX (INT64_C(1) << 40)
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
@@ -28,8 +31,13 @@ static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "Off", "On", "LogOnly", NULL };
     const int engine = config_word(word, words);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     ((dir_conf_t *)dir)->engine = engine;
+    rlp_world->engaged |= engine > ENGINE_OFF;
     return engine < 0 ? config_expected(cmd, "On, Off or LogOnly", word) : NULL;
 }
 
@@ -405,7 +413,11 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
 static const char *config_identity(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     dir_conf_t *conf = dir;
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     if (argc < 1) {
         return "RateLimitIdentity: expected TYPE..., such as RateLimitIdentity user ip";
     }
@@ -417,14 +429,24 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     dir_conf_t *conf = dir;
     rule_t *rule = NULL;
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
 
+    if (error != NULL) {
+        return error;
+    }
     if (argc < 1) {
         return "RateLimitRule: expected NAME [LIMIT...] [option=...]..., or NAME Off";
     }
-    const char *error = rule_parse(&rule, cmd, argc, argv);
-
+    error = rule_parse(&rule, cmd, argc, argv);
+    if (error == NULL && rule->directory != NULL) {
+        error = rule_fault(rule, cmd->pool);
+    }
     if (error != NULL) {
         return config_prefix(cmd, error);
+    }
+    if (rule->off && rule->directory != NULL) {
+        denial_log_ignored(rule, "it can only add rules");
+        return NULL;
     }
     if (config_rule_index(conf->rules, rule->name) >= 0) {
         return config_expected(cmd, "each name once in a section", rule->name);
@@ -434,7 +456,11 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     conf->traits |= rule->traits;
     APR_ARRAY_PUSH(conf->rules, const rule_t *) = rule;
-    APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
+    if (rule->directory != NULL) {
+        rule_compile_local(rule, cmd->pool);
+    } else {
+        APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
+    }
     return NULL;
 }
 
@@ -442,14 +468,19 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     static const char *const names[] = { "reserve=", NULL };
     dir_conf_t *conf = dir;
+    cost_t *cost = NULL;
 
     if (argc < 1) {
         return "RateLimitCost: expected N, \"expr=EXPR\" or response-header:NAME [reserve=N]";
     }
     const bool reserve = argc > 1 && ap_cstr_casecmpn(argv[1], "reserve=", 8) == 0;
     const int known = reserve ? 2 : 1;
-    const char *error = config_quotes(argv[0], cmd->pool);
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = config_quotes(argv[0], cmd->pool);
     if (error == NULL && config_repeated(argc, argv, 1) != NULL) {
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 1));
     }
@@ -460,7 +491,9 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
                              argv[known], config_near(argv[known], names, cmd->pool));
     }
     if (error == NULL) {
-        error = cost_parse(&conf->cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
+        error = cost_parse(&cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
+        cost->local = config_is_htaccess(cmd);
+        conf->cost = cost;
     }
     return config_prefix(cmd, error);
 }
@@ -472,8 +505,12 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitRefund: expected \"expr=EXPR\"";
     }
-    const char *error = config_quotes(argv[0], cmd->pool);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = config_quotes(argv[0], cmd->pool);
     if (error == NULL && (argc > 1 || ap_cstr_casecmpn(argv[0], "expr=", 5) != 0)) {
         return config_expected(cmd, "\"expr=EXPR\" as one word in quotes", argv[argc > 1]);
     }
@@ -491,8 +528,12 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
     }
-    const char *error = exempt_parse(&exempt, cmd, argc, argv);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = exempt_parse(&exempt, cmd, argc, argv);
     if (conf->exempts == NULL) {
         conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
     }
@@ -504,7 +545,11 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
     dir_conf_t *conf = dir;
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     conf->fields = argc > 0 ? config_word(argv[0], sets) : -1;
     conf->fields_epoch = 0;
     conf->fields_denied = 0;
@@ -537,7 +582,11 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *text)
 {
     const int status = config_status(text);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     if (status == 0) {
         return config_expected(cmd, "a status from 400 to 599", text);
     }
@@ -552,7 +601,11 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "auto", "always", NULL };
     const int always = config_word(word, words);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     ((dir_conf_t *)dir)->env_always = always;
     return always < 0 ? config_expected(cmd, "auto or always", word) : NULL;
 }
@@ -571,7 +624,7 @@ const command_rec rlp_commands[] = {
                       "TYPE txt:FILE [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),
-    AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_ANYWHERE,
+    AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_HTACCESS,
                       "NAME [LIMIT...] [option=...]..., or NAME Off"),
     AP_INIT_TAKE_ARGV("RateLimitCost", config_cost, NULL, CONFIG_HTACCESS,
                       "N, \"expr=EXPR\" or response-header:NAME [reserve=N]"),

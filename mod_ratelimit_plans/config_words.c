@@ -36,15 +36,19 @@ int config_word(const char *word, const char *const words[])
     return -1;
 }
 
+bool config_is_htaccess(const cmd_parms *cmd)
+{
+    return cmd->pool == cmd->temp_pool;
+}
+
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags)
 {
-    const bool htaccess = cmd->pool == cmd->temp_pool;
+    const unsigned restricted = config_is_htaccess(cmd) ? AP_EXPR_FLAG_RESTRICTED : 0;
     const char *error = *value ? NULL : "nothing is there";
 
     if (error == NULL) {
-        *expr = ap_expr_parse_cmd(cmd, value, flags | (htaccess ? AP_EXPR_FLAG_RESTRICTED : 0),
-                                  &error, NULL);
+        *expr = ap_expr_parse_cmd(cmd, value, flags | restricted, &error, NULL);
     }
     return error ? apr_psprintf(cmd->pool, "expected an expression behind %s, got \"%s\": %s", name,
                                 value, error)
