@@ -38,7 +38,7 @@ static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
     }
     ((dir_conf_t *)dir)->engine = engine;
     rlp_world->engaged |= engine > ENGINE_OFF;
-    return engine < 0 ? config_expected(cmd, "On, Off or LogOnly", word) : NULL;
+    return engine < 0 ? config_unknown_word(cmd, "On, Off or LogOnly", word, words) : NULL;
 }
 
 /* A size with K, M or G, in bytes. NULL, or what was expected. */
@@ -64,6 +64,8 @@ static const char *config_size(apr_size_t *size, const char *text, apr_pool_t *p
 
 static const char *config_store_option(cmd_parms *cmd, const char *word)
 {
+    static const char *const names[] = { "size=", "file=", NULL };
+
     if (ap_cstr_casecmpn(word, "size=", 5) == 0) {
         return config_size(&rlp_world->store_size, word + 5, cmd->pool);
     }
@@ -72,11 +74,13 @@ static const char *config_store_option(cmd_parms *cmd, const char *word)
         return rlp_world->store_path ? NULL
                                      : apr_psprintf(cmd->pool, "expected a path, got \"%s\"", word);
     }
-    return apr_psprintf(cmd->pool, "expected size=SIZE or file=PATH, got \"%s\"", word);
+    return apr_psprintf(cmd->pool, "expected size=SIZE or file=PATH, got \"%s\"%s", word,
+                        config_near(word, names, cmd->pool));
 }
 
 static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
+    static const char *const types[] = { "shm", NULL };
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
 
     (void)dir;
@@ -93,7 +97,7 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
         return config_expected(cmd, "shm: this module was built without Redis", argv[1]);
     }
     if (ap_cstr_casecmp(argv[1], "shm") != 0) {
-        return config_expected(cmd, "a store of the type shm", argv[1]);
+        return config_unknown_word(cmd, "a store of the type shm", argv[1], types);
     }
     error = rlp_name_check(argv[0], cmd->pool);
     for (int i = 2; error == NULL && i < argc; i++) {
@@ -129,8 +133,9 @@ static const char *config_like(plan_t **base, const char *words[], int *n, apr_p
         }
         *base = apr_hash_get(rlp_world->plans, words[i] + 5, APR_HASH_KEY_STRING);
         if (*base == NULL) {
-            return apr_psprintf(pool, "expected like=PLAN with a plan declared before, got \"%s\"",
-                                words[i]);
+            return apr_psprintf(pool,
+                                "expected like=PLAN with a plan declared before, got \"%s\"%s",
+                                words[i], rule_near_plan(words[i] + 5, pool));
         }
         (*base)->used = true;
     }
@@ -220,7 +225,7 @@ static const char *config_plan_change(cmd_parms *cmd, void *dir, const char *wor
     (void)dir;
     config_server(cmd)->plan_reset = reset;
     if (error == NULL && reset < 0) {
-        return config_expected(cmd, "carry or reset", word);
+        return config_unknown_word(cmd, "carry or reset", word, words);
     }
     return error;
 }
@@ -316,7 +321,7 @@ static const char *config_key_log(cmd_parms *cmd, void *dir, const char *how, co
     config_server(cmd)->key_plain = plain;
     config_server(cmd)->key_repeat = RLP_KEY_REPEAT;
     if (error == NULL && plain < 0) {
-        return config_expected(cmd, "hash or plain first", how);
+        return config_unknown_word(cmd, "hash or plain first", how, words);
     }
     if (error != NULL || repeat == NULL) {
         return error;
@@ -338,6 +343,7 @@ static int config_status(const char *text)
 
 static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *word)
 {
+    static const char *const words[] = { "next", "default", "deny", "deny:", NULL };
     const char *value = word + strlen("unknown=");
 
     map->unknown_given = true;
@@ -358,15 +364,19 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
                                    word);
         }
     } else {
-        return config_expected(cmd,
-                               "unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS",
-                               word);
+        return apr_pstrcat(
+            cmd->pool,
+            config_expected(cmd,
+                            "unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS",
+                            word),
+            config_near(value, words, cmd->pool), NULL);
     }
     return NULL;
 }
 
 static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
+    static const char *const names[] = { "unknown=", NULL };
     server_conf_t *conf = config_server(cmd);
     const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
     plan_map_t *map = apr_pcalloc(cmd->pool, sizeof(*map));
@@ -398,7 +408,7 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
     }
     for (int i = 2; i < argc; i++) {
         if (ap_cstr_casecmpn(argv[i], "unknown=", 8) != 0) {
-            return config_expected(cmd, "unknown=next|default|deny[:STATUS]", argv[i]);
+            return config_unknown_word(cmd, "unknown=next|default|deny[:STATUS]", argv[i], names);
         }
         error = config_unknown(cmd, map, argv[i]);
         if (error != NULL) {
@@ -554,7 +564,8 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
     conf->fields_epoch = 0;
     conf->fields_denied = 0;
     if (conf->fields < 0) {
-        return config_expected(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "");
+        return config_unknown_word(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "",
+                                   sets);
     }
     unsigned seen = 0; /* a bit for reset=, a bit for always or denied */
 
@@ -564,7 +575,10 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
         const int word = config_word(argv[i], words);
 
         if (word < 0) {
-            return config_expected(cmd, "reset=delta, reset=epoch, always or denied", argv[i]);
+            return apr_pstrcat(
+                cmd->pool,
+                config_expected(cmd, "reset=delta, reset=epoch, always or denied", argv[i]),
+                config_near_whole(argv[i], words, cmd->pool), NULL);
         }
         if (seen & 1U << word / 2) {
             return config_expected(cmd, "reset= once, and either always or denied", argv[i]);
@@ -607,7 +621,7 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
         return error;
     }
     ((dir_conf_t *)dir)->env_always = always;
-    return always < 0 ? config_expected(cmd, "auto or always", word) : NULL;
+    return always < 0 ? config_unknown_word(cmd, "auto or always", word, words) : NULL;
 }
 
 #define CONFIG_ANYWHERE (RSRC_CONF | ACCESS_CONF)

@@ -227,7 +227,7 @@ static const char *identity_parse(identity_t *identity, const char *text, cmd_pa
     return error;
 }
 
-static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
+const char *identity_near(const char *name, apr_pool_t *pool)
 {
     const char **names =
         apr_pcalloc(pool, (apr_hash_count(rlp_world->identity_types) + 1) * sizeof(char *));
@@ -239,11 +239,16 @@ static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
     }
     const char *nearest = rlp_nearest(name, names);
 
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+}
+
+static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
+{
     return apr_psprintf(pool,
                         "expected an identity type: user, ip, vhost, global, anonymous, cert, or "
                         "one declared as NAME=header:FIELD, NAME=cookie:NAME, NAME=env:VARIABLE "
                         "or NAME=expr:EXPR, got \"%s\"%s",
-                        name, nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
+                        name, identity_near(name, pool));
 }
 
 static const char *identity_resolve_one(identity_t *identity, apr_pool_t *pool)

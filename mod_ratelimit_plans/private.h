@@ -345,6 +345,10 @@ void *config_merge_server(apr_pool_t *pool, void *base, void *add);
 /* "DIRECTIVE: expected ..., got ...". */
 const char *config_expected(cmd_parms *cmd, const char *expected, const char *got);
 
+/* The same, with the word of a list ended by NULL that it is most like, if any. */
+const char *config_unknown_word(cmd_parms *cmd, const char *expected, const char *got,
+                                const char *const known[]);
+
 /* The error with the directive's name; NULL stays NULL. */
 const char *config_prefix(cmd_parms *cmd, const char *error);
 
@@ -368,8 +372,9 @@ const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const
 const char *config_quotes(const char *word, apr_pool_t *pool);
 
 /* " (NAME?)" for the known name (list ended by NULL, each with its "=" or ":") that the word is
-   most like, or nothing. */
+   most like, up to its own "=" or ":", or nothing. And the same for the whole word. */
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);
+const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool);
 
 /* --- rule.c */
 
@@ -400,6 +405,9 @@ void rule_size_all(apr_pool_t *pool);
 
 /* --- rule_check.c */
 
+/* " (NAME?)" for the plan whose name is most like it, or nothing. */
+const char *rule_near_plan(const char *name, apr_pool_t *pool);
+
 /* What is wrong with a rule whose identities are known, or NULL. */
 const char *rule_fault(const rule_t *rule, apr_pool_t *pool);
 
@@ -420,6 +428,9 @@ const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc
 
 /* Adds the built-in types and the default chain to a new world. */
 void identity_begin(world_t *world);
+
+/* " (TYPE?)" for the known type that the name is most like, or nothing. */
+const char *identity_near(const char *name, apr_pool_t *pool);
 
 /* Finds the types of all parts. NULL, or what is wrong; *chain says where. */
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);

@@ -30,7 +30,7 @@ static void rule_warn(server_rec *server, const char *file, int line, const char
                  file, warning);
 }
 
-static const char *rule_unknown_plan(const char *name, apr_pool_t *pool)
+const char *rule_near_plan(const char *name, apr_pool_t *pool)
 {
     const int n = rlp_world->plan_list->nelts;
     const char **names = apr_pcalloc(pool, sizeof(char *) * ((apr_size_t)n + 1));
@@ -40,8 +40,13 @@ static const char *rule_unknown_plan(const char *name, apr_pool_t *pool)
     }
     const char *nearest = rlp_nearest(name, names);
 
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+}
+
+static const char *rule_unknown_plan(const char *name, apr_pool_t *pool)
+{
     return apr_psprintf(pool, "expected the name of a plan, got \"%s\"%s", name,
-                        nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
+                        rule_near_plan(name, pool));
 }
 
 /* The plan of that name, which is used from now on; NULL with the error logged. */
@@ -249,8 +254,8 @@ static bool rule_check_map(server_rec *server, plan_map_t *map, apr_pool_t *pool
     const char *error = NULL;
 
     if (type == NULL) {
-        error = apr_psprintf(pool, "expected a type of RateLimitIdentity or key=, got \"%s\"",
-                             map->type);
+        error = apr_psprintf(pool, "expected a type of RateLimitIdentity or key=, got \"%s\"%s",
+                             map->type, identity_near(map->type, pool));
     } else if (map->unknown_given && map->unknown == UNKNOWN_DEFAULT && type->chosen) {
         error = apr_psprintf(pool,
                              "expected unknown=next or unknown=deny for \"%s\": clients choose its "
