@@ -91,9 +91,10 @@ static retained_t *plans_segment(const char *path, server_rec *server, apr_pool_
     return retained;
 }
 
+/* .htaccess may have rules wherever the engine is on. */
 static bool plans_needs_store(void)
 {
-    return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL;
+    return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL || rlp_world->engaged;
 }
 
 /* As many processes as can ever live at once may hold places. MPM worker lets children that are on

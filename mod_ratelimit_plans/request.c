@@ -179,7 +179,7 @@ static bool request_judged_by(const verdict_t *verdict, const dir_conf_t *conf, 
     for (int i = 0; i < rules->nelts; i++) {
         const rule_t *other = APR_ARRAY_IDX(rules, i, const rule_t *);
 
-        if (verdict->judged >> i & 1 && other->scope == rule->scope &&
+        if (verdict->judged >> i & 1 && rule_same_scope(other, rule) &&
             request_is_dry(verdict->conf, other) == request_is_dry(conf, rule) &&
             (!other->marks || rule->marks)) {
             return true;
@@ -269,19 +269,19 @@ REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *wh
 /* What the request takes of a concurrency limit: one place, unless it is free for sure. */
 static rlp_units_t request_place(const decide_t *d, const rule_t *rule, rlp_units_t cost)
 {
-    const cost_t *by = rule->cost ? rule->cost : d->conf->cost;
-
-    return cost == 0 && by != NULL && by->header != NULL ? RLP_UNIT : cost;
+    return cost == 0 && cost_is_late(cost_of(rule, d->conf)) ? RLP_UNIT : cost;
 }
 
 /* What the request costs by the rule, or by the section, which is worked out once. */
 static rlp_units_t request_cost(decide_t *d, const rule_t *rule)
 {
-    if (rule->cost != NULL) {
-        return cost_before(rule->cost, d->r);
+    const cost_t *cost = cost_of(rule, d->conf);
+
+    if (cost != d->conf->cost) {
+        return cost_before(cost, d->r);
     }
     if (!d->costed) {
-        d->cost = cost_before(d->conf->cost, d->r);
+        d->cost = cost_before(cost, d->r);
         d->costed = true;
     }
     return d->cost;
@@ -363,7 +363,7 @@ REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
     const variant_t *variant =
         who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
             ? rule->variants[0]
-            : rule_variant(rule, who, d->server);
+            : rule_variant(rule, who, d->server, d->r->pool);
 
     if (variant == NULL) {
         return true;
@@ -378,9 +378,19 @@ static const rule_t *request_better(const rule_t *one, const rule_t *later)
     return one == NULL || later->priority > one->priority ? later : one;
 }
 
-/* Of the alternatives among the matching rules, leaves the one that applies. One that refuses
-   nobody takes no other's place: it is judged beside it if it is the better one. */
-static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matching)
+/* Is the rule one of several alternatives of that place? */
+static bool request_is_alternative(const rule_t *rule, const char *directory)
+{
+    return rule->traits & TRAIT_PRIORITY &&
+           (rule->directory == directory || (rule->directory != NULL && directory != NULL &&
+                                             strcmp(rule->directory, directory) == 0));
+}
+
+/* Of the alternatives among the matching rules that are from one .htaccess, or from none, leaves
+   the one that applies. One that refuses nobody takes no other's place: it is judged beside it if
+   it is the better one. */
+static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matching,
+                               const char *directory)
 {
     const rule_t *best = NULL;
     const rule_t *enforced = NULL;
@@ -389,7 +399,7 @@ static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matchin
     for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
         const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
 
-        if (rule->traits & TRAIT_PRIORITY) {
+        if (request_is_alternative(rule, directory)) {
             best = request_better(best, rule);
             enforced = rule->traits & TRAIT_APART ? enforced : request_better(enforced, rule);
         }
@@ -397,8 +407,23 @@ static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matchin
     for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
         const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
 
-        if (rule->traits & TRAIT_PRIORITY && rule != best && rule != enforced) {
+        if (request_is_alternative(rule, directory) && rule != best && rule != enforced) {
             chosen &= ~(bits & -bits);
+        }
+    }
+    return chosen;
+}
+
+/* The same for each .htaccess by itself: what is said there takes the place of nothing outside. */
+static uint64_t request_choose_local(const apr_array_header_t *rules, uint64_t matching)
+{
+    uint64_t chosen = matching;
+
+    for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
+
+        if (rule->directory != NULL) {
+            chosen = request_choose(rules, chosen, rule->directory);
         }
     }
     return chosen;
@@ -433,7 +458,9 @@ static uint64_t request_rules(const decide_t *d)
         }
     }
     if (d->conf->traits & TRAIT_PRIORITY) {
-        matching = request_choose(d->conf->rules, matching);
+        matching = request_choose(d->conf->rules, matching, NULL);
+        matching = d->conf->traits & TRAIT_LOCAL ? request_choose_local(d->conf->rules, matching)
+                                                 : matching;
     }
     return d->conf->traits & TRAIT_EARLY ? request_phase(d, matching) : matching;
 }
@@ -1032,7 +1059,7 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
     return DECLINED;
 }
 
-/* With a rule there is a store (plans_post_config()). */
+/* With the engine on there is a store (plans_post_config()). */
 REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *conf)
 {
     return conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL;

@@ -231,7 +231,11 @@ static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const
                                       reserve)
                        : NULL;
     }
-    return cost_parse(&rule->cost, cmd, cost, reserve);
+    cost_t *parsed = NULL;
+    const char *error = cost_parse(&parsed, cmd, cost, reserve);
+
+    rule->cost = parsed;
+    return error;
 }
 
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
@@ -301,6 +305,7 @@ static const char *rule_contradiction(const rule_t *rule, apr_pool_t *pool)
 /* The rule's own limits. */
 static const char *rule_limits(rule_t *rule, const apr_array_header_t *words, apr_pool_t *pool)
 {
+    const bool local = rule->directory != NULL; /* other threads run: no zone can be read */
     rlp_clock_t clock;
 
     rlp_clock_read(&clock);
@@ -308,7 +313,8 @@ static const char *rule_limits(rule_t *rule, const apr_array_header_t *words, ap
                           &(rlp_plan_source_t){ .name = rule->name,
                                                 .words = (const char *const *)words->elts,
                                                 .n = words->nelts,
-                                                .wall = clock.wall },
+                                                .wall = clock.wall,
+                                                .tables = local ? rlp_world->pool : NULL },
                           pool);
 }
 
@@ -322,6 +328,10 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
     rule->method_bits = ~UINT64_C(0);
     rule->name = argv[0];
     rule->server = cmd->server;
+    if (config_is_htaccess(cmd)) {
+        rule->directory = ap_make_dirstr_parent(cmd->pool, cmd->directive->filename);
+        rule->traits |= TRAIT_LOCAL;
+    }
     if (cmd->path != NULL && cmd->directive->parent != NULL) {
         rule->section = apr_pstrcat(cmd->pool, cmd->directive->parent->directive, " ",
                                     cmd->directive->parent->args, NULL);
@@ -373,18 +383,34 @@ bool rule_matches_closely(const rule_t *rule, request_rec *r)
     return true;
 }
 
-const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server)
+/* The plan by which the rule counts; NULL: by its own limits, if any. */
+static const plan_t *rule_chosen_plan(const rule_t *rule, const who_t *who,
+                                      const server_conf_t *server)
 {
     if (rule->choice == CHOICE_AUTO && who->plan != NULL) {
-        return rule->variants[who->plan->index];
+        return who->plan;
     }
     if (rule->choice == CHOICE_NAMED) {
-        const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+        return apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+    }
+    return rule->own == NULL ? server->plan_default : NULL;
+}
 
-        return rule->variants[plan->index];
+const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server,
+                              apr_pool_t *pool)
+{
+    const plan_t *plan = rule_chosen_plan(rule, who, server);
+
+    if (plan == NULL) {
+        return rule->variants[0];
     }
-    if (rule->own == NULL && server->plan_default != NULL) {
-        return rule->variants[server->plan_default->index];
-    }
-    return rule->variants[0];
+    return rule->variants[plan->index] == NULL && rule->directory != NULL
+               ? rule_compile_late(rule, plan, pool)
+               : rule->variants[plan->index];
+}
+
+bool rule_same_scope(const rule_t *a, const rule_t *b)
+{
+    return a->scope == b->scope ||
+           (a->directory != NULL && b->directory != NULL && strcmp(a->scope, b->scope) == 0);
 }

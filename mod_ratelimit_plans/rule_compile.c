@@ -11,12 +11,29 @@
 
 #include <string.h>
 
-/* Rules of the server itself count for all of it; those of a virtual host for that alone. */
+#define RULE_DIGEST 16 /* bytes of a directory's digest that tell it apart */
+
+static const char *rule_digest(const char *text, apr_pool_t *pool)
+{
+    uint8_t digest[RLP_DIGEST_SIZE];
+    char *hex = apr_palloc(pool, 2 * RULE_DIGEST + 1);
+
+    rlp_digest(digest, text, strlen(text));
+    ap_bin2hex(digest, RULE_DIGEST, hex);
+    return hex;
+}
+
+/* Rules of the server itself count for all of it; those of a virtual host for that alone, and those
+   of .htaccess for its directory. */
 static const char *rule_scope(const rule_t *rule, apr_pool_t *pool)
 {
     const char *host = rule->server->server_hostname ? rule->server->server_hostname : "";
     const char *scope =
         rule->server->is_virtual ? apr_pstrcat(pool, rule->name, "@", host, NULL) : rule->name;
+    if (rule->directory != NULL) {
+        return apr_pstrcat(pool, rule->name, "@", host, "/", rule_digest(rule->directory, pool),
+                           NULL);
+    }
     const char *known = apr_hash_get(rlp_world->scopes, scope, APR_HASH_KEY_STRING);
 
     if (known == NULL) {
@@ -166,17 +183,24 @@ static void rule_compile_then(rule_t *rule, apr_pool_t *pool)
     }
 }
 
-void rule_compile(rule_t *rule, apr_pool_t *pool)
+/* What does not depend on a plan. */
+static void rule_compile_begin(rule_t *rule, apr_pool_t *pool)
 {
-    const int n = rlp_world->plan_list->nelts;
-
     rule->scope = rule_scope(rule, pool);
     rule->method_bits = rule->off ? 0 : rule->method_bits;
     rule->conditional =
         rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
     rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
                   !(rule->traits & TRAIT_APART);
-    rule->variants = apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)n + 1));
+    rule->variants =
+        apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)rlp_world->plan_list->nelts + 1));
+}
+
+void rule_compile(rule_t *rule, apr_pool_t *pool)
+{
+    const int n = rlp_world->plan_list->nelts;
+
+    rule_compile_begin(rule, pool);
     if (rule->own != NULL) {
         rule->variants[0] = rule_compile_variant(rule, rule->own, rule->name, "default", pool);
     }
@@ -208,17 +232,27 @@ static void rule_size_gather(variant_t *variant, apr_hash_t *sizes)
     }
 }
 
+/* Is there nothing to do for it but to ask? */
+static bool rule_is_plain(const variant_t *variant)
+{
+    bool plain = variant->then == NULL && variant->plan->bandwidth == 0;
+
+    for (int i = 0; i < variant->plan->n; i++) {
+        plain = plain && variant->sizes[i] <= RLP_STATE_MAX &&
+                variant->plan->limits[i].calendar == NULL &&
+                !variant->plan->limits[i].algorithm->holds;
+    }
+    return plain;
+}
+
 static void rule_size_set(variant_t *variant, apr_hash_t *sizes)
 {
-    variant->plain = variant->then == NULL && variant->plan->bandwidth == 0;
     for (int i = 0; i < variant->plan->n; i++) {
         const uint64_t *signature = &variant->signatures[0][i];
 
         variant->sizes[i] = *(const uint32_t *)apr_hash_get(sizes, signature, sizeof(*signature));
-        variant->plain = variant->plain && variant->sizes[i] <= RLP_STATE_MAX &&
-                         variant->plan->limits[i].calendar == NULL &&
-                         !variant->plan->limits[i].algorithm->holds;
     }
+    variant->plain = rule_is_plain(variant);
 }
 
 static void rule_visit(const rule_t *rule, rule_visit_fn *visit, apr_hash_t *sizes)
@@ -250,9 +284,88 @@ static const variant_t *rule_usual(const rule_t *rule)
     return rule->plain && variant != NULL && variant->plain ? variant : NULL;
 }
 
+/* A limit's kind: what its signature is made of besides the rule. */
+static uint64_t rule_kind(const rlp_limit_t *limit)
+{
+    return rlp_signature("", NULL, limit);
+}
+
+/* Remembers the largest state of each kind in any plan, for rules of .htaccess. */
+static void rule_size_kinds(void)
+{
+    for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
+        const rlp_plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *)->limits;
+
+        for (int j = 0; j < plan->n; j++) {
+            const rlp_limit_t *limit = &plan->limits[j];
+            uint64_t *kind = apr_palloc(rlp_world->pool, sizeof(*kind));
+
+            *kind = rule_kind(limit);
+            const uint32_t *known = apr_hash_get(rlp_world->kinds, kind, sizeof(*kind));
+
+            if (known == NULL || *known < limit->state_size) {
+                apr_hash_set(rlp_world->kinds, kind, sizeof(*kind), &limit->state_size);
+            }
+        }
+    }
+}
+
+/* The largest state that a counter of the rule can have. */
+static uint32_t rule_size_local(const rule_t *rule, const rlp_limit_t *limit)
+{
+    const uint64_t kind = rule_kind(limit);
+    const uint32_t *known = apr_hash_get(rlp_world->kinds, &kind, sizeof(kind));
+    uint32_t size = known != NULL && *known > limit->state_size ? *known : limit->state_size;
+
+    for (int i = 0; rule->own != NULL && i < rule->own->n; i++) {
+        const rlp_limit_t *own = &rule->own->limits[i];
+
+        size = own->state_size > size && rule_kind(own) == kind ? own->state_size : size;
+    }
+    return size;
+}
+
+static variant_t *rule_compile_variant_local(const rule_t *rule, const plan_t *plan,
+                                             apr_pool_t *pool)
+{
+    variant_t *variant = rule_compile_variant(rule, plan, pool);
+
+    for (int i = 0; i < variant->plan->n; i++) {
+        variant->sizes[i] = rule_size_local(rule, &variant->plan->limits[i]);
+    }
+    variant->plain = rule_is_plain(variant);
+    rule->variants[plan ? plan->index : 0] = variant;
+    return variant;
+}
+
+variant_t *rule_compile_late(const rule_t *rule, const plan_t *plan, apr_pool_t *pool)
+{
+    variant_t *variant = rule_compile_variant_local(rule, plan, pool);
+
+    if (plan->then != NULL) {
+        variant->then = rule->variants[plan->then->index];
+        if (variant->then == NULL) {
+            variant->then = rule_compile_variant_local(rule, plan->then, pool);
+        }
+        variant->plain = false;
+    }
+    return variant;
+}
+
+void rule_compile_local(rule_t *rule, apr_pool_t *pool)
+{
+    rule_compile_begin(rule, pool);
+    if (rule->own != NULL) {
+        rlp_plan_owners(rule->own, rlp_world->owners);
+        (void)rule_compile_variant_local(rule, NULL, pool);
+    }
+}
+
 void rule_size_all(apr_pool_t *pool)
 {
     apr_hash_t *sizes = apr_hash_make(pool);
+
+    rule_size_kinds();
 
     rule_visit_all(rule_size_gather, sizes);
     rule_visit_all(rule_size_set, sizes);
