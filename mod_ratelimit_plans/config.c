@@ -364,12 +364,12 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
                                    word);
         }
     } else {
-        return apr_pstrcat(
-            cmd->pool,
-            config_expected(cmd,
-                            "unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS",
-                            word),
-            config_near(value, words, cmd->pool), NULL);
+        return apr_pstrcat(cmd->pool,
+                           config_expected(cmd,
+                                           "unknown=next, unknown=default, unknown=deny or "
+                                           "unknown=deny:STATUS",
+                                           word),
+                           config_near(value, words, cmd->pool), NULL);
     }
     return NULL;
 }
@@ -575,10 +575,10 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
         const int word = config_word(argv[i], words);
 
         if (word < 0) {
-            return apr_pstrcat(
-                cmd->pool,
-                config_expected(cmd, "reset=delta, reset=epoch, always or denied", argv[i]),
-                config_near_whole(argv[i], words, cmd->pool), NULL);
+            return apr_pstrcat(cmd->pool,
+                               config_expected(cmd, "reset=delta, reset=epoch, always or denied",
+                                               argv[i]),
+                               config_near_whole(argv[i], words, cmd->pool), NULL);
         }
         if (seen & 1U << word / 2) {
             return config_expected(cmd, "reset= once, and either always or denied", argv[i]);
