@@ -210,6 +210,7 @@ static const rlp_calendar_t *calendar_make(const zone_t *zone, int unit,
         calendar->edges++;
         calendar->n--;
     }
+    calendar->mean = (calendar->edges[calendar->n - 1] - calendar->edges[0]) / (calendar->n - 1);
     return calendar;
 }
 

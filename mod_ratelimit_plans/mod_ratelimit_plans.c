@@ -214,7 +214,6 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_check_config(plans_check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_test_config(plans_test_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(plans_post_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
     ap_hook_fixups(request_fixups, predecessors, successors, APR_HOOK_LAST);
     ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);

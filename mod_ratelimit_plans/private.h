@@ -147,6 +147,10 @@ enum {
     TRAIT_LOCAL = 1U << 4, /* of .htaccess */
 };
 
+/* httpd numbers methods from 0 to 62, and HEAD as GET */
+#define METHOD_HEAD 63
+#define METHOD_BIT(number) (UINT64_C(1) << (number))
+
 typedef struct {
     const char *name;
     bool off;
@@ -155,6 +159,7 @@ typedef struct {
     const char *plan_name;
     const chain_t *key;                /* NULL: the chain of the section */
     const apr_array_header_t *methods; /* of const char *; NULL: all */
+    uint64_t method_bits; /* METHOD_BIT() of those that the rule speaks of; none if it is off */
     bool methods_negated;
     const path_glob_t *path; /* NULL: all */
     const ap_expr_info_t *condition;
@@ -169,8 +174,8 @@ typedef struct {
     bool delays;                  /* action=delay */
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
-    const variant_t *quiet; /* what judges addresses without a plan, if there is nothing else to be
-                               done; NULL: it takes a closer look */
+    const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
+                               done where the rule matches; NULL: it takes a closer look */
     unsigned options;       /* those given, a bit each */
     server_rec *server;
     const char *directory; /* of the .htaccess it is from; NULL: of the server's configuration */
@@ -309,6 +314,7 @@ typedef struct {
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
     bool slows;    /* the same of bandwidths */
+    bool early;    /* there is a rule with phase=early: its hook is there */
     int owners;    /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
@@ -381,8 +387,19 @@ const char *config_near_whole(const char *word, const char *const known[], apr_p
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
 const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv[]);
 
-/* Does the rule speak of this request, by method, path and condition? */
-bool rule_matches(const rule_t *rule, request_rec *r);
+/* Does the rule speak of this request, by path and condition? */
+bool rule_matches_closely(const rule_t *rule, request_rec *r);
+
+/* Does it, by method, path and condition? */
+static inline bool rule_matches(const rule_t *rule, request_rec *r)
+{
+    const int method = r->header_only ? METHOD_HEAD : r->method_number;
+
+    if (!(rule->method_bits & METHOD_BIT(method))) {
+        return false;
+    }
+    return !rule->conditional || rule_matches_closely(rule, r);
+}
 
 /* The rule's limits for this identity, NULL if it has none. The pool is the request's. */
 const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server,

@@ -128,19 +128,20 @@ REQUEST_INLINE const verdict_t *request_before(const request_rec *r)
 
 #define REQUEST_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
 
-/* The verdict of this decision, with room for its outcomes and those of before, and for what the
-   header fields say of them: all one piece. */
-REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
+/* A verdict with room for so many outcomes more than before an internal redirect (before; NULL:
+   nothing was decided), and for what the header fields say of them: all one piece. */
+REQUEST_INLINE verdict_t *request_new_verdict(request_rec *r, const dir_conf_t *conf,
+                                              const verdict_t *before, int n, size_t text)
 {
-    const int known = d->before ? d->before->n : 0;
-    const size_t outcomes = sizeof(outcome_t) * (size_t)(known + d->n);
-    const size_t room = d->room + (d->before ? d->before->room : REQUEST_NUMBERS);
-    verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + outcomes + room);
+    const int known = before ? before->n : 0;
+    const size_t outcomes = sizeof(outcome_t) * (size_t)(known + n);
+    const size_t room = text + (before ? before->room : REQUEST_NUMBERS);
+    verdict_t *verdict = apr_palloc(r->pool, sizeof(*verdict) + outcomes + room);
 
-    if (d->before != NULL) {
-        *verdict = *d->before;
+    if (before != NULL) {
+        *verdict = *before;
     } else {
-        verdict->action = d->conf->passed.action;
+        verdict->action = conf->passed.action;
         verdict->denied = false;
         verdict->bandwidth = 0;
         verdict->after = NULL;
@@ -152,17 +153,16 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
         verdict->fields = NULL;
         verdict->guarded = NULL;
     }
-    verdict->conf = d->conf;
-    verdict->path = d->r->uri;
-    verdict->judged = d->judged;
-    verdict->before = d->before;
+    verdict->conf = conf;
+    verdict->path = r->uri;
+    verdict->before = before;
     verdict->outcomes = (outcome_t *)(verdict + 1);
     verdict->text = (char *)verdict->outcomes + outcomes;
     verdict->room = room;
     if (known > 0) {
-        memcpy(verdict->outcomes, d->before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
+        memcpy(verdict->outcomes, before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
     }
-    ap_set_module_config(d->r->request_config, &ratelimit_plans_module, verdict);
+    ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     return verdict;
 }
 
@@ -453,7 +453,7 @@ static uint64_t request_rules(const decide_t *d)
     for (int i = 0; i < n && i < REQUEST_RULES_MAX; i++) {
         const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
 
-        if (!rule->conditional || rule_matches(rule, d->r)) {
+        if (rule_matches(rule, d->r)) {
             matching |= UINT64_C(1) << i;
         }
     }
@@ -936,7 +936,8 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     }
     const bool enforced = d.n > 0;
 
-    d.verdict = request_begin_verdict(&d);
+    d.verdict = request_new_verdict(r, conf, d.before, d.n, d.room);
+    d.verdict->judged = d.judged;
     if (d.refuse) {
         return request_refuse_unknown(&d);
     }
@@ -953,38 +954,108 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     return DECLINED;
 }
 
-/* Where neither header fields nor variables tell of a request that passes, rules that count
-   addresses and speak of every request leave nothing to remember but that they were judged: this
-   allocates nothing. A refusal here has changed nothing; it, and all else, is decided in full. */
-__attribute__((noinline)) static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
+/* The charges of rules that count the address only and need nothing else to be done. */
+typedef struct {
+    uint64_t judged; /* rules, a bit each */
+    bool shared;     /* every request like this one is judged by the same rules */
+    size_t room;     /* for what the fields tell of them */
+    int n;
+    rlp_charge_t charges[RLP_ENTRIES_MAX];
+} usual_t;
+
+/* Adds what a rule counts. False: it takes a closer look. */
+REQUEST_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, const dir_conf_t *conf,
+                                      const rule_t *rule)
 {
     const server_conf_t *server =
         ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
-    const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
-    rlp_charge_t charges[RLP_ENTRIES_MAX];
-    rlp_answer_t answer;
-    int n = 0;
+    const variant_t *variant = rule->usual;
+    const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
 
-    for (int i = 0; i < conf->rules->nelts; i++) {
+    if (variant == NULL || address == NULL || usual->n + variant->plan->n > RLP_ENTRIES_MAX) {
+        return false;
+    }
+    usual->room += variant->room;
+    for (int i = 0; i < variant->plan->n; i++, usual->n++) {
+        rlp_charge_t *charge = &usual->charges[usual->n];
+
+        rlp_charge_init(charge, address->text, address->len, variant->signatures[0][i],
+                        &variant->plan->limits[i]);
+        charge->entry.key.fingerprint = address->fingerprint;
+    }
+    return true;
+}
+
+/* Adds what all rules that speak of the request count. */
+REQUEST_INLINE bool request_collect_usual(usual_t *usual, request_rec *r, const dir_conf_t *conf)
+{
+    const int n = conf->rules->nelts;
+
+    usual->judged = 0;
+    usual->shared = true;
+    usual->room = 0;
+    usual->n = 0;
+    for (int i = 0; i < n; i++) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
-        const variant_t *variant = rule->quiet;
-        const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
 
-        if (variant == NULL || address == NULL || n + variant->plan->n > RLP_ENTRIES_MAX) {
-            return request_decide(r, conf, PHASE_BOTH, false);
+        usual->shared &= !rule->conditional;
+        if (!rule_matches(rule, r)) {
+            continue;
         }
-        for (int j = 0; j < variant->plan->n; j++, n++) {
-            rlp_charge_init(&charges[n], address->text, address->len, variant->signatures[0][j],
-                            &variant->plan->limits[j]);
-            charges[n].entry.key.fingerprint = address->fingerprint;
+        if (!request_add_usual(usual, r, conf, rule)) {
+            return false;
+        }
+        usual->judged |= UINT64_C(1) << i;
+    }
+    return n <= REQUEST_RULES_MAX;
+}
+
+/* Remembers the charges, and tells the client of them. */
+REQUEST_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, const usual_t *usual)
+{
+    verdict_t *verdict = request_new_verdict(r, conf, NULL, usual->n, usual->room);
+
+    verdict->judged = usual->judged;
+    for (uint64_t bits = usual->judged; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
+
+        for (int i = 0; i < rule->usual->plan->n; i++) {
+            outcome_t *outcome = &verdict->outcomes[verdict->n];
+
+            outcome->rule = rule;
+            outcome->variant = rule->usual;
+            outcome->limit = i;
+            outcome->decision = usual->charges[verdict->n++].decision;
         }
     }
-    if (rlp_check(rlp_world->store, charges, n, &question, &answer) != APR_SUCCESS ||
+    if (conf->fields != FIELDS_OFF) {
+        if (verdict->n > 1) {
+            respond_sort(verdict);
+        }
+        respond_fields(r, verdict, conf);
+    }
+}
+
+/* Most requests: rules that count addresses, and a client that passes them. A refusal here has
+   changed nothing; it, and all else, is decided in full. Where all requests are judged by the same
+   rules and header fields tell of none, this allocates nothing. */
+__attribute__((noinline)) static int request_decide_usual(request_rec *r, const dir_conf_t *conf)
+{
+    const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
+    rlp_answer_t answer;
+    usual_t usual;
+
+    if (!request_collect_usual(&usual, r, conf) || usual.n == 0 ||
+        rlp_check(rlp_world->store, usual.charges, usual.n, &question, &answer) != APR_SUCCESS ||
         answer.verdict != RLP_ALLOW || answer.damaged) {
         return request_decide(r, conf, PHASE_BOTH, false);
     }
-    ap_set_module_config(r->request_config, &ratelimit_plans_module,
-                         (void *)(uintptr_t)&conf->passed);
+    if (usual.shared && conf->fields == FIELDS_OFF) {
+        ap_set_module_config(r->request_config, &ratelimit_plans_module,
+                             (void *)(uintptr_t)&conf->passed);
+    } else {
+        request_tell_usual(r, conf, &usual);
+    }
     return DECLINED;
 }
 
@@ -994,11 +1065,12 @@ REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *co
     return conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL;
 }
 
-/* Whether passing requests leave nothing to tell. */
-REQUEST_INLINE bool request_is_quiet(const dir_conf_t *conf)
+/* Whether passing requests need no more than their charges and header fields. */
+REQUEST_INLINE bool request_is_usual(const dir_conf_t *conf)
 {
-    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
-           conf->cost == NULL && conf->refund == NULL;
+    return conf->env_always != 1 && conf->engine == ENGINE_ON && conf->cost == NULL &&
+           conf->refund == NULL &&
+           !(conf->traits & (TRAIT_PRIORITY | TRAIT_APART | TRAIT_EARLY));
 }
 
 /* Has the request been judged as it stands? Another path may be that of other rules. */
@@ -1078,8 +1150,8 @@ int request_fixups(request_rec *r)
         return request_exempt(r, conf);
     }
     /* what was decided earlier is to be kept */
-    return request_is_quiet(conf) && request_verdict(r) == NULL
-               ? request_decide_quietly(r, conf)
+    return request_is_usual(conf) && request_verdict(r) == NULL
+               ? request_decide_usual(r, conf)
                : request_decide(r, conf, request_phases_left(r, conf), false);
 }
 

@@ -133,21 +133,20 @@ static const char *rule_limit_name(const variant_t *variant, int i, const char *
     return name;
 }
 
-/* The rule under one plan: plan is NULL for its own limits. */
-static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, apr_pool_t *pool)
+/* The rule under some limits, which answers call so and variables by the name of their plan. */
+static variant_t *rule_compile_variant(const rule_t *rule, const rlp_plan_t *limits,
+                                       const char *shown, const char *plan_name, apr_pool_t *pool)
 {
     const server_conf_t *server =
         ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
     variant_t *variant = apr_pcalloc(pool, sizeof(*variant));
-    const char *shown = plan ? plan->limits->name : rule->name;
     const char *dry = apr_pstrcat(pool, rule->scope, "!dry", NULL);
+    const char *part = server->plan_reset == 1 ? plan_name : NULL;
 
-    variant->plan = plan ? plan->limits : rule->own;
-    variant->plan_name = plan ? plan->limits->name : "default";
-    const char *part = server->plan_reset == 1 ? variant->plan_name : NULL;
-
-    for (int i = 0; i < variant->plan->n; i++) {
-        const rlp_limit_t *limit = &variant->plan->limits[i];
+    variant->plan = limits;
+    variant->plan_name = plan_name;
+    for (int i = 0; i < limits->n; i++) {
+        const rlp_limit_t *limit = &limits->limits[i];
         const char *name = rule_limit_name(variant, i, shown, pool);
 
         variant->signatures[0][i] = rlp_signature(rule->scope, part, limit);
@@ -161,6 +160,13 @@ static variant_t *rule_compile_variant(const rule_t *rule, const plan_t *plan, a
     return variant;
 }
 
+static variant_t *rule_compile_plan(const rule_t *rule, const plan_t *plan, apr_pool_t *pool)
+{
+    const rlp_plan_t *limits = plan->limits;
+
+    return rule_compile_variant(rule, limits, limits->name, limits->name, pool);
+}
+
 /* The variants of the plans that take over. A rule for one plan has none of the other yet. */
 static void rule_compile_then(rule_t *rule, apr_pool_t *pool)
 {
@@ -171,7 +177,7 @@ static void rule_compile_then(rule_t *rule, apr_pool_t *pool)
             continue;
         }
         if (rule->variants[then->index] == NULL) {
-            rule->variants[then->index] = rule_compile_variant(rule, then, pool);
+            rule->variants[then->index] = rule_compile_plan(rule, then, pool);
         }
         rule->variants[i]->then = rule->variants[then->index];
     }
@@ -181,6 +187,7 @@ static void rule_compile_then(rule_t *rule, apr_pool_t *pool)
 static void rule_compile_begin(rule_t *rule, apr_pool_t *pool)
 {
     rule->scope = rule_scope(rule, pool);
+    rule->method_bits = rule->off ? 0 : rule->method_bits;
     rule->conditional =
         rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
     rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
@@ -195,13 +202,13 @@ void rule_compile(rule_t *rule, apr_pool_t *pool)
 
     rule_compile_begin(rule, pool);
     if (rule->own != NULL) {
-        rule->variants[0] = rule_compile_variant(rule, NULL, pool);
+        rule->variants[0] = rule_compile_variant(rule, rule->own, rule->name, "default", pool);
     }
     for (int i = 1; i <= n && rule->choice != CHOICE_NONE; i++) {
         const plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i - 1, const plan_t *);
 
         if (rule->choice == CHOICE_AUTO || strcmp(plan->limits->name, rule->plan_name) == 0) {
-            rule->variants[i] = rule_compile_variant(rule, plan, pool);
+            rule->variants[i] = rule_compile_plan(rule, plan, pool);
         }
     }
     rule_compile_then(rule, pool);
@@ -264,13 +271,17 @@ static void rule_visit_all(rule_visit_fn *visit, apr_hash_t *sizes)
     }
 }
 
-/* What judges every request of an address without a plan of its own. */
-static const variant_t *rule_quiet(const rule_t *rule)
+/* What judges requests of an address without a plan of its own. */
+static const variant_t *rule_usual(const rule_t *rule)
 {
     const variant_t *variant = rule->variants[0];
-    const bool closer = rule->conditional || rule->choice == CHOICE_NAMED || !rule->plain;
 
-    return !closer && variant != NULL && variant->plain ? variant : NULL;
+    if (rule->choice == CHOICE_NAMED) {
+        const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+
+        variant = rule->variants[plan->index];
+    }
+    return rule->plain && variant != NULL && variant->plain ? variant : NULL;
 }
 
 /* A limit's kind: what its signature is made of besides the rule. */
@@ -361,6 +372,6 @@ void rule_size_all(apr_pool_t *pool)
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
 
-        rule->quiet = rule_quiet(rule);
+        rule->usual = rule_usual(rule);
     }
 }

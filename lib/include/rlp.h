@@ -111,6 +111,7 @@ typedef struct {
     rlp_time_t waited;   /* rlp_settle(): decision.wait of the charge; 0 */
     rlp_decision_t decision;
     bool spared;          /* of the branch that does not count: neither asked nor charged */
+    bool taken;           /* while it is decided: charged, not only looked at */
     rlp_entry_t *counter; /* its own entry, or that of the charge it shares a counter with */
     uint64_t room[RLP_STATE_MAX / 8];
 } rlp_charge_t;
