@@ -325,10 +325,12 @@ static uint32_t rule_size_local(const rule_t *rule, const rlp_limit_t *limit)
     return size;
 }
 
+/* By a plan; NULL: by its own limits. */
 static variant_t *rule_compile_variant_local(const rule_t *rule, const plan_t *plan,
                                              apr_pool_t *pool)
 {
-    variant_t *variant = rule_compile_variant(rule, plan, pool);
+    variant_t *variant = plan ? rule_compile_plan(rule, plan, pool)
+                              : rule_compile_variant(rule, rule->own, rule->name, "default", pool);
 
     for (int i = 0; i < variant->plan->n; i++) {
         variant->sizes[i] = rule_size_local(rule, &variant->plan->limits[i]);
