@@ -440,6 +440,12 @@ const char *rule_fault(const rule_t *rule, apr_pool_t *pool);
    logged. */
 bool rule_check_all(server_rec *server, apr_pool_t *pool);
 
+/* --- room.c */
+
+/* Compares the quotas of the values that plan maps have with the store's size. NULL, or how it is
+   too small; *map says where. */
+const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool);
+
 /* --- dump.c */
 
 /* Prints the configuration in words, for -D DUMP_RATELIMIT. */
@@ -519,6 +525,9 @@ const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
+
+/* Adds how many of its values have each plan to counts, by plan_t.index, as far as it is known. */
+void plan_map_count(const plan_map_t *map, uint32_t counts[]);
 
 /* The plan that the map says the value has; NULL: the value is unknown. */
 const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);
