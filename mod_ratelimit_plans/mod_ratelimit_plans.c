@@ -196,21 +196,25 @@ static bool plans_may_have_rules(const ap_conf_vector_t *section)
            (core->override_list != NULL && !apr_is_empty_table(core->override_list));
 }
 
-static bool plans_any_may_have_rules(server_rec *server)
+/* May one in any directory of this host? */
+static bool plans_host_may_have_rules(const server_rec *server)
 {
-    for (; server != NULL; server = server->next) {
-        const core_server_config *core = ap_get_core_module_config(server->module_config);
+    const core_server_config *core = ap_get_core_module_config(server->module_config);
 
-        if (plans_may_have_rules(server->lookup_defaults)) {
+    for (int i = 0; i < core->sec_dir->nelts; i++) {
+        if (plans_may_have_rules(APR_ARRAY_IDX(core->sec_dir, i, const ap_conf_vector_t *))) {
             return true;
         }
-        for (int i = 0; i < core->sec_dir->nelts; i++) {
-            if (plans_may_have_rules(APR_ARRAY_IDX(core->sec_dir, i, const ap_conf_vector_t *))) {
-                return true;
-            }
-        }
     }
-    return false;
+    return plans_may_have_rules(server->lookup_defaults);
+}
+
+static bool plans_any_may_have_rules(const server_rec *server)
+{
+    while (server != NULL && !plans_host_may_have_rules(server)) {
+        server = server->next;
+    }
+    return server != NULL;
 }
 
 /* Adds the hooks that this configuration needs. What .htaccess will need is not known yet. */
