@@ -31,7 +31,7 @@ static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "Off", "On", "LogOnly", NULL };
     const int engine = config_word(word, words);
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -423,7 +423,7 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
 static const char *config_identity(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     dir_conf_t *conf = dir;
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -439,7 +439,7 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     dir_conf_t *conf = dir;
     rule_t *rule = NULL;
-    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
+    const char *error = config_enter(cmd, dir, NOT_IN_LIMIT);
 
     if (error != NULL) {
         return error;
@@ -485,7 +485,7 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     const bool reserve = argc > 1 && ap_cstr_casecmpn(argv[1], "reserve=", 8) == 0;
     const int known = reserve ? 2 : 1;
-    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
+    const char *error = config_enter(cmd, dir, NOT_IN_LIMIT);
 
     if (error != NULL) {
         return error;
@@ -515,7 +515,7 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitRefund: expected \"expr=EXPR\"";
     }
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -538,7 +538,7 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
     }
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -555,7 +555,7 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
     dir_conf_t *conf = dir;
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -596,7 +596,7 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *text)
 {
     const int status = config_status(text);
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -615,7 +615,7 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "auto", "always", NULL };
     const int always = config_word(word, words);
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;

@@ -1069,8 +1069,7 @@ REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *co
 REQUEST_INLINE bool request_is_usual(const dir_conf_t *conf)
 {
     return conf->env_always != 1 && conf->engine == ENGINE_ON && conf->cost == NULL &&
-           conf->refund == NULL &&
-           !(conf->traits & (TRAIT_PRIORITY | TRAIT_APART | TRAIT_EARLY));
+           conf->refund == NULL && !(conf->traits & (TRAIT_PRIORITY | TRAIT_APART | TRAIT_EARLY));
 }
 
 /* Has the request been judged as it stands? Another path may be that of other rules. */
