@@ -92,7 +92,7 @@ const char *config_enter(cmd_parms *cmd, const dir_conf_t *conf, unsigned forbid
     const char *error = ap_check_cmd_context(cmd, forbidden);
 
     if (error != NULL || config_is_htaccess(cmd) ||
-        apr_hash_get(rlp_world->placed, &conf, sizeof(conf)) != NULL) {
+        apr_hash_get(rlp_world->placed, &conf, sizeof(uintptr_t)) != NULL) {
         return error;
     }
     place_t *place = apr_pcalloc(cmd->pool, sizeof(*place));
@@ -103,7 +103,7 @@ const char *config_enter(cmd_parms *cmd, const dir_conf_t *conf, unsigned forbid
     place->file = cmd->directive->filename;
     place->line = place->section ? cmd->directive->parent->line_num : cmd->directive->line_num;
     APR_ARRAY_PUSH(rlp_world->places, const place_t *) = place;
-    apr_hash_set(rlp_world->placed, &place->conf, sizeof(place->conf), place);
+    apr_hash_set(rlp_world->placed, &place->conf, sizeof(uintptr_t), place);
     return NULL;
 }
 
