@@ -195,6 +195,7 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     if (error == NULL) {
         config_add_plan(cmd, limits);
+        config_needs(cmd, limits->bandwidth > 0 ? HOOK_BANDWIDTH : 0);
     }
     return config_prefix(cmd, error);
 }
@@ -504,6 +505,7 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
         error = cost_parse(&cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
         cost->local = config_is_htaccess(cmd);
         conf->cost = cost;
+        conf->traits |= TRAIT_MORE;
     }
     return config_prefix(cmd, error);
 }
@@ -525,6 +527,8 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
         return config_expected(cmd, "\"expr=EXPR\" as one word in quotes", argv[argc > 1]);
     }
     if (error == NULL) {
+        conf->traits |= TRAIT_MORE;
+        config_needs(cmd, HOOK_AFTER);
         error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, AP_EXPR_FLAG_DONT_VARY);
     }
     return config_prefix(cmd, error);
@@ -548,6 +552,7 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
         conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
     }
     APR_ARRAY_PUSH(conf->exempts, const exempt_t *) = exempt;
+    conf->traits |= TRAIT_MORE;
     return config_prefix(cmd, error);
 }
 
@@ -621,6 +626,7 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
         return error;
     }
     ((dir_conf_t *)dir)->env_always = always;
+    ((dir_conf_t *)dir)->traits |= TRAIT_MORE;
     return always < 0 ? config_unknown_word(cmd, "auto or always", word, words) : NULL;
 }
 

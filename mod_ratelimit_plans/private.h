@@ -138,13 +138,15 @@ struct cost_t {
 
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 
-/* What takes a closer look where one rule of a section has it. */
+/* What takes a closer look where one rule of a section, or the section, has it. */
 enum {
     TRAIT_PATH = 1U << 0,
     TRAIT_PRIORITY = 1U << 1,
-    TRAIT_APART = 1U << 2, /* refuses nobody, is judged by itself */
-    TRAIT_EARLY = 1U << 3, /* phase=early */
-    TRAIT_LOCAL = 1U << 4, /* of .htaccess */
+    TRAIT_APART = 1U << 2,  /* refuses nobody, is judged by itself */
+    TRAIT_EARLY = 1U << 3,  /* phase=early */
+    TRAIT_LOCAL = 1U << 4,  /* of .htaccess */
+    TRAIT_CHOOSY = 1U << 5, /* off, or speaks of some requests only, whatever their path */
+    TRAIT_MORE = 1U << 6,   /* a section with a cost, a refund, exemptions or RateLimitEnv */
 };
 
 /* httpd numbers methods from 0 to 62, and HEAD as GET */
@@ -165,7 +167,6 @@ typedef struct {
     const ap_expr_info_t *condition;
     int priority;                 /* among alternatives */
     unsigned traits;              /* TRAIT_* */
-    bool conditional;             /* does not speak of every request */
     const cost_t *cost;           /* NULL: that of the section */
     const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
                                      back; NULL: all count */
@@ -296,6 +297,13 @@ typedef struct {
 typedef struct turns_t turns_t;
 typedef struct denials_t denials_t;
 
+/* Hooks that are there only where the configuration needs them: no other request pays for them. */
+enum {
+    HOOK_EARLY = 1U << 0,     /* rules before authentication */
+    HOOK_BANDWIDTH = 1U << 1, /* the filter of stock mod_ratelimit */
+    HOOK_AFTER = 1U << 2,     /* charges corrected by what the response was */
+};
+
 /* What one reading of the configuration has declared for the whole server. */
 typedef struct {
     apr_pool_t *pool;
@@ -324,9 +332,8 @@ typedef struct {
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
-    bool slows;    /* the same of bandwidths */
-    bool early;    /* there is a rule with phase=early: its hook is there */
-    int owners;    /* processes that may hold places at once */
+    unsigned needs; /* HOOK_* */
+    int owners;     /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -391,6 +398,9 @@ bool config_is_htaccess(const cmd_parms *cmd);
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags);
 
+/* Notes that a directive of the server's configuration needs hooks (HOOK_*). */
+void config_needs(const cmd_parms *cmd, unsigned hooks);
+
 /* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
    the word is not of that kind. */
 const char *config_quotes(const char *word, apr_pool_t *pool);
@@ -416,7 +426,7 @@ static inline bool rule_matches(const rule_t *rule, request_rec *r)
     if (!(rule->method_bits & METHOD_BIT(method))) {
         return false;
     }
-    return !rule->conditional || rule_matches_closely(rule, r);
+    return rule->traits == 0 || rule_matches_closely(rule, r);
 }
 
 /* The rule's limits for this identity, NULL if it has none. The pool is the request's. */

@@ -188,8 +188,6 @@ static void rule_compile_begin(rule_t *rule, apr_pool_t *pool)
 {
     rule->scope = rule_scope(rule, pool);
     rule->method_bits = rule->off ? 0 : rule->method_bits;
-    rule->conditional =
-        rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
     rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
                   !(rule->traits & TRAIT_APART);
     rule->variants =
@@ -279,7 +277,7 @@ static const variant_t *rule_usual(const rule_t *rule)
     if (rule->choice == CHOICE_NAMED) {
         const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
 
-        variant = plan ? rule->variants[plan->index] : NULL; /* an error tells of it */
+        variant = plan ? rule->variants[plan->index] : NULL;
     }
     return rule->plain && variant != NULL && variant->plain ? variant : NULL;
 }
