@@ -62,6 +62,13 @@ tenant('index', "DirectoryIndex ok.txt\nRateLimitRule mine rate=3/min");
 begin;
 is(answers(4, '/index/'), 'A2 A1 A0 D20', 'a request is charged once, if mod_dir answers with an index file');
 
+tenant('early', "RateLimitRule mine rate=3/min key=ip phase=early\nRateLimitRule late rate=9/min");
+begin;
+is(answers(4, '/early/ok.txt'), 'A2 A1 A0 D20', 'phase=early');
+tenant('after', "RateLimitRule mine rate=3/min \"count=response:%{REQUEST_STATUS} -eq 404\"");
+begin;
+is(join(' ', map { answer(ask("/after/$_")) } qw(ok.txt no ok.txt no no ok.txt)), 'A2 404 A1 404 404 D20', 'a response that does not count is given back');
+
 # --- and no more
 
 tenant('name', 'RateLimitRule host rate=1000/min');
@@ -180,7 +187,8 @@ my @wrong = (
     [ 'RateLimitRule a rate=1/s key=k=header:X-Key',
         'RateLimitRule: expected an identity that the server\'s configuration has declared, got "k=header:X-Key"' ],
     [ 'RateLimitRule a rate=1/s key=k=expr:x', 'expected an identity that the server\'s configuration has declared' ],
-    [ 'RateLimitRule a rate=1/s key=ip phase=early', 'RateLimitRule: expected no phase=early in .htaccess' ],
+    [ 'RateLimitRule a rate=1/s phase=early', 'RateLimitRule: expected key= with phase=early' ],
+    [ 'RateLimitRule a rate=1/s key=user phase=early', 'RateLimitRule: expected a key= without user' ],
     [ 'RateLimitRule a rate=1/s cost=5', 'RateLimitRule: expected a cost of at most 1' ],
     [ 'RateLimitRule a concurrent=2 lease=60s', 'RateLimitRule: expected no lease=' ],
     [ 'RateLimitRule a rate=1/s bandwidth=1M/s', 'RateLimitRule: expected mod_ratelimit to be loaded' ],
