@@ -56,11 +56,13 @@ like(logged(sub { is(get('/adds/ok.txt', Host => 'files.test')->status, 500, 'Al
 
 tenant('sections', "<Files ok.txt>\nRateLimitRule mine rate=3/min\n</Files>\n<If \"req('X-If') == 'yes'\">\nRateLimitRule more rate=2/min\n</If>");
 begin;
-is(in_force('/sections/ok.txt', 'X-If' => 'yes'), 'host/8 mine/3 more/2', 'sections in .htaccess have rules');
+unlike(logged(sub { is(in_force('/sections/ok.txt', 'X-If' => 'yes'), 'host/8 mine/3 more/2', 'sections in .htaccess have rules') }),
+    qr/RLP020/, '... without a word in the log');
 
 tenant('index', "DirectoryIndex ok.txt\nRateLimitRule mine rate=3/min");
 begin;
-is(answers(4, '/index/'), 'A2 A1 A0 D20', 'a request is charged once, if mod_dir answers with an index file');
+unlike(logged(sub { is(answers(4, '/index/'), 'A2 A1 A0 D20', 'a request is charged once, if mod_dir answers with an index file') }),
+    qr/RLP020/, '... without a word in the log');
 
 tenant('early', "RateLimitRule mine rate=3/min key=ip phase=early\nRateLimitRule late rate=9/min");
 begin;
