@@ -31,7 +31,7 @@ static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "Off", "On", "LogOnly", NULL };
     const int engine = config_word(word, words);
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -424,7 +424,7 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
 static const char *config_identity(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     dir_conf_t *conf = dir;
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -440,7 +440,7 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     dir_conf_t *conf = dir;
     rule_t *rule = NULL;
-    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
+    const char *error = config_enter(cmd, dir, NOT_IN_LIMIT);
 
     if (error != NULL) {
         return error;
@@ -486,7 +486,7 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     const bool reserve = argc > 1 && ap_cstr_casecmpn(argv[1], "reserve=", 8) == 0;
     const int known = reserve ? 2 : 1;
-    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
+    const char *error = config_enter(cmd, dir, NOT_IN_LIMIT);
 
     if (error != NULL) {
         return error;
@@ -517,7 +517,7 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitRefund: expected \"expr=EXPR\"";
     }
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -542,7 +542,7 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
     }
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -560,7 +560,7 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
     dir_conf_t *conf = dir;
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -601,7 +601,7 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *text)
 {
     const int status = config_status(text);
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;
@@ -620,7 +620,7 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "auto", "always", NULL };
     const int always = config_word(word, words);
-    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
     if (error != NULL) {
         return error;

@@ -39,6 +39,8 @@ void config_begin(apr_pool_t *pool)
     world->rules = apr_array_make(pool, 16, sizeof(rule_t *));
     world->chains = apr_array_make(pool, 8, sizeof(chain_t *));
     world->maps = apr_array_make(pool, 4, sizeof(plan_map_t *));
+    world->places = apr_array_make(pool, 16, sizeof(place_t *));
+    world->placed = apr_hash_make(pool);
     world->scopes = apr_hash_make(pool);
     world->kinds = apr_hash_make(pool);
     world->store_size = CONFIG_STORE_SIZE;
@@ -76,6 +78,33 @@ void *config_create_dir(apr_pool_t *pool, char *path)
     conf->passed = config_passed(conf);
     conf->exempted = config_exempted(conf);
     return conf;
+}
+
+const char *config_section(const cmd_parms *cmd)
+{
+    const ap_directive_t *parent = cmd->path != NULL ? cmd->directive->parent : NULL;
+
+    return parent ? apr_pstrcat(cmd->pool, parent->directive, " ", parent->args, NULL) : NULL;
+}
+
+const char *config_enter(cmd_parms *cmd, const dir_conf_t *conf, unsigned forbidden)
+{
+    const char *error = ap_check_cmd_context(cmd, forbidden);
+
+    if (error != NULL || config_is_htaccess(cmd) ||
+        apr_hash_get(rlp_world->placed, &conf, sizeof(uintptr_t)) != NULL) {
+        return error;
+    }
+    place_t *place = apr_pcalloc(cmd->pool, sizeof(*place));
+
+    place->conf = conf;
+    place->server = cmd->server;
+    place->section = config_section(cmd);
+    place->file = cmd->directive->filename;
+    place->line = place->section ? cmd->directive->parent->line_num : cmd->directive->line_num;
+    APR_ARRAY_PUSH(rlp_world->places, const place_t *) = place;
+    apr_hash_set(rlp_world->placed, &place->conf, sizeof(uintptr_t), place);
+    return NULL;
 }
 
 int config_rule_index(const apr_array_header_t *rules, const char *name)

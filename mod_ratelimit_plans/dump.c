@@ -6,8 +6,13 @@
 
 #include "private.h"
 
+#include <http_config.h>
+
 #include <apr_file_io.h>
 #include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
 
 static const char *dump_span(rlp_time_t span, apr_pool_t *pool)
 {
@@ -17,16 +22,38 @@ static const char *dump_span(rlp_time_t span, apr_pool_t *pool)
                         whole ? " s" : " ms");
 }
 
-static const char *dump_chain(const rule_t *rule, apr_pool_t *pool)
+/* "user, else ip" */
+static const char *dump_identities(const chain_t *chain, apr_pool_t *pool)
 {
     const char *text = "";
 
-    for (int i = 0; rule->key != NULL && i < rule->key->n; i++) {
-        text = apr_pstrcat(pool, text, ", counted by ",
-                           apr_pstrmemdup(pool, rule->key->items[i].label,
-                                          rule->key->items[i].label_len - 1),
-                           NULL);
+    for (int i = 0; i < chain->n; i++) {
+        const identity_t *identity = &chain->items[i];
+
+        text = apr_pstrcat(pool, text, i ? ", else " : "",
+                           apr_pstrmemdup(pool, identity->label, identity->label_len - 1), NULL);
     }
+    return text;
+}
+
+static const char *dump_cost(const cost_t *cost, apr_pool_t *pool)
+{
+    if (cost->header != NULL) {
+        return apr_psprintf(pool, "costs what %s of the response says (%s until then)",
+                            cost->header, cost_text(cost->units, pool));
+    }
+    return cost->expr ? "costs what an expression says"
+                      : apr_pstrcat(pool, "costs ", cost_text(cost->units, pool), NULL);
+}
+
+/* --- rules */
+
+/* Whom and what the rule speaks of. */
+static const char *dump_choice(const rule_t *rule, apr_pool_t *pool)
+{
+    const char *text =
+        rule->key ? apr_pstrcat(pool, ", counted by ", dump_identities(rule->key, pool), NULL) : "";
+
     if (rule->methods != NULL) {
         text = apr_pstrcat(pool, text, rule->methods_negated ? ", not for " : ", for ",
                            apr_array_pstrcat(pool, rule->methods, ','), NULL);
@@ -45,16 +72,8 @@ static const char *dump_chain(const rule_t *rule, apr_pool_t *pool)
 /* What comes of a request besides being counted once and at once. */
 static const char *dump_effects(const rule_t *rule, apr_pool_t *pool)
 {
-    const cost_t *cost = rule->cost;
-    const char *text = "";
+    const char *text = rule->cost ? apr_pstrcat(pool, ", ", dump_cost(rule->cost, pool), NULL) : "";
 
-    if (cost != NULL && cost->header != NULL) {
-        text = apr_psprintf(pool, ", costs what %s of the response says (%s until then)",
-                            cost->header, cost_text(cost->units, pool));
-    } else if (cost != NULL) {
-        text = cost->expr ? ", costs what an expression says"
-                          : apr_pstrcat(pool, ", costs ", cost_text(cost->units, pool), NULL);
-    }
     if (rule->counts != NULL) {
         text = apr_pstrcat(pool, text, ", counted by the response", NULL);
     }
@@ -93,24 +112,269 @@ static const char *dump_limits(const rule_t *rule, apr_pool_t *pool)
                : apr_pstrcat(pool, plans, "; without one: unlimited", NULL);
 }
 
-void dump_print(apr_pool_t *pool)
+static void dump_rule(apr_file_t *out, const rule_t *rule, apr_pool_t *pool)
 {
-    apr_file_t *out = NULL;
+    apr_file_printf(out, "  %s%s%s: %s%s%s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
+                    rule->section ? rule->section : "", dump_limits(rule, pool),
+                    rule->off ? "" : dump_choice(rule, pool), dump_effects(rule, pool), rule->file,
+                    rule->line);
+}
 
-    apr_file_open_stdout(&out, pool);
+/* --- what is declared for the whole server */
+
+static void dump_store(apr_file_t *out)
+{
+    apr_file_printf(out, "Rate limit store: %" APR_SIZE_T_FMT " kB of shared memory in %s\n",
+                    rlp_world->store_size / 1024,
+                    rlp_world->store_path ? rlp_world->store_path : "the runtime directory");
+}
+
+static void dump_plans(apr_file_t *out, apr_pool_t *pool)
+{
     apr_file_printf(out, "Rate limit plans:\n");
     for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
         const rlp_plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *)->limits;
 
         apr_file_printf(out, "  %s: %s\n", plan->name, rlp_plan_describe(plan, pool));
     }
+}
+
+static const char *dump_source(const identity_type_t *type, apr_pool_t *pool)
+{
+    switch (type->source) {
+    case SOURCE_HEADER:
+        return apr_pstrcat(pool, "the header field ", type->argument, ", if a plan map knows it",
+                           NULL);
+    case SOURCE_COOKIE:
+        return apr_pstrcat(pool, "the cookie ", type->argument, ", if a plan map knows it", NULL);
+    case SOURCE_ENV:
+        return apr_pstrcat(pool, "the variable ", type->argument, NULL);
+    default:
+        return apr_pstrcat(pool, "the expression ", type->argument, NULL);
+    }
+}
+
+static int dump_compare(const void *a, const void *b)
+{
+    return strcmp((*(const identity_type_t *const *)a)->name,
+                  (*(const identity_type_t *const *)b)->name);
+}
+
+/* Those that are not built in, in the order of their names. */
+static void dump_types(apr_file_t *out, apr_pool_t *pool)
+{
+    apr_array_header_t *types = apr_array_make(pool, 4, sizeof(identity_type_t *));
+
+    for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
+         i = apr_hash_next(i)) {
+        const identity_type_t *type = apr_hash_this_val(i);
+
+        if (type->file != NULL) {
+            APR_ARRAY_PUSH(types, const identity_type_t *) = type;
+        }
+    }
+    if (types->nelts == 0) {
+        return;
+    }
+    qsort(types->elts, (size_t)types->nelts, sizeof(identity_type_t *), dump_compare);
+    apr_file_printf(out, "Rate limit identities:\n");
+    for (int i = 0; i < types->nelts; i++) {
+        const identity_type_t *type = APR_ARRAY_IDX(types, i, const identity_type_t *);
+
+        apr_file_printf(out, "  %s: %s (%s:%d)\n", type->name, dump_source(type, pool), type->file,
+                        type->line);
+    }
+}
+
+/* --- settings; those that are not given are left out */
+
+static const char *dump_fields(const dir_conf_t *conf, apr_pool_t *pool)
+{
+    static const char *const sets[] = { [FIELDS_OFF] = "no header fields",
+                                        [FIELDS_IETF] = "header fields IETF",
+                                        [FIELDS_LEGACY] = "header fields Legacy",
+                                        [FIELDS_BOTH] = "header fields IETF and Legacy" };
+
+    if (conf->fields == FIELDS_OFF) {
+        return sets[FIELDS_OFF];
+    }
+    return apr_pstrcat(pool, sets[conf->fields],
+                       conf->fields_epoch == 1 ? ", reset as an instant" : "",
+                       conf->fields_denied == 1 ? ", on refusals alone" : "", NULL);
+}
+
+static const char *dump_exempts(const apr_array_header_t *exempts, apr_pool_t *pool)
+{
+    const char *text = "";
+
+    for (int i = 0; i < exempts->nelts; i++) {
+        text =
+            apr_pstrcat(pool, text, i ? ", " : "exempt: ",
+                        exempt_describe(APR_ARRAY_IDX(exempts, i, const exempt_t *), pool), NULL);
+    }
+    return text;
+}
+
+/* What a section sets besides its rules; words of char *. */
+static apr_array_header_t *dump_section(const dir_conf_t *conf, apr_pool_t *pool)
+{
+    static const char *const engines[] = { "engine off", "engine on", "engine on as a dry run" };
+    apr_array_header_t *words = apr_array_make(pool, 8, sizeof(char *));
+
+    if (conf->engine != RLP_UNSET) {
+        APR_ARRAY_PUSH(words, const char *) = engines[conf->engine];
+    }
+    if (conf->chain != NULL) {
+        APR_ARRAY_PUSH(words, const char *) =
+            apr_pstrcat(pool, "counts ", dump_identities(conf->chain, pool), NULL);
+    }
+    if (conf->cost != NULL) {
+        APR_ARRAY_PUSH(words, const char *) =
+            apr_pstrcat(pool, "a request ", dump_cost(conf->cost, pool), NULL);
+    }
+    if (conf->refund != NULL) {
+        APR_ARRAY_PUSH(words, const char *) = "given back under a condition";
+    }
+    if (conf->exempts != NULL) {
+        APR_ARRAY_PUSH(words, const char *) = dump_exempts(conf->exempts, pool);
+    }
+    if (conf->fields != RLP_UNSET) {
+        APR_ARRAY_PUSH(words, const char *) = dump_fields(conf, pool);
+    }
+    if (conf->deny_status != RLP_UNSET) {
+        APR_ARRAY_PUSH(words, const char *) =
+            apr_psprintf(pool, "refuses with %d", conf->deny_status);
+    }
+    if (conf->env_always != RLP_UNSET) {
+        APR_ARRAY_PUSH(words, const char *) =
+            conf->env_always ? "variables always" : "variables where something happens";
+    }
+    return words;
+}
+
+static const char *dump_unknown(const plan_map_t *map, apr_pool_t *pool)
+{
+    if (map->unknown == UNKNOWN_DENY) {
+        return apr_psprintf(pool, "else refused with %d", map->status);
+    }
+    return map->unknown == UNKNOWN_NEXT ? "else the next identity" : "else none";
+}
+
+static const char *dump_maps(const server_conf_t *conf, apr_pool_t *pool)
+{
+    const char *text = "";
+
+    for (int i = 0; i < conf->maps->nelts; i++) {
+        const plan_map_t *map = APR_ARRAY_IDX(conf->maps, i, const plan_map_t *);
+
+        if (plan_map_of(conf, map->type) == map) {
+            text = apr_psprintf(pool, "%s; plans of %s by %s, %s", text, map->type,
+                                map->path ? map->path : "an expression", dump_unknown(map, pool));
+        }
+    }
+    return text;
+}
+
+/* What is for a whole host. */
+static const char *dump_host(const server_conf_t *conf, apr_pool_t *pool)
+{
+    const char *text = dump_maps(conf, pool);
+
+    if (conf->default_name != NULL) {
+        text = apr_pstrcat(pool, text, "; without a plan: ", conf->default_name, NULL);
+    }
+    if (conf->plan_reset != RLP_UNSET) {
+        text = apr_pstrcat(pool, text,
+                           conf->plan_reset ? "; a new plan starts full"
+                                            : "; a new plan keeps what is used",
+                           NULL);
+    }
+    if (conf->delay_max > 0) {
+        text =
+            apr_psprintf(pool, "%s; waits up to %s in %d%% of the threads", text,
+                         dump_span(conf->delay_max, pool),
+                         conf->delay_budget == RLP_UNSET ? RLP_DELAY_BUDGET : conf->delay_budget);
+    }
+    if (conf->key_plain != RLP_UNSET) {
+        text = apr_pstrcat(pool, text, "; refusals are told ",
+                           conf->key_plain ? "plainly, " : "with digests, ",
+                           conf->key_repeat ? "again after " : "each time",
+                           conf->key_repeat ? dump_span(conf->key_repeat, pool) : "", NULL);
+    }
+    return text;
+}
+
+/* The names of the rules that are in force all over a host. */
+static const char *dump_in_force(const dir_conf_t *conf, apr_pool_t *pool)
+{
+    const char *text = "";
+
+    for (int i = 0; i < conf->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
+
+        if (!rule->off) {
+            text = apr_pstrcat(pool, text, *text ? ", " : "; rules ", rule->scope, NULL);
+        }
+    }
+    return text;
+}
+
+/* One host, with what it has from the server. */
+static void dump_server(apr_file_t *out, const server_rec *server, apr_pool_t *pool)
+{
+    const dir_conf_t *conf = ap_get_module_config(server->lookup_defaults, &ratelimit_plans_module);
+    apr_array_header_t *words = dump_section(conf, pool);
+    const char *host =
+        dump_host(ap_get_module_config(server->module_config, &ratelimit_plans_module), pool);
+
+    if (conf->engine == RLP_UNSET) {
+        APR_ARRAY_PUSH(words, const char *) = "engine off";
+    }
+    apr_file_printf(out, "  %s%s: ", server->is_virtual ? "host " : "server",
+                    server->is_virtual ? server->server_hostname : "");
+    for (int i = 0; i < words->nelts; i++) {
+        apr_file_printf(out, "%s%s", i ? "; " : "", APR_ARRAY_IDX(words, i, const char *));
+    }
+    apr_file_printf(out, "%s%s", host, dump_in_force(conf, pool));
+    if (server->is_virtual) {
+        apr_file_printf(out, " (%s:%u)", server->defn_name, server->defn_line_number);
+    }
+    apr_file_printf(out, "\n");
+}
+
+/* Sections that set something besides rules, as they are written: they merge as httpd does. */
+static void dump_place(apr_file_t *out, const place_t *place, apr_pool_t *pool)
+{
+    const apr_array_header_t *words = dump_section(place->conf, pool);
+
+    if (place->section == NULL || words->nelts == 0) {
+        return;
+    }
+    apr_file_printf(out, "  %s%s%s: ", place->section, place->server->is_virtual ? " of host " : "",
+                    place->server->is_virtual ? place->server->server_hostname : "");
+    for (int i = 0; i < words->nelts; i++) {
+        apr_file_printf(out, "%s%s", i ? "; " : "", APR_ARRAY_IDX(words, i, const char *));
+    }
+    apr_file_printf(out, " (%s:%d)\n", place->file, place->line);
+}
+
+void dump_print(const server_rec *servers, apr_pool_t *pool)
+{
+    apr_file_t *out = NULL;
+
+    apr_file_open_stdout(&out, pool);
+    dump_store(out);
+    dump_plans(out, pool);
+    dump_types(out, pool);
     apr_file_printf(out, "Rate limit rules:\n");
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
-
-        apr_file_printf(out, "  %s%s%s: %s%s%s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
-                        rule->section ? rule->section : "", dump_limits(rule, pool),
-                        rule->off ? "" : dump_chain(rule, pool), dump_effects(rule, pool),
-                        rule->file, rule->line);
+        dump_rule(out, APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), pool);
+    }
+    apr_file_printf(out, "Rate limit settings:\n");
+    for (const server_rec *server = servers; server; server = server->next) {
+        dump_server(out, server, pool);
+    }
+    for (int i = 0; i < rlp_world->places->nelts; i++) {
+        dump_place(out, APR_ARRAY_IDX(rlp_world->places, i, const place_t *), pool);
     }
 }

@@ -245,9 +245,8 @@ static int plans_check_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *tem
 
 static void plans_test_config(apr_pool_t *pool, server_rec *server)
 {
-    (void)server;
     if (ap_exists_config_define("DUMP_RATELIMIT")) {
-        dump_print(pool);
+        dump_print(server, pool);
     }
 }
 

@@ -282,6 +282,15 @@ typedef struct {
     rlp_time_t key_repeat; /* RLP_UNSET, or how long a refusal of theirs is not told again */
 } server_conf_t;
 
+/* Where a record of a section was written. */
+typedef struct {
+    const dir_conf_t *conf;
+    const server_rec *server;
+    const char *section; /* "<Location "/api">", or NULL for none */
+    const char *file;
+    int line;
+} place_t;
+
 #define RLP_DELAY_BUDGET 10 /* percent */
 #define RLP_KEY_REPEAT (60 * RLP_SECOND)
 
@@ -304,6 +313,8 @@ typedef struct {
     apr_array_header_t *rules;     /* of rule_t *, all */
     apr_array_header_t *chains;    /* of chain_t *, all */
     apr_array_header_t *maps;      /* of plan_map_t *, all */
+    apr_array_header_t *places;    /* of place_t *, those of all sections with directives of ours */
+    apr_hash_t *placed;            /* dir_conf_t -> place_t */
     apr_hash_t *scopes;            /* text -> the same text */
     apr_hash_t *kinds;             /* signature of a limit without a scope -> uint32_t, the largest
                                       state of it in any plan */
@@ -343,6 +354,13 @@ extern const command_rec rlp_commands[];
 
 /* A new world, before the configuration is read. */
 void config_begin(apr_pool_t *pool);
+
+/* The section that a directive stands in, as "<Location "/api">"; NULL: none. */
+const char *config_section(const cmd_parms *cmd);
+
+/* Takes note of the section that a directive stands in. NULL, or that it may not stand there (flags
+   of ap_check_cmd_context()). */
+const char *config_enter(cmd_parms *cmd, const dir_conf_t *conf, unsigned forbidden);
 
 /* The index of the rule of that name (const rule_t *), or -1. */
 int config_rule_index(const apr_array_header_t *rules, const char *name);
@@ -451,7 +469,7 @@ const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *p
 /* --- dump.c */
 
 /* Prints the configuration in words, for -D DUMP_RATELIMIT. */
-void dump_print(apr_pool_t *pool);
+void dump_print(const server_rec *servers, apr_pool_t *pool);
 
 /* --- identity.c */
 
@@ -505,6 +523,9 @@ typedef struct exempt_t exempt_t;
 /* Parses the words behind RateLimitExempt, of which there is one at least. NULL, or what was
    expected. */
 const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char *const argv[]);
+
+/* Who they are, in words. */
+const char *exempt_describe(const exempt_t *exempt, apr_pool_t *pool);
 
 /* Is the request one of those (exempt_t *)? */
 bool exempt_matches(const apr_array_header_t *exempts, request_rec *r);

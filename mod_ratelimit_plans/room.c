@@ -22,16 +22,24 @@ typedef struct {
     const plan_map_t *map; /* the last that needs some */
 } need_t;
 
+static bool room_has_part(const identity_t *identity, const char *type)
+{
+    bool has = false;
+
+    for (int i = 0; i < identity->n; i++) {
+        has |= strcmp(identity->parts[i].name, type) == 0;
+    }
+    return has;
+}
+
 static bool room_has_type(const chain_t *chain, const char *type)
 {
+    bool has = false;
+
     for (int i = 0; i < chain->n; i++) {
-        for (int j = 0; j < chain->items[i].n; j++) {
-            if (strcmp(chain->items[i].parts[j].name, type) == 0) {
-                return true;
-            }
-        }
+        has |= room_has_part(&chain->items[i], type);
     }
-    return false;
+    return has;
 }
 
 /* Does the rule count identities of that type? Chains of deeper sections are not looked at. */
@@ -62,13 +70,13 @@ static int room_quotas(const variant_t *variant)
 /* How many values of the map have each plan; a large map is gone through once. */
 static const uint32_t *room_values(const need_t *need, const plan_map_t *map, apr_pool_t *pool)
 {
-    uint32_t *counts = apr_hash_get(need->counts, &map, sizeof(map));
+    uint32_t *counts = apr_hash_get(need->counts, &map, sizeof(uintptr_t));
 
     if (counts == NULL) {
         counts = apr_pcalloc(pool, sizeof(*counts) * ((apr_size_t)rlp_world->plan_list->nelts + 1));
         plan_map_count(map, counts);
-        apr_hash_set(need->counts, apr_pmemdup(pool, (const void *)&map, sizeof(map)), sizeof(map),
-                     counts);
+        apr_hash_set(need->counts, apr_pmemdup(pool, (const void *)&map, sizeof(uintptr_t)),
+                     sizeof(uintptr_t), counts);
     }
     return counts;
 }
@@ -101,6 +109,19 @@ static void room_add(need_t *need, const rule_t *rule, const plan_map_t *map, ap
                      need->sum, *need->sum ? ", " : "", quotas, rule->name, values, map->type);
 }
 
+/* Adds what a rule needs for the values of all maps of its host. */
+static void room_add_all(need_t *need, const rule_t *rule, const server_conf_t *conf,
+                         apr_pool_t *pool)
+{
+    for (int i = 0; i < conf->maps->nelts; i++) {
+        const plan_map_t *map = APR_ARRAY_IDX(conf->maps, i, const plan_map_t *);
+
+        if (plan_map_of(conf, map->type) == map && room_counts(rule, map->type)) {
+            room_add(need, rule, map, pool);
+        }
+    }
+}
+
 /* What the rules of one host need. Rules of one name have the same counters. */
 static need_t room_of(const server_rec *server, apr_hash_t *counts, apr_pool_t *pool)
 {
@@ -117,13 +138,7 @@ static need_t room_of(const server_rec *server, apr_hash_t *counts, apr_pool_t *
             continue;
         }
         apr_hash_set(scopes, rule->scope, APR_HASH_KEY_STRING, rule);
-        for (int j = 0; j < conf->maps->nelts; j++) {
-            const plan_map_t *map = APR_ARRAY_IDX(conf->maps, j, const plan_map_t *);
-
-            if (plan_map_of(conf, map->type) == map && room_counts(rule, map->type)) {
-                room_add(&need, rule, map, pool);
-            }
-        }
+        room_add_all(&need, rule, conf, pool);
     }
     return need;
 }

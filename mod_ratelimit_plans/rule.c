@@ -321,10 +321,7 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
         rule->directory = ap_make_dirstr_parent(cmd->pool, cmd->directive->filename);
         rule->traits |= TRAIT_LOCAL;
     }
-    if (cmd->path != NULL && cmd->directive->parent != NULL) {
-        rule->section = apr_pstrcat(cmd->pool, cmd->directive->parent->directive, " ",
-                                    cmd->directive->parent->args, NULL);
-    }
+    rule->section = config_section(cmd);
     rule->file = cmd->directive->filename;
     rule->line = cmd->directive->line_num;
     if (error == NULL && argc == 2 && ap_cstr_casecmp(argv[1], "Off") == 0) {

@@ -288,6 +288,18 @@ static uint64_t rule_kind(const rlp_limit_t *limit)
     return rlp_signature("", NULL, limit);
 }
 
+static void rule_size_kind(const rlp_limit_t *limit)
+{
+    uint64_t *kind = apr_palloc(rlp_world->pool, sizeof(*kind));
+
+    *kind = rule_kind(limit);
+    const uint32_t *known = apr_hash_get(rlp_world->kinds, kind, sizeof(*kind));
+
+    if (known == NULL || *known < limit->state_size) {
+        apr_hash_set(rlp_world->kinds, kind, sizeof(*kind), &limit->state_size);
+    }
+}
+
 /* Remembers the largest state of each kind in any plan, for rules of .htaccess. */
 static void rule_size_kinds(void)
 {
@@ -295,15 +307,7 @@ static void rule_size_kinds(void)
         const rlp_plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *)->limits;
 
         for (int j = 0; j < plan->n; j++) {
-            const rlp_limit_t *limit = &plan->limits[j];
-            uint64_t *kind = apr_palloc(rlp_world->pool, sizeof(*kind));
-
-            *kind = rule_kind(limit);
-            const uint32_t *known = apr_hash_get(rlp_world->kinds, kind, sizeof(*kind));
-
-            if (known == NULL || *known < limit->state_size) {
-                apr_hash_set(rlp_world->kinds, kind, sizeof(*kind), &limit->state_size);
-            }
+            rule_size_kind(&plan->limits[j]);
         }
     }
 }

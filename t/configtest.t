@@ -662,6 +662,7 @@ END
     my ($code, undef, $said) = tested($config, '-D', 'DUMP_RATELIMIT');
     is($code, 0, 'DUMP_RATELIMIT: exit code');
     is($said, <<"END", 'DUMP_RATELIMIT: plans and rules in words');
+Rate limit store: 16384 kB of shared memory in the runtime directory
 Rate limit plans:
   free: 60 at once, then 1 per second; at most 1 000 in each day
   pro: 200.500 at once (20 at first), then 100 per minute; at most 1 000 000 ever
@@ -686,6 +687,84 @@ Rate limit rules:
   busier in <Location "/api/">: for everybody: 1 at once, then 1 per second, marks and refuses nobody ($file:22)
   guesses in <Location "/api/">: for everybody: 1 at once, then 1 per second, counted by ip, before authentication ($file:23)
   shop\@shop.example: the plan of whom is counted; without one: plan free ($file:28)
+Rate limit settings:
+  server: engine off; without a plan: free; waits up to 5 s in 10% of the threads; rules site
+  host shop.example: engine off; without a plan: free; waits up to 5 s in 10% of the threads; rules site, shop\@shop.example ($file:26)
+Syntax OK
+END
+}
+{
+    my $config = <<'END';
+RateLimitStore counters shm size=2M file=counters
+RateLimitPlan free rate=10/min
+RateLimitIdentity apikey=header:X-API-Key session=cookie:sid user ip/24,48
+RateLimitPlanMap apikey txt:keys-free unknown=deny:401
+RateLimitPlanMap session txt:keys-free
+RateLimitPlanDefault free
+RateLimitEngine On
+RateLimitHeaders IETF
+RateLimitExempt ip 192.0.2.0/24 198.51.100.0/24 2001:db8::/32
+RateLimitExempt "expr=%{REQUEST_METHOD} == 'OPTIONS'"
+RateLimitKeyLog plain repeat=10min
+RateLimitRule site
+<VirtualHost *:80>
+    ServerName one.example
+    RateLimitEngine LogOnly
+    RateLimitIdentity org=env:ORG "tenant=expr:%{tolower:%{HTTP_HOST}}" anonymous
+    RateLimitPlanChange reset
+    RateLimitPlanMap user txt:keys-free unknown=next
+    RateLimitDelay max=250ms budget=20%
+    RateLimitKeyLog hash repeat=0
+    RateLimitCost 2
+    RateLimitRule site Off
+    RateLimitRule one
+    <Location "/api">
+        RateLimitEngine On
+        RateLimitHeaders Both reset=epoch denied
+        RateLimitCost response-header:X-Cost reserve=3
+        RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
+        RateLimitDenyStatus 503
+        RateLimitEnv always
+        RateLimitIdentity vhost+ip
+        <If "true">
+            RateLimitHeaders Off
+            RateLimitEnv auto
+        </If>
+    </Location>
+    <Location "/rules">
+        RateLimitRule two rate=1/s
+    </Location>
+</VirtualHost>
+<Directory "/x">
+    RateLimitCost "expr=%{HTTP:X}"
+    RateLimitHeaders Legacy
+</Directory>
+END
+    chomp $config;
+    $server->file('keys-free', "one free\ntwo free\n");
+    my ($code, undef, $said) = tested($config, '-D', 'DUMP_RATELIMIT');
+    is($code, 0, 'DUMP_RATELIMIT of settings: exit code');
+    my $maps = "plans of apikey by $dir/keys-free, else refused with 401; plans of session by $dir/keys-free, else the next identity";
+    is($said, <<"END", 'DUMP_RATELIMIT: settings in words');
+Rate limit store: 2048 kB of shared memory in $dir/counters
+Rate limit plans:
+  free: 10 at once, then 1 every 6 seconds
+Rate limit identities:
+  apikey: the header field X-API-Key, if a plan map knows it ($file:3)
+  org: the variable ORG ($file:16)
+  session: the cookie sid, if a plan map knows it ($file:3)
+  tenant: the expression %{tolower:%{HTTP_HOST}} ($file:16)
+Rate limit rules:
+  site: the plan of whom is counted; without one: plan free ($file:12)
+  site\@one.example: off ($file:22)
+  one\@one.example: the plan of whom is counted; without one: plan free ($file:23)
+  two\@one.example in <Location "/rules">: the plan of whom is counted; without one: 1 at once, then 1 per second ($file:38)
+Rate limit settings:
+  server: engine on; counts apikey, else session, else user, else ip/24,48; exempt: 2 networks of IPv4 and 1 of IPv6, who meets an expression; header fields IETF; $maps; without a plan: free; refusals are told plainly, again after 600 s; rules site
+  host one.example: engine on as a dry run; counts org, else tenant, else anonymous; a request costs 2; exempt: 2 networks of IPv4 and 1 of IPv6, who meets an expression; header fields IETF; $maps; plans of user by $dir/keys-free, else the next identity; without a plan: free; a new plan starts full; waits up to 250 ms in 20% of the threads; refusals are told with digests, each time; rules one\@one.example ($file:13)
+  <Location "/api"> of host one.example: engine on; counts vhost+ip; a request costs what X-Cost of the response says (3 until then); given back under a condition; header fields IETF and Legacy, reset as an instant, on refusals alone; refuses with 503; variables always ($file:24)
+  <If "true"> of host one.example: no header fields; variables where something happens ($file:32)
+  <Directory "/x">: a request costs what an expression says; header fields Legacy ($file:41)
 Syntax OK
 END
 }

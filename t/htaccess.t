@@ -56,15 +56,20 @@ like(logged(sub { is(get('/adds/ok.txt', Host => 'files.test')->status, 500, 'Al
 
 tenant('sections', "<Files ok.txt>\nRateLimitRule mine rate=3/min\n</Files>\n<If \"req('X-If') == 'yes'\">\nRateLimitRule more rate=2/min\n</If>");
 begin;
-is(in_force('/sections/ok.txt', 'X-If' => 'yes'), 'host/8 mine/3 more/2', 'sections in .htaccess have rules');
+unlike(logged(sub { is(in_force('/sections/ok.txt', 'X-If' => 'yes'), 'host/8 mine/3 more/2', 'sections in .htaccess have rules') }),
+    qr/RLP020/, '... without a word in the log');
 
 tenant('index', "DirectoryIndex ok.txt\nRateLimitRule mine rate=3/min");
 begin;
-is(answers(4, '/index/'), 'A2 A1 A0 D20', 'a request is charged once, if mod_dir answers with an index file');
+unlike(logged(sub { is(answers(4, '/index/'), 'A2 A1 A0 D20', 'a request is charged once, if mod_dir answers with an index file') }),
+    qr/RLP020/, '... without a word in the log');
 
 tenant('early', "RateLimitRule mine rate=3/min key=ip phase=early\nRateLimitRule late rate=9/min");
 begin;
 is(answers(4, '/early/ok.txt'), 'A2 A1 A0 D20', 'phase=early');
+tenant('after', "RateLimitRule mine rate=3/min \"count=response:%{REQUEST_STATUS} -eq 404\"");
+begin;
+is(join(' ', map { answer(ask("/after/$_")) } qw(ok.txt no ok.txt no no ok.txt)), 'A2 404 A1 404 404 D20', 'a response that does not count is given back');
 
 # --- and no more
 
