@@ -31,20 +31,20 @@ typedef enum {
     SOURCE_GLOBAL,
     SOURCE_ANONYMOUS,
     SOURCE_CERT,
-    SOURCE_HEADER,
-    SOURCE_COOKIE,
-    SOURCE_ENV,
-    SOURCE_EXPR
+    SOURCE_PROVIDER /* NAME=PROVIDER:ARGUMENT */
 } source_t;
 
 /* A type of identity, known by its name in the whole server. */
 typedef struct {
     const char *name;
     source_t source;
-    const char *argument;       /* behind header: and the like */
-    const ap_expr_info_t *expr; /* of expr:, a text */
-    bool chosen;      /* the client writes what it likes: counts only when a plan map knows it */
-    const char *file; /* where it was declared; NULL: built in */
+    const rlp_identity_provider_t *provider; /* of SOURCE_PROVIDER */
+    const char *provider_name;
+    const char *argument; /* behind header: and the like */
+    void *settings;       /* what the provider has made of it */
+    bool chosen;        /* the client writes what it likes: counts only when a plan map knows it */
+    bool authenticated; /* there is none before authentication */
+    const char *file;   /* where it was declared; NULL: built in */
     int line;
 } identity_type_t;
 
@@ -287,12 +287,13 @@ typedef struct {
     apr_hash_t *scopes;            /* text -> the same text */
     const chain_t *default_chain;
     const char *store_name; /* NULL: not declared */
-    const char *store_path;
-    size_t store_size;
-    rlp_store_t *store; /* NULL: no rule needs it */
-    rlp_hold_t owner;   /* this child, for concurrency limits */
-    turns_t *turns;     /* of this child, for those who wait */
-    denials_t *denials; /* of this child, what its log has */
+    const rlp_store_provider_t *store_provider;
+    void *store_settings;                     /* what it has made of its options */
+    const rlp_algorithm_t *const *algorithms; /* of algorithm= */
+    rlp_store_t *store;                       /* NULL: no rule needs it */
+    rlp_hold_t owner;                         /* this child, for concurrency limits */
+    turns_t *turns;                           /* of this child, for those who wait */
+    denials_t *denials;                       /* of this child, what its log has */
     char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
                        char *); /* of mod_ssl; NULL: it is not here */
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */

@@ -181,7 +181,7 @@ my @wrong = (
     (map { my ($name) = /^(\w+)/; ["RateLimitIdentity $_", qq{RateLimitIdentity: expected $name=header:NAME, $name=cookie:NAME, $name=env:NAME or }
         . qq{$name=expr:EXPR, got "$_"}] } qw(k=X-Key k= sid=cooky sid=session:sid)),
     ['RateLimitIdentity sid=cooki:sid', 'got "sid=cooki:sid" (cookie:?)', 'V-13 a misspelt cookie:'],
-    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected a name behind the colon, got "k=cookie:"'],
+    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:"'],
     ['RateLimitIdentity "k=cookie:a b"', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a b"'],
     ['RateLimitIdentity k=cookie:a=b', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a=b"'],
     ['RateLimitIdentity k=expr:', 'RateLimitIdentity: expected an expression behind expr:, got "": nothing is there'],
