@@ -247,8 +247,9 @@ static const char *plan_say_places(const words_t *say, apr_pool_t *pool)
 /* One that the library does not know: its numbers, and who makes what of them. */
 static const char *plan_say_other(const words_t *say, apr_pool_t *pool)
 {
-    return apr_psprintf(pool, "%s, %s at most%s, as %s counts", plan_rate(say->limit, pool),
-                        say->burst, say->first, say->limit->algorithm->name);
+    return apr_psprintf(pool, "%s each %s%s, burst %s, as %s counts",
+                        plan_number(say->limit->count, pool), plan_each(say->limit, "period", pool),
+                        say->first, say->burst, say->limit->algorithm->name);
 }
 
 static const struct {
