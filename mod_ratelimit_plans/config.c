@@ -18,6 +18,9 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
+/* where a directive of sections may not stand, even if AllowOverrideList names it */
+#define CONFIG_SECTION (NOT_IN_LIMIT | NOT_IN_HTACCESS)
+
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
 #define CONFIG_REPEAT_MAX (INT64_C(24) * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
@@ -26,9 +29,14 @@ static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "Off", "On", "LogOnly", NULL };
     const int engine = config_word(word, words);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     ((dir_conf_t *)dir)->engine = engine;
-    return engine < 0 ? config_expected(cmd, "On, Off or LogOnly", word) : NULL;
+    rlp_world->engaged |= engine > ENGINE_OFF;
+    return engine < 0 ? config_unknown_word(cmd, "On, Off or LogOnly", word, words) : NULL;
 }
 
 /* What may stand behind NAME, for each provider: "shm [size=SIZE] [file=PATH]". */
@@ -125,8 +133,9 @@ static const char *config_like(plan_t **base, const char *words[], int *n, apr_p
         }
         *base = apr_hash_get(rlp_world->plans, words[i] + 5, APR_HASH_KEY_STRING);
         if (*base == NULL) {
-            return apr_psprintf(pool, "expected like=PLAN with a plan declared before, got \"%s\"",
-                                words[i]);
+            return apr_psprintf(pool,
+                                "expected like=PLAN with a plan declared before, got \"%s\"%s",
+                                words[i], rule_near_plan(words[i] + 5, pool));
         }
         (*base)->used = true;
     }
@@ -220,7 +229,7 @@ static const char *config_plan_change(cmd_parms *cmd, void *dir, const char *wor
     (void)dir;
     config_server(cmd)->plan_reset = reset;
     if (error == NULL && reset < 0) {
-        return config_expected(cmd, "carry or reset", word);
+        return config_unknown_word(cmd, "carry or reset", word, words);
     }
     return error;
 }
@@ -316,7 +325,7 @@ static const char *config_key_log(cmd_parms *cmd, void *dir, const char *how, co
     config_server(cmd)->key_plain = plain;
     config_server(cmd)->key_repeat = RLP_KEY_REPEAT;
     if (error == NULL && plain < 0) {
-        return config_expected(cmd, "hash or plain first", how);
+        return config_unknown_word(cmd, "hash or plain first", how, words);
     }
     if (error != NULL || repeat == NULL) {
         return error;
@@ -338,6 +347,7 @@ static int config_status(const char *text)
 
 static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *word)
 {
+    static const char *const words[] = { "next", "default", "deny", "deny:", NULL };
     const char *value = word + strlen("unknown=");
 
     map->unknown_given = true;
@@ -358,15 +368,19 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
                                    word);
         }
     } else {
-        return config_expected(cmd,
-                               "unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS",
-                               word);
+        return apr_pstrcat(cmd->pool,
+                           config_expected(cmd,
+                                           "unknown=next, unknown=default, unknown=deny or "
+                                           "unknown=deny:STATUS",
+                                           word),
+                           config_near(value, words, cmd->pool), NULL);
     }
     return NULL;
 }
 
 static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
+    static const char *const names[] = { "unknown=", NULL };
     server_conf_t *conf = config_server(cmd);
     const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
     plan_map_t *map = apr_pcalloc(cmd->pool, sizeof(*map));
@@ -398,7 +412,7 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
     }
     for (int i = 2; i < argc; i++) {
         if (ap_cstr_casecmpn(argv[i], "unknown=", 8) != 0) {
-            return config_expected(cmd, "unknown=next|default|deny[:STATUS]", argv[i]);
+            return config_unknown_word(cmd, "unknown=next|default|deny[:STATUS]", argv[i], names);
         }
         error = config_unknown(cmd, map, argv[i]);
         if (error != NULL) {
@@ -413,7 +427,11 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
 static const char *config_identity(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     dir_conf_t *conf = dir;
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     if (argc < 1) {
         return "RateLimitIdentity: expected TYPE..., such as RateLimitIdentity user ip";
     }
@@ -425,14 +443,24 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     dir_conf_t *conf = dir;
     rule_t *rule = NULL;
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
 
+    if (error != NULL) {
+        return error;
+    }
     if (argc < 1) {
         return "RateLimitRule: expected NAME [LIMIT...] [option=...]..., or NAME Off";
     }
-    const char *error = rule_parse(&rule, cmd, argc, argv);
-
+    error = rule_parse(&rule, cmd, argc, argv);
+    if (error == NULL && rule->directory != NULL) {
+        error = rule_fault(rule, cmd->pool);
+    }
     if (error != NULL) {
         return config_prefix(cmd, error);
+    }
+    if (rule->off && rule->directory != NULL) {
+        denial_log_ignored(rule, "it can only add rules");
+        return NULL;
     }
     if (config_rule_index(conf->rules, rule->name) >= 0) {
         return config_expected(cmd, "each name once in a section", rule->name);
@@ -442,7 +470,11 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     conf->traits |= rule->traits;
     APR_ARRAY_PUSH(conf->rules, const rule_t *) = rule;
-    APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
+    if (rule->directory != NULL) {
+        rule_compile_local(rule, cmd->pool);
+    } else {
+        APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
+    }
     return NULL;
 }
 
@@ -450,14 +482,19 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     static const char *const names[] = { "reserve=", NULL };
     dir_conf_t *conf = dir;
+    cost_t *cost = NULL;
 
     if (argc < 1) {
         return "RateLimitCost: expected N, \"expr=EXPR\" or response-header:NAME [reserve=N]";
     }
     const bool reserve = argc > 1 && ap_cstr_casecmpn(argv[1], "reserve=", 8) == 0;
     const int known = reserve ? 2 : 1;
-    const char *error = config_quotes(argv[0], cmd->pool);
+    const char *error = ap_check_cmd_context(cmd, NOT_IN_LIMIT);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = config_quotes(argv[0], cmd->pool);
     if (error == NULL && config_repeated(argc, argv, 1) != NULL) {
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 1));
     }
@@ -468,7 +505,9 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
                              argv[known], config_near(argv[known], names, cmd->pool));
     }
     if (error == NULL) {
-        error = cost_parse(&conf->cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
+        error = cost_parse(&cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
+        cost->local = config_is_htaccess(cmd);
+        conf->cost = cost;
     }
     return config_prefix(cmd, error);
 }
@@ -480,8 +519,12 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitRefund: expected \"expr=EXPR\"";
     }
-    const char *error = config_quotes(argv[0], cmd->pool);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = config_quotes(argv[0], cmd->pool);
     if (error == NULL && (argc > 1 || ap_cstr_casecmpn(argv[0], "expr=", 5) != 0)) {
         return config_expected(cmd, "\"expr=EXPR\" as one word in quotes", argv[argc > 1]);
     }
@@ -499,8 +542,12 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
     }
-    const char *error = exempt_parse(&exempt, cmd, argc, argv);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = exempt_parse(&exempt, cmd, argc, argv);
     if (conf->exempts == NULL) {
         conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
     }
@@ -512,12 +559,17 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
     dir_conf_t *conf = dir;
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     conf->fields = argc > 0 ? config_word(argv[0], sets) : -1;
     conf->fields_epoch = 0;
     conf->fields_denied = 0;
     if (conf->fields < 0) {
-        return config_expected(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "");
+        return config_unknown_word(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "",
+                                   sets);
     }
     unsigned seen = 0; /* a bit for reset=, a bit for always or denied */
 
@@ -527,7 +579,10 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
         const int word = config_word(argv[i], words);
 
         if (word < 0) {
-            return config_expected(cmd, "reset=delta, reset=epoch, always or denied", argv[i]);
+            return apr_pstrcat(cmd->pool,
+                               config_expected(cmd, "reset=delta, reset=epoch, always or denied",
+                                               argv[i]),
+                               config_near_whole(argv[i], words, cmd->pool), NULL);
         }
         if (seen & 1U << word / 2) {
             return config_expected(cmd, "reset= once, and either always or denied", argv[i]);
@@ -545,7 +600,11 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *text)
 {
     const int status = config_status(text);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     if (status == 0) {
         return config_expected(cmd, "a status from 400 to 599", text);
     }
@@ -560,9 +619,13 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "auto", "always", NULL };
     const int always = config_word(word, words);
+    const char *error = ap_check_cmd_context(cmd, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     ((dir_conf_t *)dir)->env_always = always;
-    return always < 0 ? config_expected(cmd, "auto or always", word) : NULL;
+    return always < 0 ? config_unknown_word(cmd, "auto or always", word, words) : NULL;
 }
 
 #define CONFIG_ANYWHERE (RSRC_CONF | ACCESS_CONF)
@@ -579,7 +642,7 @@ const command_rec rlp_commands[] = {
                       "TYPE txt:FILE [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),
-    AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_ANYWHERE,
+    AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_HTACCESS,
                       "NAME [LIMIT...] [option=...]..., or NAME Off"),
     AP_INIT_TAKE_ARGV("RateLimitCost", config_cost, NULL, CONFIG_HTACCESS,
                       "N, \"expr=EXPR\" or response-header:NAME [reserve=N]"),

@@ -12,6 +12,21 @@
 
 world_t *rlp_world;
 
+/* Tables the calendars that every .htaccess may use: there, none can be made. */
+static void config_table_calendars(world_t *world)
+{
+    static const char *const words[] = { "quota=1/day", "quota=1/week", "quota=1/month",
+                                         "quota=1/year" };
+    rlp_plan_t *plan = NULL;
+    rlp_clock_t clock;
+
+    rlp_clock_read(&clock);
+    (void)rlp_plan_parse(&plan,
+                         &(rlp_plan_source_t){
+                             .name = "calendars", .words = words, .n = 4, .wall = clock.wall },
+                         world->pool);
+}
+
 void config_begin(apr_pool_t *pool)
 {
     world_t *world = apr_pcalloc(pool, sizeof(*world));
@@ -23,9 +38,11 @@ void config_begin(apr_pool_t *pool)
     world->chains = apr_array_make(pool, 8, sizeof(chain_t *));
     world->maps = apr_array_make(pool, 4, sizeof(plan_map_t *));
     world->scopes = apr_hash_make(pool);
+    world->kinds = apr_hash_make(pool);
     world->algorithms = algorithm_table(pool);
     world->store_provider = provider_find(&provider_stores, "shm", pool);
     (void)world->store_provider->configure(&world->store_settings, "default", NULL, 0, pool);
+    config_table_calendars(world);
     identity_begin(world);
     rlp_world = world;
 }
@@ -71,6 +88,25 @@ int config_rule_index(const apr_array_header_t *rules, const char *name)
     return -1;
 }
 
+/* Rules of .htaccess add to what is there, and no more. */
+static bool config_may_add(const apr_array_header_t *rules, int known, const rule_t *rule)
+{
+    int local = 0;
+
+    if (known >= 0) {
+        denial_log_ignored(rule, "it can only add rules, and this name is used outside of it");
+        return false;
+    }
+    for (int i = 0; i < rules->nelts; i++) {
+        local += APR_ARRAY_IDX(rules, i, const rule_t *)->directory != NULL;
+    }
+    if (local >= RLP_RULES_MAX) {
+        denial_log_ignored(rule, "at most 16 rules of such files count for one request");
+        return false;
+    }
+    return true;
+}
+
 /* A rule of the same name replaces, others add. "Off" stays in the list: httpd also merges sections
    among themselves before it merges them into what is outside. */
 static apr_array_header_t *config_merge_rules(apr_pool_t *pool, const apr_array_header_t *base,
@@ -82,6 +118,9 @@ static apr_array_header_t *config_merge_rules(apr_pool_t *pool, const apr_array_
         const rule_t *rule = APR_ARRAY_IDX(add, i, const rule_t *);
         const int known = config_rule_index(rules, rule->name);
 
+        if (rule->directory != NULL && !config_may_add(rules, known, rule)) {
+            continue;
+        }
         if (known >= 0) {
             APR_ARRAY_IDX(rules, known, const rule_t *) = rule;
         } else {
@@ -98,6 +137,22 @@ static apr_array_header_t *config_merge_exempts(apr_pool_t *pool, apr_array_head
         return base ? base : add;
     }
     return apr_array_append(pool, base, add);
+}
+
+/* Costs of .htaccess keep what is said outside. */
+static const cost_t *config_merge_cost(apr_pool_t *pool, const cost_t *base, const cost_t *add)
+{
+    const cost_t *merged = NULL;
+    const cost_t **end = &merged;
+
+    for (; add != NULL && add->local; add = add->outer) {
+        cost_t *cost = apr_pmemdup(pool, add, sizeof(*add));
+
+        *end = cost;
+        end = &cost->outer;
+    }
+    *end = add ? add : base;
+    return merged;
 }
 
 static int config_set(int base, int add)
@@ -121,7 +176,7 @@ void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
     conf->fields_denied = config_set(base->fields_denied, add->fields_denied);
     conf->deny_status = config_set(base->deny_status, add->deny_status);
     conf->env_always = config_set(base->env_always, add->env_always);
-    conf->cost = add->cost ? add->cost : base->cost;
+    conf->cost = config_merge_cost(pool, base->cost, add->cost);
     conf->refund = add->refund ? add->refund : base->refund;
     conf->exempts = config_merge_exempts(pool, base->exempts, add->exempts);
     conf->passed = config_passed(conf);

@@ -36,15 +36,19 @@ int config_word(const char *word, const char *const words[])
     return -1;
 }
 
+bool config_is_htaccess(const cmd_parms *cmd)
+{
+    return cmd->pool == cmd->temp_pool;
+}
+
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags)
 {
-    const bool htaccess = cmd->pool == cmd->temp_pool;
+    const unsigned restricted = config_is_htaccess(cmd) ? AP_EXPR_FLAG_RESTRICTED : 0;
     const char *error = *value ? NULL : "nothing is there";
 
     if (error == NULL) {
-        *expr = ap_expr_parse_cmd(cmd, value, flags | (htaccess ? AP_EXPR_FLAG_RESTRICTED : 0),
-                                  &error, NULL);
+        *expr = ap_expr_parse_cmd(cmd, value, flags | restricted, &error, NULL);
     }
     return error ? apr_psprintf(cmd->pool, "expected an expression behind %s, got \"%s\": %s", name,
                                 value, error)
@@ -67,12 +71,18 @@ const char *config_quotes(const char *word, apr_pool_t *pool)
                         end ? "" : "...", word);
 }
 
+const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool)
+{
+    const char *nearest = rlp_nearest(word, known);
+
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+}
+
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool)
 {
     const size_t len = strcspn(word, "=:");
-    const char *nearest = rlp_nearest(apr_pstrmemdup(pool, word, len + (word[len] != '\0')), known);
 
-    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+    return config_near_whole(apr_pstrmemdup(pool, word, len + (word[len] != '\0')), known, pool);
 }
 
 /* Is the option ("name=value") of the last word given between from and it, too? */
@@ -97,4 +107,11 @@ const char *config_repeated(int argc, char *const argv[], int from)
         }
     }
     return NULL;
+}
+
+const char *config_unknown_word(cmd_parms *cmd, const char *expected, const char *got,
+                                const char *const known[])
+{
+    return apr_pstrcat(cmd->pool, config_expected(cmd, expected, got),
+                       config_near(got, known, cmd->pool), NULL);
 }

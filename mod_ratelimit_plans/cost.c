@@ -36,7 +36,7 @@ static const char *cost_parse_header(cost_t *cost, cmd_parms *cmd, const char *w
     return NULL;
 }
 
-const char *cost_parse(const cost_t **made, cmd_parms *cmd, const char *word, const char *reserve)
+const char *cost_parse(cost_t **made, cmd_parms *cmd, const char *word, const char *reserve)
 {
     static const char *const names[] = { "expr=", COST_HEADER, NULL };
     cost_t *cost = apr_pcalloc(cmd->pool, sizeof(*cost));
@@ -93,7 +93,19 @@ static rlp_units_t cost_number(const char *text, rlp_units_t assumed, const requ
     return units;
 }
 
-rlp_units_t cost_before(const cost_t *cost, request_rec *r)
+const cost_t *cost_of(const rule_t *rule, const dir_conf_t *conf)
+{
+    const cost_t *cost = rule->cost ? rule->cost : conf->cost;
+
+    /* what .htaccess says is no matter of counters that other hosts have, too */
+    while (cost != NULL && cost->local && rule->directory == NULL && !rule->server->is_virtual) {
+        cost = cost->outer;
+    }
+    return cost;
+}
+
+/* What one directive says, or none. */
+static rlp_units_t cost_alone(const cost_t *cost, request_rec *r)
 {
     if (cost == NULL) {
         return RLP_UNIT;
@@ -115,10 +127,31 @@ rlp_units_t cost_before(const cost_t *cost, request_rec *r)
     return RLP_UNIT;
 }
 
-rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t charged)
+rlp_units_t cost_before(const cost_t *cost, request_rec *r)
+{
+    rlp_units_t most = cost_alone(cost, r);
+
+    for (; cost != NULL && cost->local; cost = cost->outer) {
+        const rlp_units_t units = cost_alone(cost->outer, r);
+
+        most = units > most ? units : most;
+    }
+    return most;
+}
+
+bool cost_is_late(const cost_t *cost)
+{
+    while (cost != NULL && cost->header == NULL) {
+        cost = cost->outer;
+    }
+    return cost != NULL;
+}
+
+/* What one directive says when there is a response. */
+static rlp_units_t cost_alone_after(const cost_t *cost, request_rec *r, rlp_units_t charged)
 {
     if (cost == NULL || cost->header == NULL) {
-        return charged;
+        return cost_alone(cost, r);
     }
     const char *text = apr_table_get(r->headers_out, cost->header);
 
@@ -126,4 +159,16 @@ rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t cha
         text = apr_table_get(r->err_headers_out, cost->header);
     }
     return text ? cost_number(text, charged, r) : charged;
+}
+
+rlp_units_t cost_after(const cost_t *cost, request_rec *r, rlp_units_t charged)
+{
+    rlp_units_t most = cost_alone_after(cost, r, charged);
+
+    for (; cost != NULL && cost->local; cost = cost->outer) {
+        const rlp_units_t units = cost_alone_after(cost->outer, r, charged);
+
+        most = units > most ? units : most;
+    }
+    return most;
 }

@@ -21,9 +21,10 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
+/* .htaccess may have rules wherever the engine is on. */
 static bool plans_needs_store(void)
 {
-    return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL;
+    return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL || rlp_world->engaged;
 }
 
 /* As many processes as can ever live at once may hold places. MPM worker lets children that are on
@@ -173,7 +174,6 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_check_config(plans_check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_test_config(plans_test_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(plans_post_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
     ap_hook_fixups(request_fixups, predecessors, successors, APR_HOOK_LAST);
     ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);

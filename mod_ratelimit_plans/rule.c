@@ -41,6 +41,7 @@ static const char *rule_key(rule_t *rule, cmd_parms *cmd, const char *value)
 static const char *rule_method(rule_t *rule, cmd_parms *cmd, const char *value)
 {
     apr_array_header_t *methods = apr_array_make(cmd->pool, 4, sizeof(char *));
+    uint64_t bits = 0;
     char *rest = NULL;
 
     rule->methods_negated = *value == '!';
@@ -49,13 +50,17 @@ static const char *rule_method(rule_t *rule, cmd_parms *cmd, const char *value)
         for (char *c = name; *c; c++) {
             *c = (char)apr_toupper(*c);
         }
-        if (ap_method_number_of(name) == M_INVALID) {
+        const int number = ap_method_number_of(name);
+
+        if (number == M_INVALID) {
             return apr_psprintf(cmd->pool,
                                 "expected methods that httpd knows, such as method=GET,POST or "
                                 "method=!OPTIONS, got \"method=%s\"",
                                 value);
         }
         APR_ARRAY_PUSH(methods, const char *) = name;
+        bits |= METHOD_BIT(strcmp(name, "HEAD") == 0 ? METHOD_HEAD : number);
+        bits |= number == M_GET ? METHOD_BIT(METHOD_HEAD) : 0;
     }
     if (methods->nelts == 0) {
         return apr_psprintf(cmd->pool,
@@ -63,6 +68,7 @@ static const char *rule_method(rule_t *rule, cmd_parms *cmd, const char *value)
                             value);
     }
     rule->methods = methods;
+    rule->method_bits = rule->methods_negated ? ~bits : bits;
     return NULL;
 }
 
@@ -159,6 +165,21 @@ static const char *rule_mode(rule_t *rule, cmd_parms *cmd, const char *value)
                         config_near(value, names, cmd->pool));
 }
 
+/* The first early rule hooks what judges such rules: where there is none, no request pays for it.
+   httpd sorts its hooks once more when the configuration is read. */
+static const char *rule_early(cmd_parms *cmd)
+{
+    if (ap_check_cmd_context(cmd, NOT_IN_HTACCESS) != NULL) {
+        return "expected no phase=early in .htaccess: write the rule into the configuration of the "
+               "server";
+    }
+    if (!rlp_world->early) {
+        rlp_world->early = true;
+        ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
+    }
+    return NULL;
+}
+
 static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
 {
     static const char *const names[] = { "early", "fixups", NULL };
@@ -168,7 +189,7 @@ static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
     }
     if (ap_cstr_casecmp(value, "early") == 0) {
         rule->traits |= TRAIT_EARLY;
-        return NULL;
+        return rule_early(cmd);
     }
     return apr_psprintf(cmd->pool, "expected phase=early or phase=fixups, got \"phase=%s\"%s",
                         value, config_near(value, names, cmd->pool));
@@ -210,7 +231,11 @@ static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const
                                       reserve)
                        : NULL;
     }
-    return cost_parse(&rule->cost, cmd, cost, reserve);
+    cost_t *parsed = NULL;
+    const char *error = cost_parse(&parsed, cmd, cost, reserve);
+
+    rule->cost = parsed;
+    return error;
 }
 
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
@@ -281,6 +306,7 @@ static const char *rule_contradiction(const rule_t *rule, apr_pool_t *pool)
 static const char *rule_limits(rule_t *rule, const apr_array_header_t *words, apr_pool_t *pool)
 {
     const char *error = algorithm_refused((const char *const *)words->elts, words->nelts, pool);
+    const bool local = rule->directory != NULL; /* other threads run: no zone can be read */
     rlp_clock_t clock;
 
     if (error != NULL) {
@@ -292,7 +318,8 @@ static const char *rule_limits(rule_t *rule, const apr_array_header_t *words, ap
                                                 .words = (const char *const *)words->elts,
                                                 .n = words->nelts,
                                                 .algorithms = rlp_world->algorithms,
-                                                .wall = clock.wall },
+                                                .wall = clock.wall,
+                                                .tables = local ? rlp_world->pool : NULL },
                           pool);
 }
 
@@ -303,8 +330,13 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
     const char *error = rlp_name_check(argv[0], cmd->pool);
 
     *made = rule;
+    rule->method_bits = ~UINT64_C(0);
     rule->name = argv[0];
     rule->server = cmd->server;
+    if (config_is_htaccess(cmd)) {
+        rule->directory = ap_make_dirstr_parent(cmd->pool, cmd->directive->filename);
+        rule->traits |= TRAIT_LOCAL;
+    }
     if (cmd->path != NULL && cmd->directive->parent != NULL) {
         rule->section = apr_pstrcat(cmd->pool, cmd->directive->parent->directive, " ",
                                     cmd->directive->parent->args, NULL);
@@ -328,33 +360,19 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
 }
 /* --- at request time */
 
-static bool rule_method_matches(const rule_t *rule, const request_rec *r)
-{
-    for (int i = 0; i < rule->methods->nelts; i++) {
-        const char *method = APR_ARRAY_IDX(rule->methods, i, const char *);
-
-        if (strcmp(method, r->method) == 0 || (r->header_only && strcmp(method, "GET") == 0)) {
-            return !rule->methods_negated;
-        }
-    }
-    return rule->methods_negated;
-}
-
 /* The path that sections go by. A forward proxy has made a whole URL of it. */
 static bool rule_path_matches(const rule_t *rule, const request_rec *r)
 {
     const char *asked = r->parsed_uri.path ? r->parsed_uri.path : "/";
 
-    return glob_matches(rule->path, r->proxyreq == PROXYREQ_PROXY ? asked : r->uri);
+    return r->proxyreq == PROXYREQ_PROXY
+               ? glob_matches(rule->path, asked)
+               : !glob_excludes(rule->path, r->uri) && glob_matches(rule->path, r->uri);
 }
 
-bool rule_matches(const rule_t *rule, request_rec *r)
+bool rule_matches_closely(const rule_t *rule, request_rec *r)
 {
-    if (!rule->conditional) {
-        return true;
-    }
-    if (rule->off || (rule->methods != NULL && !rule_method_matches(rule, r)) ||
-        (rule->path != NULL && !rule_path_matches(rule, r))) {
+    if (rule->path != NULL && !rule_path_matches(rule, r)) {
         return false;
     }
     if (rule->condition != NULL) {
@@ -370,18 +388,34 @@ bool rule_matches(const rule_t *rule, request_rec *r)
     return true;
 }
 
-const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server)
+/* The plan by which the rule counts; NULL: by its own limits, if any. */
+static const plan_t *rule_chosen_plan(const rule_t *rule, const who_t *who,
+                                      const server_conf_t *server)
 {
     if (rule->choice == CHOICE_AUTO && who->plan != NULL) {
-        return rule->variants[who->plan->index];
+        return who->plan;
     }
     if (rule->choice == CHOICE_NAMED) {
-        const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+        return apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+    }
+    return rule->own == NULL ? server->plan_default : NULL;
+}
 
-        return rule->variants[plan->index];
+const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server,
+                              apr_pool_t *pool)
+{
+    const plan_t *plan = rule_chosen_plan(rule, who, server);
+
+    if (plan == NULL) {
+        return rule->variants[0];
     }
-    if (rule->own == NULL && server->plan_default != NULL) {
-        return rule->variants[server->plan_default->index];
-    }
-    return rule->variants[0];
+    return rule->variants[plan->index] == NULL && rule->directory != NULL
+               ? rule_compile_late(rule, plan, pool)
+               : rule->variants[plan->index];
+}
+
+bool rule_same_scope(const rule_t *a, const rule_t *b)
+{
+    return a->scope == b->scope ||
+           (a->directory != NULL && b->directory != NULL && strcmp(a->scope, b->scope) == 0);
 }

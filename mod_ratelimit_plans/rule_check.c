@@ -30,7 +30,7 @@ static void rule_warn(server_rec *server, const char *file, int line, const char
                  file, warning);
 }
 
-static const char *rule_unknown_plan(const char *directive, const char *name, apr_pool_t *pool)
+const char *rule_near_plan(const char *name, apr_pool_t *pool)
 {
     const int n = rlp_world->plan_list->nelts;
     const char **names = apr_pcalloc(pool, sizeof(char *) * ((apr_size_t)n + 1));
@@ -40,8 +40,13 @@ static const char *rule_unknown_plan(const char *directive, const char *name, ap
     }
     const char *nearest = rlp_nearest(name, names);
 
-    return apr_psprintf(pool, "%s: expected the name of a plan, got \"%s\"%s", directive, name,
-                        nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+}
+
+static const char *rule_unknown_plan(const char *name, apr_pool_t *pool)
+{
+    return apr_psprintf(pool, "expected the name of a plan, got \"%s\"%s", name,
+                        rule_near_plan(name, pool));
 }
 
 /* The plan of that name, which is used from now on; NULL with the error logged. */
@@ -51,18 +56,21 @@ static plan_t *rule_use_plan(server_rec *server, const char *directive, const ch
     plan_t *plan = apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING);
 
     if (plan == NULL) {
-        (void)rule_error(server, file, line, rule_unknown_plan(directive, name, pool));
+        (void)rule_error(server, file, line,
+                         apr_pstrcat(pool, directive, ": ", rule_unknown_plan(name, pool), NULL));
     } else {
         plan->used = true;
     }
     return plan;
 }
 
-static bool rule_check_plan(const rule_t *rule, apr_pool_t *pool)
+/* The plan that it names: NULL, or what was expected. */
+static const char *rule_check_plan(const rule_t *rule, apr_pool_t *pool)
 {
     return rule->choice != CHOICE_NAMED ||
-           rule_use_plan(rule->server, "RateLimitRule", rule->plan_name, rule->file, rule->line,
-                         pool) != NULL;
+                   apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING) != NULL
+               ? NULL
+               : rule_unknown_plan(rule->plan_name, pool);
 }
 
 /* What the limits need of this server: NULL, or what was expected. */
@@ -133,8 +141,8 @@ static rlp_units_t rule_capacity(const rlp_plan_t *plan)
     return least;
 }
 
-/* A cost that no request could ever pay. */
-static bool rule_check_cost(const rule_t *rule, apr_pool_t *pool)
+/* A cost that no request could ever pay: NULL, or what was expected. */
+static const char *rule_check_cost(const rule_t *rule, apr_pool_t *pool)
 {
     const plan_t *named = rule->choice == CHOICE_NAMED
                               ? apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING)
@@ -143,14 +151,13 @@ static bool rule_check_cost(const rule_t *rule, apr_pool_t *pool)
 
     if (rule->cost == NULL || rule->cost->expr != NULL || plan == NULL ||
         rule->cost->units <= rule_capacity(plan)) {
-        return true;
+        return NULL;
     }
-    return rule_error(rule->server, rule->file, rule->line,
-                      apr_psprintf(pool,
-                                   "RateLimitRule: expected a cost of at most %s, which is all "
-                                   "that \"%s\" ever has at once, got %s",
-                                   cost_text(rule_capacity(plan), pool), plan->name,
-                                   cost_text(rule->cost->units, pool)));
+    return apr_psprintf(pool,
+                        "expected a cost of at most %s, which is all that \"%s\" ever has at "
+                        "once, got %s",
+                        cost_text(rule_capacity(plan), pool), plan->name,
+                        cost_text(rule->cost->units, pool));
 }
 
 /* Can a request wait under this rule? Those of the server itself are for all hosts. */
@@ -202,13 +209,23 @@ static const char *rule_check_phase(const rule_t *rule)
                                         : NULL;
 }
 
-static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
+const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
 {
     const char *error = rule->own ? rule_misfit(rule->own, pool) : NULL;
 
     if (error == NULL) {
         error = rule_check_phase(rule);
     }
+    if (error == NULL) {
+        error = rule_check_plan(rule, pool);
+    }
+    return error ? error : rule_check_cost(rule, pool);
+}
+
+static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
+{
+    const char *error = rule_fault(rule, pool);
+
     if (error != NULL) {
         return rule_error(rule->server, rule->file, rule->line,
                           apr_pstrcat(pool, "RateLimitRule: ", error, NULL));
@@ -217,7 +234,12 @@ static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
         rule_warn(rule->server, rule->file, rule->line,
                   "no request may wait: RateLimitDelay max=DURATION allows it");
     }
-    return rule_check_plan(rule, pool) && rule_check_cost(rule, pool);
+    if (rule->choice == CHOICE_NAMED) {
+        plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+
+        plan->used = true;
+    }
+    return true;
 }
 
 static bool rule_check_default(server_rec *server, apr_pool_t *pool)
@@ -239,8 +261,8 @@ static bool rule_check_map(server_rec *server, plan_map_t *map, apr_pool_t *pool
     const char *error = NULL;
 
     if (type == NULL) {
-        error = apr_psprintf(pool, "expected a type of RateLimitIdentity or key=, got \"%s\"",
-                             map->type);
+        error = apr_psprintf(pool, "expected a type of RateLimitIdentity or key=, got \"%s\"%s",
+                             map->type, identity_near(map->type, pool));
     } else if (map->unknown_given && map->unknown == UNKNOWN_DEFAULT && type->chosen) {
         error = apr_psprintf(pool,
                              "expected unknown=next or unknown=deny for \"%s\": clients choose its "

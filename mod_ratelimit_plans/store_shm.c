@@ -52,6 +52,8 @@ static const char *shm_size(apr_size_t *size, const char *text, apr_pool_t *pool
 
 static const char *shm_option(shm_settings_t *settings, const char *word, apr_pool_t *pool)
 {
+    static const char *const names[] = { "size=", "file=", NULL };
+
     if (ap_cstr_casecmpn(word, "size=", 5) == 0) {
         return shm_size(&settings->size, word + 5, pool);
     }
@@ -59,7 +61,8 @@ static const char *shm_option(shm_settings_t *settings, const char *word, apr_po
         settings->path = ap_server_root_relative(pool, word + 5);
         return settings->path ? NULL : apr_psprintf(pool, "expected a path, got \"%s\"", word);
     }
-    return apr_psprintf(pool, "expected size=SIZE or file=PATH, got \"%s\"", word);
+    return apr_psprintf(pool, "expected size=SIZE or file=PATH, got \"%s\"%s", word,
+                        config_near(word, names, pool));
 }
 
 static const char *shm_configure(void **made, const char *name, const char *const options[], int n,

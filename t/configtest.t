@@ -70,6 +70,30 @@ sub warns {
         || diag("$config\n  exit code: $code\n  got: $said");
 }
 
+# --- the nearest word for a wrong one
+
+for my $case (
+    # directive, what comes behind the word
+    ['RateLimitEngine Onn', 'On'], ['RateLimitEngine LogOny', 'LogOnly'], ['RateLimitStore x shmm', 'shm'], ['RateLimitStore x shm szie=1M', 'size='],
+    ['RateLimitStore x shm flie=x', 'file='], ['RateLimitPlan p rate=1/s algoritm=token-bucket', 'algorithm='], ['RateLimitPlan p rate=1/s algorithm=token-buckt', 'token-bucket'],
+    ['RateLimitPlan p conurrent=5', 'concurrent='], ['RateLimitPlan p qouta=5', 'quota='], ["${plans}RateLimitPlan p rate=1/s like=fere", 'free'],
+    ["${plans}RateLimitPlanDefault fere", 'free'], ['RateLimitPlanChange cary', 'carry'], ["${plans}RateLimitPlanMap usr txt:keys", 'user'],
+    ["${plans}RateLimitPlanMap user txt:keys unknwon=next", 'unknown='], ["${plans}RateLimitPlanMap user txt:keys unknown=nxt", 'next'],
+    ["${plans}RateLimitPlanMap user txt:keys unknown=dney:401", 'deny:'], ['RateLimitIdentity anonymus', 'anonymous'], ['RateLimitIdentity k=haeder:X', 'header:'],
+    (map { ["RateLimitRule r rate=1/s $_->[0]", $_->[1]] } ['metod=GET', 'method='], ['pth=/', 'path='], ['prio=1', ''], ['priorty=1', 'priority='],
+        ['kye=ip', 'key='], ['pan=none', 'plan='], ['acton=mark', 'action='], ['action=dny', 'deny'], ['mod=log', 'mode='], ['mode=lgo', 'log'], ['phas=early', 'phase='],
+        ['phase=fixup', 'fixups'], ['cots=1', 'cost='], ['resrve=1', 'reserve='], ['coun=request', 'count='], ['count=reqest', 'request'], ['fi=true', 'if='],
+        ['brust=5', 'burst='], ['inital=5', 'initial='], ['strat=2026-01-01', 'start=']),
+    ['RateLimitKeyLog hsah', 'hash'], ['RateLimitKeyLog plian', 'plain'], ['RateLimitKeyLog hash repet=1s', 'repeat='], ['RateLimitDelay mx=1s', 'max='],
+    ['RateLimitDelay max=1s bugdet=1%', 'budget='], ['RateLimitHeaders Legcy', 'Legacy'], ['RateLimitHeaders Both reset=epcoh', 'reset=epoch'],
+    ['RateLimitHeaders Both alwys', 'always'], ['RateLimitEnv alwas', 'always'], ['RateLimitCost exrp=1', 'expr='], ['RateLimitExempt exrp=true', 'expr='],
+    ['RateLimitExempt ipp 192.0.2.1', 'ip'], ['RateLimitCost response-header:X rserve=1', 'reserve='],
+) {
+    my ($config, $near) = @$case;
+    my ($wrong) = $config =~ /([^\n]*)\z/;
+    refused("V-13 a typo: $wrong", $config, $near eq '' ? qr/got "[^"]+"(?! \()/ : qr/got "[^"]+"(?: in "[^"]+")? \(\Q$near\E\?\)/);
+}
+
 # --- one directive each: line, what is said
 
 my $name_rule = 'expected a name of 1 to 64 letters, digits, "_", "." or "-" that begins with a letter';

@@ -231,7 +231,9 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
     held->n = 1;
     held->shards[0] = places[0].shard;
     for (int i = 1; i < n; i++) {
-        slab_hold(held, places[i].shard);
+        if (places[i].shard != places[i - 1].shard) {
+            slab_hold(held, places[i].shard);
+        }
     }
     for (int i = 0; i < held->n; i++) {
         const int rv = slab_lock(slab, held->shards[i]);
@@ -248,7 +250,8 @@ SLAB_INLINE void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t no
 {
     entry->dirty = false;
     if (slot == NULL || slab_expired(slot, now)) {
-        memset(entry->state, 0, entry->key.size);
+        /* all that is written of it: nothing else of the caller's memory gets into the slot */
+        memset(entry->state, 0, entry->key.size > RLP_STATE_MAX ? entry->key.size : RLP_STATE_MAX);
     } else {
         state_copy(entry->state, slot->state, entry->key.size);
     }

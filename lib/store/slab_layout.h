@@ -131,7 +131,7 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
 {
     const uint64_t hash = key->fingerprint ^ key->signature;
     const uint32_t shard = slab_shard_of(slab, key->fingerprint);
-    const int size_class = slab_class_of(key->size);
+    const int size_class = key->size <= RLP_STATE_MAX ? 0 : slab_class_of(key->size);
 
     if (size_class == SLAB_CLASSES) {
         return false;
