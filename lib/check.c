@@ -25,11 +25,9 @@ typedef struct {
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
-/* Asks the step of one charge; op comes without what is the charge's own. */
-CHECK_INLINE void check_step(rlp_charge_t *charge, rlp_entry_t *entry, rlp_op_t *op)
+/* Asks the step of one charge what is written in op. */
+CHECK_INLINE void check_ask_step(rlp_charge_t *charge, rlp_entry_t *entry, const rlp_op_t *op)
 {
-    op->units = charge->cost;
-    op->max_wait = charge->max_wait;
     charge->limit->algorithm->step(entry->state, charge->limit, op, &charge->decision);
     entry->dirty = charge->decision.changed;
     entry->expires = charge->decision.expires;
@@ -37,14 +35,27 @@ CHECK_INLINE void check_step(rlp_charge_t *charge, rlp_entry_t *entry, rlp_op_t 
     entry->held = charge->limit->algorithm->holds && charge->decision.loss > 0;
 }
 
+/* The same; op comes without what is the charge's own. */
+CHECK_INLINE void check_step(rlp_charge_t *charge, rlp_entry_t *entry, rlp_op_t *op)
+{
+    op->units = charge->cost;
+    op->max_wait = charge->max_wait;
+    check_ask_step(charge, entry, op);
+}
+
+typedef struct {
+    rlp_charge_t *charge;
+    rlp_op_t op;
+} check_one_t;
+
 /* One limit decides for itself. */
 static void check_update_one(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
 {
-    check_t *check = baton;
+    check_one_t *one = baton;
 
     (void)n;
-    check->op.now = now;
-    check_step(check->charges, entries[0], &check->op);
+    one->op.now = now;
+    check_ask_step(one->charge, entries[0], &one->op);
 }
 
 /* The same question, without charging anything. */
@@ -307,10 +318,39 @@ static apr_status_t check_run_many(rlp_store_t *store, check_t *check,
     return rv;
 }
 
+/* Most questions are about one limit. */
+CHECK_INLINE apr_status_t check_run_one(rlp_store_t *store, rlp_charge_t *charge,
+                                        const rlp_question_t *question, rlp_op_kind_t kind,
+                                        rlp_answer_t *answer)
+{
+    check_one_t one = { .charge = charge,
+                        .op = { .kind = kind,
+                                .units = charge->cost,
+                                .max_wait = charge->max_wait,
+                                .wall = question->wall,
+                                .owner = question->owner,
+                                .owners = store->owners } };
+    rlp_entry_t *entry = &charge->entry;
+
+    charge->spared = false;
+    const apr_status_t rv =
+        store->type->update(store, &entry, 1, question->now, check_update_one, &one);
+
+    answer->verdict = charge->decision.verdict;
+    answer->wait = charge->decision.wait;
+    answer->retry = charge->decision.retry;
+    answer->damaged = charge->decision.damaged;
+    answer->tightest = 0;
+    return rv;
+}
+
 CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
                                     const rlp_question_t *question, rlp_op_kind_t kind,
                                     rlp_answer_t *answer)
 {
+    if (n == 1 && kind <= RLP_PEEK) {
+        return check_run_one(store, charges, question, kind, answer);
+    }
     check_t check = { .charges = charges,
                       .n = n,
                       .op = { .kind = kind,
@@ -318,21 +358,8 @@ CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], 
                               .charged_at = question->charged_at,
                               .owner = question->owner,
                               .owners = store->owners } };
-    rlp_entry_t *entry = &charges[0].entry;
 
-    if (n != 1 || kind > RLP_PEEK) {
-        return check_run_many(store, &check, question, answer);
-    }
-    charges[0].spared = false;
-    const apr_status_t rv =
-        store->type->update(store, &entry, 1, question->now, check_update_one, &check);
-
-    answer->verdict = charges[0].decision.verdict;
-    answer->wait = charges[0].decision.wait;
-    answer->retry = charges[0].decision.retry;
-    answer->damaged = charges[0].decision.damaged;
-    answer->tightest = 0;
-    return rv;
+    return check_run_many(store, &check, question, answer);
 }
 
 apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,

@@ -200,6 +200,9 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
     if (error == NULL) {
         config_add_plan(cmd, limits);
     }
+    if (error == NULL && limits->bandwidth > 0) {
+        error = plans_hook(cmd, HOOK_BANDWIDTH);
+    }
     return config_prefix(cmd, error);
 }
 
@@ -508,6 +511,7 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
         error = cost_parse(&cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
         cost->local = config_is_htaccess(cmd);
         conf->cost = cost;
+        conf->traits |= TRAIT_MORE;
     }
     return config_prefix(cmd, error);
 }
@@ -529,6 +533,7 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
         return config_expected(cmd, "\"expr=EXPR\" as one word in quotes", argv[argc > 1]);
     }
     if (error == NULL) {
+        conf->traits |= TRAIT_MORE;
         error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, AP_EXPR_FLAG_DONT_VARY);
     }
     return config_prefix(cmd, error);
@@ -552,6 +557,7 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
         conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
     }
     APR_ARRAY_PUSH(conf->exempts, const exempt_t *) = exempt;
+    conf->traits |= TRAIT_MORE;
     return config_prefix(cmd, error);
 }
 
@@ -625,6 +631,7 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
         return error;
     }
     ((dir_conf_t *)dir)->env_always = always;
+    ((dir_conf_t *)dir)->traits |= TRAIT_MORE;
     return always < 0 ? config_unknown_word(cmd, "auto or always", word, words) : NULL;
 }
 

@@ -162,6 +162,27 @@ static void plans_test_config(apr_pool_t *pool, server_rec *server)
     }
 }
 
+/* httpd sorts its hooks once more when the configuration is read, and empties them before it is
+   read again. */
+const char *plans_hook(const cmd_parms *cmd, unsigned hook)
+{
+    if (config_is_htaccess(cmd)) {
+        return hook == HOOK_EARLY ? "expected phase=early in the server's configuration, not in "
+                                    ".htaccess"
+                                  : "expected bandwidth= in the server's configuration, not in "
+                                    ".htaccess";
+    }
+    if (!(rlp_world->hooked & hook)) {
+        rlp_world->hooked |= hook;
+        if (hook == HOOK_EARLY) {
+            ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
+        } else {
+            ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
+        }
+    }
+    return NULL;
+}
+
 static void plans_register_hooks(apr_pool_t *pool)
 {
     /* both change what the request is or has; a rule judges and speaks before them */
@@ -178,7 +199,6 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
     ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     respond_register_filter();

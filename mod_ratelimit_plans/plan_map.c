@@ -51,3 +51,8 @@ const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_re
     (void)r;
     return txt_find(map->state->txt, value);
 }
+
+void plan_map_count(const plan_map_t *map, uint32_t counts[])
+{
+    txt_count(map->state->txt, counts);
+}

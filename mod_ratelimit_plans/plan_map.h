@@ -44,6 +44,9 @@ const char *txt_read(txt_t **txt, file_mark_t *mark, const char *path, apr_pool_
 /* The plan of a value that stands there in clear text or as its digest; NULL: unknown. */
 const plan_t *txt_find(const txt_t *txt, const char *value);
 
+/* Adds how many values have each plan to counts, by plan_t.index. */
+void txt_count(const txt_t *txt, uint32_t counts[]);
+
 /* Gives its memory back. */
 void txt_free(txt_t *txt);
 

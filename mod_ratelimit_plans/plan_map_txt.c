@@ -102,6 +102,15 @@ const plan_t *txt_find(const txt_t *txt, const char *value)
     return txt_plan(txt, *txt_slot(txt, (const char *)digest, sizeof(digest), true));
 }
 
+void txt_count(const txt_t *txt, uint32_t counts[])
+{
+    for (size_t at = 0; at <= txt->mask; at++) {
+        if (txt->slots[at] != 0) {
+            counts[txt_record(txt, txt->slots[at])->plan]++;
+        }
+    }
+}
+
 /* --- the file */
 
 /* The value is new, and there is room for it. */

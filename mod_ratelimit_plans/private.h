@@ -138,13 +138,15 @@ struct cost_t {
 
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 
-/* What takes a closer look where one rule of a section has it. */
+/* What takes a closer look where one rule of a section, or the section, has it. */
 enum {
     TRAIT_PATH = 1U << 0,
     TRAIT_PRIORITY = 1U << 1,
-    TRAIT_APART = 1U << 2, /* refuses nobody, is judged by itself */
-    TRAIT_EARLY = 1U << 3, /* phase=early */
-    TRAIT_LOCAL = 1U << 4, /* of .htaccess */
+    TRAIT_APART = 1U << 2,  /* refuses nobody, is judged by itself */
+    TRAIT_EARLY = 1U << 3,  /* phase=early */
+    TRAIT_LOCAL = 1U << 4,  /* of .htaccess */
+    TRAIT_CHOOSY = 1U << 5, /* off, or speaks of some requests only, whatever their path */
+    TRAIT_MORE = 1U << 6,   /* a section with a cost, a refund, exemptions or RateLimitEnv */
 };
 
 /* httpd numbers methods from 0 to 62, and HEAD as GET */
@@ -165,7 +167,6 @@ typedef struct {
     const ap_expr_info_t *condition;
     int priority;                 /* among alternatives */
     unsigned traits;              /* TRAIT_* */
-    bool conditional;             /* does not speak of every request */
     const cost_t *cost;           /* NULL: that of the section */
     const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
                                      back; NULL: all count */
@@ -314,9 +315,8 @@ typedef struct {
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
-    bool slows;    /* the same of bandwidths */
-    bool early;    /* there is a rule with phase=early: its hook is there */
-    int owners;    /* processes that may hold places at once */
+    unsigned hooked; /* HOOK_*, those there are */
+    int owners;      /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -327,6 +327,14 @@ extern module AP_MODULE_DECLARE_DATA ratelimit_plans_module;
 
 /* The world of the configuration in force. */
 extern world_t *rlp_world;
+
+/* --- mod_ratelimit_plans.c */
+
+/* Hooks that are there only where the configuration needs them: no other request pays for them. */
+enum { HOOK_EARLY = 1U << 0, HOOK_BANDWIDTH = 1U << 1 };
+
+/* Adds one of them for a directive. NULL, or that .htaccess comes too late. */
+const char *plans_hook(const cmd_parms *cmd, unsigned hook);
 
 /* --- config.c */
 
@@ -399,7 +407,7 @@ static inline bool rule_matches(const rule_t *rule, request_rec *r)
     if (!(rule->method_bits & METHOD_BIT(method))) {
         return false;
     }
-    return !rule->conditional || rule_matches_closely(rule, r);
+    return rule->traits == 0 || rule_matches_closely(rule, r);
 }
 
 /* The rule's limits for this identity, NULL if it has none. The pool is the request's. */
@@ -432,6 +440,12 @@ const char *rule_fault(const rule_t *rule, apr_pool_t *pool);
 /* Finds all that rules, chains and maps refer to, and compiles the rules. False with errors
    logged. */
 bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* --- room.c */
+
+/* Compares the quotas of the values that plan maps have with the store's size. NULL, or how it is
+   too small; *map says where. */
+const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool);
 
 /* --- dump.c */
 
@@ -512,6 +526,9 @@ const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
+
+/* Adds how many of its values have each plan to counts, by plan_t.index, as far as it is known. */
+void plan_map_count(const plan_map_t *map, uint32_t counts[]);
 
 /* The plan that the map says the value has; NULL: the value is unknown. */
 const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);

@@ -57,6 +57,9 @@ const char *algorithm_refused(const char *const words[], int n, apr_pool_t *pool
 /* The store of shared memory. */
 extern const rlp_store_provider_t store_shm_provider;
 
+/* Its size, in bytes; 0: the store is another one. */
+size_t store_shm_size(void);
+
 /* The sources of identities that stand behind NAME=, in the order of provider_identities. */
 extern const rlp_identity_provider_t *const identity_providers[];
 

@@ -957,15 +957,13 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
 /* The charges of rules that count the address only and need nothing else to be done. */
 typedef struct {
     uint64_t judged; /* rules, a bit each */
-    bool shared;     /* every request like this one is judged by the same rules */
     size_t room;     /* for what the fields tell of them */
     int n;
-    rlp_charge_t charges[RLP_ENTRIES_MAX];
 } usual_t;
 
 /* Adds what a rule counts. False: it takes a closer look. */
-REQUEST_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, const dir_conf_t *conf,
-                                      const rule_t *rule)
+REQUEST_INLINE bool request_add_usual(usual_t *usual, rlp_charge_t charges[], const request_rec *r,
+                                      const dir_conf_t *conf, const rule_t *rule)
 {
     const server_conf_t *server =
         ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
@@ -977,7 +975,7 @@ REQUEST_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, cons
     }
     usual->room += variant->room;
     for (int i = 0; i < variant->plan->n; i++, usual->n++) {
-        rlp_charge_t *charge = &usual->charges[usual->n];
+        rlp_charge_t *charge = &charges[usual->n];
 
         rlp_charge_init(charge, address->text, address->len, variant->signatures[0][i],
                         &variant->plan->limits[i]);
@@ -987,31 +985,30 @@ REQUEST_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, cons
 }
 
 /* Adds what all rules that speak of the request count. */
-REQUEST_INLINE bool request_collect_usual(usual_t *usual, request_rec *r, const dir_conf_t *conf)
+REQUEST_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[], request_rec *r,
+                                          const dir_conf_t *conf)
 {
     const int n = conf->rules->nelts;
+    uint64_t bit = 1;
 
-    usual->judged = 0;
-    usual->shared = true;
-    usual->room = 0;
-    usual->n = 0;
-    for (int i = 0; i < n; i++) {
+    *usual = (usual_t){ 0 };
+    for (int i = 0; i < n; i++, bit <<= 1) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
 
-        usual->shared &= !rule->conditional;
         if (!rule_matches(rule, r)) {
             continue;
         }
-        if (!request_add_usual(usual, r, conf, rule)) {
+        if (!request_add_usual(usual, charges, r, conf, rule)) {
             return false;
         }
-        usual->judged |= UINT64_C(1) << i;
+        usual->judged |= bit;
     }
-    return n <= REQUEST_RULES_MAX;
+    return usual->n > 0 && n <= REQUEST_RULES_MAX;
 }
 
 /* Remembers the charges, and tells the client of them. */
-REQUEST_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, const usual_t *usual)
+REQUEST_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, const usual_t *usual,
+                                       const rlp_charge_t charges[])
 {
     verdict_t *verdict = request_new_verdict(r, conf, NULL, usual->n, usual->room);
 
@@ -1025,7 +1022,7 @@ REQUEST_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, c
             outcome->rule = rule;
             outcome->variant = rule->usual;
             outcome->limit = i;
-            outcome->decision = usual->charges[verdict->n++].decision;
+            outcome->decision = charges[verdict->n++].decision;
         }
     }
     if (conf->fields != FIELDS_OFF) {
@@ -1042,19 +1039,20 @@ REQUEST_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, c
 __attribute__((noinline)) static int request_decide_usual(request_rec *r, const dir_conf_t *conf)
 {
     const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
+    rlp_charge_t charges[RLP_ENTRIES_MAX];
     rlp_answer_t answer;
     usual_t usual;
 
-    if (!request_collect_usual(&usual, r, conf) || usual.n == 0 ||
-        rlp_check(rlp_world->store, usual.charges, usual.n, &question, &answer) != APR_SUCCESS ||
+    if (!request_collect_usual(&usual, charges, r, conf) ||
+        rlp_check(rlp_world->store, charges, usual.n, &question, &answer) != APR_SUCCESS ||
         answer.verdict != RLP_ALLOW || answer.damaged) {
         return request_decide(r, conf, PHASE_BOTH, false);
     }
-    if (usual.shared && conf->fields == FIELDS_OFF) {
+    if (conf->traits == 0 && conf->fields == FIELDS_OFF) { /* all rules judge all requests */
         ap_set_module_config(r->request_config, &ratelimit_plans_module,
                              (void *)(uintptr_t)&conf->passed);
     } else {
-        request_tell_usual(r, conf, &usual);
+        request_tell_usual(r, conf, &usual, charges);
     }
     return DECLINED;
 }
@@ -1068,8 +1066,8 @@ REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *co
 /* Whether passing requests need no more than their charges and header fields. */
 REQUEST_INLINE bool request_is_usual(const dir_conf_t *conf)
 {
-    return conf->env_always != 1 && conf->engine == ENGINE_ON && conf->cost == NULL &&
-           conf->refund == NULL && !(conf->traits & (TRAIT_PRIORITY | TRAIT_APART | TRAIT_EARLY));
+    return conf->engine == ENGINE_ON && !(conf->traits & (TRAIT_PRIORITY | TRAIT_APART |
+                                                          TRAIT_EARLY | TRAIT_LOCAL | TRAIT_MORE));
 }
 
 /* Has the request been judged as it stands? Another path may be that of other rules. */
@@ -1145,12 +1143,11 @@ int request_fixups(request_rec *r)
     if (!request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    if (request_is_exempt(r, conf)) {
-        return request_exempt(r, conf);
+    if (request_is_usual(conf) && request_verdict(r) == NULL) { /* what was decided is kept */
+        return request_decide_usual(r, conf);
     }
-    /* what was decided earlier is to be kept */
-    return request_is_usual(conf) && request_verdict(r) == NULL
-               ? request_decide_usual(r, conf)
+    return request_is_exempt(r, conf)
+               ? request_exempt(r, conf)
                : request_decide(r, conf, request_phases_left(r, conf), false);
 }
 
@@ -1161,6 +1158,9 @@ int request_handler(request_rec *r)
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
     const verdict_t *verdict = request_verdict(r);
 
+    if (verdict == &conf->passed) {
+        return DECLINED;
+    }
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
     }

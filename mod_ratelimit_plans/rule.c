@@ -69,6 +69,7 @@ static const char *rule_method(rule_t *rule, cmd_parms *cmd, const char *value)
     }
     rule->methods = methods;
     rule->method_bits = rule->methods_negated ? ~bits : bits;
+    rule->traits |= TRAIT_CHOOSY;
     return NULL;
 }
 
@@ -102,6 +103,7 @@ static const char *rule_priority(rule_t *rule, cmd_parms *cmd, const char *value
 
 static const char *rule_if(rule_t *rule, cmd_parms *cmd, const char *value)
 {
+    rule->traits |= TRAIT_CHOOSY;
     return config_expression(&rule->condition, cmd, "if=", value, 0);
 }
 
@@ -165,21 +167,6 @@ static const char *rule_mode(rule_t *rule, cmd_parms *cmd, const char *value)
                         config_near(value, names, cmd->pool));
 }
 
-/* The first early rule hooks what judges such rules: where there is none, no request pays for it.
-   httpd sorts its hooks once more when the configuration is read. */
-static const char *rule_early(cmd_parms *cmd)
-{
-    if (ap_check_cmd_context(cmd, NOT_IN_HTACCESS) != NULL) {
-        return "expected no phase=early in .htaccess: write the rule into the configuration of the "
-               "server";
-    }
-    if (!rlp_world->early) {
-        rlp_world->early = true;
-        ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
-    }
-    return NULL;
-}
-
 static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
 {
     static const char *const names[] = { "early", "fixups", NULL };
@@ -189,7 +176,7 @@ static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
     }
     if (ap_cstr_casecmp(value, "early") == 0) {
         rule->traits |= TRAIT_EARLY;
-        return rule_early(cmd);
+        return plans_hook(cmd, HOOK_EARLY);
     }
     return apr_psprintf(cmd->pool, "expected phase=early or phase=fixups, got \"phase=%s\"%s",
                         value, config_near(value, names, cmd->pool));
@@ -345,6 +332,7 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
     rule->line = cmd->directive->line_num;
     if (error == NULL && argc == 2 && ap_cstr_casecmp(argv[1], "Off") == 0) {
         rule->off = true;
+        rule->traits |= TRAIT_CHOOSY;
         return NULL;
     }
     for (int i = 1; error == NULL && i < argc; i++) {
@@ -355,6 +343,9 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
     }
     if (error == NULL && limits->nelts > 0) {
         error = rule_limits(rule, limits, cmd->pool);
+    }
+    if (error == NULL && rule->own != NULL && rule->own->bandwidth > 0) {
+        error = plans_hook(cmd, HOOK_BANDWIDTH);
     }
     return error ? error : rule_contradiction(rule, cmd->pool);
 }

@@ -289,21 +289,46 @@ static bool rule_has_map(const char *type)
     return false;
 }
 
+/* The field by which proxies say for whom they ask, if it is that; NULL: it is not. */
+static const char *rule_forwarding(const identity_type_t *type)
+{
+    static const char *const fields[] = { "X-Forwarded-For",
+                                          "X-Real-IP",
+                                          "X-Client-IP",
+                                          "X-Cluster-Client-IP",
+                                          "X-Original-Forwarded-For",
+                                          "True-Client-IP",
+                                          "CF-Connecting-IP",
+                                          "CF-Connecting-IPv6",
+                                          "Fastly-Client-IP",
+                                          "Fly-Client-IP",
+                                          "X-Forwarded",
+                                          "Forwarded-For",
+                                          "Client-IP",
+                                          "Forwarded" };
+
+    const bool header = ap_cstr_casecmp(type->provider_name, "header") == 0;
+    const bool expr = ap_cstr_casecmp(type->provider_name, "expr") == 0;
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if ((header && ap_cstr_casecmp(type->argument, fields[i]) == 0) ||
+            (expr && ap_strcasestr(type->argument, fields[i]) != NULL)) {
+            return fields[i];
+        }
+    }
+    return NULL;
+}
+
 /* What is allowed but hardly meant. */
 static const char *rule_doubt(const identity_type_t *type, apr_pool_t *pool)
 {
-    static const char *const forwarding[] = { "X-Forwarded-For", "Forwarded", "X-Real-IP",
-                                              "X-Client-IP",     "Client-IP", "True-Client-IP",
-                                              "CF-Connecting-IP" };
+    const char *forwarding = type->argument ? rule_forwarding(type) : NULL;
 
-    for (size_t i = 0; type->chosen && i < sizeof(forwarding) / sizeof(forwarding[0]); i++) {
-        if (ap_cstr_casecmp(type->argument, forwarding[i]) == 0) {
-            return apr_psprintf(pool,
-                                "the identity \"%s\" is what any client writes into %s: use ip, "
-                                "and "
-                                "mod_remoteip for trusted proxies",
-                                type->name, type->argument);
-        }
+    if (forwarding != NULL) {
+        return apr_psprintf(pool,
+                            "the identity \"%s\" is what any client writes into %s: use ip, and "
+                            "mod_remoteip for trusted proxies",
+                            type->name, forwarding);
     }
     if (type->chosen && !rule_has_map(type->name)) {
         return apr_psprintf(pool,
@@ -344,6 +369,12 @@ static void rule_warn_all(server_rec *server, apr_pool_t *pool)
     }
     if (rlp_world->rules->nelts > 0 && rlp_world->maps->nelts == 0) {
         rule_warn_plans(server, pool);
+    }
+    const plan_map_t *map = NULL;
+    const char *doubt = room_doubt(&map, server, pool);
+
+    if (doubt != NULL) {
+        rule_warn(server, map->file, map->line, doubt);
     }
 }
 

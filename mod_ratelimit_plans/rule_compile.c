@@ -188,8 +188,6 @@ static void rule_compile_begin(rule_t *rule, apr_pool_t *pool)
 {
     rule->scope = rule_scope(rule, pool);
     rule->method_bits = rule->off ? 0 : rule->method_bits;
-    rule->conditional =
-        rule->off || rule->methods != NULL || rule->condition != NULL || rule->traits != 0;
     rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
                   !(rule->traits & TRAIT_APART);
     rule->variants =

@@ -158,3 +158,10 @@ const rlp_store_provider_t store_shm_provider = { .options = "[size=SIZE] [file=
                                                   .state_max = SHM_STATE_MAX,
                                                   .configure = shm_configure,
                                                   .open = shm_open };
+
+size_t store_shm_size(void)
+{
+    const shm_settings_t *settings = rlp_world->store_settings;
+
+    return rlp_world->store_provider == &store_shm_provider ? settings->size : 0;
+}
