@@ -160,6 +160,7 @@ static void plans_child_init(apr_pool_t *pchild, server_rec *server)
     }
     turn_begin(pchild, server);
     denial_begin(pchild);
+    plan_map_begin(pchild, server);
 }
 
 /* In the parent: what a dead child held comes back. One that has but lost its slot in the

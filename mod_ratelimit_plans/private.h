@@ -423,6 +423,9 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
 /* Reads the map's file. NULL, or what is wrong. */
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
+/* Makes ready for a child, which reads files again when they change. */
+void plan_map_begin(apr_pool_t *pchild, server_rec *server);
+
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
 

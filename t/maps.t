@@ -47,4 +47,83 @@ sub limits {
     is(limits($server, 'Clear', 'clea', 'clear1', 'x' x 8000), '5 5 5 5', 'nothing but the whole key, in its case');
 }
 
+# --- a file that changes while httpd runs
+
+# Writes a new version beside the file, then puts it in its place.
+sub replace {
+    my ($server, $name, $text) = @_;
+    $server->file("$name.new", $text);
+    return rename $server->file("$name.new"), $server->file($name);
+}
+
+# Until every child that answers has said so for a while.
+sub becomes {
+    my ($server, $key, $limit) = @_;
+    my $in_a_row = 0;
+    return RLP::Httpd::wait_for(sub {
+        $in_a_row = limit($server, $key) eq $limit ? $in_a_row + 1 : 0;
+        return $in_a_row > 20;
+    }, 15);
+}
+
+sub lines {
+    my ($server, $pattern) = @_;
+    return grep { /$pattern/ } split /\n/, $server->log_text;
+}
+
+sub logged {
+    my ($server, $pattern) = @_;
+    return RLP::Httpd::wait_for(sub { limit($server); lines($server, $pattern) }, 15);
+}
+
+{
+    my $server = RLP::Httpd->new(config => "${keys}RateLimitPlanMap key txt:keys\n");
+    $server->file('keys', "one pro\ntwo free\n");
+    $server->start;
+    is(limits($server, qw(one two three)), '100 10 5', 'P-02 as the file is at the start');
+    replace($server, 'keys', "one enterprise\nthree free\n");
+    ok(becomes($server, 'one', 1000), 'P-07 a new version counts without a restart');
+    ok(becomes($server, 'three', 10), 'with its new keys');
+    ok(becomes($server, 'two', 5), 'and without those that are gone');
+    is(scalar lines($server, 'RLP012'), 0, 'and there is nothing to complain of');
+
+    replace($server, 'keys', "one free\nhush-hush no-plan\n");
+    ok(logged($server, 'RLP012: plan map of key: line 2 of .*: expected the name of a plan'), 'P-05 a version with an unknown plan: a line in the log');
+    is(limit($server, 'one'), 1000, 'and the last good version counts');
+    my %said;
+    $said{$_}++ for map { /\[pid (\d+)/ } lines($server, 'RLP012');
+    my @often = grep { $_ > 1 } values %said;
+    is("@often", '', 'each process says it once');
+    unlike($server->log_text, qr/hush-hush/, 'and shows no key');
+    unlink $server->file('keys');
+    ok(logged($server, 'RLP012: plan map of key: cannot open'), 'a version that is missing: a line in the log');
+    is(limit($server, 'one'), 1000, 'and the last good version counts');
+    replace($server, 'keys', "one free\n");
+    ok(becomes($server, 'one', 10), 'the next good version counts');
+
+    my @children = $server->children;
+    $server->kill9;
+    RLP::Httpd::wait_for(sub { limit($server, 'two'); my %old = map { $_ => 1 } @children; grep { !$old{$_} } $server->children });
+    ok(becomes($server, 'one', 10), 'a child that starts later has that version too');
+    ok($server->graceful, 'graceful');
+    is(limits($server, qw(one two)), '10 5', 'and so has the next generation');
+    ok($server->stop, 'it stops as ever');
+}
+
+# A map of many keys, in memory that unknown ones do not change.
+{
+    my $server = RLP::Httpd->new(config => "${keys}RateLimitPlanMap key txt:keys\n");
+    my $many = join '', map { sprintf "%032x free\n", $_ } 1 .. 300_000;
+    $server->file('keys', "${many}one pro\n");
+    $server->start;
+    is(limits($server, sprintf('%032x', 300_000), sprintf('%032x', 300_001)), '10 5', 'a map of 300 000 keys');
+    my $sum = sub { my $kb = 0; $kb += (RLP::Httpd::slurp("/proc/$_/status") =~ /^RssAnon:\s+(\d+)/m)[0] // 0 for $server->children; $kb };
+    limit($server, "random-$_-" . rand) for 1 .. 200;
+    my $before = $sum->();
+    limit($server, "random-$_-" . rand) for 1 .. 1500;
+    cmp_ok($sum->() - $before, '<', 2048, 'random unknown keys take no memory (kB)');
+    replace($server, 'keys', "${many}one enterprise\n");
+    ok(becomes($server, 'one', 1000), 'a large map is read again');
+}
+
 done_testing;
