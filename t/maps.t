@@ -73,7 +73,7 @@ sub lines {
 
 sub logged {
     my ($server, $pattern) = @_;
-    return RLP::Httpd::wait_for(sub { limit($server); lines($server, $pattern) }, 15);
+    return RLP::Httpd::wait_for(sub { limit($server, 'any'); lines($server, $pattern) }, 15);
 }
 
 {
