@@ -607,23 +607,24 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
         return error;
     }
     if (argc < 2) {
-        return "RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]";
+        return "RateLimitPlanMap: expected TYPE txt:FILE|\"expr:EXPR\" "
+               "[unknown=next|default|deny[:STATUS]]";
     }
     for (int i = 0; i < conf->maps->nelts; i++) {
         if (strcmp(APR_ARRAY_IDX(conf->maps, i, plan_map_t *)->type, argv[0]) == 0) {
             return config_expected(cmd, "one map for each type of identity", argv[0]);
         }
     }
-    if (strncmp(argv[1], "txt:", 4) != 0 || argv[1][4] == '\0') {
-        return config_expected(cmd, "txt:FILE", argv[1]);
+    error = config_quotes(argv[1], cmd->pool);
+    if (error == NULL) {
+        error = plan_map_source(map, cmd, argv[1]);
+    }
+    if (error != NULL) {
+        return config_prefix(cmd, error);
     }
     map->type = argv[0];
-    map->path = ap_server_root_relative(cmd->pool, argv[1] + 4);
     map->file = cmd->directive->filename;
     map->line = cmd->directive->line_num;
-    if (map->path == NULL) {
-        return config_expected(cmd, "txt:FILE with a path", argv[1]);
-    }
     if (config_repeated(argc, argv, 2) != NULL) {
         return config_expected(cmd, "unknown= once", config_repeated(argc, argv, 2));
     }
@@ -807,7 +808,7 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
     AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),
     AP_INIT_TAKE_ARGV("RateLimitPlanMap", config_plan_map, NULL, RSRC_CONF,
-                      "TYPE txt:FILE [unknown=next|default|deny[:STATUS]]"),
+                      "TYPE txt:FILE|\"expr:EXPR\" [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),
     AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_ANYWHERE,

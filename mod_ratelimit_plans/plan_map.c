@@ -11,6 +11,7 @@
 #include <http_log.h>
 
 #include <apr_atomic.h>
+#include <apr_strings.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 #include <apr_thread_proc.h>
@@ -49,8 +50,27 @@ static apr_status_t plan_map_end(void *data)
     return APR_SUCCESS;
 }
 
+const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word)
+{
+    static const char *const names[] = { "txt:", "expr:", NULL };
+
+    if (strncmp(word, "expr:", 5) == 0) {
+        return config_expression(&map->expr, cmd, "expr:", word + 5, AP_EXPR_FLAG_STRING_RESULT);
+    }
+    if (strncmp(word, "txt:", 4) != 0 || word[4] == '\0') {
+        return apr_psprintf(cmd->pool, "expected txt:FILE or \"expr:EXPR\", got \"%s\"%s", word,
+                            config_near(word, names, cmd->pool));
+    }
+    map->path = ap_server_root_relative(cmd->pool, word + 4);
+    return map->path ? NULL
+                     : apr_psprintf(cmd->pool, "expected txt:FILE with a path, got \"%s\"", word);
+}
+
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool)
 {
+    if (map->path == NULL) {
+        return NULL;
+    }
     map->state = apr_pcalloc(pool, sizeof(*map->state));
     apr_pool_cleanup_register(pool, map->state, plan_map_end, apr_pool_cleanup_null);
     return txt_read(&map->state->txt, &map->state->seen, map->path, pool);
@@ -66,6 +86,23 @@ const plan_map_t *plan_map_of(const server_conf_t *server, const char *type)
         }
     }
     return NULL;
+}
+
+/* The plan that the map's expression names for the request. */
+static const plan_t *plan_map_evaluate(const plan_map_t *map, request_rec *r)
+{
+    const char *error = NULL;
+    const char *name = ap_expr_str_exec(r, map->expr, &error);
+    const plan_t *plan =
+        error == NULL ? apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING) : NULL;
+
+    if (error != NULL) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP014: plan map of %s: %s", map->type, error);
+    } else if (plan == NULL && *name != '\0') { /* the word may come from the client */
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "RLP014: plan map of %s: the expression names no plan", map->type);
+    }
+    return plan;
 }
 
 /* --- new versions */
@@ -127,7 +164,8 @@ static void plan_map_refresh(const plan_map_t *map)
     plan_map_state_t *state = map->state;
     apr_pool_t *pool;
 
-    if (state->lock == NULL || apr_pool_create_unmanaged_ex(&pool, NULL, NULL) != APR_SUCCESS) {
+    if (state == NULL || state->lock == NULL ||
+        apr_pool_create_unmanaged_ex(&pool, NULL, NULL) != APR_SUCCESS) {
         return;
     }
     const file_mark_t mark = plan_map_mark(map->path, pool);
@@ -155,7 +193,9 @@ const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_re
 {
     plan_map_state_t *state = map->state;
 
-    (void)r;
+    if (state == NULL) {
+        return plan_map_evaluate(map, r);
+    }
     if (state->asks) {
         plan_map_ask(map);
     }
@@ -248,6 +288,9 @@ void plan_map_begin(apr_pool_t *pchild, server_rec *server)
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         plan_map_state_t *state = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *)->state;
 
+        if (state == NULL) {
+            continue;
+        }
         if (apr_thread_rwlock_create(&state->lock, pchild) != APR_SUCCESS) {
             state->lock = NULL;
         }

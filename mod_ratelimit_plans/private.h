@@ -181,8 +181,9 @@ typedef struct plan_map_state_t plan_map_state_t;
 
 typedef struct {
     const char *type;
-    const char *path;
-    plan_map_state_t *state; /* what was read */
+    const char *path;           /* of a text file; NULL: an expression */
+    const ap_expr_info_t *expr; /* its text is the name of a plan, empty for none; or NULL */
+    plan_map_state_t *state;    /* of a text file: what was read */
     unknown_t unknown;
     bool unknown_given;
     int status;
@@ -420,7 +421,10 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
 
 /* --- plan_map.c */
 
-/* Reads the map's file. NULL, or what is wrong. */
+/* Parses the source of a map, "txt:FILE" or "expr:EXPR". NULL, or what was expected. */
+const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word);
+
+/* Reads the map's file, if it has one. NULL, or what is wrong. */
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
 /* Makes ready for a child, which reads files again when they change. */

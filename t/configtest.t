@@ -137,13 +137,19 @@ my @wrong = (
     ['RateLimitPlanChange maybe', 'RateLimitPlanChange: expected carry or reset, got "maybe"'],
     ['RateLimitPlanChange', 'RateLimitPlanChange takes one argument'],
 
-    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
-    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE|"expr:EXPR" [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE|"expr:EXPR" [unknown=next|default|deny[:STATUS]]'],
     ["${plans}RateLimitPlanMap user txt:keys\nRateLimitPlanMap user txt:keys",
         'RateLimitPlanMap: expected one map for each type of identity, got "user"'],
-    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, got "keys"'],
-    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE, got "txt:"'],
-    ['RateLimitPlanMap user dbm:keys', 'RateLimitPlanMap: expected txt:FILE, got "dbm:keys"', 'V-14 a kind of map that is not here'],
+    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "keys"'],
+    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "txt:"'],
+    ['RateLimitPlanMap user dbm:keys', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "dbm:keys"', 'V-14 a kind of map that is not here'],
+    ['RateLimitPlanMap user dbd:select', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "dbd:select"', 'V-14 a kind of map that is not here'],
+    ['RateLimitPlanMap user exp:pro', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "exp:pro" (expr:?)', 'V-13 a misspelt expr:'],
+    ['RateLimitPlanMap user expr:', 'RateLimitPlanMap: expected an expression behind expr:, got "": nothing is there'],
+    ['RateLimitPlanMap user "expr:%{no"', qr/RateLimitPlanMap: expected an expression behind expr:, got "%\{no": \S/],
+    ['RateLimitPlanMap user expr:"%{env:PLAN}"',
+        'RateLimitPlanMap: expected the quotes around the whole word: write "expr:%{env:PLAN}", got expr:"%{env:PLAN}"'],
     ["${plans}RateLimitPlanMap user txt:keys unknwon=next",
         'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], got "unknwon=next"', 'V-13 an unknown map option'],
     ["${plans}RateLimitPlanMap user txt:keys unknown=maybe",
@@ -509,6 +515,7 @@ passes('a limit: ' . $_, "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule 
     'rate=1/day algorithm=fixed-window start=2026-01-31T06:00:00+02:00', 'rate=1/s rate=100/hour rate=1000/day algorithm=fixed-window',
     join(' ', ('rate=1/s') x 8);
 passes('like=', "RateLimitPlan p rate=1/s\nRateLimitPlan q like=p quota=5\nRateLimitRule r plan=p\nRateLimitRule s plan=q");
+passes('a map by an expression', "${plans}RateLimitPlanMap user \"expr:%{env:PLAN}\" unknown=deny");
 passes('a map of digests', "${plans}RateLimitPlanMap user txt:digestdigests");
 passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRateLimitPlanMap k txt:keys unknown=deny:401\n"
     . "RateLimitPlanMap o txt:empty unknown=next\nRateLimitPlanMap user txt:keys unknown=default\n"

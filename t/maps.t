@@ -126,4 +126,20 @@ sub logged {
     ok(becomes($server, 'one', 1000), 'a large map is read again');
 }
 
+# --- expr
+
+{
+    my $server = RLP::Httpd->new(modules => ['setenvif'], config => "${keys}SetEnvIf X-Plan (.*) PLAN=\$1\n"
+        . "RateLimitIdentity key=header:X-Key ip\nRateLimitPlanMap key expr:%{env:PLAN}\n");
+    $server->start;
+    my $plan = sub { $server->get('/index.html', 'X-Key: any', "X-Plan: $_[0]")->{fields}{'x-ratelimit-limit'} };
+    is($plan->('pro'), 100, 'P-02 the plan that the expression names');
+    is($plan->('enterprise'), 1000, 'P-02 for each request');
+    is($plan->(''), 5, 'P-05 an empty text: unknown, so the next identity');
+    is(scalar lines($server, 'RLP014'), 0, 'with nothing to say about it');
+    is($plan->('plaything'), 5, 'P-05 what is no plan: unknown');
+    is(scalar lines($server, 'RLP014: plan map of key: the expression names no plan'), 1, 'P-12 with one line in the log: asked once a request');
+    unlike($server->log_text, qr/plaything/, 'that does not repeat what may come from the client');
+}
+
 done_testing;
