@@ -178,12 +178,14 @@ typedef struct {
 typedef enum { UNKNOWN_NEXT, UNKNOWN_DEFAULT, UNKNOWN_DENY } unknown_t;
 
 typedef struct plan_map_state_t plan_map_state_t;
+typedef struct plan_source_t plan_source_t;
 
 typedef struct {
     const char *type;
-    const char *path;           /* of a text file; NULL: an expression */
-    const ap_expr_info_t *expr; /* its text is the name of a plan, empty for none; or NULL */
-    plan_map_state_t *state;    /* of a text file: what was read */
+    const plan_source_t *source; /* its kind */
+    const char *path;            /* of a file */
+    const ap_expr_info_t *expr;  /* of expr:, its text is the name of a plan, empty for none */
+    plan_map_state_t *state;     /* what is in memory */
     unknown_t unknown;
     bool unknown_given;
     int status;

@@ -142,7 +142,7 @@ my @wrong = (
     ["${plans}RateLimitPlanMap user txt:keys\nRateLimitPlanMap user txt:keys",
         'RateLimitPlanMap: expected one map for each type of identity, got "user"'],
     ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "keys"'],
-    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "txt:"'],
+    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE with a path, got "txt:"'],
     ['RateLimitPlanMap user dbm:keys', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "dbm:keys"', 'V-14 a kind of map that is not here'],
     ['RateLimitPlanMap user dbd:select', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "dbd:select"', 'V-14 a kind of map that is not here'],
     ['RateLimitPlanMap user exp:pro', 'RateLimitPlanMap: expected txt:FILE or "expr:EXPR", got "exp:pro" (expr:?)', 'V-13 a misspelt expr:'],
