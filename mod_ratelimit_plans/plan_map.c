@@ -23,12 +23,20 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
+#define PLAN_MAP_TTL (60 * RLP_SECOND)
+#define PLAN_MAP_TTL_MAX (INT64_C(24) * 3600 * RLP_SECOND)
+#define PLAN_MAP_TIMEOUT (RLP_SECOND / 10)
+#define PLAN_MAP_TIMEOUT_MAX (10 * RLP_SECOND)
+#define PLAN_MAP_REPEAT 60              /* seconds between lines about one map */
 #define WATCH_PRIORITY 19               /* the lowest: requests go first */
 #define WATCH_PATIENCE APR_USEC_PER_SEC /* for the end of the thread */
 
 /* What a map has in memory, by its kind. */
 struct plan_map_state_t {
     versions_t *versions; /* txt: */
+    dbm_state_t *dbm;     /* dbm: */
+    uint64_t source;      /* of slow ones, in the cache */
+    uint32_t complained;  /* the second of the latest line in the log; 0: none */
 };
 
 /* The thread of a child that looks for new versions of files. */
@@ -131,6 +139,128 @@ static const plan_t *plan_map_expr_find(const plan_map_t *map, const char *value
     return plan;
 }
 
+/* --- slow sources, which are asked for what the cache does not have */
+
+/* Is it time for a line in the log about the map? */
+static bool plan_map_tells(const plan_map_t *map)
+{
+    uint32_t *complained = &map->state->complained;
+    const uint32_t now = (uint32_t)(rlp_clock_monotonic() / RLP_SECOND) | 1;
+    uint32_t before = __atomic_load_n(complained, __ATOMIC_RELAXED);
+
+    return (before == 0 || now - before >= PLAN_MAP_REPEAT) &&
+           __atomic_compare_exchange_n(complained, &before, now, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
+}
+
+void plan_map_failed(const plan_map_t *map, const char *text)
+{
+    if (plan_map_tells(map)) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, map->server,
+                     "RLP017: plan map of %s: %s; values that were known stay known, others are "
+                     "unknown",
+                     map->type, text);
+    }
+}
+
+const plan_t *plan_map_named(const plan_map_t *map, const char *name)
+{
+    const plan_t *plan = apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING);
+
+    if (plan == NULL && *name != '\0' && plan_map_tells(map)) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, map->server,
+                     "RLP018: plan map of %s: a value has a plan that RateLimitPlan does not "
+                     "declare; the value is unknown",
+                     map->type);
+    }
+    return plan;
+}
+
+/* Asks for one value, whatever the cache has. */
+static bool plan_map_ask(const plan_t **plan, const plan_map_t *map, const char *value,
+                         request_rec *r, const cache_key_t *key)
+{
+    const char *name = "";
+
+    if (map->state->dbm == NULL) {
+        return dbd_find(plan, map, value, key);
+    }
+    if (dbm_find(&name, map->state->dbm, value, r->pool) != APR_SUCCESS) {
+        plan_map_failed(map, "the file cannot be read");
+        return false;
+    }
+    *plan = plan_map_named(map, name);
+    cache_put(rlp_world->cache, key, *plan, map->ttl);
+    return true;
+}
+
+static const plan_t *plan_map_slow_find(const plan_map_t *map, const char *value, request_rec *r)
+{
+    cache_t *cache = rlp_world->cache;
+    const uint64_t version =
+        map->state->dbm ? dbm_version(map->state->dbm, map, r->pool) : UINT64_C(0);
+    const cache_key_t key = cache_key(cache, map->state->source ^ version, value);
+    const plan_t *known = NULL;
+    const plan_t *plan = NULL;
+    const cache_found_t found = cache_get(cache, &key, &known);
+
+    if (found == CACHE_FRESH || (found == CACHE_NONE && !cache_may_ask(cache, r))) {
+        return known;
+    }
+    if (found == CACHE_OLD) {
+        cache_hold(cache, &key, known);
+    }
+    if (plan_map_ask(&plan, map, value, r, &key)) {
+        return plan;
+    }
+    if (found == CACHE_NONE) {
+        cache_put_failed(cache, &key);
+    }
+    return known;
+}
+
+/* --- dbm: */
+
+static const char *plan_map_dbm_parse(plan_map_t *map, cmd_parms *cmd, const char *argument)
+{
+    const char *colon = strchr(argument, ':');
+
+    map->dbm = "default";
+    if (argument[-1] == '=') { /* dbm=TYPE:FILE */
+        map->dbm = colon ? apr_pstrmemdup(cmd->pool, argument, (apr_size_t)(colon - argument)) : "";
+        argument = colon ? colon + 1 : "";
+    }
+    map->path = *argument ? ap_server_root_relative(cmd->pool, argument) : NULL;
+    return map->path && *map->dbm ? NULL : "expected dbm:FILE or dbm=TYPE:FILE with a path";
+}
+
+static const char *plan_map_dbm_load(plan_map_t *map, apr_pool_t *pool)
+{
+    return dbm_load(&map->state->dbm, map->dbm, map->path, pool);
+}
+
+static void plan_map_dbm_begin(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
+{
+    (void)server;
+    dbm_begin(map->state->dbm, map, pchild);
+}
+
+/* --- dbd: */
+
+static const char *plan_map_dbd_load(plan_map_t *map, apr_pool_t *pool)
+{
+    return dbd_load(map, pool);
+}
+
+/* The first of them starts the threads for all. */
+static void plan_map_dbd_begin(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
+{
+    (void)map;
+    if (rlp_world->askers == NULL) {
+        dbd_begin(pchild, server);
+    }
+}
+
 /* --- the kinds */
 
 struct plan_source_t {
@@ -149,8 +279,19 @@ static const plan_source_t plan_map_sources[] = {
       .load = plan_map_txt_load,
       .begin = plan_map_txt_begin,
       .find = plan_map_txt_find,
-      .no_ttl = "the file is in memory, and read again when it changes",
+      .no_ttl = "the file is in memory, and is read again when it changes",
       .no_timeout = "the file is in memory" },
+    { .prefix = "dbm",
+      .parse = plan_map_dbm_parse,
+      .load = plan_map_dbm_load,
+      .begin = plan_map_dbm_begin,
+      .find = plan_map_slow_find,
+      .no_timeout = "nobody waits for a file" },
+    { .prefix = "dbd",
+      .parse = dbd_parse,
+      .load = plan_map_dbd_load,
+      .begin = plan_map_dbd_begin,
+      .find = plan_map_slow_find },
     { .prefix = "expr",
       .parse = plan_map_expr_parse,
       .find = plan_map_expr_find,
@@ -162,19 +303,52 @@ static const plan_source_t plan_map_sources[] = {
 
 const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word)
 {
-    static const char *const names[] = { "txt:", "expr:", NULL };
+    static const char *const names[] = { "txt:", "dbm:", "dbm=", "dbd:", "expr:", NULL };
     const size_t len = strcspn(word, ":=");
 
-    for (size_t i = 0; i < PLAN_MAP_SOURCES && word[len] == ':'; i++) {
+    map->server = cmd->server;
+    for (size_t i = 0; i < PLAN_MAP_SOURCES && word[len] != '\0'; i++) {
         const plan_source_t *source = &plan_map_sources[i];
+        const bool typed = word[len] == '=' && source->parse == plan_map_dbm_parse;
 
-        if (strlen(source->prefix) == len && strncmp(word, source->prefix, len) == 0) {
+        if (strlen(source->prefix) == len && strncmp(word, source->prefix, len) == 0 &&
+            (word[len] == ':' || typed)) {
             map->source = source;
+            map->ttl = source->no_ttl ? 0 : PLAN_MAP_TTL;
+            map->timeout = source->no_timeout ? 0 : PLAN_MAP_TIMEOUT;
             return source->parse(map, cmd, word + len + 1);
         }
     }
-    return apr_psprintf(cmd->pool, "expected txt:FILE or \"expr:EXPR\", got \"%s\"%s", word,
-                        config_near(word, names, cmd->pool));
+    return apr_psprintf(cmd->pool,
+                        "expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, \"dbd:SQL\" or \"expr:EXPR\", "
+                        "got \"%s\"%s",
+                        word, config_near(word, names, cmd->pool));
+}
+
+const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known)
+{
+    const bool ttl = ap_cstr_casecmpn(word, "ttl=", 4) == 0;
+    const char *why = ttl ? map->source->no_ttl : map->source->no_timeout;
+    rlp_time_t *span = ttl ? &map->ttl : &map->timeout;
+
+    *known = ttl || ap_cstr_casecmpn(word, "timeout=", 8) == 0;
+    if (!*known) {
+        return NULL;
+    }
+    if (why != NULL) {
+        return apr_psprintf(cmd->pool,
+                            "expected no %s with %s:, since %s; leave it out, got \"%s\"",
+                            ttl ? "ttl=" : "timeout=", map->source->prefix, why, word);
+    }
+    if (rlp_duration_parse(span, strchr(word, '=') + 1, cmd->pool) != NULL ||
+        (ttl && (*span < RLP_SECOND || *span > PLAN_MAP_TTL_MAX)) ||
+        (!ttl && *span > PLAN_MAP_TIMEOUT_MAX)) {
+        return apr_psprintf(cmd->pool, "expected %s, got \"%s\"",
+                            ttl ? "ttl=DURATION from 1s to 1day"
+                                : "timeout=DURATION from 1ms to 10s",
+                            word);
+    }
+    return NULL;
 }
 
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool)
@@ -198,6 +372,22 @@ const plan_map_t *plan_map_of(const server_conf_t *server, const char *type)
 const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r)
 {
     return map->source->find(map, value, r);
+}
+
+apr_status_t plan_map_open(void)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    for (int i = 0; i < rlp_world->maps->nelts && rv == APR_SUCCESS; i++) {
+        const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
+        const char *text = map->path ? map->path : map->statement;
+
+        if (map->source->find == plan_map_slow_find) {
+            rv = rlp_world->cache ? APR_SUCCESS : cache_open(&rlp_world->cache);
+            map->state->source = rv == APR_SUCCESS ? cache_source(rlp_world->cache, text) : 0;
+        }
+    }
+    return rv;
 }
 
 /* --- the thread */

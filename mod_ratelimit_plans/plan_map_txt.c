@@ -24,9 +24,10 @@
 #define TXT_UNIT 4 /* bytes; records begin at multiples of it */
 #define TXT_DIGEST "sha256:"
 #define TXT_DIGEST_LEN (sizeof(TXT_DIGEST) - 1)
-#define TXT_STEP 256                /* lines between looks whether to stop */
-#define TXT_PIECE ((size_t)1 << 20) /* bytes given back at once, or others wait for their memory \
-                                     */
+#define TXT_STEP 256 /* lines between looks whether to stop */
+#define TXT_PIECE                                                                  \
+    ((size_t)1 << 20) /* bytes given back at once, or others wait for their memory \
+                       */
 
 typedef struct {
     uint32_t plan; /* plan_t.index */

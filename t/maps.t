@@ -102,7 +102,7 @@ sub logged {
     ok(becomes($server, 'one', 10), 'the next good version counts');
 
     my @children = $server->children;
-    $server->kill9;
+    kill 'KILL', @children;
     RLP::Httpd::wait_for(sub { limit($server, 'two'); my %old = map { $_ => 1 } @children; grep { !$old{$_} } $server->children });
     ok(becomes($server, 'one', 10), 'a child that starts later has that version too');
     ok($server->graceful, 'graceful');
@@ -140,6 +140,81 @@ sub logged {
     is($plan->('plaything'), 5, 'P-05 what is no plan: unknown');
     is(scalar lines($server, 'RLP014: plan map of key: the expression names no plan'), 1, 'P-12 with one line in the log: asked once a request');
     unlike($server->log_text, qr/plaything/, 'that does not repeat what may come from the client');
+}
+
+# --- dbm
+
+my ($httxt2dbm) = grep { -x } map { "$_/httxt2dbm" } (split /:/, $ENV{PATH}), '/usr/sbin', '/usr/bin';
+
+# Makes it under another name, then puts all of its files into their places.
+sub make_dbm {
+    my ($server, $type, $name, $text) = @_;
+    my ($from, $to) = ($server->file("$name.text", $text), $server->file("$name.new"));
+    system($httxt2dbm, ($type ? ('-f', $type) : ()), '-i', $from, '-o', $to) == 0 or die "httxt2dbm failed\n";
+    my @files = grep { -f } glob $server->file("$name.new") =~ s/([ ])/\\$1/gr . '*' or die "httxt2dbm made nothing\n";
+    for my $file (@files) {
+        chmod 0644, $file;
+        rename $file, $file =~ s/\.new((?:\.\w+)?)$/$1/r or die "$file: $!\n";
+    }
+    return scalar @files;
+}
+
+SKIP: {
+    skip 'httxt2dbm is missing (Debian: apache2-utils)', 1 if !$httxt2dbm;
+    my $hashed = 'sha256:' . sha256_hex('secret');
+    for my $type (qw(db gdbm sdbm)) {
+        my $server = RLP::Httpd->new(config => "${keys}RateLimitPlanMap key dbm=$type:keys\n");
+        if (!eval { make_dbm($server, $type, 'keys', "one pro\ntwo enterprise\n$hashed pro\n") }) {
+            diag("no DBM files of the type $type here");
+            next;
+        }
+        $server->start;
+        is(limits($server, qw(one two three secret), $hashed), '100 1000 5 100 5', "P-02 P-03 P-05 a DBM file of the type $type");
+        is(limits($server, qw(one two three secret)), '100 1000 5 100', 'and again, from what is remembered');
+        make_dbm($server, $type, 'keys', "one free\nthree pro\n");
+        ok(becomes($server, 'one', 10), "P-07 $type: a new version counts without a restart");
+        is(limits($server, qw(two three)), '5 100', 'at once, whatever is remembered');
+        is(scalar lines($server, 'RLP012'), 0, 'and there is nothing to complain of');
+        if ($type ne 'sdbm') { # of which there are two, of any content
+            replace($server, 'keys', "one pro, this is no DBM file\n" x 1000);
+            ok(logged($server, 'RLP012: plan map of key: cannot use .*keys: .*make it anew with httxt2dbm'), 'a damaged version: a line in the log that says what to do');
+            is(limits($server, qw(one two three new)), '10 5 100 5', 'and the last good version counts');
+        }
+        ok($server->stop, 'it stops as ever');
+    }
+
+    my $server = RLP::Httpd->new(config => "${keys}RateLimitPlanMap key dbm:keys\n");
+    make_dbm($server, '', 'keys', "one plaything\ntwo pro\n");
+    $server->start;
+    is(limits($server, qw(one two)), '5 100', 'P-05 a plan that is none: unknown');
+    is(scalar lines($server, 'RLP018: plan map of key: a value has a plan that RateLimitPlan does not declare'), 1, 'with a line in the log');
+    unlink glob $server->file('keys') =~ s/([ ])/\\$1/gr . '*';
+    ok(logged($server, 'RLP012: plan map of key: cannot open .*keys'), 'a file that is gone: a line in the log');
+    is(limits($server, qw(two three)), '100 5', 'and what was open stays');
+}
+
+# One address asks for ten values a second that nobody has asked for.
+SKIP: {
+    skip 'httxt2dbm is missing (Debian: apache2-utils)', 1 if !$httxt2dbm;
+    skip 'no clock of the test (TESTCLOCK_SO)', 1 if !RLP::Httpd::has_clock();
+    my $server = RLP::Httpd->new(clock => 1, modules => ['remoteip'],
+        config => "RemoteIPHeader X-From\nRemoteIPInternalProxy 127.0.0.1\n${keys}RateLimitPlanMap key dbm:keys\n");
+    make_dbm($server, '', 'keys', "early pro\n" . join '', map { "known-$_ pro\n" } 1 .. 20);
+    $server->start;
+    is(limit($server, 'early'), 100, 'a key that is known');
+    limit($server, "random-$_") for 1 .. 9;
+    is(limits($server, map { "known-$_" } 1 .. 3), '5 5 5', 'whoever has asked for ten keys in a second is not answered');
+    is(limit($server, 'early'), 100, 'but what is remembered stays known');
+    is($server->get('/index.html', 'X-Key: known-1', 'X-From: 192.0.2.1')->{fields}{'x-ratelimit-limit'}, 100, 'and another address is answered');
+    is(limits($server, map { "known-$_" } 1), '100', 'for all');
+    $server->set_clock(0.1);
+    is(limits($server, map { "known-$_" } 2 .. 3), '100 5', 'a tenth of a second later there is room for one more');
+    $server->set_clock(1.1);
+    is(limits($server, map { "known-$_" } 3 .. 13), '100 ' x 10 . '5', 'and a second later for ten');
+    $server->set_clock(3);
+    my $from = sub { $server->get('/index.html', "X-Key: $_[0]", "X-From: 2001:db8:0:1::$_[1]")->{fields}{'x-ratelimit-limit'} };
+    $from->("random-v6-$_", $_) for 1 .. 10;
+    is($from->('known-20', 11), 5, 'addresses of one /64 are one');
 }
 
 done_testing;
