@@ -174,7 +174,8 @@ static const char *dbd_select(const ap_dbd_t *dbd, apr_dbd_prepared_t *statement
     const char *values[] = { value };
     apr_dbd_results_t *results = NULL;
 
-    return apr_dbd_pselect(dbd->driver, pool, dbd->handle, &results, statement, 0, 1, values) == 0
+    /* "random": the driver for PostgreSQL else does not come back where there is no row */
+    return apr_dbd_pselect(dbd->driver, pool, dbd->handle, &results, statement, 1, 1, values) == 0
                ? dbd_row(dbd, results, pool)
                : NULL;
 }
