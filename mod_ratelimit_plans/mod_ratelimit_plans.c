@@ -139,7 +139,7 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
                      "RateLimitStore: the store in memory is damaged; stop and start the server");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    const apr_status_t rv = plan_map_open();
+    const apr_status_t rv = plan_map_open(temp);
 
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, rv, server,

@@ -374,17 +374,27 @@ const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_re
     return map->source->find(map, value, r);
 }
 
-apr_status_t plan_map_open(void)
+/* What it is known by in the cache: the same in each generation, another for each database. */
+static const char *plan_map_identity(const plan_map_t *map, apr_pool_t *pool)
+{
+    return map->path ? apr_pstrcat(pool, map->dbm, ":", map->path, NULL)
+                     : apr_psprintf(pool, "%s:%d %s %s", map->server->server_hostname,
+                                    map->server->port, map->type, map->statement);
+}
+
+apr_status_t plan_map_open(apr_pool_t *pool)
 {
     apr_status_t rv = APR_SUCCESS;
 
     for (int i = 0; i < rlp_world->maps->nelts && rv == APR_SUCCESS; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
-        const char *text = map->path ? map->path : map->statement;
 
-        if (map->source->find == plan_map_slow_find) {
-            rv = rlp_world->cache ? APR_SUCCESS : cache_open(&rlp_world->cache);
-            map->state->source = rv == APR_SUCCESS ? cache_source(rlp_world->cache, text) : 0;
+        if (map->source->find != plan_map_slow_find) {
+            continue;
+        }
+        rv = rlp_world->cache ? APR_SUCCESS : cache_open(&rlp_world->cache);
+        if (rv == APR_SUCCESS) {
+            map->state->source = cache_source(rlp_world->cache, plan_map_identity(map, pool));
         }
     }
     return rv;

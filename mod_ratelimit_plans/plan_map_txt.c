@@ -24,7 +24,10 @@
 #define TXT_UNIT 4 /* bytes; records begin at multiples of it */
 #define TXT_DIGEST "sha256:"
 #define TXT_DIGEST_LEN (sizeof(TXT_DIGEST) - 1)
-#define TXT_STEP 256 /* lines between looks whether to stop */
+#define TXT_STEP                                                                                 \
+    1024              /* lines, half a millisecond of work, after which requests have their turn \
+                       */
+#define TXT_PAUSE 500 /* microseconds */
 #define TXT_PIECE                                                                  \
     ((size_t)1 << 20) /* bytes given back at once, or others wait for their memory \
                        */
@@ -286,9 +289,14 @@ static const char *txt_failed(const char *what, const char *path, apr_status_t r
                         apr_strerror(rv, reason, sizeof(reason)));
 }
 
+/* In a child, reading is to be noticed by nobody: it pauses as long as it works. True: stop it. */
 static bool txt_stops(const txt_request_t *request, size_t line)
 {
-    return line % TXT_STEP == 0 && request->stop != NULL && apr_atomic_read32(request->stop) != 0;
+    if (line % TXT_STEP != 0 || request->stop == NULL) {
+        return false;
+    }
+    apr_sleep(TXT_PAUSE);
+    return apr_atomic_read32(request->stop) != 0;
 }
 
 /* How many lines there are, then back to the first. NULL, or what is wrong. */

@@ -442,8 +442,8 @@ const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, b
 /* Reads the map's file, if it has one. NULL, or what is wrong. */
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
-/* Opens what children share of slow maps, in the parent. */
-apr_status_t plan_map_open(void);
+/* Opens what children share of slow maps, in the parent. What is in the pool need not last. */
+apr_status_t plan_map_open(apr_pool_t *pool);
 
 /* Makes ready for a child, which reads files again when they change. */
 void plan_map_begin(apr_pool_t *pchild, server_rec *server);
