@@ -381,9 +381,28 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
     return NULL;
 }
 
+static const char *config_plan_map_option(cmd_parms *cmd, plan_map_t *map, const char *word)
+{
+    static const char *const names[] = { "unknown=", "ttl=", "timeout=", NULL };
+    bool known = false;
+
+    if (ap_cstr_casecmpn(word, "unknown=", 8) == 0) {
+        return config_unknown(cmd, map, word);
+    }
+    const char *error = plan_map_option(map, cmd, word, &known);
+
+    if (known) {
+        return config_prefix(cmd, error);
+    }
+    return apr_pstrcat(
+        cmd->pool,
+        config_expected(cmd, "unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION",
+                        word),
+        config_near(word, names, cmd->pool), NULL);
+}
+
 static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
-    static const char *const names[] = { "unknown=", NULL };
     server_conf_t *conf = config_server(cmd);
     const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
     plan_map_t *map = apr_pcalloc(cmd->pool, sizeof(*map));
@@ -393,34 +412,32 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
         return error;
     }
     if (argc < 2) {
-        return "RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]";
+        return "RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" "
+               "[ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]";
     }
     for (int i = 0; i < conf->maps->nelts; i++) {
         if (strcmp(APR_ARRAY_IDX(conf->maps, i, plan_map_t *)->type, argv[0]) == 0) {
             return config_expected(cmd, "one map for each type of identity", argv[0]);
         }
     }
-    if (strncmp(argv[1], "txt:", 4) != 0 || argv[1][4] == '\0') {
-        return config_expected(cmd, "txt:FILE", argv[1]);
+    error = config_quotes(argv[1], cmd->pool);
+    if (error == NULL) {
+        error = plan_map_source(map, cmd, argv[1]);
+    }
+    if (error != NULL) {
+        return config_prefix(cmd, error);
     }
     map->type = argv[0];
-    map->path = ap_server_root_relative(cmd->pool, argv[1] + 4);
     map->file = cmd->directive->filename;
     map->line = cmd->directive->line_num;
-    if (map->path == NULL) {
-        return config_expected(cmd, "txt:FILE with a path", argv[1]);
-    }
     if (config_repeated(argc, argv, 2) != NULL) {
-        return config_expected(cmd, "unknown= once", config_repeated(argc, argv, 2));
+        return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
-    for (int i = 2; i < argc; i++) {
-        if (ap_cstr_casecmpn(argv[i], "unknown=", 8) != 0) {
-            return config_unknown_word(cmd, "unknown=next|default|deny[:STATUS]", argv[i], names);
-        }
-        error = config_unknown(cmd, map, argv[i]);
-        if (error != NULL) {
-            return error;
-        }
+    for (int i = 2; error == NULL && i < argc; i++) {
+        error = config_plan_map_option(cmd, map, argv[i]);
+    }
+    if (error != NULL) {
+        return error;
     }
     APR_ARRAY_PUSH(conf->maps, plan_map_t *) = map;
     APR_ARRAY_PUSH(rlp_world->maps, plan_map_t *) = map;
@@ -646,7 +663,8 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
     AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),
     AP_INIT_TAKE_ARGV("RateLimitPlanMap", config_plan_map, NULL, RSRC_CONF,
-                      "TYPE txt:FILE [unknown=next|default|deny[:STATUS]]"),
+                      "TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" [ttl=DURATION] "
+                      "[timeout=DURATION] [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),
     AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_HTACCESS,

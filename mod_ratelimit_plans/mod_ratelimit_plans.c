@@ -86,6 +86,13 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
                      error);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    const apr_status_t rv = plan_map_open(temp);
+
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, rv, server,
+                     "RateLimitPlanMap: cannot get memory for answers");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
     return OK;
 }
 
@@ -101,7 +108,7 @@ static void plans_child_init(apr_pool_t *pchild, server_rec *server)
 
         if (rv != APR_SUCCESS) {
             ap_log_error(APLOG_MARK, APLOG_CRIT, rv, server,
-                         "RLP017: the store is not there for this process");
+                         "RLP021: the store is not there for this process");
         }
     }
     rlp_world->owner = rlp_owner_open(rlp_world->store, getpid());
@@ -115,6 +122,7 @@ static void plans_child_init(apr_pool_t *pchild, server_rec *server)
     }
     turn_begin(pchild, server);
     denial_begin(pchild);
+    plan_map_begin(pchild, server);
 }
 
 /* In the parent: what a dead child held comes back. One that has but lost its slot in the
