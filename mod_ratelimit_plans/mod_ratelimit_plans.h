@@ -67,6 +67,29 @@ typedef struct {
     const char *(*value)(void *settings, request_rec *r);
 } rlp_identity_provider_t;
 
+/* Plan sources: RateLimitPlanMap TYPE PROVIDER:ARGUMENT. */
+#define RLP_PLAN_MAP_GROUP "ratelimit-plan-map"
+#define RLP_PLAN_MAP_VERSION "1"
+
+typedef struct {
+    const char *argument; /* what stands behind the colon, as messages have it: "FILE" */
+    bool blocks; /* an answer may take its time: a thread of its own asks, the request waits for
+                    timeout= at most, and answers are kept for ttl= */
+    /* Reads the argument. What it makes is handed to the others. NULL, or what was expected and
+       what came. */
+    const char *(*configure)(void **settings, const char *argument, cmd_parms *cmd);
+    /* Opens the source, in the parent, when all of the configuration is read; NULL: there is
+       nothing to be done. NULL, or what is wrong, without a value in it: it may be a secret. */
+    const char *(*open)(void *settings, apr_pool_t *pool);
+    /* Makes ready for a child; NULL: there is nothing to be done. */
+    apr_status_t (*child)(void *settings, apr_pool_t *pchild);
+    /* The name of the value's plan, which RateLimitPlan declares; NULL or empty for a value that
+       is unknown. r is NULL where the source blocks, and the pool ends with the answer. Other than
+       APR_SUCCESS: the source has failed. */
+    apr_status_t (*find)(const char **plan, void *settings, const char *value, request_rec *r,
+                         apr_pool_t *pool);
+} rlp_plan_map_provider_t;
+
 /* Clocks. The one named RLP_CLOCK_NAME that was registered last is asked. */
 #define RLP_CLOCK_GROUP "ratelimit-clock"
 #define RLP_CLOCK_VERSION "1"

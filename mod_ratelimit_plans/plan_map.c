@@ -7,6 +7,7 @@
  */
 
 #include "plan_map.h"
+#include "provider.h"
 
 #include <ap_mpm.h>
 #include <http_log.h>
@@ -261,6 +262,53 @@ static void plan_map_dbd_begin(const plan_map_t *map, apr_pool_t *pchild, server
     }
 }
 
+/* --- providers of other modules */
+
+const char *plan_map_ask_provider(const plan_map_t *map, const char *value, request_rec *r,
+                                  apr_pool_t *pool)
+{
+    const char *name = "";
+
+    if (map->provider->find(&name, map->settings, value, r, pool) != APR_SUCCESS) {
+        plan_map_failed(map, "its provider has no answer");
+        return NULL;
+    }
+    return name ? name : "";
+}
+
+static const plan_t *plan_map_provided_find(const plan_map_t *map, const char *value,
+                                            request_rec *r)
+{
+    const char *name = plan_map_ask_provider(map, value, r, r->pool);
+
+    return name ? plan_map_named(map, name) : NULL;
+}
+
+static const char *plan_map_provided_parse(plan_map_t *map, cmd_parms *cmd, const char *argument)
+{
+    return map->provider->configure(&map->settings, argument, cmd);
+}
+
+static const char *plan_map_provided_load(plan_map_t *map, apr_pool_t *pool)
+{
+    return map->provider->open ? map->provider->open(map->settings, pool) : NULL;
+}
+
+static void plan_map_provided_begin(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
+{
+    const apr_status_t rv =
+        map->provider->child ? map->provider->child(map->settings, pchild) : APR_SUCCESS;
+
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, server,
+                     "RLP022: plan map of %s: its provider is not ready in this process",
+                     map->type);
+    }
+    if (map->provider->blocks) {
+        plan_map_dbd_begin(map, pchild, server);
+    }
+}
+
 /* --- the kinds */
 
 struct plan_source_t {
@@ -299,12 +347,61 @@ static const plan_source_t plan_map_sources[] = {
       .no_timeout = "the expression is evaluated for each request" },
 };
 
+static const plan_source_t plan_map_provided = {
+    .prefix = "a provider that does not block",
+    .parse = plan_map_provided_parse,
+    .load = plan_map_provided_load,
+    .begin = plan_map_provided_begin,
+    .find = plan_map_provided_find,
+    .no_ttl = "it is asked for each request",
+    .no_timeout = "it is asked for each request",
+};
+static const plan_source_t plan_map_provided_slow = {
+    .prefix = "a provider",
+    .parse = plan_map_provided_parse,
+    .load = plan_map_provided_load,
+    .begin = plan_map_provided_begin,
+    .find = plan_map_slow_find,
+};
+
 #define PLAN_MAP_SOURCES (sizeof(plan_map_sources) / sizeof(plan_map_sources[0]))
+
+static const char *plan_map_use(plan_map_t *map, const plan_source_t *source, cmd_parms *cmd,
+                                const char *argument)
+{
+    map->source = source;
+    map->ttl = source->no_ttl ? 0 : PLAN_MAP_TTL;
+    map->timeout = source->no_timeout ? 0 : PLAN_MAP_TIMEOUT;
+    return source->parse(map, cmd, argument);
+}
+
+/* What to say of a source that nobody has. */
+static const char *plan_map_unknown(const char *word, const char *prefix, apr_pool_t *pool)
+{
+    static const char *const names[] = { "txt:", "dbm:", "dbm=", "dbd:", "expr:", NULL };
+    const char *const *others = provider_names(&provider_plan_maps, pool);
+    const char *other = provider_other_version(&provider_plan_maps, prefix, pool);
+    const char *list = "txt:FILE, dbm:FILE, dbm=TYPE:FILE, \"dbd:SQL\" or \"expr:EXPR\"";
+    const char *near = config_near(word, names, pool);
+
+    if (other != NULL) {
+        return other;
+    }
+    for (int i = 0; others[i] != NULL; i++) {
+        const rlp_plan_map_provider_t *provider =
+            provider_find(&provider_plan_maps, others[i], pool);
+
+        list = apr_pstrcat(pool, list, " or \"", others[i], ":",
+                           provider->argument ? provider->argument : "ARGUMENT", "\"", NULL);
+    }
+    return apr_psprintf(pool, "expected %s, got \"%s\"%s", list, word,
+                        *near ? near : provider_near(prefix, others, ":", pool));
+}
 
 const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word)
 {
-    static const char *const names[] = { "txt:", "dbm:", "dbm=", "dbd:", "expr:", NULL };
     const size_t len = strcspn(word, ":=");
+    const char *prefix = apr_pstrmemdup(cmd->pool, word, len);
 
     map->server = cmd->server;
     for (size_t i = 0; i < PLAN_MAP_SOURCES && word[len] != '\0'; i++) {
@@ -313,16 +410,16 @@ const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word)
 
         if (strlen(source->prefix) == len && strncmp(word, source->prefix, len) == 0 &&
             (word[len] == ':' || typed)) {
-            map->source = source;
-            map->ttl = source->no_ttl ? 0 : PLAN_MAP_TTL;
-            map->timeout = source->no_timeout ? 0 : PLAN_MAP_TIMEOUT;
-            return source->parse(map, cmd, word + len + 1);
+            return plan_map_use(map, source, cmd, word + len + 1);
         }
     }
-    return apr_psprintf(cmd->pool,
-                        "expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, \"dbd:SQL\" or \"expr:EXPR\", "
-                        "got \"%s\"%s",
-                        word, config_near(word, names, cmd->pool));
+    map->provider = word[len] == ':' ? provider_find(&provider_plan_maps, prefix, cmd->pool) : NULL;
+    if (map->provider == NULL) {
+        return plan_map_unknown(word, prefix, cmd->pool);
+    }
+    map->statement = word; /* tells its answers in the cache from those of others */
+    return plan_map_use(map, map->provider->blocks ? &plan_map_provided_slow : &plan_map_provided,
+                        cmd, word + len + 1);
 }
 
 const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known)

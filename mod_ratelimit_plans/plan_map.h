@@ -46,6 +46,11 @@ bool plan_map_settled(const file_mark_t *mark);
    is no plan. */
 const plan_t *plan_map_named(const plan_map_t *map, const char *name);
 
+/* The name that the provider of another module has for the value; NULL: it has failed. Empty for a
+   value that is unknown. */
+const char *plan_map_ask_provider(const plan_map_t *map, const char *value, request_rec *r,
+                                  apr_pool_t *pool);
+
 /* Tells that a source has failed, once a minute. Nothing of the value may be in the text. */
 void plan_map_failed(const plan_map_t *map, const char *text);
 

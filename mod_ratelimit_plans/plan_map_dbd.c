@@ -198,6 +198,10 @@ static const char *dbd_select_anew(const ap_dbd_t *dbd, const dbd_question_t *qu
 static const char *dbd_ask(const askers_t *askers, const dbd_question_t *question, apr_pool_t *pool)
 {
     const plan_map_t *map = question->map;
+
+    if (map->provider != NULL) {
+        return plan_map_ask_provider(map, question->value, NULL, pool);
+    }
     ap_dbd_t *dbd = askers->open(pool, map->server);
 
     if (dbd == NULL) {
@@ -361,7 +365,7 @@ bool dbd_find(const plan_t **plan, const plan_map_t *map, const char *value, con
     sigset_t before;
 
     *plan = NULL;
-    if (strlen(value) > DBD_VALUE_MAX || !dbd_is_text(value)) {
+    if (strlen(value) > DBD_VALUE_MAX || (map->provider == NULL && !dbd_is_text(value))) {
         cache_put(rlp_world->cache, key, NULL, map->ttl);
         return true;
     }
@@ -444,7 +448,7 @@ void dbd_begin(apr_pool_t *pchild, server_rec *server)
     askers->alone = ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded) != APR_SUCCESS || threaded == 0;
     askers->open = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_open);
     askers->close = APR_RETRIEVE_OPTIONAL_FN(ap_dbd_close);
-    apr_status_t rv = askers->open && askers->close ? dbd_share_pool(pchild) : APR_ENOTIMPL;
+    apr_status_t rv = dbd_share_pool(pchild);
 
     if (rv == APR_SUCCESS) {
         rv = dbd_start(askers, pchild);

@@ -201,10 +201,12 @@ typedef struct {
     const char *dbm;             /* of dbm:, its type */
     const char *statement;       /* of dbd:, */
     const char *label;           /* and what mod_dbd has it by */
-    server_rec *server;          /* where it was declared */
-    rlp_time_t ttl;              /* how long an answer is taken; 0: not said */
-    rlp_time_t timeout;          /* how long a request waits for one; 0: not said */
-    plan_map_state_t *state;     /* what is in memory */
+    const rlp_plan_map_provider_t *provider; /* of another module; NULL: it is one of ours */
+    void *settings;                          /* what it has made of its argument */
+    server_rec *server;                      /* where it was declared */
+    rlp_time_t ttl;                          /* how long an answer is taken; 0: not said */
+    rlp_time_t timeout;                      /* how long a request waits for one; 0: not said */
+    plan_map_state_t *state;                 /* what is in memory */
     unknown_t unknown;
     bool unknown_given;
     int status;

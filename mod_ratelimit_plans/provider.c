@@ -29,6 +29,10 @@ const provider_kind_t provider_identities = { .group = RLP_IDENTITY_GROUP,
                                               .version = RLP_IDENTITY_VERSION,
                                               .noun = "identity",
                                               .built_in = provider_identity_names };
+const provider_kind_t provider_plan_maps = { .group = RLP_PLAN_MAP_GROUP,
+                                             .version = RLP_PLAN_MAP_VERSION,
+                                             .noun = "plan source",
+                                             .built_in = provider_no_names };
 static const provider_kind_t provider_clocks = { .group = RLP_CLOCK_GROUP,
                                                  .version = RLP_CLOCK_VERSION,
                                                  .noun = "clock",

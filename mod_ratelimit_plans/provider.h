@@ -22,6 +22,7 @@ typedef struct {
 extern const provider_kind_t provider_algorithms;
 extern const provider_kind_t provider_stores;
 extern const provider_kind_t provider_identities;
+extern const provider_kind_t provider_plan_maps;
 
 /* Registers all built-in providers. */
 void provider_register(apr_pool_t *pool);

@@ -107,6 +107,29 @@ refused('V-13 the nearest provider of identities', "${load}RateLimitIdentity log
 refused('one name for two things', "${load}RateLimitIdentity login=claimed:basic\nRateLimitIdentity login=header:X", 3,
     'expected another name than "login": it is declared otherwise on line 2');
 
+# --- a plan source
+
+{
+    my $server = RLP::Httpd->new(
+        config => loaded('members')
+            . "RateLimitEngine On\nRateLimitPlan free rate=10/week\nRateLimitPlan pro rate=100/week\n"
+            . "RateLimitIdentity key=header:X-Key ip\nRateLimitRule site rate=5/week\n"
+            . "RateLimitPlanMap key \"members:one=free two=pro three=gone\"\n"
+    );
+    $server->start;
+    is(join(' ', map { $server->get('/index.html', "X-Key: $_")->{fields}{'x-ratelimit-limit'} } qw(one two three four)), '10 100 5 5',
+        'a plan source of another module says who has which plan');
+    like($server->log_text, qr/RLP018: plan map of key: /, 'a plan that is none is told of');
+    $server->stop;
+}
+
+$load = loaded('members');
+refused('an argument that the plan source refuses', "${load}RateLimitIdentity k=header:K\nRateLimitPlanMap k members:one", 3,
+    'RateLimitPlanMap: expected members:VALUE=PLAN..., got "members:one"');
+refused('V-13 the nearest plan source', "${load}RateLimitPlanMap k member:one=x", 2,
+    'RateLimitPlanMap: expected txt:FILE, ', ' or "members:VALUE=PLAN...", got "member:one=x" (members:?)');
+refused('no ttl= where nothing is kept', "${load}RateLimitPlanMap k members:one=x ttl=5s", 2, 'expected no ttl= with ');
+
 # --- a store
 
 {
@@ -165,6 +188,8 @@ refused('and in a rule', "${load}RateLimitRule r rate=65641/s algorithm=wide", 2
     'RateLimitRule: expected a limit with a state of at most 65640 bytes', 'got algorithm=wide with 65648');
 refused('a store of another version', "${load}RateLimitStore s dated", 2,
     'RateLimitStore: expected the store "dated" for version 1 of this interface, got one for version 0');
+refused('a plan source of another version', "${load}RateLimitPlanMap k dated:y", 2,
+    'RateLimitPlanMap: expected the plan source "dated" for version 1 of this interface, got one for version 0');
 refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 2,
     'RateLimitIdentity: expected the identity "dated" for version 1 of this interface, got one for version 0');
 
@@ -196,6 +221,19 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     is($said->(1), '200 - 0 0', 'nobody waits who may not, nor for ever');
     is($said->(2), '429 1 0 0', 'a refusal has an end');
     is($said->(3), '200 - 999999999999999 0', 'a rest has 15 digits');
+    $server->stop;
+}
+
+{
+    my $server = RLP::Httpd->new(config => $load
+            . "RateLimitEngine On\nRateLimitPlan slow rate=10/week\nRateLimitIdentity key=header:X-Key ip\n"
+            . "RateLimitRule site rate=5000/week\nRateLimitPlanMap key drowsy: timeout=50ms\n");
+    $server->start;
+    my $limit = sub { return $server->get('/index.html', "X-Key: $_[0]")->{fields}{'x-ratelimit-limit'} };
+    is($limit->('a'), 5000, 'nobody waits longer than timeout= for a source that blocks');
+    ok(RLP::Httpd::wait_for(sub { $limit->('a') == 10 }), 'its answer counts when it has come');
+    is($limit->('fail'), 5000, 'a value without an answer is unknown');
+    is($limit->('a'), 10, 'and others are not');
     $server->stop;
 }
 

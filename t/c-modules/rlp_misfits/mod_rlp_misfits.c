@@ -59,6 +59,29 @@ static const char *misfit_open(rlp_store_t **store, void *settings, const rlp_cl
     return NULL;
 }
 
+/* Takes 400 ms for an answer. */
+static apr_status_t misfit_find(const char **plan, void *settings, const char *value,
+                                request_rec *r, apr_pool_t *pool)
+{
+    (void)settings;
+    (void)pool;
+    apr_sleep(r ? 0 : 400 * 1000);
+    *plan = *value == 'x' ? "nonesuch" : "slow";
+    return *value == 'f' ? APR_EGENERAL : APR_SUCCESS;
+}
+
+static const char *misfit_map_configure(void **settings, const char *argument, cmd_parms *cmd)
+{
+    (void)argument;
+    (void)cmd;
+    *settings = NULL;
+    return NULL;
+}
+
+static const rlp_plan_map_provider_t drowsy = { .blocks = true,
+                                                .configure = misfit_map_configure,
+                                                .find = misfit_find };
+
 static const char *misfit_configure(void **settings, const char *name, const char *const options[],
                                     int n, apr_pool_t *pool)
 {
@@ -87,6 +110,8 @@ static void misfits_hooks(apr_pool_t *pool)
     ap_register_provider(pool, RLP_ALGORITHM_GROUP, "dated", MISFIT_OTHER_VERSION, &wild);
     ap_register_provider(pool, RLP_STORE_GROUP, "hollow", RLP_STORE_VERSION, &hollow);
     ap_register_provider(pool, RLP_STORE_GROUP, "dated", MISFIT_OTHER_VERSION, &hollow);
+    ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "drowsy", RLP_PLAN_MAP_VERSION, &drowsy);
+    ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "dated", MISFIT_OTHER_VERSION, &drowsy);
     if (ap_exists_config_define("MISFIT_CLOCK")) {
         ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, MISFIT_OTHER_VERSION, &wild);
     }
