@@ -199,9 +199,7 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     if (error == NULL) {
         config_add_plan(cmd, limits);
-    }
-    if (error == NULL && limits->bandwidth > 0) {
-        error = plans_hook(cmd, HOOK_BANDWIDTH);
+        config_needs(cmd, limits->bandwidth > 0 ? HOOK_BANDWIDTH : 0);
     }
     return config_prefix(cmd, error);
 }
@@ -551,6 +549,7 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     }
     if (error == NULL) {
         conf->traits |= TRAIT_MORE;
+        config_needs(cmd, HOOK_AFTER);
         error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, AP_EXPR_FLAG_DONT_VARY);
     }
     return config_prefix(cmd, error);

@@ -41,6 +41,13 @@ bool config_is_htaccess(const cmd_parms *cmd)
     return cmd->pool == cmd->temp_pool;
 }
 
+void config_needs(const cmd_parms *cmd, unsigned hooks)
+{
+    if (!config_is_htaccess(cmd)) { /* by then it is too late: plans_hook_all() */
+        rlp_world->needs |= hooks;
+    }
+}
+
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags)
 {

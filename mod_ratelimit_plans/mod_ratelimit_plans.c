@@ -14,6 +14,7 @@
 #include <http_request.h>
 #include <mpm_common.h>
 
+#include <apr_hooks.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -148,6 +149,49 @@ static int plans_pre_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp)
     return OK;
 }
 
+/* May a .htaccess in such a directory have rules? */
+static bool plans_may_have_rules(const ap_conf_vector_t *section)
+{
+    const core_dir_config *core = ap_get_core_module_config(section);
+
+    return (core->override & OR_LIMIT) != 0 ||
+           (core->override_list != NULL && !apr_is_empty_table(core->override_list));
+}
+
+static bool plans_any_may_have_rules(server_rec *server)
+{
+    for (; server != NULL; server = server->next) {
+        const core_server_config *core = ap_get_core_module_config(server->module_config);
+
+        if (plans_may_have_rules(server->lookup_defaults)) {
+            return true;
+        }
+        for (int i = 0; i < core->sec_dir->nelts; i++) {
+            if (plans_may_have_rules(APR_ARRAY_IDX(core->sec_dir, i, const ap_conf_vector_t *))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Adds the hooks that this configuration needs. What .htaccess will need is not known yet. */
+static void plans_hook_needed(server_rec *server)
+{
+    const unsigned needs = plans_any_may_have_rules(server) ? ~0U : rlp_world->needs;
+
+    if (needs & HOOK_EARLY) {
+        ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
+    }
+    if (needs & HOOK_BANDWIDTH) {
+        ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
+    }
+    if (needs & HOOK_AFTER) {
+        ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
+    }
+    apr_hook_sort_all(); /* httpd has done so before it asks for checks */
+}
+
 static int plans_check_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp,
                               server_rec *server)
 {
@@ -159,6 +203,7 @@ static int plans_check_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *tem
         ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server, "%s", error);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    plans_hook_needed(server);
     return rule_check_all(server, pool) ? OK : HTTP_INTERNAL_SERVER_ERROR;
 }
 
@@ -168,27 +213,6 @@ static void plans_test_config(apr_pool_t *pool, server_rec *server)
     if (ap_exists_config_define("DUMP_RATELIMIT")) {
         dump_print(pool);
     }
-}
-
-/* httpd sorts its hooks once more when the configuration is read, and empties them before it is
-   read again. */
-const char *plans_hook(const cmd_parms *cmd, unsigned hook)
-{
-    if (config_is_htaccess(cmd)) {
-        return hook == HOOK_EARLY ? "expected phase=early in the server's configuration, not in "
-                                    ".htaccess"
-                                  : "expected bandwidth= in the server's configuration, not in "
-                                    ".htaccess";
-    }
-    if (!(rlp_world->hooked & hook)) {
-        rlp_world->hooked |= hook;
-        if (hook == HOOK_EARLY) {
-            ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
-        } else {
-            ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
-        }
-    }
-    return NULL;
 }
 
 static void plans_register_hooks(apr_pool_t *pool)
@@ -207,7 +231,6 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     respond_register_filter();
 }

@@ -301,6 +301,13 @@ typedef struct denials_t denials_t;
 typedef struct cache_t cache_t;
 typedef struct askers_t askers_t;
 
+/* Hooks that are there only where the configuration needs them: no other request pays for them. */
+enum {
+    HOOK_EARLY = 1U << 0,     /* rules before authentication */
+    HOOK_BANDWIDTH = 1U << 1, /* the filter of stock mod_ratelimit */
+    HOOK_AFTER = 1U << 2,     /* charges corrected by what the response was */
+};
+
 /* What one reading of the configuration has declared for the whole server. */
 typedef struct {
     apr_pool_t *pool;
@@ -330,8 +337,8 @@ typedef struct {
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
-    unsigned hooked; /* HOOK_*, those there are */
-    int owners;      /* processes that may hold places at once */
+    unsigned needs; /* HOOK_* */
+    int owners;     /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -342,14 +349,6 @@ extern module AP_MODULE_DECLARE_DATA ratelimit_plans_module;
 
 /* The world of the configuration in force. */
 extern world_t *rlp_world;
-
-/* --- mod_ratelimit_plans.c */
-
-/* Hooks that are there only where the configuration needs them: no other request pays for them. */
-enum { HOOK_EARLY = 1U << 0, HOOK_BANDWIDTH = 1U << 1 };
-
-/* Adds one of them for a directive. NULL, or that .htaccess comes too late. */
-const char *plans_hook(const cmd_parms *cmd, unsigned hook);
 
 /* --- config.c */
 
@@ -396,6 +395,9 @@ bool config_is_htaccess(const cmd_parms *cmd);
    expected. */
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags);
+
+/* Notes that a directive of the server's configuration needs hooks (HOOK_*). */
+void config_needs(const cmd_parms *cmd, unsigned hooks);
 
 /* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
    the word is not of that kind. */

@@ -115,6 +115,7 @@ static const char *rule_count(rule_t *rule, cmd_parms *cmd, const char *value)
         return NULL;
     }
     if (ap_cstr_casecmpn(value, "response:", 9) == 0) {
+        config_needs(cmd, HOOK_AFTER);
         return config_expression(&rule->counts, cmd, "count=response:", value + 9,
                                  AP_EXPR_FLAG_DONT_VARY);
     }
@@ -176,7 +177,8 @@ static const char *rule_phase(rule_t *rule, cmd_parms *cmd, const char *value)
     }
     if (ap_cstr_casecmp(value, "early") == 0) {
         rule->traits |= TRAIT_EARLY;
-        return plans_hook(cmd, HOOK_EARLY);
+        config_needs(cmd, HOOK_EARLY);
+        return NULL;
     }
     return apr_psprintf(cmd->pool, "expected phase=early or phase=fixups, got \"phase=%s\"%s",
                         value, config_near(value, names, cmd->pool));
@@ -345,7 +347,7 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
         error = rule_limits(rule, limits, cmd->pool);
     }
     if (error == NULL && rule->own != NULL && rule->own->bandwidth > 0) {
-        error = plans_hook(cmd, HOOK_BANDWIDTH);
+        config_needs(cmd, HOOK_BANDWIDTH);
     }
     return error ? error : rule_contradiction(rule, cmd->pool);
 }

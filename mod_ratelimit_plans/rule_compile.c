@@ -277,7 +277,7 @@ static const variant_t *rule_usual(const rule_t *rule)
     if (rule->choice == CHOICE_NAMED) {
         const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
 
-        variant = rule->variants[plan->index];
+        variant = plan ? rule->variants[plan->index] : NULL;
     }
     return rule->plain && variant != NULL && variant->plain ? variant : NULL;
 }

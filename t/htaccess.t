@@ -62,6 +62,10 @@ tenant('index', "DirectoryIndex ok.txt\nRateLimitRule mine rate=3/min");
 begin;
 is(answers(4, '/index/'), 'A2 A1 A0 D20', 'a request is charged once, if mod_dir answers with an index file');
 
+tenant('early', "RateLimitRule mine rate=3/min key=ip phase=early\nRateLimitRule late rate=9/min");
+begin;
+is(answers(4, '/early/ok.txt'), 'A2 A1 A0 D20', 'phase=early');
+
 # --- and no more
 
 tenant('name', 'RateLimitRule host rate=1000/min');
@@ -180,10 +184,11 @@ my @wrong = (
     [ 'RateLimitRule a rate=1/s key=k=header:X-Key',
         'RateLimitRule: expected an identity that the server\'s configuration has declared, got "k=header:X-Key"' ],
     [ 'RateLimitRule a rate=1/s key=k=expr:x', 'expected an identity that the server\'s configuration has declared' ],
-    [ 'RateLimitRule a rate=1/s key=ip phase=early', "RateLimitRule: expected phase=early in the server's configuration" ],
+    [ 'RateLimitRule a rate=1/s phase=early', 'RateLimitRule: expected key= with phase=early' ],
+    [ 'RateLimitRule a rate=1/s key=user phase=early', 'RateLimitRule: expected a key= without user' ],
     [ 'RateLimitRule a rate=1/s cost=5', 'RateLimitRule: expected a cost of at most 1' ],
     [ 'RateLimitRule a concurrent=2 lease=60s', 'RateLimitRule: expected no lease=' ],
-    [ 'RateLimitRule a rate=1/s bandwidth=1M/s', "RateLimitRule: expected bandwidth= in the server's configuration" ],
+    [ 'RateLimitRule a rate=1/s bandwidth=1M/s', 'RateLimitRule: expected mod_ratelimit to be loaded' ],
     [ 'RateLimitRule a quota=5/month@Asia/Tokyo',
         'RateLimitRule: expected a period and a time zone that a plan of the server has, or @UTC, got "month@Asia/Tokyo" in "quota=5/month@Asia/Tokyo"' ],
     [ 'RateLimitRule a quota=5/month@Asia/Nowhere', 'RateLimitRule: expected @UTC, @local or a time zone' ],
