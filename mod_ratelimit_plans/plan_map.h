@@ -37,6 +37,7 @@ static inline file_mark_t file_mark(const apr_finfo_t *info)
 /* The version of the file by that name. */
 file_mark_t plan_map_mark(const char *path, apr_pool_t *pool);
 
+/* Are they the same version? */
 bool plan_map_same(const file_mark_t *a, const file_mark_t *b);
 
 /* Who writes may not be done yet: a version counts when it is a second old. */
@@ -133,6 +134,7 @@ apr_status_t cache_open(cache_t **cache);
 /* What stands for a source, or for one version of it, by a text. */
 uint64_t cache_source(const cache_t *cache, const char *text);
 
+/* What stands for a value of a source. */
 cache_key_t cache_key(const cache_t *cache, uint64_t source, const char *value);
 
 /* What is known of a key. */

@@ -103,23 +103,34 @@ const char *dbd_parse(plan_map_t *map, cmd_parms *cmd, const char *statement)
     return NULL;
 }
 
-/* Is there a directive of that name anywhere? */
-static bool dbd_is_said(const ap_directive_t *directive, const char *name)
+/* The directive that comes next, be it inside or outside of a section; NULL at the end. */
+static const ap_directive_t *dbd_next_directive(const ap_directive_t *directive)
 {
-    for (; directive != NULL; directive = directive->next) {
-        if (ap_cstr_casecmp(directive->directive, name) == 0 ||
-            (directive->first_child != NULL && dbd_is_said(directive->first_child, name))) {
-            return true;
-        }
+    if (directive->first_child != NULL) {
+        return directive->first_child;
     }
-    return false;
+    while (directive != NULL && directive->next == NULL) {
+        directive = directive->parent;
+    }
+    return directive ? directive->next : NULL;
+}
+
+/* Is there a directive of that name anywhere? */
+static bool dbd_is_said(const char *name)
+{
+    const ap_directive_t *directive = ap_conftree;
+
+    while (directive != NULL && ap_cstr_casecmp(directive->directive, name) != 0) {
+        directive = dbd_next_directive(directive);
+    }
+    return directive != NULL;
 }
 
 const char *dbd_load(const plan_map_t *map, apr_pool_t *pool)
 {
     (void)pool;
     (void)map;
-    return dbd_is_said(ap_conftree, "DBDriver")
+    return dbd_is_said("DBDriver")
                ? NULL
                : "expected DBDriver and DBDParams, which tell mod_dbd of the database, beside a "
                  "map by dbd:";
@@ -127,28 +138,53 @@ const char *dbd_load(const plan_map_t *map, apr_pool_t *pool)
 
 /* --- asking */
 
+/* UTF-8: what a character begins with, what its second byte may be, and how many come behind the
+   first. */
+static const struct {
+    unsigned char first;
+    unsigned char last;
+    unsigned char low;
+    unsigned char high;
+    int more;
+} dbd_utf8[] = {
+    { 0x01, 0x7f, 0, 0, 0 },       { 0xc2, 0xdf, 0x80, 0xbf, 1 }, { 0xe0, 0xe0, 0xa0, 0xbf, 2 },
+    { 0xe1, 0xec, 0x80, 0xbf, 2 }, { 0xed, 0xed, 0x80, 0x9f, 2 }, { 0xee, 0xef, 0x80, 0xbf, 2 },
+    { 0xf0, 0xf0, 0x90, 0xbf, 3 }, { 0xf1, 0xf3, 0x80, 0xbf, 3 }, { 0xf4, 0xf4, 0x80, 0x8f, 3 },
+};
+
+#define DBD_UTF8 (sizeof(dbd_utf8) / sizeof(dbd_utf8[0]))
+
+/* The bytes of the character that begins here; 0: there is none. */
+static int dbd_character(const unsigned char *at)
+{
+    size_t i = 0;
+
+    while (i < DBD_UTF8 && (*at < dbd_utf8[i].first || *at > dbd_utf8[i].last)) {
+        i++;
+    }
+    if (i == DBD_UTF8 ||
+        (dbd_utf8[i].more > 0 && (at[1] < dbd_utf8[i].low || at[1] > dbd_utf8[i].high))) {
+        return 0;
+    }
+    for (int k = 2; k <= dbd_utf8[i].more; k++) {
+        if ((at[k] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return dbd_utf8[i].more + 1;
+}
+
 /* Databases refuse, or misread, what is no text. */
 static bool dbd_is_text(const char *value)
 {
     const unsigned char *at = (const unsigned char *)value;
+    int len = 1;
 
-    while (*at != '\0') {
-        const int more = *at < 0x80 ? 0 : *at < 0xc2 ? -1 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : 3;
-
-        if (more < 0 || *at > 0xf4 || (more == 2 && *at == 0xe0 && at[1] < 0xa0) ||
-            (more == 2 && *at == 0xed && at[1] > 0x9f) ||
-            (more == 3 && *at == 0xf0 && at[1] < 0x90) ||
-            (more == 3 && *at == 0xf4 && at[1] > 0x8f)) {
-            return false;
-        }
-        at++;
-        for (int i = 0; i < more; i++, at++) {
-            if ((*at & 0xc0) != 0x80) {
-                return false;
-            }
-        }
+    while (*at != '\0' && len > 0) {
+        len = dbd_character(at);
+        at += len;
     }
-    return true;
+    return len > 0;
 }
 
 /* The first column of the first row, empty for none. All rows are read, or the connection is not
