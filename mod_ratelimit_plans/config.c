@@ -4,7 +4,7 @@
  * Directives.
  */
 
-#include "private.h"
+#include "provider.h"
 
 #include <http_core.h>
 #include <http_log.h>
@@ -21,8 +21,6 @@ APLOG_USE_MODULE(ratelimit_plans);
 /* where a directive of sections may not stand, even if AllowOverrideList names it */
 #define CONFIG_SECTION (NOT_IN_LIMIT | NOT_IN_HTACCESS)
 
-#define CONFIG_PAGE 4096
-#define CONFIG_STORE_MAX (INT64_C(1) << 40)
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
 #define CONFIG_REPEAT_MAX (INT64_C(24) * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
@@ -41,72 +39,74 @@ static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
     return engine < 0 ? config_unknown_word(cmd, "On, Off or LogOnly", word, words) : NULL;
 }
 
-/* A size with K, M or G, in bytes. NULL, or what was expected. */
-static const char *config_size(apr_size_t *size, const char *text, apr_pool_t *pool)
+/* What may stand behind NAME, for each provider: "shm [size=SIZE] [file=PATH]". */
+static const char *config_store_usage(apr_pool_t *pool)
 {
-    static const char units[] = "KMG";
-    char *end;
-    apr_int64_t number = apr_strtoi64(text, &end, 10);
-    const char *unit = *end ? strchr(units, apr_toupper(*end)) : NULL;
+    const char *const *names = provider_names(&provider_stores, pool);
+    const char *usage = "";
 
-    if (*text < '0' || *text > '9' || (*end != '\0' && (unit == NULL || end[1] != '\0'))) {
-        return apr_psprintf(pool, "expected size=N with K, M or G, got \"size=%s\"", text);
+    for (int i = 0; names[i] != NULL; i++) {
+        const rlp_store_provider_t *provider = provider_find(&provider_stores, names[i], pool);
+        const bool bare = provider->options == NULL || provider->options[0] == '\0';
+
+        usage = apr_pstrcat(pool, usage, i ? ", or NAME " : "NAME ", names[i], bare ? "" : " ",
+                            bare ? "" : provider->options, NULL);
     }
-    for (const char *i = units; unit != NULL && i <= unit && number <= CONFIG_STORE_MAX; i++) {
-        number *= 1024;
-    }
-    if (number < RLP_SEGMENT_MIN || number > CONFIG_STORE_MAX) {
-        return apr_psprintf(pool, "expected a size from 1M to 1024G, got \"size=%s\"", text);
-    }
-    *size = ((apr_size_t)number + CONFIG_PAGE - 1) / CONFIG_PAGE * CONFIG_PAGE;
-    return NULL;
+    return usage;
 }
 
-static const char *config_store_option(cmd_parms *cmd, const char *word)
+/* Finds what keeps the counters. NULL, or what was expected. */
+static const char *config_store_type(const rlp_store_provider_t **provider, const char *type,
+                                     apr_pool_t *pool)
 {
-    static const char *const names[] = { "size=", "file=", NULL };
+    const char *const *names = provider_names(&provider_stores, pool);
 
-    if (ap_cstr_casecmpn(word, "size=", 5) == 0) {
-        return config_size(&rlp_world->store_size, word + 5, cmd->pool);
+    *provider = provider_find(&provider_stores, type, pool);
+    if (*provider != NULL) {
+        return NULL;
     }
-    if (ap_cstr_casecmpn(word, "file=", 5) == 0 && word[5] != '\0') {
-        rlp_world->store_path = ap_server_root_relative(cmd->pool, word + 5);
-        return rlp_world->store_path ? NULL
-                                     : apr_psprintf(cmd->pool, "expected a path, got \"%s\"", word);
+    const char *other = provider_other_version(&provider_stores, type, pool);
+
+    if (other != NULL) {
+        return other;
     }
-    return apr_psprintf(cmd->pool, "expected size=SIZE or file=PATH, got \"%s\"%s", word,
-                        config_near(word, names, cmd->pool));
+    if (ap_cstr_casecmp(type, "redis") == 0) {
+        return apr_psprintf(pool, "expected shm: this module was built without Redis, got \"%s\"",
+                            type);
+    }
+    return apr_psprintf(pool, "expected a store of the type %s, got \"%s\"%s",
+                        provider_list(names, pool), type, provider_near(type, names, "", pool));
 }
 
 static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
-    static const char *const types[] = { "shm", NULL };
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    const rlp_store_provider_t *provider = NULL;
 
     (void)dir;
-    if (error == NULL && argc < 2) {
-        return "RateLimitStore: expected NAME shm [size=SIZE] [file=PATH]";
-    }
     if (error != NULL) {
         return error;
+    }
+    if (argc < 2) {
+        return apr_pstrcat(cmd->pool, "RateLimitStore: expected ", config_store_usage(cmd->pool),
+                           NULL);
     }
     if (rlp_world->store_name != NULL) {
         return config_expected(cmd, "one store for the whole server", argv[0]);
     }
-    if (ap_cstr_casecmp(argv[1], "redis") == 0) {
-        return config_expected(cmd, "shm: this module was built without Redis", argv[1]);
+    error = config_store_type(&provider, argv[1], cmd->pool);
+    if (error == NULL) {
+        error = rlp_name_check(argv[0], cmd->pool);
     }
-    if (ap_cstr_casecmp(argv[1], "shm") != 0) {
-        return config_unknown_word(cmd, "a store of the type shm", argv[1], types);
-    }
-    error = rlp_name_check(argv[0], cmd->pool);
-    for (int i = 2; error == NULL && i < argc; i++) {
-        error = config_store_option(cmd, argv[i]);
+    if (error == NULL) {
+        error = provider->configure(&rlp_world->store_settings, argv[0],
+                                    (const char *const *)argv + 2, argc - 2, cmd->pool);
     }
     if (error == NULL && config_repeated(argc, argv, 2) != NULL) {
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
     rlp_world->store_name = argv[0];
+    rlp_world->store_provider = provider;
     return config_prefix(cmd, error);
 }
 
@@ -184,11 +184,15 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
         error = config_like(&base, words, &n, cmd->pool);
     }
     if (error == NULL) {
+        error = algorithm_refused(words, n, cmd->pool);
+    }
+    if (error == NULL) {
         rlp_clock_read(&clock);
         error = rlp_plan_parse(&limits,
                                &(rlp_plan_source_t){ .name = argv[0],
                                                      .words = words,
                                                      .n = n,
+                                                     .algorithms = rlp_world->algorithms,
                                                      .base = base ? base->limits : NULL,
                                                      .wall = clock.wall },
                                cmd->pool);
@@ -375,9 +379,28 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
     return NULL;
 }
 
+static const char *config_plan_map_option(cmd_parms *cmd, plan_map_t *map, const char *word)
+{
+    static const char *const names[] = { "unknown=", "ttl=", "timeout=", NULL };
+    bool known = false;
+
+    if (ap_cstr_casecmpn(word, "unknown=", 8) == 0) {
+        return config_unknown(cmd, map, word);
+    }
+    const char *error = plan_map_option(map, cmd, word, &known);
+
+    if (known) {
+        return config_prefix(cmd, error);
+    }
+    return apr_pstrcat(
+        cmd->pool,
+        config_expected(cmd, "unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION",
+                        word),
+        config_near(word, names, cmd->pool), NULL);
+}
+
 static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
-    static const char *const names[] = { "unknown=", NULL };
     server_conf_t *conf = config_server(cmd);
     const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
     plan_map_t *map = apr_pcalloc(cmd->pool, sizeof(*map));
@@ -387,34 +410,32 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
         return error;
     }
     if (argc < 2) {
-        return "RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]";
+        return "RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" "
+               "[ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]";
     }
     for (int i = 0; i < conf->maps->nelts; i++) {
         if (strcmp(APR_ARRAY_IDX(conf->maps, i, plan_map_t *)->type, argv[0]) == 0) {
             return config_expected(cmd, "one map for each type of identity", argv[0]);
         }
     }
-    if (strncmp(argv[1], "txt:", 4) != 0 || argv[1][4] == '\0') {
-        return config_expected(cmd, "txt:FILE", argv[1]);
+    error = config_quotes(argv[1], cmd->pool);
+    if (error == NULL) {
+        error = plan_map_source(map, cmd, argv[1]);
+    }
+    if (error != NULL) {
+        return config_prefix(cmd, error);
     }
     map->type = argv[0];
-    map->path = ap_server_root_relative(cmd->pool, argv[1] + 4);
     map->file = cmd->directive->filename;
     map->line = cmd->directive->line_num;
-    if (map->path == NULL) {
-        return config_expected(cmd, "txt:FILE with a path", argv[1]);
-    }
     if (config_repeated(argc, argv, 2) != NULL) {
-        return config_expected(cmd, "unknown= once", config_repeated(argc, argv, 2));
+        return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
-    for (int i = 2; i < argc; i++) {
-        if (ap_cstr_casecmpn(argv[i], "unknown=", 8) != 0) {
-            return config_unknown_word(cmd, "unknown=next|default|deny[:STATUS]", argv[i], names);
-        }
-        error = config_unknown(cmd, map, argv[i]);
-        if (error != NULL) {
-            return error;
-        }
+    for (int i = 2; error == NULL && i < argc; i++) {
+        error = config_plan_map_option(cmd, map, argv[i]);
+    }
+    if (error != NULL) {
+        return error;
     }
     APR_ARRAY_PUSH(conf->maps, plan_map_t *) = map;
     APR_ARRAY_PUSH(rlp_world->maps, plan_map_t *) = map;
@@ -641,7 +662,8 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
     AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),
     AP_INIT_TAKE_ARGV("RateLimitPlanMap", config_plan_map, NULL, RSRC_CONF,
-                      "TYPE txt:FILE [unknown=next|default|deny[:STATUS]]"),
+                      "TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" [ttl=DURATION] "
+                      "[timeout=DURATION] [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),
     AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_HTACCESS,

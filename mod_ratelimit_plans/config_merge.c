@@ -4,13 +4,11 @@
  * What a configuration is kept in, and how sections and hosts merge.
  */
 
-#include "private.h"
+#include "provider.h"
 
 #include <apr_strings.h>
 
 #include <string.h>
-
-#define CONFIG_STORE_SIZE ((apr_size_t)16 * 1024 * 1024)
 
 world_t *rlp_world;
 
@@ -43,7 +41,9 @@ void config_begin(apr_pool_t *pool)
     world->placed = apr_hash_make(pool);
     world->scopes = apr_hash_make(pool);
     world->kinds = apr_hash_make(pool);
-    world->store_size = CONFIG_STORE_SIZE;
+    world->algorithms = algorithm_table(pool);
+    world->store_provider = provider_find(&provider_stores, "shm", pool);
+    (void)world->store_provider->configure(&world->store_settings, "default", NULL, 0, pool);
     config_table_calendars(world);
     identity_begin(world);
     rlp_world = world;

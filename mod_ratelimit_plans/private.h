@@ -31,20 +31,20 @@ typedef enum {
     SOURCE_GLOBAL,
     SOURCE_ANONYMOUS,
     SOURCE_CERT,
-    SOURCE_HEADER,
-    SOURCE_COOKIE,
-    SOURCE_ENV,
-    SOURCE_EXPR
+    SOURCE_PROVIDER /* NAME=PROVIDER:ARGUMENT */
 } source_t;
 
 /* A type of identity, known by its name in the whole server. */
 typedef struct {
     const char *name;
     source_t source;
-    const char *argument;       /* behind header: and the like */
-    const ap_expr_info_t *expr; /* of expr:, a text */
-    bool chosen;      /* the client writes what it likes: counts only when a plan map knows it */
-    const char *file; /* where it was declared; NULL: built in */
+    const rlp_identity_provider_t *provider; /* of SOURCE_PROVIDER */
+    const char *provider_name;
+    const char *argument; /* behind header: and the like */
+    void *settings;       /* what the provider has made of it */
+    bool chosen;        /* the client writes what it likes: counts only when a plan map knows it */
+    bool authenticated; /* there is none before authentication */
+    const char *file;   /* where it was declared; NULL: built in */
     int line;
 } identity_type_t;
 
@@ -191,11 +191,22 @@ typedef struct {
 typedef enum { UNKNOWN_NEXT, UNKNOWN_DEFAULT, UNKNOWN_DENY } unknown_t;
 
 typedef struct plan_map_state_t plan_map_state_t;
+typedef struct plan_source_t plan_source_t;
 
 typedef struct {
     const char *type;
-    const char *path;
-    plan_map_state_t *state; /* what was read */
+    const plan_source_t *source; /* its kind */
+    const char *path;            /* of a file */
+    const ap_expr_info_t *expr;  /* of expr:, its text is the name of a plan, empty for none */
+    const char *dbm;             /* of dbm:, its type */
+    const char *statement;       /* of dbd:, */
+    const char *label;           /* and what mod_dbd has it by */
+    const rlp_plan_map_provider_t *provider; /* of another module; NULL: it is one of ours */
+    void *settings;                          /* what it has made of its argument */
+    server_rec *server;                      /* where it was declared */
+    rlp_time_t ttl;                          /* how long an answer is taken; 0: not said */
+    rlp_time_t timeout;                      /* how long a request waits for one; 0: not said */
+    plan_map_state_t *state;                 /* what is in memory */
     unknown_t unknown;
     bool unknown_given;
     int status;
@@ -296,6 +307,8 @@ typedef struct {
 
 typedef struct turns_t turns_t;
 typedef struct denials_t denials_t;
+typedef struct cache_t cache_t;
+typedef struct askers_t askers_t;
 
 /* Hooks that are there only where the configuration needs them: no other request pays for them. */
 enum {
@@ -321,12 +334,15 @@ typedef struct {
     bool engaged;                  /* the engine is on somewhere */
     const chain_t *default_chain;
     const char *store_name; /* NULL: not declared */
-    const char *store_path;
-    size_t store_size;
-    rlp_store_t *store; /* NULL: no rule needs it */
-    rlp_hold_t owner;   /* this child, for concurrency limits */
-    turns_t *turns;     /* of this child, for those who wait */
-    denials_t *denials; /* of this child, what its log has */
+    const rlp_store_provider_t *store_provider;
+    void *store_settings;                     /* what it has made of its options */
+    const rlp_algorithm_t *const *algorithms; /* of algorithm= */
+    rlp_store_t *store;                       /* NULL: no rule needs it */
+    rlp_hold_t owner;                         /* this child, for concurrency limits */
+    turns_t *turns;                           /* of this child, for those who wait */
+    denials_t *denials;                       /* of this child, what its log has */
+    cache_t *cache;                           /* answers of slow plan maps; NULL: there are none */
+    askers_t *askers; /* of this child, threads that ask databases; NULL: there are none */
     char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
                        char *); /* of mod_ssl; NULL: it is not here */
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
@@ -543,8 +559,20 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
 
 /* --- plan_map.c */
 
-/* Reads the map's file. NULL, or what is wrong. */
+/* Parses the source of a map, such as "txt:FILE". NULL, or what was expected. */
+const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word);
+
+/* Parses ttl= or timeout=, if it is one; *known says so. NULL, or what was expected. */
+const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known);
+
+/* Reads the map's file, if it has one. NULL, or what is wrong. */
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
+
+/* Opens what children share of slow maps, in the parent. What is in the pool need not last. */
+apr_status_t plan_map_open(apr_pool_t *pool);
+
+/* Makes ready for a child, which reads files again when they change. */
+void plan_map_begin(apr_pool_t *pchild, server_rec *server);
 
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);

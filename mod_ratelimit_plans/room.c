@@ -5,7 +5,7 @@
  * minute is forgotten by itself; what is counted for a month has to have room.
  */
 
-#include "private.h"
+#include "provider.h"
 
 #include <apr_strings.h>
 
@@ -159,9 +159,14 @@ static need_t room_most(server_rec *servers, apr_pool_t *pool)
 
 const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool)
 {
-    const size_t room = rlp_segment_room(rlp_world->store_size, ROOM_STATE);
+    const size_t given = store_shm_size();
+    size_t size = given;
+
+    if (given == 0) {
+        return NULL;
+    }
+    const size_t room = rlp_segment_room(given, ROOM_STATE);
     const need_t need = room_most(server, pool);
-    size_t size = rlp_world->store_size;
 
     if (need.quotas <= room) {
         return NULL;
@@ -175,7 +180,7 @@ const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *p
                         "M has room for %" APR_SIZE_T_FMT
                         " counters and forgets some, size=%" APR_SIZE_T_FMT
                         "M has room for %" APR_SIZE_T_FMT,
-                        need.sum, rlp_world->store_size / ROOM_MEGABYTE, room,
+                        need.sum, given / ROOM_MEGABYTE, room,
                         (size + ROOM_MEGABYTE - 1) / ROOM_MEGABYTE,
                         rlp_segment_room(size, ROOM_STATE));
 }

@@ -4,7 +4,7 @@
  * Rules: what they say, which of them speak of a request.
  */
 
-#include "private.h"
+#include "provider.h"
 
 #include <http_log.h>
 #include <http_protocol.h>
@@ -294,14 +294,19 @@ static const char *rule_contradiction(const rule_t *rule, apr_pool_t *pool)
 /* The rule's own limits. */
 static const char *rule_limits(rule_t *rule, const apr_array_header_t *words, apr_pool_t *pool)
 {
+    const char *error = algorithm_refused((const char *const *)words->elts, words->nelts, pool);
     const bool local = rule->directory != NULL; /* other threads run: no zone can be read */
     rlp_clock_t clock;
 
+    if (error != NULL) {
+        return error;
+    }
     rlp_clock_read(&clock);
     return rlp_plan_parse(&rule->own,
                           &(rlp_plan_source_t){ .name = rule->name,
                                                 .words = (const char *const *)words->elts,
                                                 .n = words->nelts,
+                                                .algorithms = rlp_world->algorithms,
                                                 .wall = clock.wall,
                                                 .tables = local ? rlp_world->pool : NULL },
                           pool);

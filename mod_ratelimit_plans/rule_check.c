@@ -74,7 +74,7 @@ static const char *rule_check_plan(const rule_t *rule, apr_pool_t *pool)
 }
 
 /* What the limits need of this server: NULL, or what was expected. */
-static const char *rule_misfit(const rlp_plan_t *plan)
+static const char *rule_misfit(const rlp_plan_t *plan, apr_pool_t *pool)
 {
     if (plan->bandwidth > 0 && ap_get_output_filter_handle("RATE_LIMIT") == NULL) {
         return "expected mod_ratelimit to be loaded for bandwidth=";
@@ -84,13 +84,20 @@ static const char *rule_misfit(const rlp_plan_t *plan)
             return "expected no lease= with a store of this host: a child's death frees what it "
                    "held";
         }
+        if (plan->limits[i].state_size > rlp_world->store_provider->state_max) {
+            return apr_psprintf(pool,
+                                "expected a limit with a state of at most %u bytes, which is what "
+                                "the store keeps of one key, got algorithm=%s with %u",
+                                rlp_world->store_provider->state_max,
+                                plan->limits[i].algorithm->name, plan->limits[i].state_size);
+        }
     }
     return NULL;
 }
 
 static bool rule_check_limits(server_rec *server, const plan_t *plan, apr_pool_t *pool)
 {
-    const char *error = rule_misfit(plan->limits);
+    const char *error = rule_misfit(plan->limits, pool);
 
     return error == NULL || rule_error(server, plan->file, plan->line,
                                        apr_pstrcat(pool, "RateLimitPlan: ", error, NULL));
@@ -171,7 +178,7 @@ static bool rule_is_of_users(const identity_t *identity)
     bool users = false;
 
     for (int i = 0; i < identity->n; i++) {
-        users |= identity->parts[i].type->source == SOURCE_USER;
+        users |= identity->parts[i].type->authenticated;
     }
     return users;
 }
@@ -204,7 +211,7 @@ static const char *rule_check_phase(const rule_t *rule)
 
 const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
 {
-    const char *error = rule->own ? rule_misfit(rule->own) : NULL;
+    const char *error = rule->own ? rule_misfit(rule->own, pool) : NULL;
 
     if (error == NULL) {
         error = rule_check_phase(rule);
@@ -300,9 +307,12 @@ static const char *rule_forwarding(const identity_type_t *type)
                                           "Client-IP",
                                           "Forwarded" };
 
+    const bool header = ap_cstr_casecmp(type->provider_name, "header") == 0;
+    const bool expr = ap_cstr_casecmp(type->provider_name, "expr") == 0;
+
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        if ((type->source == SOURCE_HEADER && ap_cstr_casecmp(type->argument, fields[i]) == 0) ||
-            (type->source == SOURCE_EXPR && ap_strcasestr(type->argument, fields[i]) != NULL)) {
+        if ((header && ap_cstr_casecmp(type->argument, fields[i]) == 0) ||
+            (expr && ap_strcasestr(type->argument, fields[i]) != NULL)) {
             return fields[i];
         }
     }

@@ -161,15 +161,50 @@ my @wrong = (
     ['RateLimitPlanChange maybe', 'RateLimitPlanChange: expected carry or reset, got "maybe"'],
     ['RateLimitPlanChange', 'RateLimitPlanChange takes one argument'],
 
-    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
-    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
     ["${plans}RateLimitPlanMap user txt:keys\nRateLimitPlanMap user txt:keys",
         'RateLimitPlanMap: expected one map for each type of identity, got "user"'],
-    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, got "keys"'],
-    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE, got "txt:"'],
-    ['RateLimitPlanMap user dbm:keys', 'RateLimitPlanMap: expected txt:FILE, got "dbm:keys"', 'V-14 a kind of map that is not here'],
+    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "keys"'],
+    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE with a path, got "txt:"'],
+    ['RateLimitPlanMap user redis:keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "redis:keys"',
+        'V-14 a kind of map that is not here'],
+    ['RateLimitPlanMap user dmb:keys', 'got "dmb:keys" (dbm:?)', 'V-13 a misspelt dbm:'],
+    ['RateLimitPlanMap user txt=a:keys', 'got "txt=a:keys"'],
+    ['RateLimitPlanMap user dbm:', 'RateLimitPlanMap: expected dbm:FILE or dbm=TYPE:FILE with a path'],
+    ['RateLimitPlanMap user dbm=db:', 'RateLimitPlanMap: expected dbm:FILE or dbm=TYPE:FILE with a path'],
+    ['RateLimitPlanMap user dbm=:keys', 'RateLimitPlanMap: expected dbm:FILE or dbm=TYPE:FILE with a path'],
+    ["${plans}RateLimitPlanMap user dbm:missing", qr/RateLimitPlanMap: cannot open \S.*\/missing: .*; to make it: httxt2dbm -i TEXT -o/, 'a DBM file that is missing'],
+    ["${plans}RateLimitPlanMap user dbm=sdbm:missing", qr/RateLimitPlanMap: cannot open .*\/missing\.\w+: .*; to make it: httxt2dbm -f sdbm -i TEXT -o/,
+        'a DBM file of a type that is missing'],
+    ["${plans}RateLimitPlanMap user dbm:keys", qr/RateLimitPlanMap: cannot use .*\/keys: it is damaged, or no DBM file of the type default: make it anew with httxt2dbm/,
+        'a damaged DBM file'],
+    ["${plans}RateLimitPlanMap user dbm=nodbm:keys", 'RateLimitPlanMap: expected a type of DBM file that APR-util has here (such as db, gdbm or sdbm), got "nodbm"'],
+    ["${plans}RateLimitPlanMap user dbd:SELECT", 'RateLimitPlanMap: expected one %s in the statement, where the value goes, as in "dbd:SELECT plan FROM customers'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = %s AND b = %s\"", 'RateLimitPlanMap: expected one %s in the statement'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = %d\"", 'RateLimitPlanMap: expected one %s in the statement'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = '%s'\"", 'RateLimitPlanMap: expected %s without quotes, since the database gets the value apart from'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = %s\"",
+        'RateLimitPlanMap: expected mod_dbd for a map by dbd: load it before, with LoadModule dbd_module'],
+    ["${plans}RateLimitPlanMap user txt:keys ttl=5s",
+        'RateLimitPlanMap: expected no ttl= with txt:, since the file is in memory, and is read again when it changes; leave it out, got "ttl=5s"'],
+    ["${plans}RateLimitPlanMap user txt:keys timeout=5s", 'RateLimitPlanMap: expected no timeout= with txt:, since the file is in memory; leave it out, got "timeout=5s"'],
+    ['RateLimitPlanMap user expr:x ttl=5s', 'RateLimitPlanMap: expected no ttl= with expr:, since the expression is evaluated for each request; leave it out, got "ttl=5s"'],
+    ['RateLimitPlanMap user expr:x timeout=5s', 'RateLimitPlanMap: expected no timeout= with expr:'],
+    ['RateLimitPlanMap user dbm:keys timeout=5s', 'RateLimitPlanMap: expected no timeout= with dbm:, since nobody waits for a file; leave it out, got "timeout=5s"'],
+    ['RateLimitPlanMap user dbm:keys ttl=5', 'RateLimitPlanMap: expected ttl=DURATION from 1s to 1day, got "ttl=5"'],
+    ['RateLimitPlanMap user dbm:keys ttl=999ms', 'RateLimitPlanMap: expected ttl=DURATION from 1s to 1day, got "ttl=999ms"'],
+    ['RateLimitPlanMap user dbm:keys ttl=2day', 'RateLimitPlanMap: expected ttl=DURATION from 1s to 1day, got "ttl=2day"'],
+    ['RateLimitPlanMap user dbm:keys ttl=5s ttl=6s', 'RateLimitPlanMap: expected each option once, got "ttl=6s"'],
+    ['RateLimitPlanMap user dbm:keys tll=5s', 'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION, got "tll=5s" (ttl=?)',
+        'V-13 a misspelt ttl='],
+    ['RateLimitPlanMap user exp:pro', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "exp:pro" (expr:?)', 'V-13 a misspelt expr:'],
+    ['RateLimitPlanMap user expr:', 'RateLimitPlanMap: expected an expression behind expr:, got "": nothing is there'],
+    ['RateLimitPlanMap user "expr:%{no"', qr/RateLimitPlanMap: expected an expression behind expr:, got "%\{no": \S/],
+    ['RateLimitPlanMap user expr:"%{env:PLAN}"',
+        'RateLimitPlanMap: expected the quotes around the whole word: write "expr:%{env:PLAN}", got expr:"%{env:PLAN}"'],
     ["${plans}RateLimitPlanMap user txt:keys unknwon=next",
-        'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], got "unknwon=next"', 'V-13 an unknown map option'],
+        'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION, got "unknwon=next" (unknown=?)', 'V-13 an unknown map option'],
     ["${plans}RateLimitPlanMap user txt:keys unknown=maybe",
         'expected unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS, got "unknown=maybe"'],
     (map { ["${plans}RateLimitPlanMap user txt:keys unknown=deny:$_",
@@ -205,7 +240,7 @@ my @wrong = (
     (map { my ($name) = /^(\w+)/; ["RateLimitIdentity $_", qq{RateLimitIdentity: expected $name=header:NAME, $name=cookie:NAME, $name=env:NAME or }
         . qq{$name=expr:EXPR, got "$_"}] } qw(k=X-Key k= sid=cooky sid=session:sid)),
     ['RateLimitIdentity sid=cooki:sid', 'got "sid=cooki:sid" (cookie:?)', 'V-13 a misspelt cookie:'],
-    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected a name behind the colon, got "k=cookie:"'],
+    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:"'],
     ['RateLimitIdentity "k=cookie:a b"', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a b"'],
     ['RateLimitIdentity k=cookie:a=b', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a=b"'],
     ['RateLimitIdentity k=expr:', 'RateLimitIdentity: expected an expression behind expr:, got "": nothing is there'],
@@ -294,7 +329,7 @@ my @wrong = (
     ['RateLimitRule r rate=1/s key=ip key=user', 'RateLimitRule: expected key= once, got "key=user"'],
     ['RateLimitStore x shm size=1M size=2M', 'RateLimitStore: expected each option once, got "size=2M"'],
     ["RateLimitPlan a rate=1/s\nRateLimitPlan b rate=1/s\nRateLimitPlan c like=a like=b", 'RateLimitPlan: expected like= once, got "like=b"'],
-    ['RateLimitPlanMap user txt:keys unknown=next unknown=default', 'RateLimitPlanMap: expected unknown= once, got "unknown=default"'],
+    ['RateLimitPlanMap user txt:keys unknown=next unknown=default', 'RateLimitPlanMap: expected each option once, got "unknown=default"'],
     ['RateLimitHeaders Both never', 'RateLimitHeaders: expected reset=delta, reset=epoch, always or denied, got "never"'],
 
     ['RateLimitCost', 'RateLimitCost: expected N, "expr=EXPR" or response-header:NAME [reserve=N]'],
@@ -556,6 +591,7 @@ passes('a limit: ' . $_, "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule 
     'rate=1/day algorithm=fixed-window start=2026-01-31T06:00:00+02:00', 'rate=1/s rate=100/hour rate=1000/day algorithm=fixed-window',
     join(' ', ('rate=1/s') x 8);
 passes('like=', "RateLimitPlan p rate=1/s\nRateLimitPlan q like=p quota=5\nRateLimitRule r plan=p\nRateLimitRule s plan=q");
+passes('a map by an expression', "${plans}RateLimitPlanMap user \"expr:%{env:PLAN}\" unknown=deny");
 passes('a map of digests', "${plans}RateLimitPlanMap user txt:digestdigests");
 passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRateLimitPlanMap k txt:keys unknown=deny:401\n"
     . "RateLimitPlanMap o txt:empty unknown=next\nRateLimitPlanMap user txt:keys unknown=default\n"
@@ -769,5 +805,18 @@ Syntax OK
 END
 }
 ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
+
+# --- with mod_dbd
+
+SKIP: {
+    skip 'httpd has no mod_dbd', 1 if !RLP::Httpd::has_module('dbd');
+    $server = RLP::Httpd->new(modules => ['dbd']);
+    $file = $server->config_file;
+    my $map = "RateLimitIdentity key=header:X-Key\n${plans}RateLimitPlanMap key \"dbd:SELECT plan FROM keys WHERE key = %s\"";
+    refused('a map by dbd: without a database', $map, 'RateLimitPlanMap: expected DBDriver and DBDParams, which tell mod_dbd of the database, beside a map by dbd:');
+    refused('timeout=0', "$map timeout=0", 'RateLimitPlanMap: expected timeout=DURATION from 1ms to 10s, got "timeout=0"');
+    refused('timeout=11s', "$map timeout=11s", 'RateLimitPlanMap: expected timeout=DURATION from 1ms to 10s, got "timeout=11s"');
+    passes('a map by dbd:', "DBDriver sqlite3\nDBDParams \"$dir/database\"\n$map ttl=5min timeout=20ms unknown=deny\nRateLimitRule r rate=1/s");
+}
 
 done_testing;
