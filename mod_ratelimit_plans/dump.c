@@ -5,6 +5,7 @@
  */
 
 #include "private.h"
+#include "provider.h"
 
 #include <http_config.h>
 
@@ -122,11 +123,13 @@ static void dump_rule(apr_file_t *out, const rule_t *rule, apr_pool_t *pool)
 
 /* --- what is declared for the whole server */
 
-static void dump_store(apr_file_t *out)
+static void dump_store(apr_file_t *out, apr_pool_t *pool)
 {
-    apr_file_printf(out, "Rate limit store: %" APR_SIZE_T_FMT " kB of shared memory in %s\n",
-                    rlp_world->store_size / 1024,
-                    rlp_world->store_path ? rlp_world->store_path : "the runtime directory");
+    const char *shm = store_shm_describe(pool);
+
+    apr_file_printf(out, "Rate limit store: %s\n",
+                    shm ? shm
+                        : apr_pstrcat(pool, rlp_world->store_name, ", of another module", NULL));
 }
 
 static void dump_plans(apr_file_t *out, apr_pool_t *pool)
@@ -141,17 +144,20 @@ static void dump_plans(apr_file_t *out, apr_pool_t *pool)
 
 static const char *dump_source(const identity_type_t *type, apr_pool_t *pool)
 {
-    switch (type->source) {
-    case SOURCE_HEADER:
-        return apr_pstrcat(pool, "the header field ", type->argument, ", if a plan map knows it",
-                           NULL);
-    case SOURCE_COOKIE:
-        return apr_pstrcat(pool, "the cookie ", type->argument, ", if a plan map knows it", NULL);
-    case SOURCE_ENV:
-        return apr_pstrcat(pool, "the variable ", type->argument, NULL);
-    default:
-        return apr_pstrcat(pool, "the expression ", type->argument, NULL);
+    static const struct {
+        const char *provider;
+        const char *words;
+    } known[] = { { "header", "the header field " },
+                  { "cookie", "the cookie " },
+                  { "env", "the variable " },
+                  { "expr", "the expression " } };
+    const char *words = apr_pstrcat(pool, type->provider_name, ":", NULL);
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        words = strcmp(known[i].provider, type->provider_name) == 0 ? known[i].words : words;
     }
+    return apr_pstrcat(pool, words, type->argument, type->chosen ? ", if a plan map knows it" : "",
+                       NULL);
 }
 
 static int dump_compare(const void *a, const void *b)
@@ -363,7 +369,7 @@ void dump_print(const server_rec *servers, apr_pool_t *pool)
     apr_file_t *out = NULL;
 
     apr_file_open_stdout(&out, pool);
-    dump_store(out);
+    dump_store(out, pool);
     dump_plans(out, pool);
     dump_types(out, pool);
     apr_file_printf(out, "Rate limit rules:\n");

@@ -61,6 +61,9 @@ extern const rlp_store_provider_t store_shm_provider;
 /* Its size, in bytes; 0: the store is another one. */
 size_t store_shm_size(void);
 
+/* What the store in use is, in words; NULL if it is another's. */
+const char *store_shm_describe(apr_pool_t *pool);
+
 /* The sources of identities that stand behind NAME=, in the order of provider_identities. */
 extern const rlp_identity_provider_t *const identity_providers[];
 

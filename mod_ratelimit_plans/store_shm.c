@@ -165,3 +165,15 @@ size_t store_shm_size(void)
 
     return rlp_world->store_provider == &store_shm_provider ? settings->size : 0;
 }
+
+const char *store_shm_describe(apr_pool_t *pool)
+{
+    const shm_settings_t *settings = rlp_world->store_settings;
+
+    if (rlp_world->store_provider != &store_shm_provider) {
+        return NULL;
+    }
+    return apr_psprintf(pool, "%" APR_SIZE_T_FMT " kB of shared memory in %s",
+                        settings->size / 1024,
+                        settings->path ? settings->path : "the runtime directory");
+}
