@@ -63,7 +63,10 @@ static const char *config_store_type(const rlp_store_provider_t **provider, cons
 
     *provider = provider_find(&provider_stores, type, pool);
     if (*provider != NULL) {
-        return NULL;
+        return (*provider)->configure && (*provider)->open
+                   ? NULL
+                   : apr_psprintf(pool, "expected a store with configure and open, got \"%s\"",
+                                  type);
     }
     const char *other = provider_other_version(&provider_stores, type, pool);
 

@@ -86,7 +86,9 @@ static const char *identity_provider(const rlp_identity_provider_t **provider, c
 
     *provider = source[len] == ':' ? provider_find(&provider_identities, word, pool) : NULL;
     if (*provider != NULL) {
-        return NULL;
+        return (*provider)->value
+                   ? NULL
+                   : apr_psprintf(pool, "expected an identity with value, got \"%s\"", source);
     }
     const char *other = provider_other_version(&provider_identities, word, pool);
 

@@ -417,6 +417,10 @@ const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word)
     if (map->provider == NULL) {
         return plan_map_unknown(word, prefix, cmd->pool);
     }
+    if (map->provider->configure == NULL || map->provider->find == NULL) {
+        return apr_psprintf(cmd->pool, "expected a plan source with configure and find, got \"%s\"",
+                            word);
+    }
     map->statement = word; /* tells its answers in the cache from those of others */
     return plan_map_use(map, map->provider->blocks ? &plan_map_provided_slow : &plan_map_provided,
                         cmd, word + len + 1);

@@ -188,6 +188,10 @@ refused('and in a rule', "${load}RateLimitRule r rate=65641/s algorithm=wide", 2
     'RateLimitRule: expected a limit with a state of at most 65640 bytes', 'got algorithm=wide with 65648');
 refused('a store of another version', "${load}RateLimitStore s dated", 2,
     'RateLimitStore: expected the store "dated" for version 1 of this interface, got one for version 0');
+refused('a store without its functions', "${load}RateLimitStore s bare", 2, 'RateLimitStore: expected a store with configure and open, got "bare"');
+refused('an identity without its function', "${load}RateLimitIdentity x=bare:y", 2, 'RateLimitIdentity: expected an identity with value, got "bare:y"');
+refused('a plan source without its functions', "${load}RateLimitPlanMap k bare:y", 2,
+    'RateLimitPlanMap: expected a plan source with configure and find, got "bare:y"');
 refused('a plan source of another version', "${load}RateLimitPlanMap k dated:y", 2,
     'RateLimitPlanMap: expected the plan source "dated" for version 1 of this interface, got one for version 0');
 refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 2,

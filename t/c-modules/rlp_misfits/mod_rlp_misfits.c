@@ -97,6 +97,10 @@ static const rlp_store_provider_t hollow = { .state_max = 64,
                                              .configure = misfit_configure,
                                              .open = misfit_open };
 
+static const rlp_store_provider_t bare_store;
+static const rlp_identity_provider_t bare_identity;
+static const rlp_plan_map_provider_t bare_map;
+
 static void misfits_hooks(apr_pool_t *pool)
 {
     static const rlp_algorithm_t *const algorithms[] = { &wild,    &wide,   &stepless,
@@ -110,6 +114,9 @@ static void misfits_hooks(apr_pool_t *pool)
     ap_register_provider(pool, RLP_ALGORITHM_GROUP, "dated", MISFIT_OTHER_VERSION, &wild);
     ap_register_provider(pool, RLP_STORE_GROUP, "hollow", RLP_STORE_VERSION, &hollow);
     ap_register_provider(pool, RLP_STORE_GROUP, "dated", MISFIT_OTHER_VERSION, &hollow);
+    ap_register_provider(pool, RLP_STORE_GROUP, "bare", RLP_STORE_VERSION, &bare_store);
+    ap_register_provider(pool, RLP_IDENTITY_GROUP, "bare", RLP_IDENTITY_VERSION, &bare_identity);
+    ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "bare", RLP_PLAN_MAP_VERSION, &bare_map);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "drowsy", RLP_PLAN_MAP_VERSION, &drowsy);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "dated", MISFIT_OTHER_VERSION, &drowsy);
     if (ap_exists_config_define("MISFIT_CLOCK")) {
