@@ -158,6 +158,12 @@ static const char *identity_parse_part(identity_t *identity, const char *text, c
     part->bits6 = 64;
     part->name = equals ? apr_pstrmemdup(cmd->pool, text, (apr_size_t)(equals - text)) : text;
     identity->n++;
+    if (equals != NULL && config_is_htaccess(cmd)) {
+        return apr_psprintf(cmd->pool,
+                            "expected an identity that the server's configuration has declared, "
+                            "got \"%s\"",
+                            text);
+    }
     if (equals != NULL) {
         return identity_declare(part->name, equals + 1, cmd);
     }
@@ -221,49 +227,7 @@ static const char *identity_parse(identity_t *identity, const char *text, cmd_pa
     return error;
 }
 
-const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc,
-                                 const char *const argv[])
-{
-    chain_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
-
-    made->items = apr_pcalloc(cmd->pool, sizeof(identity_t) * (apr_size_t)argc);
-    made->file = cmd->directive->filename;
-    made->line = cmd->directive->line_num;
-    for (; made->n < argc; made->n++) {
-        const char *error = identity_parse(&made->items[made->n], argv[made->n], cmd);
-
-        if (error != NULL) {
-            return error;
-        }
-    }
-    APR_ARRAY_PUSH(rlp_world->chains, const chain_t *) = made;
-    *chain = made;
-    return NULL;
-}
-
-void identity_begin(world_t *world)
-{
-    static const char *const usual[] = { "user", "ip" };
-    chain_t *chain = apr_pcalloc(world->pool, sizeof(*chain));
-
-    world->identity_types = apr_hash_make(world->pool);
-    for (size_t i = 0; i < IDENTITY_BUILT_IN; i++) {
-        apr_hash_set(world->identity_types, identity_built_in[i].name, APR_HASH_KEY_STRING,
-                     &identity_built_in[i]);
-    }
-    chain->items = apr_pcalloc(world->pool, 2 * sizeof(identity_t));
-    for (chain->n = 0; chain->n < 2; chain->n++) {
-        identity_t *identity = &chain->items[chain->n];
-
-        identity->n = 1;
-        identity->parts[0] = (identity_part_t){ .name = usual[chain->n], .bits4 = 32, .bits6 = 64 };
-        identity_label(identity, world->pool);
-    }
-    world->default_chain = chain;
-    APR_ARRAY_PUSH(world->chains, const chain_t *) = chain;
-}
-
-static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
+const char *identity_near(const char *name, apr_pool_t *pool)
 {
     const char **names =
         apr_pcalloc(pool, (apr_hash_count(rlp_world->identity_types) + 1) * sizeof(char *));
@@ -275,11 +239,16 @@ static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
     }
     const char *nearest = rlp_nearest(name, names);
 
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+}
+
+static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
+{
     return apr_psprintf(pool,
                         "expected an identity type: user, ip, vhost, global, anonymous, cert, or "
                         "one declared as NAME=header:FIELD, NAME=cookie:NAME, NAME=env:VARIABLE "
                         "or NAME=expr:EXPR, got \"%s\"%s",
-                        name, nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
+                        name, identity_near(name, pool));
 }
 
 static const char *identity_resolve_one(identity_t *identity, apr_pool_t *pool)
@@ -303,6 +272,51 @@ static const char *identity_resolve_chain(const chain_t *chain, apr_pool_t *pool
         error = identity_resolve_one(&chain->items[i], pool);
     }
     return error;
+}
+
+const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc,
+                                 const char *const argv[])
+{
+    chain_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
+
+    made->items = apr_pcalloc(cmd->pool, sizeof(identity_t) * (apr_size_t)argc);
+    made->file = cmd->directive->filename;
+    made->line = cmd->directive->line_num;
+    for (; made->n < argc; made->n++) {
+        const char *error = identity_parse(&made->items[made->n], argv[made->n], cmd);
+
+        if (error != NULL) {
+            return error;
+        }
+    }
+    *chain = made;
+    if (config_is_htaccess(cmd)) {
+        return identity_resolve_chain(made, cmd->pool);
+    }
+    APR_ARRAY_PUSH(rlp_world->chains, const chain_t *) = made;
+    return NULL;
+}
+
+void identity_begin(world_t *world)
+{
+    static const char *const usual[] = { "user", "ip" };
+    chain_t *chain = apr_pcalloc(world->pool, sizeof(*chain));
+
+    world->identity_types = apr_hash_make(world->pool);
+    for (size_t i = 0; i < IDENTITY_BUILT_IN; i++) {
+        apr_hash_set(world->identity_types, identity_built_in[i].name, APR_HASH_KEY_STRING,
+                     &identity_built_in[i]);
+    }
+    chain->items = apr_pcalloc(world->pool, 2 * sizeof(identity_t));
+    for (chain->n = 0; chain->n < 2; chain->n++) {
+        identity_t *identity = &chain->items[chain->n];
+
+        identity->n = 1;
+        identity->parts[0] = (identity_part_t){ .name = usual[chain->n], .bits4 = 32, .bits6 = 64 };
+        identity_label(identity, world->pool);
+    }
+    world->default_chain = chain;
+    APR_ARRAY_PUSH(world->chains, const chain_t *) = chain;
 }
 
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool)

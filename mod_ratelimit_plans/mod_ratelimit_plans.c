@@ -14,6 +14,7 @@
 #include <http_request.h>
 #include <mpm_common.h>
 
+#include <apr_hooks.h>
 #include <apr_strings.h>
 
 #include <string.h>
@@ -91,9 +92,10 @@ static retained_t *plans_segment(const char *path, server_rec *server, apr_pool_
     return retained;
 }
 
+/* .htaccess may have rules wherever the engine is on. */
 static bool plans_needs_store(void)
 {
-    return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL;
+    return rlp_world->rules->nelts > 0 || rlp_world->store_name != NULL || rlp_world->engaged;
 }
 
 /* As many processes as can ever live at once may hold places. MPM worker lets children that are on
@@ -193,11 +195,55 @@ static int plans_pre_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp)
     return OK;
 }
 
+/* May a .htaccess in such a directory have rules? */
+static bool plans_may_have_rules(const ap_conf_vector_t *section)
+{
+    const core_dir_config *core = ap_get_core_module_config(section);
+
+    return (core->override & OR_LIMIT) != 0 ||
+           (core->override_list != NULL && !apr_is_empty_table(core->override_list));
+}
+
+static bool plans_any_may_have_rules(server_rec *server)
+{
+    for (; server != NULL; server = server->next) {
+        const core_server_config *core = ap_get_core_module_config(server->module_config);
+
+        if (plans_may_have_rules(server->lookup_defaults)) {
+            return true;
+        }
+        for (int i = 0; i < core->sec_dir->nelts; i++) {
+            if (plans_may_have_rules(APR_ARRAY_IDX(core->sec_dir, i, const ap_conf_vector_t *))) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Adds the hooks that this configuration needs. What .htaccess will need is not known yet. */
+static void plans_hook_needed(server_rec *server)
+{
+    const unsigned needs = plans_any_may_have_rules(server) ? ~0U : rlp_world->needs;
+
+    if (needs & HOOK_EARLY) {
+        ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
+    }
+    if (needs & HOOK_BANDWIDTH) {
+        ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
+    }
+    if (needs & HOOK_AFTER) {
+        ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
+    }
+    apr_hook_sort_all(); /* httpd has done so before it asks for checks */
+}
+
 static int plans_check_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp,
                               server_rec *server)
 {
     (void)log;
     (void)temp;
+    plans_hook_needed(server);
     return rule_check_all(server, pool) ? OK : HTTP_INTERNAL_SERVER_ERROR;
 }
 
@@ -205,7 +251,7 @@ static void plans_test_config(apr_pool_t *pool, server_rec *server)
 {
     (void)server;
     if (ap_exists_config_define("DUMP_RATELIMIT")) {
-        rule_dump(pool);
+        dump_print(pool);
     }
 }
 
@@ -221,13 +267,10 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_check_config(plans_check_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_test_config(plans_test_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(plans_post_config, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
     ap_hook_fixups(request_fixups, predecessors, successors, APR_HOOK_LAST);
     ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
-    ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     respond_register_filter();
 }

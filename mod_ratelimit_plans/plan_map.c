@@ -488,3 +488,10 @@ void plan_map_begin(apr_pool_t *pchild, server_rec *server)
         watch_begin(pchild, server);
     }
 }
+
+void plan_map_count(const plan_map_t *map, uint32_t counts[])
+{
+    if (map->state->versions != NULL) {
+        versions_count(map->state->versions, counts);
+    }
+}

@@ -83,6 +83,9 @@ void txt_close(const txt_t *txt, size_t size);
 /* The plan of a value that stands there in clear text or as its digest; NULL: unknown. */
 const plan_t *txt_find(const txt_t *txt, const char *value);
 
+/* Adds how many values have each plan to counts, by plan_t.index. */
+void txt_count(const txt_t *txt, uint32_t counts[]);
+
 /* --- plan_map_file.c: text files as they change */
 
 /* The versions of one text file that there are. */
@@ -97,6 +100,9 @@ void versions_begin(versions_t *versions, server_rec *server);
 /* Looks for a new version, reads it for all children if nobody else does, and takes it over. type
    is for the log; stop as in txt_request_t. */
 void versions_refresh(versions_t *versions, const char *type, volatile apr_uint32_t *stop);
+
+/* As txt_count(), in the parent. */
+void versions_count(const versions_t *versions, uint32_t counts[]);
 
 /* As txt_find(), in the latest version. */
 const plan_t *versions_find(versions_t *versions, const char *value);

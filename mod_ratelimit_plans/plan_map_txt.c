@@ -129,6 +129,15 @@ const plan_t *txt_find(const txt_t *txt, const char *value)
     return txt_plan(txt, txt_slot(txt, (const char *)digest, sizeof(digest), true));
 }
 
+void txt_count(const txt_t *txt, uint32_t counts[])
+{
+    for (size_t at = 0; at <= txt->mask; at++) {
+        if (txt->slots[at] != 0) {
+            counts[txt_record(txt, txt->slots[at])->plan]++;
+        }
+    }
+}
+
 /* --- the file */
 
 /* The value is new. False: there is no room, since the file has grown. */
@@ -300,8 +309,8 @@ static bool txt_stops(const txt_request_t *request, size_t line)
 }
 
 /* How many lines there are, then back to the first. NULL, or what is wrong. */
-static const char *txt_count(size_t *lines, txt_reader_t *reader, const txt_request_t *request,
-                             apr_pool_t *pool)
+static const char *txt_count_lines(size_t *lines, txt_reader_t *reader,
+                                   const txt_request_t *request, apr_pool_t *pool)
 {
     apr_off_t start = 0;
     txt_word_t line;
@@ -377,7 +386,7 @@ static const char *txt_load(txt_t **txt, txt_reader_t *reader, apr_off_t size,
     if (size >= TXT_FILE_MAX) {
         return apr_psprintf(pool, "expected a file of less than 1 GB: %s", request->path);
     }
-    const char *error = txt_count(&lines, reader, request, pool);
+    const char *error = txt_count_lines(&lines, reader, request, pool);
 
     if (error != NULL) {
         return error;

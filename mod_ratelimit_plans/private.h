@@ -126,21 +126,32 @@ struct variant_t {
 };
 
 /* What a request costs. */
-typedef struct {
+typedef struct cost_t cost_t;
+
+struct cost_t {
     rlp_units_t units;          /* known beforehand, or reserved until the response says */
     const ap_expr_info_t *expr; /* its text is the number; NULL: none */
     const char *header;         /* of the response; NULL: none */
-} cost_t;
+    bool local;                 /* of .htaccess: never less than outside */
+    const cost_t *outer;        /* of a local one, what is said outside; NULL: one unit */
+};
 
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 
-/* What takes a closer look where one rule of a section has it. */
+/* What takes a closer look where one rule of a section, or the section, has it. */
 enum {
     TRAIT_PATH = 1U << 0,
     TRAIT_PRIORITY = 1U << 1,
-    TRAIT_APART = 1U << 2, /* refuses nobody, is judged by itself */
-    TRAIT_EARLY = 1U << 3, /* phase=early */
+    TRAIT_APART = 1U << 2,  /* refuses nobody, is judged by itself */
+    TRAIT_EARLY = 1U << 3,  /* phase=early */
+    TRAIT_LOCAL = 1U << 4,  /* of .htaccess */
+    TRAIT_CHOOSY = 1U << 5, /* off, or speaks of some requests only, whatever their path */
+    TRAIT_MORE = 1U << 6,   /* a section with a cost, a refund, exemptions or RateLimitEnv */
 };
+
+/* httpd numbers methods from 0 to 62, and HEAD as GET */
+#define METHOD_HEAD 63
+#define METHOD_BIT(number) (UINT64_C(1) << (number))
 
 typedef struct {
     const char *name;
@@ -150,12 +161,12 @@ typedef struct {
     const char *plan_name;
     const chain_t *key;                /* NULL: the chain of the section */
     const apr_array_header_t *methods; /* of const char *; NULL: all */
+    uint64_t method_bits; /* METHOD_BIT() of those that the rule speaks of; none if it is off */
     bool methods_negated;
     const path_glob_t *path; /* NULL: all */
     const ap_expr_info_t *condition;
     int priority;                 /* among alternatives */
     unsigned traits;              /* TRAIT_* */
-    bool conditional;             /* does not speak of every request */
     const cost_t *cost;           /* NULL: that of the section */
     const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
                                      back; NULL: all count */
@@ -164,15 +175,17 @@ typedef struct {
     bool delays;                  /* action=delay */
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
-    const variant_t *quiet; /* what judges addresses without a plan, if there is nothing else to be
-                               done; NULL: it takes a closer look */
+    const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
+                               done where the rule matches; NULL: it takes a closer look */
     unsigned options;       /* those given, a bit each */
     server_rec *server;
-    const char *section; /* "<Location "/api">", or NULL for none */
+    const char *directory; /* of the .htaccess it is from; NULL: of the server's configuration */
+    const char *section;   /* "<Location "/api">", or NULL for none */
     const char *file;
     int line;
-    const char *scope;    /* the name with its scope, one pointer for each text */
-    variant_t **variants; /* by plan_t.index; NULL where it cannot apply */
+    const char *scope;    /* the name with its scope; one pointer for each text, but in .htaccess */
+    variant_t **variants; /* by plan_t.index; NULL where it cannot apply, or in .htaccess has not
+                             applied yet */
 } rule_t;
 
 typedef enum { UNKNOWN_NEXT, UNKNOWN_DEFAULT, UNKNOWN_DENY } unknown_t;
@@ -286,6 +299,13 @@ typedef struct denials_t denials_t;
 typedef struct cache_t cache_t;
 typedef struct askers_t askers_t;
 
+/* Hooks that are there only where the configuration needs them: no other request pays for them. */
+enum {
+    HOOK_EARLY = 1U << 0,     /* rules before authentication */
+    HOOK_BANDWIDTH = 1U << 1, /* the filter of stock mod_ratelimit */
+    HOOK_AFTER = 1U << 2,     /* charges corrected by what the response was */
+};
+
 /* What one reading of the configuration has declared for the whole server. */
 typedef struct {
     apr_pool_t *pool;
@@ -296,6 +316,9 @@ typedef struct {
     apr_array_header_t *chains;    /* of chain_t *, all */
     apr_array_header_t *maps;      /* of plan_map_t *, all */
     apr_hash_t *scopes;            /* text -> the same text */
+    apr_hash_t *kinds;             /* signature of a limit without a scope -> uint32_t, the largest
+                                      state of it in any plan */
+    bool engaged;                  /* the engine is on somewhere */
     const chain_t *default_chain;
     const char *store_name; /* NULL: not declared */
     const char *store_path;
@@ -311,8 +334,8 @@ typedef struct {
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
-    bool slows;    /* the same of bandwidths */
-    int owners;    /* processes that may hold places at once */
+    unsigned needs; /* HOOK_* */
+    int owners;     /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -326,49 +349,122 @@ extern world_t *rlp_world;
 
 /* --- config.c */
 
-/* What the record of the module names: directives, and making and merging of configurations. */
+/* What the record of the module names. */
 extern const command_rec rlp_commands[];
+
+/* --- config_merge.c */
+
+/* A new world, before the configuration is read. */
+void config_begin(apr_pool_t *pool);
+
+/* The index of the rule of that name (const rule_t *), or -1. */
+int config_rule_index(const apr_array_header_t *rules, const char *name);
+
+/* What the record of the module names: making and merging of configurations. */
 void *config_create_dir(apr_pool_t *pool, char *path);
 void *config_merge_dir(apr_pool_t *pool, void *base, void *add);
 void *config_create_server(apr_pool_t *pool, server_rec *server);
 void *config_merge_server(apr_pool_t *pool, void *base, void *add);
 
-/* A new world, before the configuration is read. */
-void config_begin(apr_pool_t *pool);
+/* --- config_words.c */
+
+/* "DIRECTIVE: expected ..., got ...". */
+const char *config_expected(cmd_parms *cmd, const char *expected, const char *got);
+
+/* The same, with the word of a list ended by NULL that it is most like, if any. */
+const char *config_unknown_word(cmd_parms *cmd, const char *expected, const char *got,
+                                const char *const known[]);
+
+/* The error with the directive's name; NULL stays NULL. */
+const char *config_prefix(cmd_parms *cmd, const char *error);
+
+/* The index of the word in a list ended by NULL, or -1. */
+int config_word(const char *word, const char *const words[]);
+
+/* The first option ("name=value") from a word on that an earlier one has given already, or NULL. */
+const char *config_repeated(int argc, char *const argv[], int from);
+
+/* Is it a directive of .htaccess? What it makes lives as long as the request, and must not be found
+   through rlp_world. */
+bool config_is_htaccess(const cmd_parms *cmd);
 
 /* Parses the expression behind a word such as "if="; flags are those of ap_expr. NULL, or what was
    expected. */
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags);
 
+/* Notes that a directive of the server's configuration needs hooks (HOOK_*). */
+void config_needs(const cmd_parms *cmd, unsigned hooks);
+
 /* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
    the word is not of that kind. */
 const char *config_quotes(const char *word, apr_pool_t *pool);
 
 /* " (NAME?)" for the known name (list ended by NULL, each with its "=" or ":") that the word is
-   most like, or nothing. */
+   most like, up to its own "=" or ":", or nothing. And the same for the whole word. */
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);
+const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool);
 
 /* --- rule.c */
 
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
 const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv[]);
 
-/* Finds all that rules, chains and maps refer to, works out signatures and labels. False with
-   errors logged. */
-bool rule_check_all(server_rec *server, apr_pool_t *pool);
+/* Does the rule speak of this request, by path and condition? */
+bool rule_matches_closely(const rule_t *rule, request_rec *r);
 
-/* Works out the sizes of the states again, after rlp_plan_owners() has changed some. */
+/* Does it, by method, path and condition? */
+static inline bool rule_matches(const rule_t *rule, request_rec *r)
+{
+    const int method = r->header_only ? METHOD_HEAD : r->method_number;
+
+    if (!(rule->method_bits & METHOD_BIT(method))) {
+        return false;
+    }
+    return rule->traits == 0 || rule_matches_closely(rule, r);
+}
+
+/* The rule's limits for this identity, NULL if it has none. The pool is the request's. */
+const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server,
+                              apr_pool_t *pool);
+
+/* Do both count on the same counters? */
+bool rule_same_scope(const rule_t *a, const rule_t *b);
+
+/* --- rule_compile.c */
+
+/* Works out signatures and labels of a rule under each plan that can apply. */
+void rule_compile(rule_t *rule, apr_pool_t *pool);
+
+/* The same for a rule of .htaccess, whose other variants are made when they are asked for. */
+void rule_compile_local(rule_t *rule, apr_pool_t *pool);
+variant_t *rule_compile_late(const rule_t *rule, const plan_t *plan, apr_pool_t *pool);
+
+/* Works out the sizes of the states, again after rlp_plan_owners() has changed some. */
 void rule_size_all(apr_pool_t *pool);
 
-/* Does the rule speak of this request, by method, path and condition? */
-bool rule_matches(const rule_t *rule, request_rec *r);
+/* --- rule_check.c */
 
-/* The rule's limits for this identity, NULL if it has none. */
-const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server);
+/* " (NAME?)" for the plan whose name is most like it, or nothing. */
+const char *rule_near_plan(const char *name, apr_pool_t *pool);
 
-/* Prints the rules in words, for -D DUMP_RATELIMIT. */
-void rule_dump(apr_pool_t *pool);
+/* What is wrong with a rule whose identities are known, or NULL. */
+const char *rule_fault(const rule_t *rule, apr_pool_t *pool);
+
+/* Finds all that rules, chains and maps refer to, and compiles the rules. False with errors
+   logged. */
+bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* --- room.c */
+
+/* Compares the quotas of the values that plan maps have with the store's size. NULL, or how it is
+   too small; *map says where. */
+const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool);
+
+/* --- dump.c */
+
+/* Prints the configuration in words, for -D DUMP_RATELIMIT. */
+void dump_print(apr_pool_t *pool);
 
 /* --- identity.c */
 
@@ -378,6 +474,9 @@ const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc
 
 /* Adds the built-in types and the default chain to a new world. */
 void identity_begin(world_t *world);
+
+/* " (TYPE?)" for the known type that the name is most like, or nothing. */
+const char *identity_near(const char *name, apr_pool_t *pool);
 
 /* Finds the types of all parts. NULL, or what is wrong; *chain says where. */
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
@@ -428,6 +527,9 @@ bool exempt_matches(const apr_array_header_t *exempts, request_rec *r);
 /* Makes ready for the log lines of this child. */
 void denial_begin(apr_pool_t *pchild);
 
+/* Tells that a rule of .htaccess does not count, unless it was told lately. */
+void denial_log_ignored(const rule_t *rule, const char *why);
+
 /* Tells of a refusal, unless it was told lately or there is too much to tell. */
 void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);
 
@@ -451,6 +553,9 @@ void plan_map_begin(apr_pool_t *pchild, server_rec *server);
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
 
+/* Adds how many of its values have each plan to counts, by plan_t.index, as far as it is known. */
+void plan_map_count(const plan_map_t *map, uint32_t counts[]);
+
 /* The plan that the map says the value has; NULL: the value is unknown. */
 const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);
 
@@ -458,7 +563,16 @@ const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_re
 
 /* Parses the words behind RateLimitCost, or a rule's cost= and reserve=. NULL, or what was
    expected. */
-const char *cost_parse(const cost_t **cost, cmd_parms *cmd, const char *word, const char *reserve);
+const char *cost_parse(cost_t **cost, cmd_parms *cmd, const char *word, const char *reserve);
+
+/* Units as people write them. */
+const char *cost_text(rlp_units_t units, apr_pool_t *pool);
+
+/* The cost by which the rule charges in this section; NULL: one unit. */
+const cost_t *cost_of(const rule_t *rule, const dir_conf_t *conf);
+
+/* Does the response say what it costs? */
+bool cost_is_late(const cost_t *cost);
 
 /* What the request is charged when it is decided; cost is NULL for one unit. Logs what is no
    number and counts one unit then. */
@@ -466,7 +580,7 @@ rlp_units_t cost_before(const cost_t *cost, request_rec *r);
 
 /* What it costs by its response, which r has got last; charged is what it was charged. Logs what is
    no number and leaves the charge. */
-rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t charged);
+rlp_units_t cost_after(const cost_t *cost, request_rec *r, rlp_units_t charged);
 
 /* --- after.c */
 

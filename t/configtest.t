@@ -70,6 +70,30 @@ sub warns {
         || diag("$config\n  exit code: $code\n  got: $said");
 }
 
+# --- the nearest word for a wrong one
+
+for my $case (
+    # directive, what comes behind the word
+    ['RateLimitEngine Onn', 'On'], ['RateLimitEngine LogOny', 'LogOnly'], ['RateLimitStore x shmm', 'shm'], ['RateLimitStore x shm szie=1M', 'size='],
+    ['RateLimitStore x shm flie=x', 'file='], ['RateLimitPlan p rate=1/s algoritm=token-bucket', 'algorithm='], ['RateLimitPlan p rate=1/s algorithm=token-buckt', 'token-bucket'],
+    ['RateLimitPlan p conurrent=5', 'concurrent='], ['RateLimitPlan p qouta=5', 'quota='], ["${plans}RateLimitPlan p rate=1/s like=fere", 'free'],
+    ["${plans}RateLimitPlanDefault fere", 'free'], ['RateLimitPlanChange cary', 'carry'], ["${plans}RateLimitPlanMap usr txt:keys", 'user'],
+    ["${plans}RateLimitPlanMap user txt:keys unknwon=next", 'unknown='], ["${plans}RateLimitPlanMap user txt:keys unknown=nxt", 'next'],
+    ["${plans}RateLimitPlanMap user txt:keys unknown=dney:401", 'deny:'], ['RateLimitIdentity anonymus', 'anonymous'], ['RateLimitIdentity k=haeder:X', 'header:'],
+    (map { ["RateLimitRule r rate=1/s $_->[0]", $_->[1]] } ['metod=GET', 'method='], ['pth=/', 'path='], ['prio=1', ''], ['priorty=1', 'priority='],
+        ['kye=ip', 'key='], ['pan=none', 'plan='], ['acton=mark', 'action='], ['action=dny', 'deny'], ['mod=log', 'mode='], ['mode=lgo', 'log'], ['phas=early', 'phase='],
+        ['phase=fixup', 'fixups'], ['cots=1', 'cost='], ['resrve=1', 'reserve='], ['coun=request', 'count='], ['count=reqest', 'request'], ['fi=true', 'if='],
+        ['brust=5', 'burst='], ['inital=5', 'initial='], ['strat=2026-01-01', 'start=']),
+    ['RateLimitKeyLog hsah', 'hash'], ['RateLimitKeyLog plian', 'plain'], ['RateLimitKeyLog hash repet=1s', 'repeat='], ['RateLimitDelay mx=1s', 'max='],
+    ['RateLimitDelay max=1s bugdet=1%', 'budget='], ['RateLimitHeaders Legcy', 'Legacy'], ['RateLimitHeaders Both reset=epcoh', 'reset=epoch'],
+    ['RateLimitHeaders Both alwys', 'always'], ['RateLimitEnv alwas', 'always'], ['RateLimitCost exrp=1', 'expr='], ['RateLimitExempt exrp=true', 'expr='],
+    ['RateLimitExempt ipp 192.0.2.1', 'ip'], ['RateLimitCost response-header:X rserve=1', 'reserve='],
+) {
+    my ($config, $near) = @$case;
+    my ($wrong) = $config =~ /([^\n]*)\z/;
+    refused("V-13 a typo: $wrong", $config, $near eq '' ? qr/got "[^"]+"(?! \()/ : qr/got "[^"]+"(?: in "[^"]+")? \(\Q$near\E\?\)/);
+}
+
 # --- one directive each: line, what is said
 
 my $name_rule = 'expected a name of 1 to 64 letters, digits, "_", "." or "-" that begins with a letter';
@@ -527,6 +551,29 @@ warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip',
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
 warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
     . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
+
+warns("a forwarding header as identity: $_", "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
+    . "RateLimitIdentity k=header:$_ ip\nRateLimitPlanMap k txt:keys", 6, qr/the identity "k" is what any client writes into \Q$_\E: use ip, and mod_remoteip/)
+    for qw(Forwarded X-Real-IP CF-Connecting-IP True-Client-IP X-Client-IP Client-IP X-Cluster-Client-IP Fly-Client-IP);
+warns("a forwarding header in an expression: $_", "RateLimitIdentity \"k=expr:%{tolower:%{HTTP:$_}}\" ip", 1,
+    qr/the identity "k" is what any client writes into X-Forwarded-For: use ip, and mod_remoteip/) for qw(X-Forwarded-For x-forwarded-for);
+passes('a header that is no forwarding one in an expression', 'RateLimitIdentity "k=expr:%{HTTP:X-Tenant}" ip');
+passes('a rule that nobody but one plan refers to', "RateLimitPlan p rate=1/s\nRateLimitRule r plan=p");
+warns('a plan that only a plan without use names', "RateLimitPlan p quota=5 then=q\nRateLimitPlan q rate=1/s\nRateLimitRule r rate=1/s", 1, 'nobody can have the plan "p"');
+
+# A map of 20 000 values, half of them with two quotas and one with none: 10 000 * 2 + 9 999.
+$server->file('large', join '', map { "key$_ " . ($_ % 2 ? 'two' : 'one') . "\n" } 1 .. 20_000);
+my $quotas = "RateLimitPlan one rate=1/s quota=9\nRateLimitPlan two rate=1/s quota=9/day quota=99/month\n";
+warns('a store too small for its quotas', "RateLimitStore x shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r", 4,
+    qr/the store is too small for all quotas: 30000 by rule r for 20000 values of "user"; size=1M has room for 124\d\d counters and forgets some, size=4M has room for \d{5}/);
+warns('a store too small for the quotas of two rules', "RateLimitStore x shm size=2M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r\nRateLimitRule s plan=one", 4,
+    qr/too small for all quotas: 30000 by rule r for 20000 values of "user", 20000 by rule s for 20000 values of "user"; size=2M has/);
+warns('a store too small for the quotas of one host', "RateLimitStore x shm size=1M\n${quotas}RateLimitPlanMap user txt:large\n<VirtualHost *:80>\nRateLimitRule v plan=one\n</VirtualHost>",
+    4, qr/20000 by rule v for 20000 values of "user"/);
+passes("quotas that have room: $_->[0]", "RateLimitStore x shm size=$_->[1]\n${quotas}RateLimitPlanMap user txt:large\n$_->[2]")
+    for ['a larger store', '4M', 'RateLimitRule r'], ['addresses are counted', '1M', 'RateLimitRule r key=ip'], ['the rule has limits for everybody', '1M', 'RateLimitRule r plan=none rate=1/s'],
+    ['no rule', '1M', ''], ['Off', '1M', 'RateLimitRule r Off'], ['one name in two sections', '2M', "RateLimitRule r plan=one\n<Location /x>\nRateLimitRule r plan=one\n</Location>"],
+    ['one in each host', '2M', "RateLimitRule r plan=one\n<VirtualHost *:80>\nRateLimitRule r plan=one\n</VirtualHost>"];
 
 # --- what is right
 

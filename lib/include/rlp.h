@@ -35,11 +35,13 @@ typedef struct {
     const rlp_plan_t *base; /* NULL, or limits to inherit: one of the same signature is replaced */
     rlp_time_t wall;        /* the time of day, to refuse a start in the future */
     rlp_time_t since;       /* calendars are tabled from here to 20 years after wall */
+    apr_pool_t *tables;     /* the only calendars there are: those made in this pool, by a parse of
+                               a plan; NULL: they are made, in the plan's pool */
 } rlp_plan_source_t;
 
 /* Parses a plan. NULL on success, or what was expected and what came. All from the pool, and what
-   is inherited from the base's. A calendar in another zone than UTC changes TZ for a moment: for a
-   start with a single thread. */
+   is inherited from the base's. Without tables, a calendar in another zone than UTC changes TZ for
+   a moment: for a start with a single thread. */
 const char *rlp_plan_parse(rlp_plan_t **plan, const rlp_plan_source_t *source, apr_pool_t *pool);
 
 /* How many processes may hold places at the same time, for the concurrency limits of the plan: 1 to
@@ -109,6 +111,7 @@ typedef struct {
     rlp_time_t waited;   /* rlp_settle(): decision.wait of the charge; 0 */
     rlp_decision_t decision;
     bool spared;          /* of the branch that does not count: neither asked nor charged */
+    bool taken;           /* while it is decided: charged, not only looked at */
     rlp_entry_t *counter; /* its own entry, or that of the charge it shares a counter with */
     uint64_t room[RLP_STATE_MAX / 8];
 } rlp_charge_t;

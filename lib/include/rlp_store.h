@@ -75,6 +75,9 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
 /* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);
 
+/* How many counters with states of so many bytes a segment of that size has room for. */
+size_t rlp_segment_room(size_t size, uint32_t state);
+
 /* A store on a mapped segment. May be made again for the same segment, by each generation of a
    server. The segment's memory must outlive it. A new key that could only take the place of keys
    held by living processes is not kept, though its update succeeds. An update that changes more

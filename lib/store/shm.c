@@ -294,6 +294,11 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
     return rv;
 }
 
+size_t rlp_segment_room(size_t size, uint32_t state)
+{
+    return slab_room(size, state);
+}
+
 void rlp_segment_close(rlp_segment_t *segment)
 {
     if (segment->memory != NULL) {
