@@ -395,11 +395,8 @@ static const char *config_plan_map_option(cmd_parms *cmd, plan_map_t *map, const
     if (known) {
         return config_prefix(cmd, error);
     }
-    return apr_pstrcat(
-        cmd->pool,
-        config_expected(cmd, "unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION",
-                        word),
-        config_near(word, names, cmd->pool), NULL);
+    return config_unknown_word(
+        cmd, "unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION", word, names);
 }
 
 static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])

@@ -309,8 +309,8 @@ static bool txt_stops(const txt_request_t *request, size_t line)
 }
 
 /* How many lines there are, then back to the first. NULL, or what is wrong. */
-static const char *txt_count(size_t *lines, txt_reader_t *reader, const txt_request_t *request,
-                             apr_pool_t *pool)
+static const char *txt_count_lines(size_t *lines, txt_reader_t *reader,
+                                   const txt_request_t *request, apr_pool_t *pool)
 {
     apr_off_t start = 0;
     txt_word_t line;
@@ -386,7 +386,7 @@ static const char *txt_load(txt_t **txt, txt_reader_t *reader, apr_off_t size,
     if (size >= TXT_FILE_MAX) {
         return apr_psprintf(pool, "expected a file of less than 1 GB: %s", request->path);
     }
-    const char *error = txt_count(&lines, reader, request, pool);
+    const char *error = txt_count_lines(&lines, reader, request, pool);
 
     if (error != NULL) {
         return error;
