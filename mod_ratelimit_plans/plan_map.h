@@ -106,9 +106,6 @@ void versions_begin(versions_t *versions, server_rec *server);
    is for the log; stop as in txt_request_t. */
 void versions_refresh(versions_t *versions, const char *type, volatile apr_uint32_t *stop);
 
-/* As txt_count(), in the parent. */
-void versions_count(const versions_t *versions, uint32_t counts[]);
-
 /* As txt_find(), in the latest version. */
 const plan_t *versions_find(versions_t *versions, const char *value);
 

@@ -121,13 +121,6 @@ const char *versions_load(versions_t **versions, const char *path, apr_pool_t *p
     return error;
 }
 
-void versions_count(const versions_t *versions, uint32_t counts[])
-{
-    if (versions->txt[0] != NULL) {
-        txt_count(versions->txt[0], counts);
-    }
-}
-
 /* --- in a child, one version after the other */
 
 /* From here on values are looked up in the table given, of a version that this process has locked.
