@@ -367,12 +367,14 @@ static void identity_mask(unsigned char *address, int bytes, int bits)
     }
 }
 
-/* httpd has written a v4 address inside v6 as v4 already. */
+/* httpd has written a v4 address inside v6 as v4 already, and the zone behind a link-local one:
+   that is no part of the bits. */
 static void identity_put_address(who_t *who, const identity_part_t *part, const request_rec *r)
 {
     unsigned char address[16] = { 0 };
     char text[INET6_ADDRSTRLEN] = "";
     const bool v6 = strchr(r->useragent_ip, ':') != NULL;
+    const size_t len = strcspn(r->useragent_ip, "%");
 
     if (!v6 && part->bits4 == 32) {
         identity_put(who, r->useragent_ip, strnlen(r->useragent_ip, INET_ADDRSTRLEN));
@@ -380,13 +382,15 @@ static void identity_put_address(who_t *who, const identity_part_t *part, const 
     }
     const int family = v6 ? AF_INET6 : AF_INET;
 
-    if (inet_pton(family, r->useragent_ip, address) != 1) {
+    memcpy(text, r->useragent_ip, len < sizeof(text) ? len : 0);
+    if (inet_pton(family, text, address) != 1) {
         identity_put_value(who, r->useragent_ip);
         return;
     }
     identity_mask(address, v6 ? 16 : 4, v6 ? part->bits6 : part->bits4);
     inet_ntop(family, address, text, sizeof(text));
     identity_put(who, text, strlen(text));
+    identity_put_value(who, r->useragent_ip + len);
 }
 
 /* Is a value of that type said plainly to everybody? Digests of secrets are. */

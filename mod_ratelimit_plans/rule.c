@@ -919,12 +919,14 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
 
 /* --- at request time */
 
+/* To httpd "post" is no POST, but to many an application. */
 static bool rule_method_matches(const rule_t *rule, const request_rec *r)
 {
     for (int i = 0; i < rule->methods->nelts; i++) {
         const char *method = APR_ARRAY_IDX(rule->methods, i, const char *);
 
-        if (strcmp(method, r->method) == 0 || (r->header_only && strcmp(method, "GET") == 0)) {
+        if (ap_cstr_casecmp(method, r->method) == 0 ||
+            (r->header_only && strcmp(method, "GET") == 0)) {
             return !rule->methods_negated;
         }
     }
