@@ -254,7 +254,22 @@ SKIP: {
 # --- the login
 
 serve('login-protection', { admins => 'ann:$2y$08$xvT0dIPDF2bAYL2EUl0fCOYaOtFAhxHS0rGrab9XLkLbtlOGCvn2S' . "\n" },
-    qq{LogLevel auth_basic:info\nProxyPass "/admin/held" "\@BACKEND\@/held"\nProxyPass "/login" "\@BACKEND\@/"\nAliasMatch "^/admin/(?!held)" "\@DIR\@/htdocs/index.html"\n});
+    qq{LogLevel auth_basic:info\nProxyPass "/admin/held" "\@BACKEND\@/held"\nProxyPass "/login" "\@BACKEND\@/"\nAliasMatch "^/admin/(?!held)" "\@DIR\@/htdocs/index.html"\n}
+    . <<'END');
+ProxyPass "/form" "@BACKEND@/"
+<LocationMatch "^/form">
+    RateLimitEngine On
+</LocationMatch>
+<Location "/form/again">
+    RateLimitRule again rate=2/hour key=ip plan=none "count=response:%{REQUEST_STATUS} -lt 300"
+</Location>
+<Location "/form/told">
+    RateLimitRule told rate=2/hour key=ip plan=none "count=response:%{resp:X-Login} == 'failed'"
+</Location>
+<Location "/form/told/wrong">
+    Header set X-Login failed
+</Location>
+END
 my @intranet = host('intranet.example');
 my @guesser = (@intranet, from('192.0.2.66'));
 my @ann = (basic('ann', 'right'), @intranet);
@@ -296,11 +311,15 @@ is(release(@busy), join(' ', (200) x $many), 'login: many at once with the right
 is(statuses(60, '/admin/', @ann, from('192.0.2.1')), '200 x 60', 'login: and none of them counts');
 is(join(' ', map { ask('POST /login/status/403', @intranet, from('192.0.2.67'))->{status} } 1 .. 6), '403 403 403 403 403 429', 'login: a form has five tries');
 is(statuses(20, 'POST /login/status/302', @intranet, from('192.0.2.68')), '302 x 20', 'login: those who get in are not counted');
+is(statuses(5, 'POST /form/again/status/302', from('192.0.2.69')), '302 x 5', 'login: another form sends on those who get in ...');
+is(statuses(3, 'POST /form/again', from('192.0.2.69')), '200 x 2, 429 x 1', '... and shows itself to others: they are counted');
+is(statuses(5, 'POST /form/told/right', from('192.0.2.69')), '200 x 5', 'login: a third says nothing of those who get in ...');
+is(statuses(3, 'POST /form/told/wrong', from('192.0.2.69')), '200 x 2, 429 x 1', '... and of others in a field: they are counted');
 is(statuses(50, '/admin/', basic('ann', 'x'), @intranet, from('198.51.100.7')), '401 x 50', 'login: RateLimitExempt');
 is(ask('/admin/', @ann, from('192.0.2.1'))->{fields}{ratelimit}, undef, 'login: nobody is told what is left');
 
 finish();
 my @examples = map { basename($_, '.conf') } glob "\Q$examples\E/*.conf";
-is(join(' ', grep { !$exercised{$_} } sort @examples), '', 'each example has been exercised');
+is(join(' ', grep { !$exercised{$_} } sort @examples), '', 'V-16 each example has been exercised');
 
 done_testing;
