@@ -56,10 +56,9 @@ size_t value_address(char *to, const char *address, int bits4, int bits6)
         return 0;
     }
     value_mask(bytes, v6 ? 16 : 4, v6 ? bits6 : bits4);
-    inet_ntop(family, bytes, text, sizeof(text));
-    const size_t written = strlen(text);
+    inet_ntop(family, bytes, to, INET6_ADDRSTRLEN);
+    const size_t written = strlen(to);
 
-    memcpy(to, text, written);
     return written + value_escape(to + written, address + len);
 }
 

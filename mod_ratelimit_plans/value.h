@@ -17,8 +17,8 @@
    many bytes it wrote; there is no NUL. */
 size_t value_escape(char *to, const char *value);
 
-/* Writes an address with so many bits of it, by its family. How many bytes it wrote; 0: it is
-   none. */
+/* Writes an address with so many bits of it, by its family; to has room for VALUE_ADDRESS_MAX. How
+   many bytes it wrote; 0: it is none. */
 size_t value_address(char *to, const char *address, int bits4, int bits6);
 
 /* The value of the first cookie of that name in a field of them; NULL: there is none. */

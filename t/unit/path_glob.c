@@ -118,8 +118,8 @@ static const char *repeated(const char *text, int n, const char *end)
     const size_t len = strlen(text);
     char *all = apr_palloc(unit_pool(), len * (size_t)n + strlen(end) + 1);
 
-    for (int i = 0; i < n; i++) {
-        memcpy(all + len * (size_t)i, text, len);
+    for (size_t i = 0; i < len * (size_t)n; i++) {
+        all[i] = text[i % len];
     }
     strcpy(all + len * (size_t)n, end);
     return all;
