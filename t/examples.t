@@ -2,12 +2,13 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
 # The example configurations do what they say. Each runs as it stands in conf/examples; all that is changed are the
-# port and the address of the application behind it. Clients have the addresses that X-Forwarded-For gives them.
+# port, the address of the application behind it, and the database: SQLite stands for PostgreSQL, which t/databases.t has. Clients have the addresses that X-Forwarded-For gives them.
 
 use strict;
 use warnings;
 
 use File::Basename qw(basename dirname);
+use File::Temp ();
 use MIME::Base64 qw(encode_base64);
 use Test::More;
 use Time::HiRes qw(time);
@@ -23,6 +24,7 @@ plan skip_all => 'the clock of the tests is missing (TESTCLOCK_SO)' if !RLP::Htt
 
 my $examples = dirname(dirname(File::Spec->rel2abs($0))) . '/conf/examples';
 my $bandwidth = RLP::Httpd::has_module('ratelimit') ? 'ratelimit' : ();
+my $database = RLP::Httpd::has_module('dbd') ? 'dbd' : ();
 my %exercised;
 my ($server, $backend, $seconds);
 
@@ -40,7 +42,7 @@ sub serve {
 
     $exercised{$name} = 1;
     finish();
-    $server = RLP::Httpd->new(modules => [ @modules, $bandwidth ], clock => 1);
+    $server = RLP::Httpd->new(modules => [ @modules, $bandwidth, $database ], clock => 1);
     mkdir $server->dir . '/conf' or die "conf: $!\n";
     $server->file("conf/$_", $files->{$_}) for keys %{$files};
     $server->file('htdocs/logo.png', "png\n");
@@ -49,6 +51,8 @@ sub serve {
     my $port = $backend->port;
     $text =~ s/<VirtualHost [*]:80>/<VirtualHost *:\@PORT\@>/g;
     $text =~ s{http://127[.]0[.]0[.]1:8000/}{http://127.0.0.1:$port/}g;
+    $text =~ s/^DBDriver pgsql$/DBDriver sqlite3/m;
+    $text =~ s/^DBDParams .*/DBDParams "\@DIR\@\/conf\/database"/m;
     $before =~ s/\@BACKEND\@/http:\/\/127.0.0.1:$port/g if $before;
     $server->configure("TypesConfig /dev/null\nRemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.1\n" . ($before // '') . $text);
     $server->start;
@@ -158,6 +162,22 @@ is(ask('/api/x', 'X-API-Key: key-big')->{fields}{'x-ratelimit-limit'}, 12_000, '
 is(statuses(7, '/api/search', 'X-API-Key: key-pro'), '200 x 5, 429 x 2', 'keys: searches have a limit of their own');
 is(statuses(2, '/api/x', 'X-API-Key: key-pro'), '200 x 2', 'keys: which leaves the rest alone');
 is(statuses(20, '/'), '200 x 20', 'keys: elsewhere nothing is counted');
+
+SKIP: {
+    $exercised{'api-keys-postgresql'} = 1;
+    skip 'httpd has no mod_dbd, or sqlite3 is missing (Debian: sqlite3 libaprutil1-dbd-sqlite3)', 1 if !$database || !qx(sqlite3 -version 2>/dev/null);
+    my $tables = File::Temp->new;
+    open my $out, '|-', 'sqlite3', "$tables" or die "sqlite3: $!\n";
+    print {$out} "CREATE TABLE api_keys (key text PRIMARY KEY, plan text, blocked boolean NOT NULL DEFAULT false);\n",
+        "INSERT INTO api_keys VALUES ('key-free', 'free', false), ('key-pro', 'pro', false), ('key-gone', 'pro', true);\n";
+    close $out or die "sqlite3 failed\n";
+    serve('api-keys-postgresql', { database => RLP::Httpd::slurp("$tables") }, qq{AliasMatch "^/api" "\@DIR\@/htdocs/index.html"\n});
+    is(statuses(61, '/api/x', 'X-API-Key: key-free'), '200 x 60, 429 x 1', 'database: a key has its plan');
+    is(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'x-ratelimit-limit'} // '', 20, 'database: told of the tightest, the tries');
+    like(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'ratelimit-policy'}, qr/"pro";q=1200;w=120/, 'database: and of its plan');
+    is(ask('/api/x', 'X-API-Key: key-gone', from('192.0.2.1'))->{status}, 401, 'database: a blocked key is none');
+    is(statuses(22, '/api/x', 'X-API-Key: key-guess', from('192.0.2.2')), '401 x 20, 429 x 2', 'database: twenty tries');
+}
 
 # --- quotas, places, waiting and costs
 
