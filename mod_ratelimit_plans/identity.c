@@ -5,16 +5,16 @@
  */
 
 #include "provider.h"
+#include "value.h"
 
 #include <http_core.h>
 #include <http_log.h>
 #include <mod_ssl.h>
 
-#include <apr_lib.h>
 #include <apr_network_io.h>
 #include <apr_strings.h>
 
-#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -359,53 +359,29 @@ static void identity_put_digest(who_t *who, const char *value, size_t len, bool 
 
 static void identity_put_value(who_t *who, const char *value)
 {
-    static const char hex[] = "0123456789ABCDEF";
     const size_t len = strlen(value);
 
     if (len > IDENTITY_VALUE_MAX) {
         identity_put_digest(who, value, len, false);
-        return;
-    }
-    for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
-        if (apr_isalnum(*c) || strchr("_.:@-", *c) != NULL) {
-            who->room[who->len++] = (char)*c;
-        } else {
-            who->room[who->len++] = '%';
-            who->room[who->len++] = hex[*c >> 4];
-            who->room[who->len++] = hex[*c & 15];
-        }
+    } else {
+        who->len += value_escape(who->room + who->len, value);
     }
 }
 
-static void identity_mask(unsigned char *address, int bytes, int bits)
-{
-    for (int i = 0; i < bytes; i++, bits -= 8) {
-        if (bits < 8) {
-            address[i] &= (unsigned char)(bits <= 0 ? 0 : 0xff << (8 - bits));
-        }
-    }
-}
-
-/* httpd has written a v4 address inside v6 as v4 already. */
 static void identity_put_address(who_t *who, const identity_part_t *part, const request_rec *r)
 {
-    unsigned char address[16] = { 0 };
-    char text[INET6_ADDRSTRLEN] = "";
-    const bool v6 = strchr(r->useragent_ip, ':') != NULL;
-
-    if (!v6 && part->bits4 == 32) {
+    if (part->bits4 == 32 && strchr(r->useragent_ip, ':') == NULL) {
         identity_put(who, r->useragent_ip, strnlen(r->useragent_ip, INET_ADDRSTRLEN));
         return;
     }
-    const int family = v6 ? AF_INET6 : AF_INET;
+    const size_t written =
+        value_address(who->room + who->len, r->useragent_ip, part->bits4, part->bits6);
 
-    if (inet_pton(family, r->useragent_ip, address) != 1) {
+    if (written > 0) {
+        who->len += written;
+    } else {
         identity_put_value(who, r->useragent_ip);
-        return;
     }
-    identity_mask(address, v6 ? 16 : 4, v6 ? part->bits6 : part->bits4);
-    inet_ntop(family, address, text, sizeof(text));
-    identity_put(who, text, strlen(text));
 }
 
 /* Is a value of that type said plainly to everybody? Digests of secrets are. */

@@ -5,6 +5,7 @@
  */
 
 #include "provider.h"
+#include "value.h"
 
 #include <http_log.h>
 #include <http_protocol.h>
@@ -35,30 +36,13 @@ static const char *source_configure_cookie(void **settings, const char *name, co
                               name, argument);
 }
 
-static const char *source_cookie_value(const char *text, apr_pool_t *pool)
-{
-    size_t n = strcspn(text, ";");
-
-    while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t')) {
-        n--;
-    }
-    return apr_pstrmemdup(pool, text, n);
-}
-
-/* The first cookie of that name. */
 static const char *source_cookie(void *settings, request_rec *r)
 {
-    const char *name = settings;
-    const char *pair = apr_table_get(r->headers_in, "Cookie");
-    const size_t len = strlen(name);
+    const char *field = apr_table_get(r->headers_in, "Cookie");
+    size_t len = 0;
+    const char *value = field ? value_cookie(field, settings, &len) : NULL;
 
-    for (; pair != NULL && *pair != '\0'; pair += strcspn(pair, ";")) {
-        pair += strspn(pair, "; \t");
-        if (strncmp(pair, name, len) == 0 && pair[len] == '=') {
-            return source_cookie_value(pair + len + 1, r->pool);
-        }
-    }
-    return NULL;
+    return value ? apr_pstrmemdup(r->pool, value, len) : NULL;
 }
 
 typedef struct {

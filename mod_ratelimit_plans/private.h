@@ -434,10 +434,16 @@ const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv
 /* Does the rule speak of this request, by path and condition? */
 bool rule_matches_closely(const rule_t *rule, request_rec *r);
 
+/* The number of a method that httpd does not know. To it "post" is no POST, but to many an
+   application. */
+int rule_odd_method(const request_rec *r);
+
 /* Does it, by method, path and condition? */
 static inline bool rule_matches(const rule_t *rule, request_rec *r)
 {
-    const int method = r->header_only ? METHOD_HEAD : r->method_number;
+    const int method = r->header_only                  ? METHOD_HEAD
+                       : r->method_number == M_INVALID ? rule_odd_method(r)
+                                                       : r->method_number;
 
     if (!(rule->method_bits & METHOD_BIT(method))) {
         return false;

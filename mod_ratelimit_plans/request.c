@@ -313,6 +313,7 @@ static void request_refine(decide_t *d, const rule_t *rule, int first)
         charge->cost = charge->limit->algorithm->holds ? request_place(d, rule, cost) : cost;
         charge->max_wait = max_wait;
         charge->spared = false;
+        charge->decision.verdict = RLP_ALLOW; /* until it is asked for */
         charge->entry.key.size = variant->sizes[d->owners[i].limit];
         d->dated |= charge->limit->calendar != NULL;
         if (charge->entry.key.size > sizeof(charge->room)) {
@@ -591,15 +592,19 @@ static uint64_t request_queue_key(const decide_t *d)
     return 0;
 }
 
-/* How long the request would wait for the places it lacks. */
+/* How long the request would wait for the places it lacks. Those it has are not waited for, whether
+   it would wait for them or not. */
 static rlp_time_t request_patience(const decide_t *d)
 {
     rlp_time_t least = RLP_TIME_NEVER;
 
     for (int i = 0; i < d->n; i++) {
         const rlp_charge_t *charge = &d->charges[i];
+        const bool waits =
+            charge->decision.verdict > RLP_WAIT || request_max_wait(d, d->rules[i]) > 0;
 
-        if (!charge->spared && charge->limit->algorithm->holds && charge->max_wait < least) {
+        if (!charge->spared && charge->limit->algorithm->holds && waits &&
+            charge->max_wait < least) {
             least = charge->max_wait;
         }
     }

@@ -360,6 +360,14 @@ static bool rule_path_matches(const rule_t *rule, const request_rec *r)
                : !glob_excludes(rule->path, r->uri) && glob_matches(rule->path, r->uri);
 }
 
+int rule_odd_method(const request_rec *r)
+{
+    char *name = apr_pstrdup(r->pool, r->method);
+
+    ap_str_toupper(name);
+    return strcmp(name, "HEAD") == 0 ? METHOD_HEAD : ap_method_number_of(name);
+}
+
 bool rule_matches_closely(const rule_t *rule, request_rec *r)
 {
     if (rule->path != NULL && !rule_path_matches(rule, r)) {

@@ -6,9 +6,10 @@
 # 1. Decisions of the library beside a lock-free yardstick, run in turn: the ratios count.
 # 2. Plans of several limits beside one token bucket, run in turn, and the exact log; their instructions
 #    too.
-# 3. Delay in httpd (delay.pl).
-# 4. Plan maps of a million keys: lookups (lookup), and start, memory and reload in httpd (maps.pl).
-# 5. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
+# 3. Hostile paths against path=: nanoseconds, and instructions of the first.
+# 4. Delay in httpd (delay.pl).
+# 5. Plan maps of a million keys: lookups (lookup), and start, memory and reload in httpd (maps.pl).
+# 6. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
 #    not depend on what else the machine does.
 set -eu
 
@@ -105,6 +106,15 @@ beside 'log of 1000, full, refusing' -l 'rate=1000/s algorithm=sliding-log' -t 0
 beside 'log of 1000, full, allowing' -l 'rate=1000/s algorithm=sliding-log' -t 1000
 beside 'log of 8192, full, refusing' -l 'rate=8192/s algorithm=sliding-log' -t 0 -r
 beside 'log of 8192, full, allowing' -l 'rate=8192/s algorithm=sliding-log' -t 123
+
+of_paths() { # number -> instructions of so many comparisons and what comes before
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$build/t/bench/path" -n "$1" 2>&1 |
+        sed -n 's/.*Collected : //p'
+}
+echo
+echo 'Hostile paths, ns of a comparison (least of 500)'
+"$build/t/bench/path"
+! have valgrind || echo "instructions of the first: $((($(of_paths 2000) - $(of_paths 1000)) / 1000))"
 
 if ! have perl; then
     echo 'Requests in httpd: not measured, perl is missing'
