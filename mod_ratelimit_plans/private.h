@@ -441,14 +441,14 @@ int rule_odd_method(const request_rec *r);
 /* Does it, by method, path and condition? */
 static inline bool rule_matches(const rule_t *rule, request_rec *r)
 {
+    if (rule->traits == 0) {
+        return true;
+    }
     const int method = r->header_only                  ? METHOD_HEAD
                        : r->method_number == M_INVALID ? rule_odd_method(r)
                                                        : r->method_number;
 
-    if (!(rule->method_bits & METHOD_BIT(method))) {
-        return false;
-    }
-    return rule->traits == 0 || rule_matches_closely(rule, r);
+    return (rule->method_bits & METHOD_BIT(method)) != 0 && rule_matches_closely(rule, r);
 }
 
 /* The rule's limits for this identity, NULL if it has none. The pool is the request's. */
