@@ -1,0 +1,483 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Whom the rules count, and what the store says. Most requests pass and have nothing to tell; for
+ * them this file allocates nothing.
+ */
+
+#include "decide.h"
+
+#include <http_log.h>
+#include <http_request.h>
+
+#include <apr_atomic.h>
+#include <apr_strings.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+/* Marks a connection on which a request was judged whose address is not kept with it. */
+static const address_t decide_mark = { .len = 0 };
+
+static void decide_mark_connection(const request_rec *r)
+{
+    ap_conf_vector_t *config = r->connection->conn_config;
+
+    if (ap_get_module_config(config, &ratelimit_plans_module) == NULL) {
+        ap_set_module_config(config, &ratelimit_plans_module, (void *)(uintptr_t)&decide_mark);
+    }
+}
+
+static bool decide_is_dry(const dir_conf_t *conf, const rule_t *rule)
+{
+    return conf->engine == ENGINE_LOG_ONLY || rule->dry;
+}
+
+/* A rule of the same name stands for another if it counts in the same place and refuses as well. */
+static bool decide_judged_by(const verdict_t *verdict, const dir_conf_t *conf, const rule_t *rule)
+{
+    const apr_array_header_t *rules = verdict->conf->rules;
+
+    for (int i = 0; i < rules->nelts; i++) {
+        const rule_t *other = APR_ARRAY_IDX(rules, i, const rule_t *);
+
+        if (verdict->judged >> i & 1 && rule_same_scope(other, rule) &&
+            decide_is_dry(verdict->conf, other) == decide_is_dry(conf, rule) &&
+            (!other->marks || rule->marks)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool decide_judged(const decide_t *d, const rule_t *rule)
+{
+    const verdict_t *verdict = d->before;
+
+    while (verdict != NULL && !decide_judged_by(verdict, d->conf, rule)) {
+        verdict = verdict->before;
+    }
+    return verdict != NULL;
+}
+
+__attribute__((noinline)) static void decide_find_who(decide_t *d, const chain_t *chain)
+{
+    d->who = d->who ? apr_palloc(d->r->pool, sizeof(*d->who)) : &d->first;
+    identity_find(d->who, chain, d->r, d->server);
+    decide_mark_connection(d->r);
+}
+
+DECIDE_INLINE const who_t *decide_who(decide_t *d, const rule_t *rule)
+{
+    const chain_t *chain = decide_chain(rule, d->conf);
+
+    if (d->who != NULL && d->who->chain == chain) {
+        return d->who;
+    }
+    const address_t *address = identity_known_address(chain, d->r, d->server);
+
+    if (address == NULL || d->who != NULL) {
+        decide_find_who(d, chain);
+        return d->who;
+    }
+    d->who = &d->first;
+    d->first.chain = chain;
+    d->first.plan = NULL;
+    d->first.found = true;
+    d->first.refuse = 0;
+    d->first.text = address->text;
+    d->first.len = address->len;
+    d->first.fingerprint = address->fingerprint;
+    return d->who;
+}
+
+/* Adds the limits of a rule under one plan to what will be asked. False: there is no room for
+   more. */
+DECIDE_INLINE bool decide_add(decide_t *d, const rule_t *rule, const who_t *who,
+                              const variant_t *variant)
+{
+    const bool dry = decide_is_dry(d->conf, rule);
+    const rlp_plan_t *plan = variant->plan;
+
+    if (d->n + plan->n > RLP_ENTRIES_MAX) {
+        return false;
+    }
+    d->room += variant->room;
+    for (int i = 0; i < plan->n; i++, d->n++) {
+        d->rules[d->n] = rule;
+        d->owners[d->n].variant = variant;
+        d->owners[d->n].limit = i;
+        rlp_charge_init(&d->charges[d->n], who->text, who->len, variant->signatures[dry][i],
+                        &plan->limits[i]);
+        d->charges[d->n].entry.key.fingerprint = who->fingerprint;
+    }
+    return true;
+}
+
+/* What the request takes of a concurrency limit: one place, unless it is free for sure. */
+static rlp_units_t decide_place(const decide_t *d, const rule_t *rule, rlp_units_t cost)
+{
+    return cost == 0 && cost_is_late(cost_of(rule, d->conf)) ? RLP_UNIT : cost;
+}
+
+/* What the request costs by the rule, or by the section, which is worked out once. */
+static rlp_units_t decide_cost(decide_t *d, const rule_t *rule)
+{
+    const cost_t *cost = cost_of(rule, d->conf);
+
+    if (cost != d->conf->cost) {
+        return cost_before(cost, d->r);
+    }
+    if (!d->costed) {
+        d->cost = cost_before(cost, d->r);
+        d->costed = true;
+    }
+    return d->cost;
+}
+
+/* How long the request may wait for a turn under the rule. For what refuses nobody, none waits. */
+rlp_time_t decide_max_wait(const decide_t *d, const rule_t *rule)
+{
+    const rlp_time_t most = d->server->delay_max == RLP_UNSET ? 0 : d->server->delay_max;
+
+    if (!rule->delays || decide_is_apart(d->conf, rule)) {
+        return 0;
+    }
+    return rule->max_wait < most ? rule->max_wait : most;
+}
+
+/* Sets what is not usual for the charges from the first on. */
+static void decide_refine(decide_t *d, const rule_t *rule, int first)
+{
+    const rlp_units_t cost = decide_cost(d, rule);
+    const rlp_time_t max_wait = decide_max_wait(d, rule);
+
+    d->plain = false;
+    d->waits |= max_wait > 0;
+    for (int i = first; i < d->n; i++) {
+        rlp_charge_t *charge = &d->charges[i];
+        const variant_t *variant = d->owners[i].variant;
+
+        charge->cost = charge->limit->algorithm->holds ? decide_place(d, rule, cost) : cost;
+        charge->max_wait = max_wait;
+        charge->spared = false;
+        charge->decision.verdict = RLP_ALLOW; /* until it is asked for */
+        charge->entry.key.size = variant->sizes[d->owners[i].limit];
+        d->dated |= charge->limit->calendar != NULL;
+        if (charge->entry.key.size > sizeof(charge->room)) {
+            charge->entry.state = apr_palloc(d->r->pool, charge->entry.key.size);
+        }
+    }
+}
+
+/* Adds a rule under one plan, and the plan that takes over. */
+static bool decide_add_all(decide_t *d, const rule_t *rule, const who_t *who,
+                           const variant_t *variant)
+{
+    const int first = d->n;
+
+    if (!decide_add(d, rule, who, variant)) {
+        return false;
+    }
+    if (variant->then != NULL) {
+        const int instead = d->n;
+
+        if (!decide_add(d, rule, who, variant->then)) {
+            return false;
+        }
+        for (int i = first; i < d->n; i++) {
+            d->charges[i].branch = i < instead ? RLP_FIRST : RLP_INSTEAD;
+            d->charges[i].group = d->group;
+        }
+        d->group++;
+    }
+    if (!rule->plain || !variant->plain || d->conf->cost != NULL || d->conf->refund != NULL) {
+        decide_refine(d, rule, first);
+    }
+    return true;
+}
+
+/* Adds what a rule that speaks of the request counts, if it counts anybody. False: no room for
+   more. */
+DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
+{
+    const who_t *who = decide_who(d, rule);
+
+    if (!who->found) {
+        if (who->refuse) {
+            d->refuse = who->refuse;
+        }
+        return true;
+    }
+    const variant_t *variant =
+        who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
+            ? rule->variants[0]
+            : rule_variant(rule, who, d->server, d->r->pool);
+
+    if (variant == NULL) {
+        return true;
+    }
+    d->judged |= UINT64_C(1) << i;
+    return decide_add_all(d, rule, who, variant);
+}
+
+/* Adds those of the rules that have not been judged for the client's request. */
+static bool decide_collect(decide_t *d, uint64_t rules)
+{
+    for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        const int i = __builtin_ctzll(bits);
+        const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
+
+        if (!decide_judged(d, rule) && !decide_count(d, rule, i)) {
+            return false;
+        }
+    }
+    return d->conf->rules->nelts <= DECIDE_RULES_MAX;
+}
+
+static void decide_log_damage(const request_rec *r)
+{
+    static apr_uint32_t logged;
+
+    if (apr_atomic_inc32(&logged) == 0) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      "RLP002: a counter in the store was damaged and began anew (said once a "
+                      "process)");
+    }
+}
+
+/* The identity of a charge, for the variables; NULL if nobody reads it. */
+DECIDE_INLINE const char *decide_identity(const decide_t *d, int i)
+{
+    const rlp_key_t *key = &d->charges[i].entry.key;
+
+    return d->verdict->action[0] != 'p' || d->conf->env_always == 1
+               ? apr_pstrmemdup(d->r->pool, key->identity, key->identity_len)
+               : NULL;
+}
+
+DECIDE_INLINE void decide_set_outcome(outcome_t *outcome, const decide_t *d, int i)
+{
+    outcome->rule = d->rules[i];
+    outcome->variant = d->owners[i].variant;
+    outcome->limit = d->owners[i].limit;
+    outcome->decision = d->charges[i].decision;
+}
+
+/* Keeps what header fields and variables will tell of the charges. */
+DECIDE_INLINE void decide_remember(decide_t *d, int tightest)
+{
+    verdict_t *verdict = d->verdict;
+    const char *identity = decide_identity(d, tightest);
+
+    verdict->identity = identity ? identity : verdict->identity;
+    for (int i = 0; i < d->n; i++) {
+        if (!d->charges[i].spared) {
+            decide_set_outcome(&verdict->outcomes[verdict->n++], d, i);
+        }
+    }
+}
+
+static void decide_failed(const request_rec *r, apr_status_t rv)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
+                  "RLP004: the store failed, the request passes uncounted");
+}
+
+/* What there is to do for charges that were made, beyond the usual. */
+static void decide_admit(decide_t *d, rlp_time_t now)
+{
+    for (int i = 0; i < d->n; i++) {
+        const int64_t bandwidth = d->owners[i].variant->plan->bandwidth;
+        int64_t *least = &d->verdict->bandwidth;
+
+        if (!d->charges[i].spared && bandwidth > 0 && (*least == 0 || bandwidth < *least)) {
+            *least = bandwidth;
+        }
+    }
+    after_remember(d->verdict, d->r, d->charges, d->rules, d->n, now);
+}
+
+DECIDE_INLINE rlp_question_t decide_question(const decide_t *d)
+{
+    return (rlp_question_t){ .now = rlp_world->clock->monotonic(),
+                             .wall = d->dated ? rlp_world->clock->wall() : 0,
+                             .owner = rlp_world->owner };
+}
+
+/* Asks the store about the charges: all are made, or none and the request is refused. */
+DECIDE_INLINE void decide_ask(decide_t *d)
+{
+    rlp_question_t question = decide_question(d);
+    rlp_answer_t answer;
+    const apr_status_t rv =
+        d->waits ? wait_for_turn(d, &question, &answer) : wait_check(d, &question, &answer);
+
+    if (rv != APR_SUCCESS) {
+        d->verdict->action = "error";
+        decide_failed(d->r, rv);
+        return;
+    }
+    if (answer.damaged) {
+        decide_log_damage(d->r);
+    }
+    if (answer.verdict > RLP_WAIT) {
+        d->verdict->action = "deny";
+        d->verdict->denied = true;
+        d->verdict->retry = answer.retry;
+    } else if (!d->plain) {
+        decide_admit(d, question.now);
+    }
+    decide_remember(d, answer.tightest);
+}
+
+/* Keeps what the variables will tell of charges by a rule that refuses nobody, if they tell of
+   it. */
+static void decide_remember_apart(decide_t *d)
+{
+    verdict_t *verdict = d->verdict;
+    int tightest = -1;
+
+    for (int i = 0; i < d->n; i++) {
+        outcome_t outcome;
+
+        decide_set_outcome(&outcome, d, i);
+        if (!d->charges[i].spared &&
+            (verdict->apart.rule == NULL || respond_tighter(&outcome, &verdict->apart))) {
+            verdict->apart = outcome;
+            tightest = i;
+        }
+    }
+    if (tightest < 0) {
+        return;
+    }
+    if (verdict->apart.decision.verdict > RLP_WAIT && !verdict->denied) {
+        verdict->action = verdict->apart.rule->marks ? "mark" : "would-deny";
+    }
+    verdict->apart_identity = decide_identity(d, tightest);
+}
+
+/* Asks the store about the charges of one rule that refuses nobody. */
+static void decide_ask_one_apart(decide_t *d)
+{
+    const rlp_question_t question = decide_question(d);
+    rlp_answer_t answer;
+    const apr_status_t rv = wait_check(d, &question, &answer);
+
+    if (rv != APR_SUCCESS) {
+        d->verdict->action = d->verdict->denied ? d->verdict->action : "error";
+        decide_failed(d->r, rv);
+        return;
+    }
+    if (answer.damaged) {
+        decide_log_damage(d->r);
+    }
+    if (answer.verdict <= RLP_WAIT && !d->plain) {
+        after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+    }
+    decide_remember_apart(d);
+}
+
+/* Judges each of these rules by itself, so that none holds another back. */
+static void decide_ask_apart(decide_t *d, uint64_t rules)
+{
+    for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        d->n = 0;
+        if (decide_collect(d, bits & -bits) && d->n > 0) {
+            decide_ask_one_apart(d);
+        }
+    }
+    d->verdict->judged = d->judged;
+}
+
+/* An unknown value of a type whose map says unknown=deny. */
+static int decide_refuse_unknown(decide_t *d)
+{
+    d->verdict->action = "deny";
+    d->verdict->denied = true;
+    respond_env(d->r, d->verdict);
+    return respond_refuse(d->r, d->refuse);
+}
+
+/* What there is to say after a decision, in which rules were enforced or not; what the hook
+   returns. */
+DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handler)
+{
+    verdict_t *verdict = d->verdict;
+
+    if (verdict->n > 1) {
+        respond_sort(verdict);
+    }
+    if (d->conf->fields != FIELDS_OFF && enforced) {
+        respond_fields(d->r, verdict, d->conf);
+    }
+    if (d->conf->env_always == 1 || verdict->action[0] != 'p') {
+        respond_env(d->r, verdict);
+    }
+    if (verdict->bandwidth > 0) {
+        respond_bandwidth(d->r, verdict);
+        if (in_handler) { /* the hook for filters has been */
+            respond_insert_filter(d->r);
+        }
+    }
+    if (!verdict->denied) {
+        return DECLINED;
+    }
+    denial_log(d->r, verdict, d->server);
+    return respond_deny(d->r, verdict, d->conf, in_handler);
+}
+
+DECIDE_INLINE void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
+{
+    d->r = r;
+    d->conf = conf;
+    d->server = ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+    d->before = NULL;
+    d->who = NULL;
+    d->judged = 0;
+    d->refuse = 0;
+    d->room = 0;
+    d->costed = false;
+    d->plain = true;
+    d->waits = false;
+    d->dated = false;
+    d->group = 0;
+    d->n = 0;
+}
+
+/* Judges the rules of this section that have not been judged for the client's request. */
+int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler)
+{
+    decide_t d;
+
+    decide_begin(&d, r, conf);
+    d.before = decide_before(r);
+    d.phases = phases;
+    const uint64_t rules = choose_rules(&d);
+    const uint64_t apart = choose_apart(conf, rules);
+
+    if (!decide_collect(&d, rules & ~apart)) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      "RLP005: more than %d rules or limits apply to one request: use fewer in one "
+                      "place",
+                      RLP_ENTRIES_MAX);
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    const bool enforced = d.n > 0;
+
+    d.verdict = decide_verdict(r, conf, d.before, d.n, d.room);
+    d.verdict->judged = d.judged;
+    if (d.refuse) {
+        return decide_refuse_unknown(&d);
+    }
+    if (enforced) {
+        decide_ask(&d);
+    }
+    if (apart) {
+        decide_ask_apart(&d, apart);
+    }
+    if (d.judged != 0) {
+        return decide_answer(&d, enforced, in_handler);
+    }
+    respond_guard(r, d.verdict); /* the handler was not known in an earlier phase */
+    return DECLINED;
+}
