@@ -1,0 +1,224 @@
+
+-- The call: all limits of an identity, charged all or none.
+
+local HOLDS = 8 -- the algorithm that counts what is in flight
+local FORMAT = 1
+local MAGIC = 'rlp1'
+local OTHERS_MAX = 16 -- limits of other plans that are kept until they expire
+local TTL_MAX = 10 * 366 * 86400 * 1000
+local args = ARGV[1]
+
+local format, kind, clock, slots_n, charges_n, pos = read('<ddddd', args)
+if format ~= FORMAT then
+  return redis.error_reply('RLP the script does not know this format of calls')
+end
+if clock > 0 then
+  now = clock
+else
+  local time = redis.call('TIME')
+  now = time[1] * SECOND + time[2]
+end
+
+-- The value of a key: the magic, then for each limit its signature, its length, the instant from which it is
+-- as good as none, and its state. False if it is none.
+local function parse(value, limits)
+  if sub(value, 1, 4) ~= MAGIC then
+    return false
+  end
+  local from = 5
+  while from <= #value do
+    if from + 19 > #value then
+      return false
+    end
+    local signature, size, expires = read('<c8I4d', value, from)
+    if from + 19 + size > #value or not sound(expires, FOREVER) then
+      return false
+    end
+    limits[#limits + 1] = { signature = signature, expires = expires, state = sub(value, from + 20, from + 19 + size) }
+    from = from + 20 + size
+  end
+  return true
+end
+
+local function load(name)
+  local value = redis.pcall('GET', name)
+  local key = { name = name, limits = {}, damaged = false, changed = false }
+  if type(value) == 'table' then
+    if not string.find(value.err, 'WRONGTYPE', 1, true) then
+      return nil, value
+    end
+    key.damaged = true
+  elseif value and not parse(value, key.limits) then
+    key.damaged = true
+    key.limits = {}
+  end
+  return key
+end
+
+-- other limits than those asked for: not those that have expired, and of too many not those that expire first
+local function others(key)
+  local kept = {}
+  for _, limit in ipairs(key.limits) do
+    if not limit.slot and limit.expires > now then
+      kept[#kept + 1] = limit
+    end
+  end
+  if #kept > OTHERS_MAX then
+    table.sort(kept, function(a, b) return a.expires > b.expires end)
+    for i = #kept, OTHERS_MAX + 1, -1 do
+      kept[i] = nil
+    end
+  end
+  return kept
+end
+
+-- milliseconds until all is as good as none; a test's clock is not the one that keys expire by
+local function ttl(last)
+  local ms = last == FOREVER and TTL_MAX or -whole(now - last, 1000)
+  ms = clamp(ms, TTL_MAX)
+  if clock > 0 and ms < 3600000 then
+    ms = 3600000
+  end
+  return ms > 0 and ms or 1
+end
+
+local function save(key)
+  local parts = { MAGIC }
+  local last = 0
+  local kept = others(key)
+  for _, limit in ipairs(key.limits) do
+    if limit.slot then
+      kept[#kept + 1] = limit
+    end
+  end
+  for _, limit in ipairs(kept) do
+    parts[#parts + 1] = write('<c8I4d', limit.signature, #limit.state, limit.expires)
+    parts[#parts + 1] = limit.state
+    last = limit.expires > last and limit.expires or last
+  end
+  redis.call('SET', key.name, table.concat(parts), 'PX', string.format('%.0f', ttl(last)))
+end
+
+local keys = {}
+for i, name in ipairs(KEYS) do
+  local key, failure = load(name)
+  if not key then
+    return failure
+  end
+  keys[i] = key
+end
+
+-- the counters asked for; limit: what stands in the value, nil if nothing yet
+local slots = {}
+for i = 1, slots_n do
+  local k, signature
+  k, signature, pos = read('<dc8', args, pos)
+  local slot = { key = keys[k], signature = signature }
+  for _, limit in ipairs(slot.key.limits) do
+    if limit.signature == signature then
+      slot.limit = limit
+      limit.slot = true
+    end
+  end
+  slots[i] = slot
+end
+
+local charges = {}
+for i = 1, charges_n do
+  local slot, algorithm, size, branch, group, units, max_wait, charged_at
+  slot, algorithm, size, branch, group, units, max_wait, charged_at, pos = read('<dddddddd', args, pos)
+  charges[i] = {
+    slot = slots[slot],
+    holds = algorithm == HOLDS,
+    quota = algorithm == 7,
+    branch = branch,
+    group = group,
+    damaged = slots[slot].key.damaged,
+    step = algorithms[algorithm](units, max_wait, charged_at, args, pos),
+  }
+  pos = pos + size
+end
+
+local function ask(charge, how)
+  local limit = charge.slot.limit
+  local state = limit and limit.expires > now and limit.state or nil
+  charge.decision, charge.state = charge.step(how, state)
+  charge.damaged = charge.damaged or charge.decision.damaged
+  return charge.decision.verdict > WAIT
+end
+
+local function keep(charge)
+  local slot = charge.slot
+  if not charge.state then
+    return
+  end
+  if not slot.limit then
+    slot.limit = { signature = slot.signature, slot = true }
+    slot.key.limits[#slot.key.limits + 1] = slot.limit
+  end
+  slot.limit.state = charge.state
+  slot.limit.expires = charge.decision.expires
+  slot.key.changed = true
+end
+
+-- then=: a quota that lacks the units hands over to the other branch of its group
+local function choose()
+  local used_up = {}
+  for _, charge in ipairs(charges) do
+    if charge.branch == 1 and charge.quota and ask(charge, PEEK) then
+      used_up[charge.group] = true
+    end
+  end
+  for _, charge in ipairs(charges) do
+    local first = charge.branch == 1
+    charge.spared = charge.branch ~= 0 and (used_up[charge.group] or false) == first
+  end
+end
+
+-- a refusal changes nothing, but those that refuse may have healed their states
+local function check()
+  local refused = false
+  choose()
+  for _, charge in ipairs(charges) do
+    if not charge.spared and ask(charge, kind) then
+      refused = true
+    end
+  end
+  for _, charge in ipairs(charges) do
+    if not charge.spared then
+      if refused and charge.decision.verdict <= WAIT then
+        ask(charge, PEEK)
+      end
+      keep(charge)
+    end
+  end
+end
+
+local function correct()
+  for _, charge in ipairs(charges) do
+    charge.spared = charge.holds ~= (kind ~= SETTLE)
+    if not charge.spared then
+      ask(charge, kind)
+      keep(charge)
+    end
+  end
+end
+
+if kind <= PEEK then
+  check()
+else
+  correct()
+end
+for _, key in ipairs(keys) do
+  if key.changed then
+    save(key)
+  end
+end
+
+local answer = { write('<dd', FORMAT, now) }
+for _, charge in ipairs(charges) do
+  local d = charge.decision or decision()
+  local flags = d.verdict + (charge.damaged and 4 or 0) + (charge.spared and 8 or 0)
+  answer[#answer + 1] = write('<dddddd', flags, d.wait, d.retry, d.next, d.reset, d.remaining)
+end
+return table.concat(answer)
