@@ -460,7 +460,7 @@ bool script_pack(script_packet_t *packet, const script_call_t *call, const char 
     packet->args_len = 0;
     script_put(packet, SCRIPT_FORMAT);
     script_put(packet, call->op);
-    script_put(packet, call->clock);
+    script_put(packet, call->clock != NULL ? *call->clock : -1);
     const size_t slots_at = packet->args_len;
 
     script_put(packet, 0);
@@ -564,7 +564,7 @@ bool script_unpack(const script_call_t *call, const char *bytes, size_t len, rlp
 
     if (call->n < 1 || call->n > RLP_ENTRIES_MAX ||
         len != 8 * (SCRIPT_HEAD + SCRIPT_EACH * (size_t)call->n) ||
-        script_number(bytes, 0) != SCRIPT_FORMAT || script_number(bytes, 1) <= 0) {
+        script_number(bytes, 0) != SCRIPT_FORMAT || script_number(bytes, 1) < 0) {
         return false;
     }
     for (int i = 0; i < call->n; i++) {

@@ -41,7 +41,7 @@ typedef struct {
     rlp_time_t wall;              /* this host's, to find the calendar's periods */
     rlp_time_t charged_at;        /* SETTLE: by the server's clock (script_unpack()) */
     uint64_t holder;              /* TAKE, RELEASE, RENEW of places: whose; any number not in use */
-    rlp_time_t clock;             /* tests: in place of the server's; 0 */
+    const rlp_time_t *clock;      /* tests: in place of the server's; NULL */
 } script_call_t;
 
 #define SCRIPT_ARGC_MAX (4 + RLP_ENTRIES_MAX)

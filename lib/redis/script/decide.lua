@@ -12,7 +12,7 @@ local format, kind, clock, slots_n, charges_n, pos = read('<ddddd', args)
 if format ~= FORMAT then
   return redis.error_reply('RLP the script does not know this format of calls')
 end
-if clock > 0 then
+if clock >= 0 then
   now = clock
 else
   local time = redis.call('TIME')
@@ -76,7 +76,7 @@ end
 local function ttl(last)
   local ms = last == FOREVER and TTL_MAX or -whole(now - last, 1000)
   ms = clamp(ms, TTL_MAX)
-  if clock > 0 and ms < 3600000 then
+  if clock >= 0 and ms < 3600000 then
     ms = 3600000
   end
   return ms > 0 and ms or 1
