@@ -1,4 +1,6 @@
 
+end
+
 -- The call: all limits of an identity, charged all or none.
 
 local HOLDS = 8 -- the algorithm that counts what is in flight
@@ -34,7 +36,7 @@ local function parse(value, limits)
     if from + 19 + size > #value or not sound(expires, FOREVER) then
       return false
     end
-    limits[#limits + 1] = { signature = signature, expires = expires, state = sub(value, from + 20, from + 19 + size) }
+    limits[#limits + 1] = { signature = signature, expires = expires, value = value, from = from + 20, size = size }
     from = from + 20 + size
   end
   return true
@@ -92,8 +94,14 @@ local function save(key)
     end
   end
   for _, limit in ipairs(kept) do
-    parts[#parts + 1] = write('<c8I4d', limit.signature, #limit.state, limit.expires)
-    parts[#parts + 1] = limit.state
+    parts[#parts + 1] = write('<c8I4d', limit.signature, limit.size, limit.expires)
+    if limit.value then
+      parts[#parts + 1] = sub(limit.value, limit.from, limit.from + limit.size - 1)
+    else
+      for _, part in ipairs(limit.parts) do
+        parts[#parts + 1] = part
+      end
+    end
     last = limit.expires > last and limit.expires or last
   end
   redis.call('SET', key.name, table.concat(parts), 'PX', string.format('%.0f', ttl(last)))
@@ -134,80 +142,75 @@ for i = 1, charges_n do
     branch = branch,
     group = group,
     damaged = slots[slot].key.damaged,
-    step = algorithms[algorithm](units, max_wait, charged_at, args, pos),
+    step = step_of(algorithm, units, max_wait, charged_at, args, pos),
   }
   pos = pos + size
 end
 
 local function ask(charge, how)
   local limit = charge.slot.limit
-  local state = limit and limit.expires > now and limit.state or nil
-  charge.decision, charge.state = charge.step(how, state)
-  charge.damaged = charge.damaged or charge.decision.damaged
-  return charge.decision.verdict > WAIT
+  local d
+  if limit and limit.expires > now then
+    if not limit.value then
+      limit.value, limit.from = table.concat(limit.parts), 1
+    end
+    d, charge.head, charge.middle, charge.tail = charge.step(how, limit.value, limit.from, limit.size)
+  else
+    d, charge.head, charge.middle, charge.tail = charge.step(how)
+  end
+  charge.decision = d
+  charge.damaged = charge.damaged or d.damaged
+  return d.verdict > WAIT
 end
 
 local function keep(charge)
   local slot = charge.slot
-  if not charge.state then
+  local head, middle, tail = charge.head, charge.middle, charge.tail
+  if not head then
     return
   end
   if not slot.limit then
     slot.limit = { signature = slot.signature, slot = true }
     slot.key.limits[#slot.key.limits + 1] = slot.limit
   end
-  slot.limit.state = charge.state
+  slot.limit.value = not middle and head or nil
+  slot.limit.from = 1
+  slot.limit.parts = middle and { head, middle, tail }
+  slot.limit.size = #head + (middle and #middle or 0) + (tail and #tail or 0)
   slot.limit.expires = charge.decision.expires
   slot.key.changed = true
 end
 
 -- then=: a quota that lacks the units hands over to the other branch of its group
-local function choose()
-  local used_up = {}
-  for _, charge in ipairs(charges) do
-    if charge.branch == 1 and charge.quota and ask(charge, PEEK) then
-      used_up[charge.group] = true
-    end
-  end
-  for _, charge in ipairs(charges) do
-    local first = charge.branch == 1
-    charge.spared = charge.branch ~= 0 and (used_up[charge.group] or false) == first
+local used_up = {}
+for i = 1, kind <= PEEK and charges_n or 0 do
+  local charge = charges[i]
+  if charge.branch == 1 and charge.quota and ask(charge, PEEK) then
+    used_up[charge.group] = true
   end
 end
 
 -- a refusal changes nothing, but those that refuse may have healed their states
-local function check()
-  local refused = false
-  choose()
-  for _, charge in ipairs(charges) do
-    if not charge.spared and ask(charge, kind) then
-      refused = true
-    end
-  end
-  for _, charge in ipairs(charges) do
-    if not charge.spared then
-      if refused and charge.decision.verdict <= WAIT then
-        ask(charge, PEEK)
-      end
-      keep(charge)
-    end
-  end
-end
-
-local function correct()
-  for _, charge in ipairs(charges) do
+local refused = false
+for i = 1, charges_n do
+  local charge = charges[i]
+  if kind > PEEK then
     charge.spared = charge.holds ~= (kind ~= SETTLE)
-    if not charge.spared then
-      ask(charge, kind)
-      keep(charge)
-    end
+  else
+    charge.spared = charge.branch ~= 0 and (used_up[charge.group] or false) == (charge.branch == 1)
+  end
+  if not charge.spared and ask(charge, kind) and kind <= PEEK then
+    refused = true
   end
 end
-
-if kind <= PEEK then
-  check()
-else
-  correct()
+for i = 1, charges_n do
+  local charge = charges[i]
+  if not charge.spared then
+    if refused and charge.decision.verdict <= WAIT then
+      ask(charge, PEEK)
+    end
+    keep(charge)
+  end
 end
 for _, key in ipairs(keys) do
   if key.changed then

@@ -1,5 +1,5 @@
 
-algorithms[4] = function(units, max_wait, charged_at, args, pos)
+if number == 4 then
   local period, burst, start, ahead = read('<dddd', args, pos)
   local number, used, seen
 
@@ -12,11 +12,11 @@ algorithms[4] = function(units, max_wait, charged_at, args, pos)
   end
 
   -- what is reserved stays so; but a plan with another count is empty at most, not in debt
-  local function load(state)
-    if #state ~= 24 then
+  local function load(value, from, size)
+    if size ~= 24 then
       return false
     end
-    local n, u, other = read('<ddd', state)
+    local n, u, other = read('<ddd', value, from)
     if not (n * period >= -TIME_MAX and n * period <= TIME_MAX and floor(n) == n and sound(u, EXACT)
       and sound(other, EXACT)) then
       return false
@@ -90,11 +90,11 @@ algorithms[4] = function(units, max_wait, charged_at, args, pos)
     d.expires = last
   end
 
-  return function(kind, state)
+  return function(kind, value, from, size)
     local d = decision()
     local changed = false
     seen = false
-    d.damaged = state ~= nil and not load(state)
+    d.damaged = value ~= nil and not load(value, from, size)
     local healed = turn()
     if kind == SETTLE then
       changed = settle()

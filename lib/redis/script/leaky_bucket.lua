@@ -1,17 +1,17 @@
 
-algorithms[3] = function(units, max_wait, charged_at, args, pos)
+if number == 3 then
   local count, full_q, full_r, one_q, one_r, cost_q, cost_r, room_q, room_r = read('<ddddddddd', args, pos)
   local kept_q, kept_r, at -- no at: a new key
 
-  local function load(state)
-    if #state ~= 32 then
+  local function load(value, from, size)
+    if size ~= 32 then
       return false
     end
-    local q, r, from, instant = read('<dddd', state)
-    if not (sound(q, TIME_MAX) and sound(from, TIME_MAX) and sound(r, from - 1) and sound(instant, TIME_MAX)) then
+    local q, r, under, instant = read('<dddd', value, from)
+    if not (sound(q, TIME_MAX) and sound(under, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)) then
       return false
     end
-    kept_q, kept_r = convert(q, r, from, count)
+    kept_q, kept_r = convert(q, r, under, count)
     if less(full_q, full_r, kept_q, kept_r) then
       kept_q, kept_r = full_q, full_r
     end
@@ -92,10 +92,10 @@ algorithms[3] = function(units, max_wait, charged_at, args, pos)
     return q, r, save(q, r, now)
   end
 
-  return function(kind, state)
+  return function(kind, value, from, size)
     local d = decision()
     kept_q, kept_r, at = 0, 0, nil
-    d.damaged = state ~= nil and not load(state)
+    d.damaged = value ~= nil and not load(value, from, size)
     local q, r = used_at(now)
     local changed
     if kind == SETTLE then

@@ -2,7 +2,7 @@
 -- Its periods come with the call: the one of the asking host's wall clock, with the one before and the two
 -- after. Which of them counts, this server's clock says, so that hosts whose clocks differ agree at the edge.
 -- Where they are more than that apart, the nearest counts.
-algorithms[7] = function(units, max_wait, charged_at, args, pos)
+if number == 7 then
   local burst, initial, calendar, e0, e1, e2, e3, e4 = read('<dddddddd', args, pos)
   local edges = { e0, e1, e2, e3, e4 }
   local GRACE = 86400 * SECOND
@@ -16,11 +16,11 @@ algorithms[7] = function(units, max_wait, charged_at, args, pos)
     return edges[i], edges[i + 1]
   end
 
-  local function load(state)
-    if #state ~= 16 then
+  local function load(value, from, size)
+    if size ~= 16 then
       return false
     end
-    local b, u = read('<dd', state)
+    local b, u = read('<dd', value, from)
     if not (b >= -TIME_MAX and b <= TIME_MAX and floor(b) == b and (calendar == 1 or b == 0)
       and sound(u, TIME_MAX)) then
       return false
@@ -30,20 +30,20 @@ algorithms[7] = function(units, max_wait, charged_at, args, pos)
   end
 
   local function turn(wall)
-    local from = 0
+    local first = 0
     local healed = false
     last = FOREVER
     if calendar == 1 then
-      from, last = period(wall)
+      first, last = period(wall)
     end
     if not seen then
-      begin, used = from, burst - initial
-    elseif begin < from then
-      begin, used = from, 0
+      begin, used = first, burst - initial
+    elseif begin < first then
+      begin, used = first, 0
     elseif begin - wall > SKEW then
-      begin, healed = from, true
+      begin, healed = first, true
     elseif begin >= last then
-      from, last = period(begin)
+      first, last = period(begin)
     end
     used = clamp(used, burst)
     return healed
@@ -72,7 +72,7 @@ algorithms[7] = function(units, max_wait, charged_at, args, pos)
     return false
   end
 
-  return function(kind, state)
+  return function(kind, value, from, size)
     local d = decision()
     local changed
     local wall = now
@@ -80,7 +80,7 @@ algorithms[7] = function(units, max_wait, charged_at, args, pos)
       wall = wall < e0 and e0 or clamp(wall, e4 - 1)
     end
     begin, used, seen = 0, 0, false
-    d.damaged = state ~= nil and not load(state)
+    d.damaged = value ~= nil and not load(value, from, size)
     local healed = turn(wall)
     local left = (last == FOREVER or burst == 0) and FOREVER or last - wall
     if kind == SETTLE then

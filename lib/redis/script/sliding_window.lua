@@ -1,5 +1,5 @@
 
-algorithms[5] = function(units, max_wait, charged_at, args, pos)
+if number == 5 then
   local period, burst, start = read('<ddd', args, pos)
   local number, previous, current, reserved, seen
 
@@ -11,11 +11,11 @@ algorithms[5] = function(units, max_wait, charged_at, args, pos)
     return start + n * period
   end
 
-  local function load(state)
-    if #state ~= 40 then
+  local function load(value, from, size)
+    if size ~= 40 then
       return false
     end
-    local n, p, c, r, other = read('<ddddd', state)
+    local n, p, c, r, other = read('<ddddd', value, from)
     if not (n * period >= -TIME_MAX and n * period <= TIME_MAX and floor(n) == n and sound(other, TIME_MAX)
       and other > 0 and sound(p, other) and sound(c, other) and sound(r, other)) then
       return false
@@ -118,11 +118,11 @@ algorithms[5] = function(units, max_wait, charged_at, args, pos)
     d.expires = now + d.reset
   end
 
-  return function(kind, state)
+  return function(kind, value, from, size)
     local d = decision()
     local changed = false
     seen = false
-    d.damaged = state ~= nil and not load(state)
+    d.damaged = value ~= nil and not load(value, from, size)
     local healed = move()
     local first = begin(number)
     local instant = now > first and now or first

@@ -1,14 +1,14 @@
 
-algorithms[2] = function(units, max_wait, charged_at, args, pos)
+if number == 2 then
   local count, period, burst, initial, start, ahead = read('<dddddd', args, pos)
   local refill = count * UNIT
   local used, step, seen
 
-  local function load(state)
-    if #state ~= 24 then
+  local function load(value, from, size)
+    if size ~= 24 then
       return false
     end
-    local u, s, other = read('<ddd', state)
+    local u, s, other = read('<ddd', value, from)
     if not (sound(u, EXACT) and s >= -TIME_MAX and s <= TIME_MAX and floor(s) == s and sound(other, EXACT)) then
       return false
     end
@@ -88,11 +88,11 @@ algorithms[2] = function(units, max_wait, charged_at, args, pos)
     d.expires = initial == burst and full_from() + period or now + d.reset + period + RETENTION
   end
 
-  return function(kind, state)
+  return function(kind, value, from, size)
     local d = decision()
     local changed = false
     used, step, seen = 0, 0, false
-    d.damaged = state ~= nil and not load(state)
+    d.damaged = value ~= nil and not load(value, from, size)
     if initial == burst and now - period >= full_from() then
       used, step, seen = 0, 0, false
     end

@@ -1,19 +1,19 @@
 
-algorithms[1] = function(units, max_wait, charged_at, args, pos)
+if number == 1 then
   local count, period, burst, drain, fills, cap_q, cap_r, one_q, one_r, cost_q, cost_r, room_q, room_r,
     most_q, most_r, first_q, first_r = read('<ddddddddddddddddd', args, pos)
   local kept_q, kept_r, at -- no at: a new key
 
-  local function load(state)
-    if #state ~= 40 then
+  local function load(value, from, size)
+    if size ~= 40 then
       return false
     end
-    local q, r, from, instant, other = read('<ddddd', state)
-    if not (sound(q, TIME_MAX) and sound(from, TIME_MAX) and sound(r, from - 1) and sound(instant, TIME_MAX)
+    local q, r, under, instant, other = read('<ddddd', value, from)
+    if not (sound(q, TIME_MAX) and sound(under, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)
       and sound(other, TIME_MAX)) then
       return false
     end
-    kept_q, kept_r = convert(q, r, from, count)
+    kept_q, kept_r = convert(q, r, under, count)
     if other ~= burst then
       if less(cap_q, cap_r, kept_q, kept_r) then
         kept_q, kept_r = cap_q, cap_r
@@ -116,10 +116,10 @@ algorithms[1] = function(units, max_wait, charged_at, args, pos)
     return q, r, state
   end
 
-  return function(kind, state)
+  return function(kind, value, from, size)
     local d = decision()
     kept_q, kept_r, at = 0, 0, nil
-    d.damaged = state ~= nil and not load(state)
+    d.damaged = value ~= nil and not load(value, from, size)
     local q, r = used_at(now)
     local changed
     if kind == SETTLE then
