@@ -130,6 +130,11 @@ const char *redis_server_start(void)
     return "no redis-server could be started (Debian: redis-server)";
 }
 
+const char *redis_server_path(void)
+{
+    return server.context->unix_sock.path;
+}
+
 redisContext *redis_server(void)
 {
     return server.context;

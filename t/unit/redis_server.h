@@ -16,7 +16,10 @@ const char *redis_server_start(void);
 /* The connection to it; the program aborts if that breaks. */
 redisContext *redis_server(void);
 
-/* A new one, which no earlier test has left in the midst of something. */
+/* Its socket, for connections of the test's own. */
+const char *redis_server_path(void);
+
+/* A new connection, which no earlier test has left in the midst of something. */
 void redis_server_again(void);
 
 /* The reply to a command; the test fails without one. To be freed. */

@@ -593,17 +593,12 @@ static void ask_case(rlp_op_kind_t kind, rlp_charge_t charges[], int n,
     check_answer(charges, n, answer);
 }
 
-static void test_skipped(void **state)
-{
-    unit_skip(unit_row(state));
-}
-
 int main(void)
 {
     const char *missing = redis_server_start();
 
     if (missing != NULL) {
-        unit_add("the script", test_skipped, missing);
+        unit_add("the script", unit_skip_row, missing);
         return unit_run();
     }
     load_script();
