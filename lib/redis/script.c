@@ -545,16 +545,21 @@ static bool script_read(rlp_decision_t *d, bool *spared, const script_call_t *ca
     }
     const int64_t flags = numbers[0];
 
-    *d = (rlp_decision_t){ .verdict = (rlp_verdict_t)(flags & 3),
-                           .damaged = flags & SCRIPT_BAD,
-                           .wait = numbers[1],
-                           .retry = numbers[2],
-                           .next = script_span(numbers[3]),
-                           .reset = script_span(numbers[4]),
-                           .remaining = numbers[5] };
     *spared = flags & SCRIPT_SPARED;
-    return script_flags_fit(call, flags, call->charges[i]) &&
-           (*spared || script_plausible(d, call->charges[i]));
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW, .damaged = flags & SCRIPT_BAD };
+    if (!script_flags_fit(call, flags, call->charges[i])) {
+        return false;
+    }
+    if (*spared) {
+        return true;
+    }
+    d->verdict = (rlp_verdict_t)(flags & 3);
+    d->wait = numbers[1];
+    d->retry = numbers[2];
+    d->next = script_span(numbers[3]);
+    d->reset = script_span(numbers[4]);
+    d->remaining = numbers[5];
+    return script_plausible(d, call->charges[i]);
 }
 
 bool script_unpack(const script_call_t *call, const char *bytes, size_t len, rlp_time_t *now)
