@@ -28,6 +28,7 @@ static const char script_lua[] = {
 #define SCRIPT_EACH 6 /* and for each charge */
 #define SCRIPT_BAD 4  /* flags beside the verdict */
 #define SCRIPT_SPARED 8
+#define SCRIPT_FLAGS_END 16
 
 _Static_assert(sizeof(double) == 8, "numbers travel as IEEE doubles");
 
@@ -46,8 +47,8 @@ void script_sha(char sha[SCRIPT_SHA_SIZE])
     apr_sha1_update_binary(&context, (const unsigned char *)script_lua,
                            (unsigned int)sizeof(script_lua));
     apr_sha1_final(digest, &context);
-    for (int i = 0; i < APR_SHA1_DIGESTSIZE; i++) {
-        snprintf(sha + 2 * i, 3, "%02x", digest[i]);
+    for (size_t i = 0; i < APR_SHA1_DIGESTSIZE; i++) {
+        snprintf(&sha[2 * i], 3, "%02x", digest[i]);
     }
 }
 
@@ -517,7 +518,7 @@ static bool script_flags_fit(const script_call_t *call, int64_t flags, const rlp
 {
     const bool spared = flags & SCRIPT_SPARED;
 
-    if (flags < 0 || flags >= 2 * SCRIPT_SPARED) {
+    if (flags < 0 || flags >= SCRIPT_FLAGS_END) {
         return false;
     }
     if (call->op > SCRIPT_PEEK) {

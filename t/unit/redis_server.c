@@ -53,9 +53,10 @@ static void server_run(void)
 
     server_path(path, "socket");
     server_path(log, "log");
-    freopen("/dev/null", "r", stdin);
-    freopen("/dev/null", "w", stdout);
-    freopen("/dev/null", "w", stderr);
+    if (freopen("/dev/null", "r", stdin) == NULL || freopen("/dev/null", "w", stdout) == NULL ||
+        freopen("/dev/null", "w", stderr) == NULL) {
+        _exit(126);
+    }
 #ifdef __linux__
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* where the test is killed, too */
 #endif
