@@ -42,78 +42,21 @@ local function parse(value, limits)
   return true
 end
 
-local function load(name)
-  local value = redis.pcall('GET', name)
-  local key = { name = name, limits = {}, damaged = false, changed = false }
-  if type(value) == 'table' then
-    if not string.find(value.err, 'WRONGTYPE', 1, true) then
-      return nil, value
-    end
-    key.damaged = true
-  elseif value and not parse(value, key.limits) then
-    key.damaged = true
-    key.limits = {}
-  end
-  return key
-end
-
--- other limits than those asked for: not those that have expired, and of too many not those that expire first
-local function others(key)
-  local kept = {}
-  for _, limit in ipairs(key.limits) do
-    if not limit.slot and limit.expires > now then
-      kept[#kept + 1] = limit
-    end
-  end
-  if #kept > OTHERS_MAX then
-    table.sort(kept, function(a, b) return a.expires > b.expires end)
-    for i = #kept, OTHERS_MAX + 1, -1 do
-      kept[i] = nil
-    end
-  end
-  return kept
-end
-
--- milliseconds until all is as good as none; a test's clock is not the one that keys expire by
-local function ttl(last)
-  local ms = last == FOREVER and TTL_MAX or -whole(now - last, 1000)
-  ms = clamp(ms, TTL_MAX)
-  if clock >= 0 and ms < 3600000 then
-    ms = 3600000
-  end
-  return ms > 0 and ms or 1
-end
-
-local function save(key)
-  local parts = { MAGIC }
-  local last = 0
-  local kept = others(key)
-  for _, limit in ipairs(key.limits) do
-    if limit.slot then
-      kept[#kept + 1] = limit
-    end
-  end
-  for _, limit in ipairs(kept) do
-    parts[#parts + 1] = write('<c8I4d', limit.signature, limit.size, limit.expires)
-    if limit.value then
-      parts[#parts + 1] = sub(limit.value, limit.from, limit.from + limit.size - 1)
-    else
-      for _, part in ipairs(limit.parts) do
-        parts[#parts + 1] = part
-      end
-    end
-    last = limit.expires > last and limit.expires or last
-  end
-  redis.call('SET', key.name, table.concat(parts), 'PX', string.format('%.0f', ttl(last)))
-end
-
 local keys = {}
 for i, name in ipairs(KEYS) do
-  local key, failure = load(name)
-  if not key then
-    return failure
+  local value = redis.pcall('GET', name)
+  local limits = {}
+  local damaged = false
+  if type(value) == 'table' then
+    if not string.find(value.err, 'WRONGTYPE', 1, true) then
+      return value
+    end
+    damaged = true
+  elseif value and not parse(value, limits) then
+    damaged = true
+    limits = {}
   end
-  keys[i] = key
+  keys[i] = { name = name, limits = limits, damaged = damaged, changed = false }
 end
 
 -- the counters asked for; limit: what stands in the value, nil if nothing yet
@@ -163,24 +106,6 @@ local function ask(charge, how)
   return d.verdict > WAIT
 end
 
-local function keep(charge)
-  local slot = charge.slot
-  local head, middle, tail = charge.head, charge.middle, charge.tail
-  if not head then
-    return
-  end
-  if not slot.limit then
-    slot.limit = { signature = slot.signature, slot = true }
-    slot.key.limits[#slot.key.limits + 1] = slot.limit
-  end
-  slot.limit.value = not middle and head or nil
-  slot.limit.from = 1
-  slot.limit.parts = middle and { head, middle, tail }
-  slot.limit.size = #head + (middle and #middle or 0) + (tail and #tail or 0)
-  slot.limit.expires = charge.decision.expires
-  slot.key.changed = true
-end
-
 -- then=: a quota that lacks the units hands over to the other branch of its group
 local used_up = {}
 for i = 1, kind <= PEEK and charges_n or 0 do
@@ -209,12 +134,63 @@ for i = 1, charges_n do
     if refused and charge.decision.verdict <= WAIT then
       ask(charge, PEEK)
     end
-    keep(charge)
+    local head, middle, tail = charge.head, charge.middle, charge.tail
+    if head then
+      local slot = charge.slot
+      local limit = slot.limit
+      if not limit then
+        limit = { signature = slot.signature, slot = true }
+        slot.key.limits[#slot.key.limits + 1] = limit
+        slot.limit = limit
+      end
+      limit.value = not middle and head or nil
+      limit.from = 1
+      limit.parts = middle and { head, middle, tail }
+      limit.size = #head + (middle and #middle or 0) + (tail and #tail or 0)
+      limit.expires = charge.decision.expires
+      slot.key.changed = true
+    end
   end
 end
 for _, key in ipairs(keys) do
   if key.changed then
-    save(key)
+    -- other limits than those asked for: not those that have expired, and of too many not those that expire first
+    local kept = {}
+    for _, limit in ipairs(key.limits) do
+      if not limit.slot and limit.expires > now then
+        kept[#kept + 1] = limit
+      end
+    end
+    if #kept > OTHERS_MAX then
+      table.sort(kept, function(a, b) return a.expires > b.expires end)
+      for k = #kept, OTHERS_MAX + 1, -1 do
+        kept[k] = nil
+      end
+    end
+    for _, limit in ipairs(key.limits) do
+      if limit.slot then
+        kept[#kept + 1] = limit
+      end
+    end
+    local parts = { MAGIC }
+    local last = 0
+    for _, limit in ipairs(kept) do
+      parts[#parts + 1] = write('<c8I4d', limit.signature, limit.size, limit.expires)
+      if limit.value then
+        parts[#parts + 1] = sub(limit.value, limit.from, limit.from + limit.size - 1)
+      else
+        for _, part in ipairs(limit.parts) do
+          parts[#parts + 1] = part
+        end
+      end
+      last = limit.expires > last and limit.expires or last
+    end
+    -- milliseconds until all is as good as none; a test's clock is not the one that keys expire by
+    local ms = last == FOREVER and TTL_MAX or clamp(-whole(now - last, 1000), TTL_MAX)
+    if clock >= 0 and ms < 3600000 then
+      ms = 3600000
+    end
+    redis.call('SET', key.name, table.concat(parts), 'PX', string.format('%.0f', ms > 0 and ms or 1))
   end
 end
 

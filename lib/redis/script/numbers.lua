@@ -22,23 +22,22 @@ local TIME_MAX = EXACT / 2
 
 local now -- microseconds since the epoch, by this server
 
--- what a double product has lost to rounding (Dekker)
-local function lost(a, b, product)
-  local t = 134217729 * a
-  local ah = t - (t - a)
-  local al = a - ah
-  t = 134217729 * b
-  local bh = t - (t - b)
-  local bl = b - bh
-  return al * bl - (((product - ah * bh) - al * bh) - ah * bl)
-end
-
 -- quotient and rest of (a * b + c) / d; a, b below 2^53, c below 2^40, d up to 2^50, the quotient below 2^52
 local function muldiv(a, b, c, d)
   local p = a * b
   if p + c < EXACT then
     local rest = fmod(p + c, d)
     return (p + c - rest) / d, rest
+  end
+  -- what a double product has lost to rounding (Dekker)
+  local function lost(x, y, product)
+    local t = 134217729 * x
+    local xh = t - (t - x)
+    local xl = x - xh
+    t = 134217729 * y
+    local yh = t - (t - y)
+    local yl = y - yh
+    return xl * yl - (((product - xh * yh) - xl * yh) - xh * yl)
   end
   local q = floor(p / d)
   local back = q * d
