@@ -36,7 +36,15 @@ local function parse(value, limits)
     if from + 19 + size > #value or not sound(expires, FOREVER) then
       return false
     end
-    limits[#limits + 1] = { signature = signature, expires = expires, value = value, from = from + 20, size = size }
+    limits[#limits + 1] = {
+      signature = signature,
+      expires = expires,
+      value = value,
+      from = from + 20,
+      size = size,
+      parts = false, -- in place of the value
+      slot = false, -- asked for
+    }
     from = from + 20 + size
   end
   return true
@@ -59,12 +67,12 @@ for i, name in ipairs(KEYS) do
   keys[i] = { name = name, limits = limits, damaged = damaged, changed = false }
 end
 
--- the counters asked for; limit: what stands in the value, nil if nothing yet
+-- the counters asked for; limit: what stands in the value, if anything
 local slots = {}
 for i = 1, slots_n do
   local k, signature
   k, signature, pos = read('<dc8', args, pos)
-  local slot = { key = keys[k], signature = signature }
+  local slot = { key = keys[k], signature = signature, limit = false }
   for _, limit in ipairs(slot.key.limits) do
     if limit.signature == signature then
       slot.limit = limit
@@ -86,6 +94,11 @@ for i = 1, charges_n do
     group = group,
     damaged = slots[slot].key.damaged,
     step = step_of(algorithm, units, max_wait, charged_at, args, pos),
+    spared = false,
+    decision = false,
+    head = false, -- the new state, in up to three parts
+    middle = false,
+    tail = false,
   }
   pos = pos + size
 end
@@ -139,11 +152,11 @@ for i = 1, charges_n do
       local slot = charge.slot
       local limit = slot.limit
       if not limit then
-        limit = { signature = slot.signature, slot = true }
+        limit = { signature = slot.signature, expires = 0, value = false, from = 1, size = 0, parts = false, slot = true }
         slot.key.limits[#slot.key.limits + 1] = limit
         slot.limit = limit
       end
-      limit.value = not middle and head or nil
+      limit.value = not middle and head
       limit.from = 1
       limit.parts = middle and { head, middle, tail }
       limit.size = #head + (middle and #middle or 0) + (tail and #tail or 0)
@@ -155,29 +168,33 @@ end
 for _, key in ipairs(keys) do
   if key.changed then
     -- other limits than those asked for: not those that have expired, and of too many not those that expire first
-    local kept = {}
+    local others = 0
     for _, limit in ipairs(key.limits) do
-      if not limit.slot and limit.expires > now then
-        kept[#kept + 1] = limit
+      if not limit.slot then
+        others = others + 1
       end
     end
-    if #kept > OTHERS_MAX then
-      table.sort(kept, function(a, b) return a.expires > b.expires end)
-      for k = #kept, OTHERS_MAX + 1, -1 do
-        kept[k] = nil
-      end
-    end
-    for _, limit in ipairs(key.limits) do
-      if limit.slot then
-        kept[#kept + 1] = limit
+    if others > 0 then
+      table.sort(key.limits, function(a, b)
+        if a.slot ~= b.slot then
+          return a.slot
+        end
+        return a.expires > b.expires
+      end)
+      local most = #key.limits - others + OTHERS_MAX
+      for k = #key.limits, 1, -1 do
+        local limit = key.limits[k]
+        if not limit.slot and (k > most or limit.expires <= now) then
+          key.limits[k] = nil
+        end
       end
     end
     local parts = { MAGIC }
     local last = 0
-    for _, limit in ipairs(kept) do
+    for _, limit in ipairs(key.limits) do
       parts[#parts + 1] = write('<c8I4d', limit.signature, limit.size, limit.expires)
       if limit.value then
-        parts[#parts + 1] = sub(limit.value, limit.from, limit.from + limit.size - 1)
+        parts[#parts + 1] = limit.from == 1 and limit.value or sub(limit.value, limit.from, limit.from + limit.size - 1)
       else
         for _, part in ipairs(limit.parts) do
           parts[#parts + 1] = part
@@ -190,7 +207,7 @@ for _, key in ipairs(keys) do
     if clock >= 0 and ms < 3600000 then
       ms = 3600000
     end
-    redis.call('SET', key.name, table.concat(parts), 'PX', string.format('%.0f', ms > 0 and ms or 1))
+    redis.call('SET', key.name, table.concat(parts), 'PX', ms > 0 and ms or 1)
   end
 end
 

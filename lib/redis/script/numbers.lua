@@ -105,8 +105,9 @@ local function convert(q, r, from, count)
   return muldiv(q, from, r, count)
 end
 
+-- tables are made with all that they will have: growing one costs more than all the rest of it
 local function decision()
-  return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0 }
+  return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, damaged = false }
 end
 
 -- a key that starts with less than it holds is forgotten so long after it is full
