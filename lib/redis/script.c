@@ -446,7 +446,7 @@ static void script_put_arg(script_packet_t *packet, const char *bytes, size_t le
 bool script_pack(script_packet_t *packet, const script_call_t *call, const char *sha)
 {
     int key[RLP_ENTRIES_MAX];
-    int slot[RLP_ENTRIES_MAX];
+    int slot[RLP_ENTRIES_MAX] = { 0 };
 
     if (!script_can(call)) {
         return false;
