@@ -4,7 +4,7 @@
  * The only code that knows both stores and algorithms.
  */
 
-#include "rlp.h"
+#include "check.h"
 #include "state.h"
 
 #include <string.h>
@@ -243,9 +243,9 @@ static void check_answer_more(const rlp_charge_t charges[], int i, rlp_answer_t 
     answer->wait = d->wait > answer->wait ? d->wait : answer->wait;
 }
 
-static void check_answer_many(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
+void check_answer(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
 {
-    answer->tightest = -1;
+    *answer = (rlp_answer_t){ .verdict = RLP_ALLOW, .tightest = -1 };
     for (int i = 0; i < n; i++) {
         if (!charges[i].spared) {
             check_answer_more(charges, i, answer);
@@ -312,8 +312,8 @@ static apr_status_t check_run_many(rlp_store_t *store, check_t *check,
                             settles ? check_update_settle : check_update, check);
 
     if (rv == APR_SUCCESS) {
-        *answer = (rlp_answer_t){ .verdict = RLP_ALLOW, .damaged = check->damaged };
-        check_answer_many(check->charges, check->n, answer);
+        check_answer(check->charges, check->n, answer);
+        answer->damaged |= check->damaged;
     }
     return rv;
 }

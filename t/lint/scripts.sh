@@ -9,6 +9,6 @@ case $1 in
     perl) line='^#! *[^ ]*/(env +)?perl( |$)' names='[.](t|pm|pl|PL)$' ;;
     *) exit 64 ;;
 esac
-find quickstart .ci conf docs t -type f ! -path 't/logs/*' ! -name 'modperl_*' ! -name apache_test_config.pm \
+find quickstart .ci conf docs lib t -type f ! -path 't/logs/*' ! -name 'modperl_*' ! -name apache_test_config.pm \
     -exec awk -v line="$line" -v names="$names" \
     'FNR == 1 && ($0 ~ line || FILENAME ~ names) { print FILENAME }' {} + | sort

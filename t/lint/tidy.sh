@@ -1,12 +1,12 @@
 #!/bin/sh
 # Licensed under the Apache License, Version 2.0; see LICENSE.
-# clang-tidy over all C code, two files at a time. APR_CFLAGS and HTTPD_INCLUDEDIR come from
+# clang-tidy over all C code, two files at a time. APR_CFLAGS, HTTPD_INCLUDEDIR and BUILDDIR come from
 # configure; a file's report is printed in one piece, and only if there is something to report.
 set -eu
 
 system=$(printf '%s' "$APR_CFLAGS" | sed 's/-I */-isystem /g')
 own='-Ilib/include -Ilib -Imod_ratelimit_plans -It/unit'
-flags="-std=gnu11 -D_GNU_SOURCE $own $system -isystem $HTTPD_INCLUDEDIR"
+flags="-std=gnu11 -D_GNU_SOURCE $own -I$BUILDDIR/lib $system -isystem $HTTPD_INCLUDEDIR"
 
 # shellcheck disable=SC2016 # the inner shell expands them
 find lib mod_ratelimit_plans rlpctl t -name '*.c' | sort | xargs -P2 -n1 sh -c '

@@ -48,6 +48,9 @@ const void *unit_row(void **state);
    ok".) */
 void unit_skip(const char *why);
 
+/* A test that is skipped; its row says why. */
+void unit_skip_row(void **state);
+
 /* Runs what was added; the exit status of main(). */
 int unit_run(void);
 

@@ -1,0 +1,95 @@
+
+-- A place is a holder's, 8 bytes that the caller chose, until its lease ends; each renewal puts it at the end
+-- of the list. So the first end first, but for leases of different length: then a place may come free later
+-- than its own lease says, when those before it have ended.
+if number == 8 then
+  local count, lease, holder = read('<ddc8', args, pos)
+  local PLACE = 16
+  local list, first, last -- last: behind its end
+  local held, ends
+
+  local function load(value, from, size)
+    if size % PLACE ~= 0 then
+      return false
+    end
+    list, first, last = value, from, from + size
+    return true
+  end
+
+  local function drop()
+    while first < last do
+      local expires = read('<d', list, first + 8)
+      if expires > now and expires <= TIME_MAX then
+        break
+      end
+      first = first + PLACE
+    end
+  end
+
+  -- where the holder's place stands; nil: nowhere
+  local function own()
+    local at = string.find(list, holder, first, true)
+    while at and at < last and (at - first) % PLACE ~= 0 do
+      at = string.find(list, holder, at + 1, true)
+    end
+    return at and at < last and at or nil
+  end
+
+  -- the list without the place there
+  local function without(at)
+    if not at then
+      return sub(list, first, last - 1)
+    end
+    held = held - 1
+    return sub(list, first, at - 1) .. sub(list, at + PLACE, last - 1)
+  end
+
+  -- a place for another lease: the one it has, or a new one
+  local function take(d, kind)
+    local at = own()
+    if not at and held >= count then
+      d.verdict, d.retry = DENY, SECOND
+      return nil
+    end
+    if kind == PEEK then
+      return nil
+    end
+    local others = without(at)
+    held = held + 1
+    ends = now + lease
+    return others, write('<c8d', holder, ends)
+  end
+
+  local function release()
+    local at = own()
+    return at and without(at)
+  end
+
+  local function report(d)
+    d.remaining = held < count and count - held or 0
+    d.next = d.remaining > 0 and 0 or SECOND
+    d.reset = held > 0 and SECOND or 0
+    d.expires = held > 0 and ends or now
+  end
+
+  return function(kind, value, from, size)
+    local d = decision()
+    local changed, more
+    list, first, last = '', 1, 1
+    d.damaged = value ~= nil and not load(value, from, size)
+    drop()
+    held = (last - first) / PLACE
+    ends = held > 0 and read('<d', list, last - 8) or now
+    if kind == RELEASE then
+      changed = release()
+    elseif kind == RENEW then
+      changed, more = take(d, kind)
+    elseif units < 0 then
+      d.verdict = NEVER
+    elseif units > 0 then
+      changed, more = take(d, kind)
+    end
+    report(d)
+    return d, changed, more
+  end
+end

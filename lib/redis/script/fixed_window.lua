@@ -1,0 +1,113 @@
+
+if number == 4 then
+  local period, burst, start, ahead = read('<dddd', args, pos)
+  local number, used, seen
+
+  local function number_at(instant)
+    return whole(instant - start, period)
+  end
+
+  local function begin(n)
+    return start + n * period
+  end
+
+  -- what is reserved stays so; but a plan with another count is empty at most, not in debt
+  local function load(value, from, size)
+    if size ~= 24 then
+      return false
+    end
+    local n, u, other = read('<ddd', value, from)
+    if not (n * period >= -TIME_MAX and n * period <= TIME_MAX and floor(n) == n and sound(u, EXACT)
+      and sound(other, EXACT)) then
+      return false
+    end
+    number, used, seen = n, clamp(u, other == burst and (ahead + 1) * burst or burst), true
+    return true
+  end
+
+  -- as it is to be judged now; true if a clock that stepped back had left it further ahead than one window
+  local function turn()
+    local current = number_at(now)
+    if not seen then
+      number, used = current, 0
+    elseif number < current then
+      local gone = current - number
+      used = gone > whole(used, burst) and 0 or used - gone * burst
+      number = current
+    elseif begin(number) - now > period + SKEW then
+      number = current
+      return true
+    end
+    return false
+  end
+
+  local function heal()
+    if begin(number) - now <= SKEW then
+      return false
+    end
+    number = number_at(now)
+    return true
+  end
+
+  local function queue(d, kind)
+    local healed = heal()
+    local fits = units <= burst - fmod(used, burst)
+    local windows = whole(used, burst) + (fits and 0 or 1)
+    local wait = begin(number + windows) - now
+    local counted = begin(number + windows - ahead) - now
+    local retry = wait - max_wait
+    retry = counted > retry and counted or retry
+    if retry > 0 then
+      d.verdict, d.retry = DENY, retry
+      return healed
+    end
+    d.verdict, d.wait = WAIT, wait
+    if kind == TAKE then
+      used = (fits and used or windows * burst) + units
+    end
+    return true
+  end
+
+  local function settle()
+    local most = used > burst and used or burst
+    if units < 0 and (number_at(charged_at) < number or used == 0) then
+      return false
+    end
+    used = used + units
+    used = used < 0 and 0 or clamp(used, most)
+    return true
+  end
+
+  local function report(d)
+    local spent = whole(used, burst)
+    local part = used - spent * burst
+    local last = begin(number + spent + ((part > 0 or spent == 0) and 1 or 0))
+    d.remaining = spent == 0 and whole(burst - part, UNIT) or 0
+    d.reset = last - now
+    if d.remaining == 0 then
+      d.next = begin(number + spent + (burst - part < UNIT and 1 or 0)) - now
+    end
+    d.expires = last
+  end
+
+  return function(kind, value, from, size)
+    local d = decision()
+    local changed = false
+    seen = false
+    d.damaged = value ~= nil and not load(value, from, size)
+    local healed = turn()
+    if kind == SETTLE then
+      changed = settle()
+    elseif units < 0 or units > burst then
+      d.verdict = NEVER
+    elseif units > 0 and units > burst - used then
+      local queued = queue(d, kind)
+      changed = (queued or healed) and kind == TAKE
+    elseif kind == TAKE and units > 0 then
+      used = used + units
+      changed = true
+    end
+    report(d)
+    return d, changed and write('<ddd', number, used, burst) or nil
+  end
+end

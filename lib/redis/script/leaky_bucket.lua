@@ -1,0 +1,112 @@
+
+if number == 3 then
+  local count, full_q, full_r, one_q, one_r, cost_q, cost_r, room_q, room_r = read('<ddddddddd', args, pos)
+  local kept_q, kept_r, at -- no at: a new key
+
+  local function load(value, from, size)
+    if size ~= 32 then
+      return false
+    end
+    local q, r, under, instant = read('<dddd', value, from)
+    if not (sound(q, TIME_MAX) and sound(under, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)) then
+      return false
+    end
+    kept_q, kept_r = convert(q, r, under, count)
+    if less(full_q, full_r, kept_q, kept_r) then
+      kept_q, kept_r = full_q, full_r
+    end
+    at = instant
+    return true
+  end
+
+  local function save(q, r, instant)
+    kept_q, kept_r, at = q, r, instant
+    if less(full_q, full_r, kept_q, kept_r) then
+      kept_q, kept_r = full_q, full_r
+    end
+    return write('<dddd', q, r, count, instant)
+  end
+
+  local function used_at(instant)
+    if not at then
+      return 0, 0
+    end
+    local q = kept_q - (instant - at)
+    if q < 0 then
+      return 0, 0
+    end
+    return q, kept_r
+  end
+
+  local function report(d, q, r)
+    d.remaining = (q == 0 and r == 0) and 1 or 0
+    local twice_q, twice_r = plus(full_q, full_r, full_q, full_r, count)
+    if less(twice_q, twice_r, q, r) then
+      q, r = twice_q, twice_r
+    end
+    d.reset = span(q, r)
+    d.next = d.reset
+    d.expires = now + d.reset
+  end
+
+  local function settle()
+    if not at and units <= 0 then
+      return nil
+    end
+    local instant = at and at > now and at or now
+    local q, r = used_at(instant)
+    if units < 0 then
+      q, r = minus(q, r, cost_q, cost_r, count)
+      if q < 0 then
+        q, r = 0, 0
+      end
+    else
+      q, r = plus(q, r, cost_q, cost_r, count)
+      if less(full_q, full_r, q, r) then
+        q, r = full_q, full_r
+      end
+    end
+    return save(q, r, instant)
+  end
+
+  local function ask(d, kind, q, r)
+    local healed = less(full_q + SKEW, full_r, q, r)
+    if healed then
+      q, r = kept_q, kept_r
+    end
+    local need_q, need_r = plus(q, r, cost_q, cost_r, count)
+    local passes = not less(room_q, room_r, need_q, need_r)
+    if not passes then
+      d.verdict = DENY
+      d.retry = span(minus(need_q, need_r, room_q, room_r, count))
+    elseif less(one_q, one_r, need_q, need_r) then
+      d.verdict = WAIT
+      d.wait = span(minus(need_q, need_r, one_q, one_r, count))
+    end
+    if kind ~= TAKE or not (passes or healed) then
+      return q, r
+    end
+    if passes then
+      q, r = need_q, need_r
+    end
+    return q, r, save(q, r, now)
+  end
+
+  return function(kind, value, from, size)
+    local d = decision()
+    kept_q, kept_r, at = 0, 0, nil
+    d.damaged = value ~= nil and not load(value, from, size)
+    local q, r = used_at(now)
+    local changed
+    if kind == SETTLE then
+      changed = settle()
+      q, r = used_at(now)
+    elseif units < 0 or less(room_q, room_r, cost_q, cost_r) then
+      d.verdict = NEVER -- not even into an empty queue
+    elseif units > 0 then
+      q, r, changed = ask(d, kind, q, r)
+    end
+    report(d, q, r)
+    return d, changed
+  end
+end

@@ -1,0 +1,98 @@
+
+-- Its periods come with the call: the one of the asking host's wall clock, with the one before and the two
+-- after. Which of them counts, this server's clock says, so that hosts whose clocks differ agree at the edge.
+-- Where they are more than that apart, the nearest counts.
+if number == 7 then
+  local burst, initial, calendar, e0, e1, e2, e3, e4 = read('<dddddddd', args, pos)
+  local edges = { e0, e1, e2, e3, e4 }
+  local GRACE = 86400 * SECOND
+  local begin, used, seen, last -- last: the end of its period
+
+  local function period(t)
+    local i = 1
+    while i < 4 and t >= edges[i + 1] do
+      i = i + 1
+    end
+    return edges[i], edges[i + 1]
+  end
+
+  local function load(value, from, size)
+    if size ~= 16 then
+      return false
+    end
+    local b, u = read('<dd', value, from)
+    if not (b >= -TIME_MAX and b <= TIME_MAX and floor(b) == b and (calendar == 1 or b == 0)
+      and sound(u, TIME_MAX)) then
+      return false
+    end
+    begin, used, seen = b, u, true
+    return true
+  end
+
+  local function turn(wall)
+    local first = 0
+    local healed = false
+    last = FOREVER
+    if calendar == 1 then
+      first, last = period(wall)
+    end
+    if not seen then
+      begin, used = first, burst - initial
+    elseif begin < first then
+      begin, used = first, 0
+    elseif begin - wall > SKEW then
+      begin, healed = first, true
+    elseif begin >= last then
+      first, last = period(begin)
+    end
+    used = clamp(used, burst)
+    return healed
+  end
+
+  local function settle(wall)
+    local charged = seen and (calendar == 0 or wall - (now - charged_at) >= begin)
+    if units <= 0 and not charged then
+      return false
+    end
+    used = used + units
+    used = used < 0 and 0 or clamp(used, burst)
+    return true
+  end
+
+  local function take(d, kind, left)
+    if units < 0 or units > burst or burst == 0 then
+      d.verdict = NEVER
+    elseif units > burst - used then
+      d.verdict = left == FOREVER and NEVER or DENY
+      d.retry = left == FOREVER and 0 or left
+    elseif kind == TAKE and units > 0 then
+      used = used + units
+      return true
+    end
+    return false
+  end
+
+  return function(kind, value, from, size)
+    local d = decision()
+    local changed
+    local wall = now
+    if calendar == 1 then
+      wall = wall < e0 and e0 or clamp(wall, e4 - 1)
+    end
+    begin, used, seen = 0, 0, false
+    d.damaged = value ~= nil and not load(value, from, size)
+    local healed = turn(wall)
+    local left = (last == FOREVER or burst == 0) and FOREVER or last - wall
+    if kind == SETTLE then
+      changed = settle(wall)
+    else
+      changed = take(d, kind, left)
+      changed = changed or (healed and kind == TAKE and d.verdict == DENY)
+    end
+    d.remaining = whole(burst - used, UNIT)
+    d.reset = left
+    d.next = d.remaining > 0 and 0 or left
+    d.expires = left == FOREVER and FOREVER or now + left + GRACE
+    return d, changed and write('<dd', begin, used) or nil
+  end
+end

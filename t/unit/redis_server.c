@@ -1,0 +1,156 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "redis_server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+#define SERVER_TRIES 500 /* of 10 ms */
+
+static struct {
+    char dir[64];
+    pid_t pid;
+    redisContext *context;
+} server;
+
+static void server_path(char path[128], const char *file)
+{
+    snprintf(path, 128, "%s/%s", server.dir, file);
+}
+
+/* At the end of the program that started it, not of a child that it forks. */
+static void server_stop(void)
+{
+    static const char *const files[] = { "socket", "log" };
+    char path[128];
+
+    if (server.context != NULL) {
+        redisFree(server.context);
+    }
+    kill(server.pid, SIGKILL);
+    waitpid(server.pid, NULL, 0);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        server_path(path, files[i]);
+        unlink(path);
+    }
+    rmdir(server.dir);
+}
+
+static void server_run(void)
+{
+    char path[128];
+    char log[128];
+
+    server_path(path, "socket");
+    server_path(log, "log");
+    if (freopen("/dev/null", "r", stdin) == NULL || freopen("/dev/null", "w", stdout) == NULL ||
+        freopen("/dev/null", "w", stderr) == NULL) {
+        _exit(126);
+    }
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* where the test is killed, too */
+#endif
+    execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", path, "--save", "",
+           "--appendonly", "no", "--dir", server.dir, "--logfile", log, (char *)NULL);
+    _exit(127);
+}
+
+static bool server_answers(const char *path)
+{
+    const struct timeval timeout = { .tv_sec = 30 };
+    redisContext *context = redisConnectUnix(path);
+    bool answers = false;
+
+    if (context != NULL && context->err == 0) {
+        redisSetTimeout(context, timeout);
+        redisReply *reply = redisCommand(context, "PING");
+
+        answers = reply != NULL && reply->type == REDIS_REPLY_STATUS;
+        freeReplyObject(reply);
+    }
+    if (answers) {
+        server.context = context;
+    } else if (context != NULL) {
+        redisFree(context);
+    }
+    return answers;
+}
+
+void redis_server_again(void)
+{
+    char path[128];
+
+    server_path(path, "socket");
+    redisFree(server.context);
+    server.context = NULL;
+    if (!server_answers(path)) {
+        fprintf(stderr, "redis-server does not answer any more\n");
+        abort();
+    }
+}
+
+const char *redis_server_start(void)
+{
+    char path[128];
+
+    signal(SIGPIPE, SIG_IGN);
+    snprintf(server.dir, sizeof(server.dir), "/tmp/rlp-redis-XXXXXX");
+    if (mkdtemp(server.dir) == NULL) {
+        return "no directory can be made in /tmp";
+    }
+    server.pid = fork();
+    if (server.pid == 0) {
+        server_run();
+    }
+    if (server.pid < 0) {
+        rmdir(server.dir);
+        return strerror(errno);
+    }
+    server_path(path, "socket");
+    for (int i = 0; i < SERVER_TRIES; i++) {
+        if (server_answers(path)) {
+            atexit(server_stop);
+            return NULL;
+        }
+        if (waitpid(server.pid, NULL, WNOHANG) == server.pid) {
+            break;
+        }
+        usleep(10000);
+    }
+    server_stop();
+    return "no redis-server could be started (Debian: redis-server)";
+}
+
+const char *redis_server_path(void)
+{
+    return server.context->unix_sock.path;
+}
+
+redisContext *redis_server(void)
+{
+    return server.context;
+}
+
+redisReply *redis_server_ask(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    redisReply *reply = redisvCommand(server.context, format, args);
+    va_end(args);
+    if (reply == NULL) {
+        fprintf(stderr, "redis-server: %s\n", server.context->errstr);
+        abort();
+    }
+    return reply;
+}

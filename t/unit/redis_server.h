@@ -1,0 +1,28 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef REDIS_SERVER_H
+#define REDIS_SERVER_H
+
+/*
+ * A redis-server of the test's own, on a UNIX socket in a new directory; it goes with the program.
+ */
+
+#include <stdbool.h>
+
+#include <hiredis/hiredis.h>
+
+/* Starts it. NULL, or why there is none: then the tests that need it are skipped. */
+const char *redis_server_start(void);
+
+/* The connection to it; the program aborts if that breaks. */
+redisContext *redis_server(void);
+
+/* Its socket, for connections of the test's own. */
+const char *redis_server_path(void);
+
+/* A new connection, which no earlier test has left in the midst of something. */
+void redis_server_again(void);
+
+/* The reply to a command; the test fails without one. To be freed. */
+redisReply *redis_server_ask(const char *format, ...);
+
+#endif
