@@ -279,7 +279,8 @@ static redis_fault_t connection_answer(redis_connection_t *connection, batch_t *
         connection_finish(batch);
         pthread_mutex_unlock(&connection->mutex);
     }
-    return REDIS_FAULT_NONE;
+    /* a reply too many would be taken for that of the next command */
+    return connection->wire.unread == 0 ? REDIS_FAULT_NONE : REDIS_FAULT_PROTOCOL;
 }
 
 /* Fails those whose replies did not come; what has come stays with its command. */
@@ -326,9 +327,8 @@ static redis_fault_t connection_ready(redis_connection_t *connection, bool moved
 {
     redis_wire_t *wire = &connection->wire;
 
-    if (wire->fd >= 0 &&
-        (moved || (rlp_clock_monotonic() - connection->used > CONNECTION_IDLE &&
-                   !redis_wire_idle(wire)))) {
+    if (wire->fd >= 0 && (moved || (rlp_clock_monotonic() - connection->used > CONNECTION_IDLE &&
+                                    !redis_wire_idle(wire)))) {
         redis_wire_close(wire);
     }
     return wire->fd >= 0 ? REDIS_FAULT_NONE : connection_dial(connection, wire, deadline, why);
@@ -531,8 +531,7 @@ static bool connection_set(redis_connection_t *connection, const redis_address_t
     }
     free((char *)(uintptr_t)connection->address.host);
     free((char *)(uintptr_t)connection->address.path);
-    connection->address =
-        (redis_address_t){ .host = host, .port = address->port, .path = path };
+    connection->address = (redis_address_t){ .host = host, .port = address->port, .path = path };
     connection->addresses.n = 0;
     (void)redis_addresses_find(&connection->addresses, &connection->address, false);
     return true;

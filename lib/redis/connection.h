@@ -49,13 +49,14 @@ redis_connection_t *redis_connection_create(const char *name, const redis_addres
 /* Nobody may use it any more. */
 void redis_connection_destroy(redis_connection_t *connection);
 
-/* Asks n (1 to REDIS_CALLS_MAX) in one round trip and returns at the deadline (rlp_clock_monotonic())
-   at the latest, give or take a millisecond. A script that the server does not know is sent in full
-   in a second one. */
+/* Asks n (1 to REDIS_CALLS_MAX) in one round trip and returns at the deadline
+   (rlp_clock_monotonic()) at the latest, give or take a millisecond. A script that the server does
+   not know is sent in full in a second one. */
 void redis_connection_exchange(redis_connection_t *connection, redis_call_t *const calls[], int n,
                                rlp_time_t deadline);
 
-/* Resolves its name; for a maintenance thread. The last addresses stay while there are no others. */
+/* Resolves its name; for a maintenance thread. The last addresses stay while there are no
+   others. */
 void redis_connection_resolve(redis_connection_t *connection);
 
 /* Does it have an address? */

@@ -48,7 +48,7 @@ typedef struct {
     int fd; /* -1: closed */
     redisReader *reader;
     redis_functions_t *functions; /* the reader's */
-    size_t unread;                       /* bytes received of replies that are not whole yet */
+    size_t unread;                /* bytes received of replies that are not whole yet */
 } redis_wire_t;
 
 /* Connects to one of the addresses, the one that answered last first; the time left is shared among
