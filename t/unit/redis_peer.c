@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -110,10 +111,12 @@ static bool clients_serve(peer_t *peer, int fd, redisReader *reader)
 static void clients_accept(peer_t *peer, clients_t *clients)
 {
     const int fd = accept(peer->listener, NULL, NULL);
+    const int on = 1;
 
     if (fd < 0 || clients->n > PEER_CLIENTS) {
         return;
     }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     atomic_fetch_add(&peer->clients, 1);
     if (!peer->serve(peer, fd, NULL)) {
         shutdown(fd, SHUT_WR);
