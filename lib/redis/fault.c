@@ -63,8 +63,29 @@ static const redis_remedy_t fault_remedies[] = {
     [REDIS_FAULT_LOCAL] = { "out of memory", .status = APR_ENOMEM },
 };
 
+/* What the server told the script, which it passes on as an error of the script's before 7. */
+static size_t fault_of_script(const char *text, size_t len)
+{
+    static const char start[] = "ERR Error running script";
+    static const char mark[] = ": -";
+
+    for (size_t i = sizeof(start) - 1;
+         len >= sizeof(start) && memcmp(text, start, sizeof(start) - 1) == 0 &&
+         i + sizeof(mark) <= len;
+         i++) {
+        if (memcmp(text + i, mark, sizeof(mark) - 1) == 0) {
+            return i + sizeof(mark) - 1;
+        }
+    }
+    return 0;
+}
+
 redis_fault_t redis_fault_of(const char *text, size_t len)
 {
+    const size_t skip = fault_of_script(text, len);
+
+    text += skip;
+    len -= skip;
     const char *space = memchr(text, ' ', len);
     const size_t word = space == NULL ? len : (size_t)(space - text);
 

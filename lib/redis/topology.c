@@ -346,8 +346,8 @@ static unsigned topology_trouble(redis_endpoint_t *endpoint, bool *away)
 
         if (node->connection != NULL) {
             trouble += redis_connection_trouble(node->connection);
-            *away |= (node->mapped || endpoint->url.kind != REDIS_CLUSTER) &&
-                     !topology_answers(node);
+            *away |=
+                (node->mapped || endpoint->url.kind != REDIS_CLUSTER) && !topology_answers(node);
         }
     }
     pthread_mutex_unlock(&endpoint->mutex);
@@ -422,10 +422,10 @@ static bool topology_take_master(redis_endpoint_t *endpoint, const redis_address
         !reply_is_text(reply->element[0]) || !reply_is_text(reply->element[1])) {
         return false;
     }
-    const redis_address_t address = { .host = reply->element[0]->str,
-                                      .port = (uint16_t)atoi(reply->element[1]->str) };
+    const long port = strtol(reply->element[1]->str, NULL, 10);
+    const redis_address_t address = { .host = reply->element[0]->str, .port = (uint16_t)port };
 
-    if (!redis_connection_move(connection, &address)) {
+    if (port < 1 || port > 65535 || !redis_connection_move(connection, &address)) {
         return false;
     }
     redis_connection_resolve(connection);
@@ -541,8 +541,7 @@ void redis_endpoint_maintain(redis_endpoint_t *endpoint)
     const rlp_time_t now = rlp_clock_monotonic();
     bool due = !endpoint->known || topology_remaps(endpoint);
     const unsigned trouble = topology_trouble(endpoint, &due);
-    const rlp_time_t pause =
-        due || trouble != endpoint->trouble ? TOPOLOGY_ATMOST : TOPOLOGY_EVERY;
+    const rlp_time_t pause = due || trouble != endpoint->trouble ? TOPOLOGY_ATMOST : TOPOLOGY_EVERY;
 
     if (endpoint->asked != 0 && now - endpoint->asked < pause) {
         return;

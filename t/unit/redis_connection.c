@@ -118,7 +118,8 @@ static const answer_t answers[] = {
     { "HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", REDIS_FAULT_PROTOCOL, 1, false },
     { "a bad length", "$-7\r\n", REDIS_FAULT_PROTOCOL, 1, false },
     { "an array of 10^9", "*1000000000\r\n", REDIS_FAULT_PROTOCOL, 1, false },
-    { "arrays in arrays", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
+    { "arrays in arrays",
+      "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
       REDIS_FAULT_PROTOCOL, 1, false },
     { "two replies", "+OK\r\n+OK\r\n", REDIS_FAULT_NONE, 1, false },
     { "NOSCRIPT", "-NOSCRIPT No matching script.\r\n", REDIS_FAULT_NOSCRIPT, 0, true },
@@ -454,8 +455,7 @@ static void test_fork(void **state)
 
     assert_true(child >= 0);
     if (child == 0) {
-        _exit(client_echo(&client, "child", got) == REDIS_FAULT_NONE &&
-                      strcmp(got, "child") == 0
+        _exit(client_echo(&client, "child", got) == REDIS_FAULT_NONE && strcmp(got, "child") == 0
                   ? 0
                   : 1);
     }

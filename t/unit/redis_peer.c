@@ -37,7 +37,6 @@ typedef struct {
 static struct {
     pid_t pids[SERVERS_MAX];
     char directory[64];
-    int seen; /* directories made */
 } servers;
 
 int64_t peer_ms(void)
@@ -189,12 +188,12 @@ static void servers_end(void)
 
 const char *server_directory(void)
 {
-    if (servers.directory[0] == '\0') {
-        char absolute[4096];
+    const char *temporary = getenv("TMPDIR"); /* a short one: it has sockets in it */
 
-        apr_cpystrn(servers.directory, "redis_servers.XXXXXX", sizeof(servers.directory));
+    if (servers.directory[0] == '\0') {
+        snprintf(servers.directory, sizeof(servers.directory), "%s/rlp.XXXXXX",
+                 temporary == NULL ? P_tmpdir : temporary);
         assert_non_null(mkdtemp(servers.directory));
-        assert_non_null(realpath(servers.directory, absolute));
         atexit(servers_end);
     }
     return servers.directory;
@@ -216,7 +215,7 @@ static void server_exec(const char *directory, int port, const char *arguments)
          word = strtok_r(NULL, " ", &next)) {
         words[n++] = word;
     }
-    char *fixed[] = { strdup("--port"),   number,          strdup("--bind"),
+    char *fixed[] = { strdup("--port"),    number,          strdup("--bind"),
                       strdup("127.0.0.1"), strdup("--dir"), strdup(".") };
 
     for (size_t i = 0; i < UNIT_N(fixed); i++) {
@@ -281,7 +280,7 @@ static const char *server_text(const redisReply *reply)
     case REDIS_REPLY_ERROR:
         return apr_pstrcat(unit_pool(), "-", reply->str, (char *)NULL);
     case REDIS_REPLY_INTEGER:
-        return apr_psprintf(unit_pool(), "%lld", reply->integer);
+        return apr_psprintf(unit_pool(), "%" APR_INT64_T_FMT, (apr_int64_t)reply->integer);
     default:
         return "";
     }

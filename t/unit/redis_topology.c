@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Clusters and Sentinels that peers play: redirections, slots that make no sense, Sentinels that are
- * behind the times.
+ * Clusters and Sentinels that peers play: redirections, slots that make no sense, Sentinels that
+ * are behind the times.
  */
 
 #include "redis_peer.h"
@@ -93,8 +93,8 @@ static redis_endpoint_t *scene_begin(scene_t *scene)
     atomic_store(&scene->asking[1], 0);
     scene_fill(scene, scene->url, text);
     assert_null(redis_url_parse(&url, text, NULL, unit_pool()));
-    assert_int_equal(
-        redis_endpoint_create(&endpoint, &url, &settings, breakers, 8, unit_pool()), APR_SUCCESS);
+    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 8, unit_pool()),
+                     APR_SUCCESS);
     return endpoint;
 }
 
@@ -149,11 +149,16 @@ static void test_moved(void **state)
 static void test_moved_nowhere(void **state)
 {
     static const char *const answers[] = {
-        "-MOVED 12182 127.0.0.1:0\r\n",     "-MOVED 12182 127.0.0.1:65536\r\n",
-        "-MOVED 12182 127.0.0.1\r\n",       "-MOVED 12182 ?:7000\r\n",
-        "-MOVED 99999 127.0.0.1:7000\r\n",  "-MOVED -1 127.0.0.1:7000\r\n",
-        "-MOVED\r\n",                       "-MOVED 12182\r\n",
-        "-MOVED x 127.0.0.1:7000\r\n",      "-ASK\r\n",
+        "-MOVED 12182 127.0.0.1:0\r\n",
+        "-MOVED 12182 127.0.0.1:65536\r\n",
+        "-MOVED 12182 127.0.0.1\r\n",
+        "-MOVED 12182 ?:7000\r\n",
+        "-MOVED 99999 127.0.0.1:7000\r\n",
+        "-MOVED -1 127.0.0.1:7000\r\n",
+        "-MOVED\r\n",
+        "-MOVED 12182\r\n",
+        "-MOVED x 127.0.0.1:7000\r\n",
+        "-ASK\r\n",
         "-ASK 12182 127.0.0.1:x\r\n",
     };
     redis_fault_t fault;
@@ -219,8 +224,8 @@ static void test_many_servers(void **state)
         char key[16];
 
         snprintf(key, sizeof(key), "%d", i);
-        snprintf(answer, sizeof(answer), "-MOVED %d 127.0.0.%d:1\r\n",
-                 redis_slot(key, strlen(key)), 2 + i % 250);
+        snprintf(answer, sizeof(answer), "-MOVED %d 127.0.0.%d:1\r\n", redis_slot(key, strlen(key)),
+                 2 + i % 250);
         scene.get[0] = answer;
         scene_get(endpoint, key, &fault);
     }
@@ -324,17 +329,23 @@ static void test_slots_damaged(void **state)
 
 /* The peers are both Sentinel and server. */
 static scene_t sentinels[] = {
-    { .name = "the first names the master", .slots = { MASTER_1, MASTER_0 },
+    { .name = "the first names the master",
+      .slots = { MASTER_1, MASTER_0 },
       .role = { IS_REPLICA, IS_MASTER } },
-    { .name = "the first is behind the times", .slots = { MASTER_0, MASTER_1 },
+    { .name = "the first is behind the times",
+      .slots = { MASTER_0, MASTER_1 },
       .role = { IS_REPLICA, IS_MASTER } },
-    { .name = "the first knows of no master", .slots = { "*-1\r\n", MASTER_1 },
+    { .name = "the first knows of no master",
+      .slots = { "*-1\r\n", MASTER_1 },
       .role = { IS_REPLICA, IS_MASTER } },
-    { .name = "the first talks nonsense", .slots = { "*2\r\n:1\r\n:2\r\n", MASTER_1 },
+    { .name = "the first talks nonsense",
+      .slots = { "*2\r\n:1\r\n:2\r\n", MASTER_1 },
       .role = { IS_REPLICA, IS_MASTER } },
-    { .name = "the first names no port", .slots = { "*2\r\n$9\r\n127.0.0.1\r\n$1\r\n0\r\n", MASTER_1 },
+    { .name = "the first names no port",
+      .slots = { "*2\r\n$9\r\n127.0.0.1\r\n$1\r\n0\r\n", MASTER_1 },
       .role = { IS_REPLICA, IS_MASTER } },
-    { .name = "the first wants a password", .slots = { "-NOAUTH\r\n", MASTER_1 },
+    { .name = "the first wants a password",
+      .slots = { "-NOAUTH\r\n", MASTER_1 },
       .role = { IS_REPLICA, IS_MASTER } },
 };
 
