@@ -10,6 +10,9 @@
 #include <stddef.h>
 
 #define BREAKER_TIME_BITS 46 /* milliseconds: 2 000 years */
+#define BREAKER_STEP (UINT64_C(1) << BREAKER_TIME_BITS)
+#define BREAKER_FAILURE (UINT64_C(1) << 52)
+#define BREAKER_PHASE (UINT64_C(1) << 62)
 #define BREAKER_STEP_MAX 20
 #define BREAKER_FAILURES_MAX 1000
 
@@ -29,18 +32,18 @@ static int64_t breaker_ms(rlp_time_t time)
 
 static uint64_t breaker_pack(const breaker_state_t *state)
 {
-    return (uint64_t)state->phase << 62 | (uint64_t)state->failures << 52 |
-           (uint64_t)state->step << BREAKER_TIME_BITS |
-           ((uint64_t)state->at & ((UINT64_C(1) << BREAKER_TIME_BITS) - 1));
+    return (uint64_t)state->phase * BREAKER_PHASE + state->failures * BREAKER_FAILURE +
+           state->step * BREAKER_STEP + (uint64_t)state->at % BREAKER_STEP;
 }
 
 static breaker_state_t breaker_unpack(uint64_t word)
 {
     return (breaker_state_t){
-        .phase = word >> 62 > REDIS_HALF_OPEN ? REDIS_OPEN : (redis_phase_t)(word >> 62),
-        .failures = (unsigned)(word >> 52) & 0x3ff,
-        .step = (unsigned)(word >> BREAKER_TIME_BITS) & 0x3f,
-        .at = (int64_t)(word & ((UINT64_C(1) << BREAKER_TIME_BITS) - 1)),
+        .phase = word / BREAKER_PHASE > REDIS_HALF_OPEN ? REDIS_OPEN
+                                                        : (redis_phase_t)(word / BREAKER_PHASE),
+        .failures = (unsigned)(word % BREAKER_PHASE / BREAKER_FAILURE),
+        .step = (unsigned)(word % BREAKER_FAILURE / BREAKER_STEP),
+        .at = (int64_t)(word % BREAKER_STEP),
     };
 }
 
@@ -148,6 +151,20 @@ static breaker_state_t breaker_counted(const breaker_state_t *state,
     return next;
 }
 
+/* The state after a failure. */
+static breaker_state_t breaker_failed(const breaker_state_t *state,
+                                      const redis_breaker_settings_t *settings, rlp_time_t now,
+                                      bool at_once)
+{
+    if (state->phase == REDIS_HALF_OPEN) {
+        return breaker_opened(settings, state->step + 1, now);
+    }
+    const breaker_state_t counted = breaker_counted(state, settings, now);
+    const bool opens = at_once || counted.failures >= (unsigned)settings->threshold;
+
+    return opens ? breaker_opened(settings, 0, now) : counted;
+}
+
 redis_change_t redis_breaker_fail(redis_breaker_t *breaker,
                                   const redis_breaker_settings_t *settings,
                                   const redis_ticket_t *ticket, rlp_time_t now, bool at_once)
@@ -155,19 +172,12 @@ redis_change_t redis_breaker_fail(redis_breaker_t *breaker,
     for (;;) {
         const uint64_t word = breaker_word(breaker);
         const breaker_state_t state = breaker_unpack(word);
-        breaker_state_t next;
 
         if (ticket->probe ? word != ticket->word : state.phase != REDIS_CLOSED) {
             return (redis_change_t){ state.phase, state.phase };
         }
-        if (ticket->probe) {
-            next = breaker_opened(settings, state.step + 1, now);
-        } else {
-            next = breaker_counted(&state, settings, now);
-            if (at_once || next.failures >= (unsigned)settings->threshold) {
-                next = breaker_opened(settings, 0, now);
-            }
-        }
+        const breaker_state_t next = breaker_failed(&state, settings, now, at_once);
+
         if (breaker_swap(breaker, word, &next)) {
             return (redis_change_t){ state.phase, next.phase };
         }

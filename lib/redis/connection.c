@@ -199,26 +199,43 @@ static void connection_conclude(redis_connection_t *connection, const outcome_t 
     }
 }
 
+/* Buffers on their way. */
+typedef struct {
+    struct iovec at[CONNECTION_BUFFERS];
+    int n;
+} buffers_t;
+
+/* Adds one batch, sending what is full. */
+static redis_fault_t connection_send_batch(redis_connection_t *connection, const batch_t *batch,
+                                           buffers_t *buffers, rlp_time_t deadline)
+{
+    redis_fault_t fault = REDIS_FAULT_NONE;
+
+    for (int i = 0; i < batch->n && fault == REDIS_FAULT_NONE; i++) {
+        buffers->at[buffers->n++] = (struct iovec){ .iov_base = batch->commands[i].bytes,
+                                                    .iov_len = batch->commands[i].len };
+        if (buffers->n == CONNECTION_BUFFERS) {
+            fault = redis_wire_send(&connection->wire, buffers->at, buffers->n, deadline);
+            buffers->n = 0;
+        }
+    }
+    return fault;
+}
+
 /* Sends all commands of the batches. */
 static redis_fault_t connection_send(redis_connection_t *connection, const batch_t *batches,
                                      rlp_time_t deadline)
 {
-    struct iovec buffers[CONNECTION_BUFFERS];
     redis_fault_t fault = REDIS_FAULT_NONE;
-    int n = 0;
+    buffers_t buffers;
 
-    for (const batch_t *batch = batches; batch != NULL; batch = batch->next) {
-        for (int i = 0; i < batch->n && fault == REDIS_FAULT_NONE; i++) {
-            buffers[n++] = (struct iovec){ .iov_base = batch->commands[i].bytes,
-                                           .iov_len = batch->commands[i].len };
-            if (n == CONNECTION_BUFFERS) {
-                fault = redis_wire_send(&connection->wire, buffers, n, deadline);
-                n = 0;
-            }
-        }
+    buffers.n = 0;
+    for (; batches != NULL && fault == REDIS_FAULT_NONE; batches = batches->next) {
+        fault = connection_send_batch(connection, batches, &buffers, deadline);
     }
-    return fault == REDIS_FAULT_NONE ? redis_wire_send(&connection->wire, buffers, n, deadline)
-                                     : fault;
+    return fault == REDIS_FAULT_NONE
+               ? redis_wire_send(&connection->wire, buffers.at, buffers.n, deadline)
+               : fault;
 }
 
 /* Keeps the worst of what a reply tells. */
@@ -432,7 +449,7 @@ static void connection_leave(redis_connection_t *connection, batch_t *batch)
         batch->abandoned = true;
         return;
     }
-    while (*at != batch) {
+    while (*at != NULL && *at != batch) {
         at = &(*at)->next;
     }
     *at = batch->next;

@@ -281,7 +281,7 @@ static node_t *topology_redirect(redis_endpoint_t *endpoint, const redis_call_t 
     return node;
 }
 
-/* Asks the node where the key is by now, once. */
+/* Asks the node where the key is by now, once; nothing for one that is not elsewhere. */
 static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, const node_t *from,
                             rlp_time_t deadline)
 {
@@ -290,7 +290,8 @@ static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, cons
     redis_call_t asking = { .argc = 1, .argv = &asking_word, .argv_len = &asking_len };
     redis_call_t *both[] = { &asking, call };
     const bool ask = call->fault == REDIS_FAULT_ASK;
-    node_t *node = topology_redirect(endpoint, call, from);
+    node_t *node =
+        ask || call->fault == REDIS_FAULT_MOVED ? topology_redirect(endpoint, call, from) : NULL;
 
     if (node == NULL) {
         return;
@@ -311,18 +312,12 @@ void redis_endpoint_exchange(redis_endpoint_t *endpoint, redis_call_t calls[], i
     redis_call_t *gathered[REDIS_CALLS_MAX];
     bool asked[REDIS_CALLS_MAX] = { false };
     node_t *node = NULL;
+    int count;
 
-    for (;;) {
-        const int count = topology_gather(endpoint, calls, asked, n, gathered, &node);
-
-        if (count == 0) {
-            return;
-        }
+    while ((count = topology_gather(endpoint, calls, asked, n, gathered, &node)) > 0) {
         redis_connection_exchange(node->connection, gathered, count, deadline);
         for (int i = 0; i < count; i++) {
-            if (gathered[i]->fault == REDIS_FAULT_MOVED || gathered[i]->fault == REDIS_FAULT_ASK) {
-                topology_follow(endpoint, gathered[i], node, deadline);
-            }
+            topology_follow(endpoint, gathered[i], node, deadline);
         }
         topology_leave(endpoint, node);
     }
@@ -354,21 +349,29 @@ static unsigned topology_trouble(redis_endpoint_t *endpoint, bool *away)
     return trouble;
 }
 
+/* The node at i, in use; NULL: there is none. */
+static node_t *topology_use(redis_endpoint_t *endpoint, int i)
+{
+    node_t *node = &endpoint->nodes[i];
+
+    pthread_mutex_lock(&endpoint->mutex);
+    const bool present = node->connection != NULL;
+
+    node->users += present;
+    pthread_mutex_unlock(&endpoint->mutex);
+    return present ? node : NULL;
+}
+
 /* Resolves the names of the nodes: all, or those that have no address yet. */
 static void topology_resolve(redis_endpoint_t *endpoint, bool all)
 {
     for (int i = 0; i < REDIS_NODES_MAX; i++) {
-        node_t *node = &endpoint->nodes[i];
+        node_t *node = topology_use(endpoint, i);
 
-        pthread_mutex_lock(&endpoint->mutex);
-        const bool present = node->connection != NULL;
-
-        node->users += present;
-        pthread_mutex_unlock(&endpoint->mutex);
-        if (present) {
-            if (all || !redis_connection_resolved(node->connection)) {
-                redis_connection_resolve(node->connection);
-            }
+        if (node != NULL && (all || !redis_connection_resolved(node->connection))) {
+            redis_connection_resolve(node->connection);
+        }
+        if (node != NULL) {
             topology_leave(endpoint, node);
         }
     }

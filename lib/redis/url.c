@@ -53,25 +53,32 @@ static int url_hex(char c)
     return at == NULL ? -1 : (int)(at - digits);
 }
 
-/* Without its %XX, or NULL: no two digits, or a NUL. */
+/* The byte that %XX stands for; 0: no two digits, or a NUL. */
+static int url_byte(const char *text)
+{
+    const int high = url_hex(text[1]);
+    const int low = high < 0 ? -1 : url_hex(text[2]);
+
+    return low < 0 ? 0 : high * 16 + low;
+}
+
+/* Without its %XX, or NULL: one stands for nothing. */
 static char *url_decode(const char *text, apr_pool_t *pool)
 {
     char *decoded = apr_pstrdup(pool, text);
     char *to = decoded;
 
     for (; *text != '\0'; text++) {
-        *to = *text;
-        if (*text == '%') {
-            const int high = url_hex(text[1]);
-            const int low = high < 0 ? -1 : url_hex(text[2]);
+        const bool escaped = *text == '%';
 
-            if (low < 0 || high + low == 0) {
-                return NULL;
-            }
-            *to = (char)(high * 16 + low);
-            text += 2;
+        *to = *text;
+        if (escaped) {
+            *to = (char)url_byte(text);
         }
-        to++;
+        if (*to++ == '\0') {
+            return NULL;
+        }
+        text += escaped ? 2 : 0;
     }
     *to = '\0';
     return decoded;

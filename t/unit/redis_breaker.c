@@ -244,7 +244,7 @@ static void test_jitter(void **state)
     settings.jitter = 25;
     for (int i = 0; i < 1000; i++) {
         world_t world = { .settings = &settings };
-        const rlp_time_t now = START + i * 1000;
+        const rlp_time_t now = START + (rlp_time_t)i * 1000;
 
         world_open(&world, now);
         const rlp_time_t wait = redis_breaker_look(&world.breaker, now).wait;

@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TIMEOUT (200 * 1000) /* of an exchange; generous, for slow machines */
-#define SLACK 100            /* ms that a slow machine may add */
+#define TIMEOUT (200 * RLP_SECOND / 1000) /* of an exchange; generous, for slow machines */
+#define SLACK 100                         /* ms that a slow machine may add */
 #define THREADS 8
 
 /* The end of the connection that is tested. */
@@ -567,7 +567,7 @@ static void test_threads_faults(void **state)
     (void)state;
     peer_start(&peer, serve_badly, NULL);
     client_open(&client, peer.port);
-    client.settings.session.connect = 20 * 1000;
+    client.settings.session.connect = RLP_SECOND / 50;
     client.settings.breaker.threshold = 1000;
     work_together(&client, 300, &right, &wrong);
     assert_int_equal(wrong, 0);

@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define TIMEOUT (100 * 1000)
+#define TIMEOUT (100 * RLP_SECOND / 1000)
 #define SLACK 100 /* ms that a slow machine may add */
 #define PATIENCE 20000
 #define SETS 3

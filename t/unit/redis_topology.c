@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TIMEOUT (500 * 1000)
+#define TIMEOUT (500 * RLP_SECOND / 1000)
 
 typedef struct scene_t scene_t;
 
