@@ -5,6 +5,7 @@
 #include "rlp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,6 +17,8 @@
 #include <unistd.h>
 
 #define WIRE_CHUNK 16384
+#define WIRE_TICK 5000 /* microseconds: the socket's own patience, a system call less than poll() \
+                        */
 
 /* how hiredis counts elements */
 #if HIREDIS_MAJOR >= 1
@@ -115,6 +118,16 @@ static redis_fault_t wire_wait(int fd, short events, rlp_time_t deadline)
     }
 }
 
+/* From now on the socket blocks, for a moment, where it is not told otherwise. */
+static bool wire_be_patient(int fd)
+{
+    const struct timeval tick = { .tv_usec = WIRE_TICK };
+    const int flags = fcntl(fd, F_GETFL);
+
+    return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof(tick)) == 0 && flags >= 0 &&
+           fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
+}
+
 /* The socket, or -1 and why. */
 static int wire_connect(const struct sockaddr_storage *at, socklen_t len, rlp_time_t deadline,
                         redis_fault_t *fault)
@@ -141,7 +154,7 @@ static int wire_connect(const struct sockaddr_storage *at, socklen_t len, rlp_ti
             *fault = REDIS_FAULT_CONNECT;
         }
     }
-    if (*fault == REDIS_FAULT_NONE) {
+    if (*fault == REDIS_FAULT_NONE && wire_be_patient(fd)) {
         return fd;
     }
     close(fd);
@@ -213,11 +226,11 @@ bool redis_wire_idle(const redis_wire_t *wire)
            (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
-/* Hands what has come to the reader. */
-static redis_fault_t wire_feed(redis_wire_t *wire)
+/* Hands what has come to the reader; without MSG_DONTWAIT in flags it waits for a moment. */
+static redis_fault_t wire_feed(redis_wire_t *wire, int flags)
 {
     char chunk[WIRE_CHUNK];
-    const ssize_t n = recv(wire->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
+    const ssize_t n = recv(wire->fd, chunk, sizeof(chunk), flags);
 
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
         return REDIS_FAULT_NONE;
@@ -237,7 +250,18 @@ static redis_fault_t wire_make_room(redis_wire_t *wire, rlp_time_t deadline)
 {
     const redis_fault_t fault = wire_wait(wire->fd, POLLIN | POLLOUT, deadline);
 
-    return fault == REDIS_FAULT_NONE ? wire_feed(wire) : fault;
+    return fault == REDIS_FAULT_NONE ? wire_feed(wire, MSG_DONTWAIT) : fault;
+}
+
+/* Waits for more, and feeds it. */
+static redis_fault_t wire_read(redis_wire_t *wire, rlp_time_t deadline)
+{
+    if (deadline - rlp_clock_monotonic() > 2 * WIRE_TICK) {
+        return wire_feed(wire, 0);
+    }
+    const redis_fault_t fault = wire_wait(wire->fd, POLLIN, deadline);
+
+    return fault == REDIS_FAULT_NONE ? wire_feed(wire, MSG_DONTWAIT) : fault;
 }
 
 /* Takes n bytes off the buffers; how many of these are done with. */
@@ -293,11 +317,8 @@ redis_fault_t redis_wire_receive(redis_wire_t *wire, redisReply **reply, rlp_tim
             *reply = got;
             return REDIS_FAULT_NONE;
         }
-        redis_fault_t fault = wire_wait(wire->fd, POLLIN, deadline);
+        const redis_fault_t fault = wire_read(wire, deadline);
 
-        if (fault == REDIS_FAULT_NONE) {
-            fault = wire_feed(wire);
-        }
         if (fault != REDIS_FAULT_NONE) {
             return fault;
         }
