@@ -17,8 +17,9 @@
 #include <unistd.h>
 
 #define WIRE_CHUNK 16384
-#define WIRE_TICK 5000 /* microseconds: the socket's own patience, a system call less than poll() \
-                        */
+#define WIRE_TICK                                                                   \
+    5000 /* microseconds: the socket's own patience, a system call less than poll() \
+          */
 
 /* how hiredis counts elements */
 #if HIREDIS_MAJOR >= 1
