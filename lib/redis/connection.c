@@ -93,7 +93,7 @@ static bool batch_condition(batch_t *batch)
 
 static bool batch_format(command_t *command, int argc, const char **argv, const size_t *len)
 {
-    const int bytes = redisFormatCommandArgv(&command->bytes, argc, argv, len);
+    const long long bytes = redisFormatCommandArgv(&command->bytes, argc, argv, len);
 
     command->len = bytes < 0 ? 0 : (size_t)bytes;
     return bytes >= 0;

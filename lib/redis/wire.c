@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define WIRE_CHUNK 16384
+#define WIRE_DEPTH_MAX 7
 #define WIRE_TICK                                                                   \
     5000 /* microseconds: the socket's own patience, a system call less than poll() \
           */
@@ -162,12 +163,25 @@ static int wire_connect(const struct sockaddr_storage *at, socklen_t len, rlp_ti
     return -1;
 }
 
+/* Is it inside too many others? hiredis before 1.0 has a limit of its own; later ones would free
+   what is nested without end by as deep a recursion. */
+static bool wire_too_deep(const redisReadTask *task)
+{
+    int depth = 0;
+
+    for (const redisReadTask *parent = task->parent; parent != NULL; parent = parent->parent) {
+        depth++;
+    }
+    return depth >= WIRE_DEPTH_MAX;
+}
+
 /* hiredis asks for memory for as many elements as the server announces. */
 static void *wire_create_array(const redisReadTask *task, wire_elements_t n)
 {
     const redis_functions_t *functions = task->privdata;
 
-    return n > REDIS_ELEMENTS_MAX ? NULL : functions->usual->createArray(task, n);
+    return n > REDIS_ELEMENTS_MAX || wire_too_deep(task) ? NULL
+                                                         : functions->usual->createArray(task, n);
 }
 
 static bool wire_reader(redis_wire_t *wire)
@@ -330,7 +344,7 @@ redis_fault_t redis_wire_command(redis_wire_t *wire, int argc, const char **argv
                                  rlp_time_t deadline)
 {
     char *bytes;
-    const int len = redisFormatCommandArgv(&bytes, argc, argv, NULL);
+    const long long len = redisFormatCommandArgv(&bytes, argc, argv, NULL);
 
     if (len < 0) {
         return REDIS_FAULT_LOCAL;
