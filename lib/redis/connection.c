@@ -34,6 +34,7 @@ struct batch_t {
     bool queued;
     bool done;
     bool abandoned; /* its thread has given up: the leader frees it */
+    bool unasked;   /* done, since the leader before met a server that does not answer */
     int n;
     command_t commands[];
 };
@@ -389,6 +390,27 @@ static void connection_wake(const redis_connection_t *connection)
     }
 }
 
+/* Under the lock. A server that does not answer the leader would let those who came meanwhile wait
+   in vain, one after the other, each a failure more. */
+static void connection_give_up(redis_connection_t *connection, redis_fault_t fault)
+{
+    batch_t *batches = connection->queue;
+
+    if (fault != REDIS_FAULT_TIMEOUT && fault != REDIS_FAULT_CONNECT) {
+        return;
+    }
+    connection->queue = NULL;
+    for (; batches != NULL; batches = batches->next) {
+        batches->queued = false;
+        batches->unasked = true;
+        for (int i = 0; i < batches->n; i++) {
+            batches->commands[i].fault = fault;
+        }
+        batches->done = true;
+        pthread_cond_signal(&batches->changed);
+    }
+}
+
 /* Under the lock, which it gives up meanwhile: takes the queue and works it off. */
 static void connection_lead(redis_connection_t *connection, rlp_time_t deadline)
 {
@@ -407,6 +429,7 @@ static void connection_lead(redis_connection_t *connection, rlp_time_t deadline)
     connection_work(connection, batches, moved, deadline, &outcome);
     pthread_mutex_lock(&connection->mutex);
     connection->led = false;
+    connection_give_up(connection, outcome.fault);
     if (outcome.fault != REDIS_FAULT_NONE) {
         memcpy(connection->why, outcome.why, sizeof(connection->why));
     }
@@ -504,15 +527,16 @@ static void connection_round(redis_connection_t *connection, redis_call_t *const
     connection_own(connection);
     connection_queue(connection, batch);
     const bool done = connection_await(connection, batch, deadline);
+    const bool asked = done && !batch->unasked;
 
     pthread_mutex_unlock(&connection->mutex);
     if (done) {
         batch_take(batch, calls);
         batch_free(batch);
-        return;
+    } else {
+        connection_fail(calls, n, REDIS_FAULT_TIMEOUT);
     }
-    connection_fail(calls, n, REDIS_FAULT_TIMEOUT);
-    if (ticket.probe) {
+    if (ticket.probe && !asked) {
         connection_failed(connection, &ticket, REDIS_FAULT_TIMEOUT, "");
     }
 }

@@ -41,7 +41,7 @@ typedef struct {
 /* Its servers, at most `most`; how many. */
 int redis_endpoint_servers(redis_endpoint_t *endpoint, redis_server_t servers[], int most);
 
-/* The longest time until a probe of a server that has the key; 0: it may be asked now. For
+/* The time until the server that has the key is probed next; 0: it may be asked now. For
    Retry-After. */
 rlp_time_t redis_endpoint_wait(redis_endpoint_t *endpoint, const char *key, size_t key_len);
 

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define TIMEOUT (200 * RLP_SECOND / 1000) /* of an exchange; generous, for slow machines */
-#define SLACK 100                         /* ms that a slow machine may add */
+#define SLACK 250                         /* ms that a slow machine may add */
 #define THREADS 8
 
 /* The end of the connection that is tested. */
@@ -601,7 +601,7 @@ static void test_threads_one_failure(void **state)
     assert_in_range(peer_ms() - begun, 0, TIMEOUT / 1000 + SLACK);
     assert_int_equal(right + wrong, 0);
     assert_int_equal(client_look(&client).phase, REDIS_CLOSED);
-    assert_in_range(client_look(&client).failures, 1, 2);
+    assert_int_equal(client_look(&client).failures, 1);
     client_close(&client);
     peer_stop(&peer);
 }

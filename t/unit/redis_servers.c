@@ -21,8 +21,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define TIMEOUT (100 * RLP_SECOND / 1000)
-#define SLACK 100 /* ms that a slow machine may add */
+#define TIMEOUT (250 * RLP_SECOND / 1000)
+#define SLACK 250 /* ms that a slow machine may add */
 #define PATIENCE 20000
 #define SETS 3
 #define PLAIN "--save --appendonly no --repl-diskless-sync-delay 0 --busy-reply-threshold 20"
