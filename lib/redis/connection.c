@@ -415,12 +415,14 @@ static void connection_give_up(redis_connection_t *connection, redis_fault_t fau
 static void connection_lead(redis_connection_t *connection, rlp_time_t deadline)
 {
     batch_t *batches = connection->queue;
-    outcome_t outcome = { .ticket = batches->ticket };
+    outcome_t outcome = { .fault = REDIS_FAULT_NONE };
     const bool moved = connection->moved;
 
     for (batch_t *batch = batches; batch != NULL; batch = batch->next) {
         batch->queued = false;
-        outcome.ticket = batch->ticket.probe ? batch->ticket : outcome.ticket;
+        if (batch == batches || batch->ticket.probe) {
+            outcome.ticket = batch->ticket;
+        }
     }
     connection->queue = NULL;
     connection->moved = false;

@@ -271,7 +271,7 @@ static redis_fault_t wire_make_room(redis_wire_t *wire, rlp_time_t deadline)
 /* Waits for more, and feeds it. */
 static redis_fault_t wire_read(redis_wire_t *wire, rlp_time_t deadline)
 {
-    if (deadline - rlp_clock_monotonic() > 2 * WIRE_TICK) {
+    if (deadline - rlp_clock_monotonic() > (rlp_time_t)2 * WIRE_TICK) {
         return wire_feed(wire, 0);
     }
     const redis_fault_t fault = wire_wait(wire->fd, POLLIN, deadline);
