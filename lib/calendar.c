@@ -210,15 +210,20 @@ static const rlp_calendar_t *calendar_make(const zone_t *zone, int unit,
         calendar->edges++;
         calendar->n--;
     }
+    calendar->mean = (calendar->edges[calendar->n - 1] - calendar->edges[0]) / (calendar->n - 1);
     return calendar;
+}
+
+static const char *calendar_key(const zone_t *zone, int unit, apr_pool_t *pool)
+{
+    return apr_pstrcat(pool, "rlp_calendar ", calendar_units[unit].name, "@", zone->name, NULL);
 }
 
 /* The pool's own table of this unit and zone; made where there is none that reaches far enough. */
 static const rlp_calendar_t *calendar_shared(const zone_t *zone, int unit,
                                              const rlp_plan_source_t *source, apr_pool_t *pool)
 {
-    const char *key =
-        apr_pstrcat(pool, "rlp_calendar ", calendar_units[unit].name, "@", zone->name, NULL);
+    const char *key = calendar_key(zone, unit, pool);
     void *kept = NULL;
 
     apr_pool_userdata_get(&kept, key, pool);
@@ -230,6 +235,16 @@ static const rlp_calendar_t *calendar_shared(const zone_t *zone, int unit,
         apr_pool_userdata_setn(calendar, key, NULL, pool);
     }
     return calendar;
+}
+
+/* The table made in another pool, or NULL. */
+static const rlp_calendar_t *calendar_known(const zone_t *zone, int unit, apr_pool_t *tables,
+                                            apr_pool_t *pool)
+{
+    void *kept = NULL;
+
+    apr_pool_userdata_get(&kept, calendar_key(zone, unit, pool), tables);
+    return kept;
 }
 
 /* --- reading */
@@ -322,11 +337,17 @@ const char *calendar_parse(const rlp_calendar_t **calendar, rlp_time_t *usual, c
     }
     const char *error = calendar_zone(&zone, text[len] ? text + len + 1 : "UTC", pool);
 
-    if (error == NULL) {
-        *usual = calendar_units[unit].usual * CALENDAR_DAY * RLP_SECOND;
-        *calendar = calendar_shared(&zone, unit, source, pool);
+    if (error != NULL) {
+        return error;
     }
-    return error;
+    *usual = calendar_units[unit].usual * CALENDAR_DAY * RLP_SECOND;
+    *calendar = source->tables ? calendar_known(&zone, unit, source->tables, pool)
+                               : calendar_shared(&zone, unit, source, pool);
+    return *calendar ? NULL
+                     : apr_psprintf(pool,
+                                    "expected a period and a time zone that a plan of the server "
+                                    "has, or @UTC, got \"%s\"",
+                                    text);
 }
 
 const char *calendar_unit(rlp_time_t usual)

@@ -5,6 +5,7 @@
  */
 
 #include "rlp.h"
+#include "state.h"
 
 #include <string.h>
 
@@ -24,11 +25,9 @@ typedef struct {
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
-/* Asks the step of one charge; op comes without what is the charge's own. */
-CHECK_INLINE void check_step(rlp_charge_t *charge, rlp_entry_t *entry, rlp_op_t *op)
+/* Asks the step of one charge what is written in op. */
+CHECK_INLINE void check_ask_step(rlp_charge_t *charge, rlp_entry_t *entry, const rlp_op_t *op)
 {
-    op->units = charge->cost;
-    op->max_wait = charge->max_wait;
     charge->limit->algorithm->step(entry->state, charge->limit, op, &charge->decision);
     entry->dirty = charge->decision.changed;
     entry->expires = charge->decision.expires;
@@ -36,26 +35,49 @@ CHECK_INLINE void check_step(rlp_charge_t *charge, rlp_entry_t *entry, rlp_op_t 
     entry->held = charge->limit->algorithm->holds && charge->decision.loss > 0;
 }
 
+/* The same; op comes without what is the charge's own. */
+CHECK_INLINE void check_step(rlp_charge_t *charge, rlp_entry_t *entry, rlp_op_t *op)
+{
+    op->units = charge->cost;
+    op->max_wait = charge->max_wait;
+    check_ask_step(charge, entry, op);
+}
+
+typedef struct {
+    rlp_charge_t *charge;
+    rlp_op_t op;
+} check_one_t;
+
 /* One limit decides for itself. */
 static void check_update_one(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
 {
-    check_t *check = baton;
+    check_one_t *one = baton;
 
     (void)n;
-    check->op.now = now;
-    check_step(check->charges, entries[0], &check->op);
+    one->op.now = now;
+    check_ask_step(one->charge, entries[0], &one->op);
+}
+
+/* The same question, without charging anything. */
+static rlp_op_t check_peek(const check_t *check)
+{
+    rlp_op_t peek = check->op;
+
+    peek.kind = RLP_PEEK;
+    return peek;
 }
 
 /* Which groups have a quota that lacks the units, a bit each. */
-static uint64_t check_used_up(check_t *check, rlp_op_t *peek)
+static uint64_t check_used_up(check_t *check)
 {
+    rlp_op_t peek = check_peek(check);
     uint64_t groups = 0;
 
     for (int i = 0; i < check->n; i++) {
         rlp_charge_t *charge = &check->charges[i];
 
         if (charge->branch == RLP_FIRST && charge->limit->algorithm->quota) {
-            check_step(charge, charge->counter, peek);
+            check_step(charge, charge->counter, &peek);
             check->damaged |= charge->decision.damaged;
             groups |= (uint64_t)(charge->decision.verdict > RLP_WAIT) << charge->group;
         }
@@ -64,9 +86,9 @@ static uint64_t check_used_up(check_t *check, rlp_op_t *peek)
 }
 
 /* Chooses the branches that count; counters of others stay as they are. */
-static void check_choose(check_t *check, rlp_op_t *peek, rlp_entry_t *entries[], int n)
+static void check_choose(check_t *check, rlp_entry_t *entries[], int n)
 {
-    const uint64_t used_up = check_used_up(check, peek);
+    const uint64_t used_up = check_used_up(check);
 
     for (int i = 0; i < check->n; i++) {
         rlp_charge_t *charge = &check->charges[i];
@@ -85,62 +107,56 @@ static bool check_is_small(const rlp_charge_t *charge)
     return charge->entry.key.size <= CHECK_SMALL;
 }
 
-/* In the words it is written in, which the processor forwards from store to load. */
-static void check_copy(uint64_t to[], const uint64_t from[], uint32_t size)
+/* Charges one while nobody has refused. What may have to be put back is kept aside; the last one
+   never has, since a refusal changes nothing. Large states are looked at first. */
+CHECK_INLINE void check_ask_one(check_t *check, int i, uint64_t kept[])
 {
-    for (uint32_t i = 0; i < size / sizeof(uint64_t); i++) {
-        to[i] = from[i];
+    rlp_charge_t *charge = &check->charges[i];
+    const bool last = i == check->n - 1;
+
+    charge->taken = last || check_is_small(charge);
+    if (!charge->taken) {
+        rlp_op_t peek = check_peek(check);
+
+        check_step(charge, charge->counter, &peek);
+        return;
     }
+    if (!last) {
+        state_copy(kept, charge->counter->state, charge->entry.key.size);
+    }
+    check_step(charge, charge->counter, &check->op);
 }
 
-/* Asks all that count; small states are charged at once, and as they were in `kept`. True if one
-   refuses. */
-static bool check_ask(check_t *check, rlp_op_t *peek, uint64_t kept[][CHECK_SMALL / 8])
+/* One refuses: what those before it were charged is as it was, and those behind it are only looked
+   at. Who refuses is asked for good, since that may heal a state (rlp_algorithm.h). */
+static void check_refuse(check_t *check, int refusing, uint64_t kept[][CHECK_SMALL / 8])
 {
-    bool refused = false;
+    rlp_op_t peek = check_peek(check);
 
     for (int i = 0; i < check->n; i++) {
         rlp_charge_t *charge = &check->charges[i];
-        const bool small = check_is_small(charge);
 
-        if (charge->spared) {
+        if (charge->spared || (i <= refusing && charge->taken == (i == refusing))) {
             continue;
         }
-        if (small) {
-            check_copy(kept[i], charge->counter->state, charge->entry.key.size);
+        if (i < refusing) {
+            state_copy(charge->counter->state, kept[i], charge->entry.key.size);
         }
-        check_step(charge, charge->counter, small ? &check->op : peek);
+        check_step(charge, charge->counter, &peek);
         check->damaged |= charge->decision.damaged;
-        refused |= charge->decision.verdict > RLP_WAIT;
-    }
-    return refused;
-}
-
-/* One refuses: what the others were charged is as it was. The refusing ones were asked for good,
-   since that may heal a state (rlp_algorithm.h). */
-static void check_refuse(check_t *check, rlp_op_t *peek, uint64_t kept[][CHECK_SMALL / 8])
-{
-    for (int i = 0; i < check->n; i++) {
-        rlp_charge_t *charge = &check->charges[i];
-        const bool refuses = charge->decision.verdict > RLP_WAIT;
-
-        if (charge->spared || refuses == check_is_small(charge)) {
-            continue;
+        if (charge->decision.verdict > RLP_WAIT) {
+            check_step(charge, charge->counter, &check->op);
         }
-        if (!refuses) {
-            check_copy(charge->counter->state, kept[i], charge->entry.key.size);
-        }
-        check_step(charge, charge->counter, refuses ? &check->op : peek);
     }
 }
 
-/* All admit: what is left to be charged is large. */
+/* All admit: what has only been looked at is charged. */
 static void check_admit(check_t *check)
 {
     for (int i = 0; i < check->n; i++) {
         rlp_charge_t *charge = &check->charges[i];
 
-        if (!charge->spared && !check_is_small(charge)) {
+        if (!charge->spared && !charge->taken) {
             check_step(charge, charge->counter, &check->op);
         }
     }
@@ -153,15 +169,23 @@ static void check_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *ba
     uint64_t kept[RLP_ENTRIES_MAX][CHECK_SMALL / 8];
 
     check->op.now = now;
-    rlp_op_t peek = check->op;
-
-    peek.kind = RLP_PEEK;
     if (check->branches) {
-        check_choose(check, &peek, entries, n);
+        check_choose(check, entries, n);
     }
-    if (check_ask(check, &peek, kept)) {
-        check_refuse(check, &peek, kept);
-    } else if (check->large) {
+    for (int i = 0; i < check->n; i++) {
+        rlp_charge_t *charge = &check->charges[i];
+
+        if (charge->spared) {
+            continue;
+        }
+        check_ask_one(check, i, kept[i]);
+        check->damaged |= charge->decision.damaged;
+        if (charge->decision.verdict > RLP_WAIT) {
+            check_refuse(check, i, kept);
+            return;
+        }
+    }
+    if (check->large) {
         check_admit(check);
     }
 }
@@ -294,10 +318,39 @@ static apr_status_t check_run_many(rlp_store_t *store, check_t *check,
     return rv;
 }
 
+/* Most questions are about one limit. */
+CHECK_INLINE apr_status_t check_run_one(rlp_store_t *store, rlp_charge_t *charge,
+                                        const rlp_question_t *question, rlp_op_kind_t kind,
+                                        rlp_answer_t *answer)
+{
+    check_one_t one = { .charge = charge,
+                        .op = { .kind = kind,
+                                .units = charge->cost,
+                                .max_wait = charge->max_wait,
+                                .wall = question->wall,
+                                .owner = question->owner,
+                                .owners = store->owners } };
+    rlp_entry_t *entry = &charge->entry;
+
+    charge->spared = false;
+    const apr_status_t rv =
+        store->type->update(store, &entry, 1, question->now, check_update_one, &one);
+
+    answer->verdict = charge->decision.verdict;
+    answer->wait = charge->decision.wait;
+    answer->retry = charge->decision.retry;
+    answer->damaged = charge->decision.damaged;
+    answer->tightest = 0;
+    return rv;
+}
+
 CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], int n,
                                     const rlp_question_t *question, rlp_op_kind_t kind,
                                     rlp_answer_t *answer)
 {
+    if (n == 1 && kind <= RLP_PEEK) {
+        return check_run_one(store, charges, question, kind, answer);
+    }
     check_t check = { .charges = charges,
                       .n = n,
                       .op = { .kind = kind,
@@ -305,21 +358,8 @@ CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], 
                               .charged_at = question->charged_at,
                               .owner = question->owner,
                               .owners = store->owners } };
-    rlp_entry_t *entry = &charges[0].entry;
 
-    if (n != 1 || kind > RLP_PEEK) {
-        return check_run_many(store, &check, question, answer);
-    }
-    charges[0].spared = false;
-    const apr_status_t rv =
-        store->type->update(store, &entry, 1, question->now, check_update_one, &check);
-
-    answer->verdict = charges[0].decision.verdict;
-    answer->wait = charges[0].decision.wait;
-    answer->retry = charges[0].decision.retry;
-    answer->damaged = charges[0].decision.damaged;
-    answer->tightest = 0;
-    return rv;
+    return check_run_many(store, &check, question, answer);
 }
 
 apr_status_t rlp_check(rlp_store_t *store, rlp_charge_t charges[], int n,

@@ -49,17 +49,32 @@ static int64_t limit_count(const char *text, size_t len)
     return len > 0 && len <= 15 && strspn(text, LIMIT_DIGITS) >= len ? apr_atoi64(text) : -1;
 }
 
-static const char *limit_algorithm_names(const char *names[], apr_pool_t *pool)
+/* Those that algorithm= may name, ended by NULL. */
+static const rlp_algorithm_t *const *limit_algorithms(const parser_t *parser)
 {
+    return parser->source->algorithms ? parser->source->algorithms : rlp_algorithms;
+}
+
+static const char *limit_unknown_algorithm(const parser_t *parser, const char *word,
+                                           const char *value)
+{
+    const rlp_algorithm_t *const *algorithms = limit_algorithms(parser);
     const char *list = "";
     int n = 0;
 
-    for (; rlp_algorithms[n] != NULL; n++) {
-        names[n] = rlp_algorithms[n]->name;
-        list = apr_pstrcat(pool, list, n ? ", " : "", names[n], NULL);
+    while (algorithms[n] != NULL) {
+        n++;
     }
-    names[n] = NULL;
-    return list;
+    const char **names = apr_pcalloc(parser->pool, ((apr_size_t)n + 1) * sizeof(*names));
+
+    for (int i = 0; i < n; i++) {
+        names[i] = algorithms[i]->name;
+        list = apr_pstrcat(parser->pool, list, i ? ", " : "", names[i], NULL);
+    }
+    const char *nearest = rlp_nearest(value, names);
+
+    return apr_psprintf(parser->pool, "expected algorithm=NAME with one of %s, got \"%s\"%s", list,
+                        word, nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
 }
 
 static const char *limit_rate(parser_t *parser, const char *word, const char *value)
@@ -80,7 +95,7 @@ static const char *limit_rate(parser_t *parser, const char *word, const char *va
     }
     const char *error = rlp_duration_parse(&limit->period, slash + 1, parser->pool);
 
-    limit->algorithm = rlp_algorithms[0];
+    limit->algorithm = limit_algorithms(parser)[0];
     limit->count = count;
     limit->burst = count * RLP_UNIT;
     return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
@@ -194,11 +209,13 @@ static const char *limit_initial(parser_t *parser, const char *word, const char 
                : limit_error(parser, "initial=N with at most three decimals", word);
 }
 
-static const rlp_algorithm_t *limit_find_algorithm(const char *name)
+static const rlp_algorithm_t *limit_find_algorithm(const parser_t *parser, const char *name)
 {
-    for (int i = 0; rlp_algorithms[i] != NULL; i++) {
-        if (strcasecmp(rlp_algorithms[i]->name, name) == 0) {
-            return rlp_algorithms[i];
+    const rlp_algorithm_t *const *algorithms = limit_algorithms(parser);
+
+    for (int i = 0; algorithms[i] != NULL; i++) {
+        if (strcasecmp(algorithms[i]->name, name) == 0) {
+            return algorithms[i];
         }
     }
     return NULL;
@@ -206,16 +223,10 @@ static const rlp_algorithm_t *limit_find_algorithm(const char *name)
 
 static const char *limit_algorithm(parser_t *parser, const char *word, const char *value)
 {
-    const rlp_algorithm_t *algorithm = limit_find_algorithm(value);
-    const char *names[32];
+    const rlp_algorithm_t *algorithm = limit_find_algorithm(parser, value);
 
     if (algorithm == NULL) {
-        const char *list = limit_algorithm_names(names, parser->pool);
-        const char *nearest = rlp_nearest(value, names);
-
-        return apr_psprintf(parser->pool, "expected algorithm=NAME with one of %s, got \"%s\"%s",
-                            list, word,
-                            nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
+        return limit_unknown_algorithm(parser, word, value);
     }
     if (parser->draft.limit.algorithm == &rlp_quota) {
         return limit_error(parser, "algorithm= after a rate=, not after a quota=", word);

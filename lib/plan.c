@@ -244,6 +244,14 @@ static const char *plan_say_places(const words_t *say, apr_pool_t *pool)
     return apr_psprintf(pool, "at most %s at the same time", say->burst);
 }
 
+/* One that the library does not know: its numbers, and who makes what of them. */
+static const char *plan_say_other(const words_t *say, apr_pool_t *pool)
+{
+    return apr_psprintf(pool, "%s each %s%s, burst %s, as %s counts",
+                        plan_number(say->limit->count, pool), plan_each(say->limit, "period", pool),
+                        say->first, say->burst, say->limit->algorithm->name);
+}
+
 static const struct {
     const char *algorithm;
     const char *(*say)(const words_t *say, apr_pool_t *pool);
@@ -270,7 +278,7 @@ const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool)
             return plan_algorithms[i].say(&say, pool);
         }
     }
-    return plan_say_bucket(&say, pool);
+    return plan_say_other(&say, pool);
 }
 
 const char *rlp_plan_describe(const rlp_plan_t *plan, apr_pool_t *pool)

@@ -62,22 +62,15 @@ void after_undo(rlp_charge_t charges[], int n, rlp_time_t now)
     }
 }
 
-static const cost_t *after_cost(const rule_t *rule, const dir_conf_t *conf)
-{
-    return rule->cost ? rule->cost : conf->cost;
-}
-
 static bool after_is_due(const rlp_charge_t *charge, const rule_t *rule, const dir_conf_t *conf)
 {
-    const cost_t *cost = after_cost(rule, conf);
-
     if (charge->spared) {
         return false;
     }
     if (charge->limit->algorithm->holds) {
         return charge->cost > 0;
     }
-    return rule->counts != NULL || conf->refund != NULL || (cost != NULL && cost->header != NULL);
+    return rule->counts != NULL || conf->refund != NULL || cost_is_late(cost_of(rule, conf));
 }
 
 /* A charge that outlives the decision: with an identity and room of its own. */
@@ -139,7 +132,7 @@ static bool after_met(const ap_expr_info_t *expr, request_rec *r, const rule_t *
 static rlp_units_t after_total(const after_t *after, int i, request_rec *last)
 {
     const rule_t *rule = after->rules[i];
-    const cost_t *cost = after_cost(rule, after->conf);
+    const cost_t *cost = cost_of(rule, after->conf);
 
     if (rule->counts != NULL && !after_met(rule->counts, last, rule)) {
         return 0;
@@ -147,7 +140,7 @@ static rlp_units_t after_total(const after_t *after, int i, request_rec *last)
     if (after->conf->refund != NULL && after_met(after->conf->refund, last, rule)) {
         return 0;
     }
-    if (cost != NULL && cost->header != NULL) {
+    if (cost_is_late(cost)) {
         return cost_after(cost, last, after->charges[i].cost);
     }
     return after->charges[i].cost;

@@ -1,10 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Directives and how sections merge.
+ * Directives.
  */
 
-#include "private.h"
+#include "provider.h"
 
 #include <http_core.h>
 #include <http_log.h>
@@ -13,327 +13,103 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
 
-#define CONFIG_PAGE 4096
-#define CONFIG_STORE_SIZE ((apr_size_t)16 * 1024 * 1024)
-#define CONFIG_STORE_MAX (INT64_C(1) << 40)
+/* where a directive of sections may not stand, even if AllowOverrideList names it */
+#define CONFIG_SECTION (NOT_IN_LIMIT | NOT_IN_HTACCESS)
+
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
 #define CONFIG_REPEAT_MAX (INT64_C(24) * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
-
-world_t *rlp_world;
-
-void config_begin(apr_pool_t *pool)
-{
-    world_t *world = apr_pcalloc(pool, sizeof(*world));
-
-    world->pool = pool;
-    world->plans = apr_hash_make(pool);
-    world->plan_list = apr_array_make(pool, 8, sizeof(plan_t *));
-    world->rules = apr_array_make(pool, 16, sizeof(rule_t *));
-    world->chains = apr_array_make(pool, 8, sizeof(chain_t *));
-    world->maps = apr_array_make(pool, 4, sizeof(plan_map_t *));
-    world->scopes = apr_hash_make(pool);
-    world->store_size = CONFIG_STORE_SIZE;
-    identity_begin(world);
-    rlp_world = world;
-}
-
-/* --- records */
-
-/* The verdict that requests share which pass here with nothing to tell. */
-static verdict_t config_passed(const dir_conf_t *conf)
-{
-    return (verdict_t){ .conf = conf, .judged = ~UINT64_C(0), .action = "pass" };
-}
-
-/* And of those that are exempt here. */
-static verdict_t config_exempted(const dir_conf_t *conf)
-{
-    return (verdict_t){ .conf = conf, .action = "exempt" };
-}
-
-void *config_create_dir(apr_pool_t *pool, char *path)
-{
-    dir_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
-
-    (void)path;
-    conf->rules = apr_array_make(pool, 1, sizeof(rule_t *));
-    conf->engine = RLP_UNSET;
-    conf->fields = RLP_UNSET;
-    conf->fields_epoch = RLP_UNSET;
-    conf->fields_denied = RLP_UNSET;
-    conf->deny_status = RLP_UNSET;
-    conf->env_always = RLP_UNSET;
-    conf->passed = config_passed(conf);
-    conf->exempted = config_exempted(conf);
-    return conf;
-}
-
-static int config_rule_index(const apr_array_header_t *rules, const char *name)
-{
-    for (int i = 0; i < rules->nelts; i++) {
-        if (strcmp(APR_ARRAY_IDX(rules, i, const rule_t *)->name, name) == 0) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-/* A rule of the same name replaces, others add. "Off" stays in the list: httpd also merges sections
-   among themselves before it merges them into what is outside. */
-static apr_array_header_t *config_merge_rules(apr_pool_t *pool, const apr_array_header_t *base,
-                                              const apr_array_header_t *add)
-{
-    apr_array_header_t *rules = apr_array_copy(pool, base);
-
-    for (int i = 0; i < add->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(add, i, const rule_t *);
-        const int known = config_rule_index(rules, rule->name);
-
-        if (known >= 0) {
-            APR_ARRAY_IDX(rules, known, const rule_t *) = rule;
-        } else {
-            APR_ARRAY_PUSH(rules, const rule_t *) = rule;
-        }
-    }
-    return rules;
-}
-
-static apr_array_header_t *config_merge_exempts(apr_pool_t *pool, apr_array_header_t *base,
-                                                apr_array_header_t *add)
-{
-    if (base == NULL || add == NULL) {
-        return base ? base : add;
-    }
-    return apr_array_append(pool, base, add);
-}
-
-static int config_set(int base, int add)
-{
-    return add == RLP_UNSET ? base : add;
-}
-
-void *config_merge_dir(apr_pool_t *pool, void *basev, void *addv)
-{
-    const dir_conf_t *base = basev;
-    const dir_conf_t *add = addv;
-    dir_conf_t *conf = apr_palloc(pool, sizeof(*conf));
-
-    conf->rules =
-        add->rules->nelts ? config_merge_rules(pool, base->rules, add->rules) : base->rules;
-    conf->traits = base->traits | add->traits;
-    conf->chain = add->chain ? add->chain : base->chain;
-    conf->engine = config_set(base->engine, add->engine);
-    conf->fields = config_set(base->fields, add->fields);
-    conf->fields_epoch = config_set(base->fields_epoch, add->fields_epoch);
-    conf->fields_denied = config_set(base->fields_denied, add->fields_denied);
-    conf->deny_status = config_set(base->deny_status, add->deny_status);
-    conf->env_always = config_set(base->env_always, add->env_always);
-    conf->cost = add->cost ? add->cost : base->cost;
-    conf->refund = add->refund ? add->refund : base->refund;
-    conf->exempts = config_merge_exempts(pool, base->exempts, add->exempts);
-    conf->passed = config_passed(conf);
-    conf->exempted = config_exempted(conf);
-    return conf;
-}
-
-void *config_create_server(apr_pool_t *pool, server_rec *server)
-{
-    server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
-
-    (void)server;
-    conf->maps = apr_array_make(pool, 2, sizeof(plan_map_t *));
-    conf->plan_reset = RLP_UNSET;
-    conf->delay_max = RLP_UNSET;
-    conf->delay_budget = RLP_UNSET;
-    conf->key_plain = RLP_UNSET;
-    conf->key_repeat = RLP_UNSET;
-    return conf;
-}
-
-void *config_merge_server(apr_pool_t *pool, void *basev, void *addv)
-{
-    const server_conf_t *base = basev;
-    const server_conf_t *add = addv;
-    server_conf_t *conf = apr_pcalloc(pool, sizeof(*conf));
-    const server_conf_t *named = add->default_name ? add : base;
-
-    conf->maps = apr_array_append(pool, base->maps, add->maps); /* the last of a type counts */
-    conf->default_name = named->default_name;
-    conf->default_line = named->default_line;
-    conf->default_file = named->default_file;
-    conf->plan_default = named->plan_default;
-    conf->plan_reset = config_set(base->plan_reset, add->plan_reset);
-    conf->delay_max = add->delay_max == RLP_UNSET ? base->delay_max : add->delay_max;
-    conf->delay_budget = config_set(base->delay_budget, add->delay_budget);
-    conf->key_plain = config_set(base->key_plain, add->key_plain);
-    conf->key_repeat = add->key_repeat == RLP_UNSET ? base->key_repeat : add->key_repeat;
-    return conf;
-}
-
-/* --- directives */
-
-static const char *config_expected(cmd_parms *cmd, const char *expected, const char *got)
-{
-    return apr_psprintf(cmd->pool, "%s: expected %s, got \"%s\"", cmd->cmd->name, expected, got);
-}
-
-static const char *config_prefix(cmd_parms *cmd, const char *error)
-{
-    return error ? apr_psprintf(cmd->pool, "%s: %s", cmd->cmd->name, error) : NULL;
-}
-
-/* The index of the word in a list ended by NULL, or -1. */
-static int config_word(const char *word, const char *const words[])
-{
-    for (int i = 0; words[i] != NULL; i++) {
-        if (ap_cstr_casecmp(word, words[i]) == 0) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
-                              const char *value, unsigned flags)
-{
-    const bool htaccess = cmd->pool == cmd->temp_pool;
-    const char *error = *value ? NULL : "nothing is there";
-
-    if (error == NULL) {
-        *expr = ap_expr_parse_cmd(cmd, value, flags | (htaccess ? AP_EXPR_FLAG_RESTRICTED : 0),
-                                  &error, NULL);
-    }
-    return error ? apr_psprintf(cmd->pool, "expected an expression behind %s, got \"%s\": %s", name,
-                                value, error)
-                 : NULL;
-}
-
-const char *config_quotes(const char *word, apr_pool_t *pool)
-{
-    const size_t len = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-=:");
-
-    if (word[len] != '"') {
-        return NULL;
-    }
-    const char *rest = word + len + 1;
-    const char *end = strchr(rest, '"'); /* there if it is one word anyway */
-
-    return apr_psprintf(pool,
-                        "expected the quotes around the whole word: write \"%.*s%.*s%s\", got %s",
-                        (int)len, word, (int)(end ? end - rest : (ptrdiff_t)strlen(rest)), rest,
-                        end ? "" : "...", word);
-}
-
-const char *config_near(const char *word, const char *const known[], apr_pool_t *pool)
-{
-    const size_t len = strcspn(word, "=:");
-    const char *nearest = rlp_nearest(apr_pstrmemdup(pool, word, len + (word[len] != '\0')), known);
-
-    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
-}
 
 static const char *config_engine(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "Off", "On", "LogOnly", NULL };
     const int engine = config_word(word, words);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     ((dir_conf_t *)dir)->engine = engine;
-    return engine < 0 ? config_expected(cmd, "On, Off or LogOnly", word) : NULL;
+    rlp_world->engaged |= engine > ENGINE_OFF;
+    return engine < 0 ? config_unknown_word(cmd, "On, Off or LogOnly", word, words) : NULL;
 }
 
-/* A size with K, M or G, in bytes. NULL, or what was expected. */
-static const char *config_size(apr_size_t *size, const char *text, apr_pool_t *pool)
+/* What may stand behind NAME, for each provider: "shm [size=SIZE] [file=PATH]". */
+static const char *config_store_usage(apr_pool_t *pool)
 {
-    static const char units[] = "KMG";
-    char *end;
-    apr_int64_t number = apr_strtoi64(text, &end, 10);
-    const char *unit = *end ? strchr(units, apr_toupper(*end)) : NULL;
+    const char *const *names = provider_names(&provider_stores, pool);
+    const char *usage = "";
 
-    if (*text < '0' || *text > '9' || (*end != '\0' && (unit == NULL || end[1] != '\0'))) {
-        return apr_psprintf(pool, "expected size=N with K, M or G, got \"size=%s\"", text);
+    for (int i = 0; names[i] != NULL; i++) {
+        const rlp_store_provider_t *provider = provider_find(&provider_stores, names[i], pool);
+        const bool bare = provider->options == NULL || provider->options[0] == '\0';
+
+        usage = apr_pstrcat(pool, usage, i ? ", or NAME " : "NAME ", names[i], bare ? "" : " ",
+                            bare ? "" : provider->options, NULL);
     }
-    for (const char *i = units; unit != NULL && i <= unit && number <= CONFIG_STORE_MAX; i++) {
-        number *= 1024;
-    }
-    if (number < RLP_SEGMENT_MIN || number > CONFIG_STORE_MAX) {
-        return apr_psprintf(pool, "expected a size from 1M to 1024G, got \"size=%s\"", text);
-    }
-    *size = ((apr_size_t)number + CONFIG_PAGE - 1) / CONFIG_PAGE * CONFIG_PAGE;
-    return NULL;
+    return usage;
 }
 
-/* Is the option ("name=value") of the last word given between from and it, too? */
-static bool config_given(char *const argv[], int from, int last)
+/* Finds what keeps the counters. NULL, or what was expected. */
+static const char *config_store_type(const rlp_store_provider_t **provider, const char *type,
+                                     apr_pool_t *pool)
 {
-    const size_t len = strcspn(argv[last], "=") + 1;
+    const char *const *names = provider_names(&provider_stores, pool);
 
-    for (int i = from; i < last; i++) {
-        if (ap_cstr_casecmpn(argv[last], argv[i], len) == 0) {
-            return true;
-        }
+    *provider = provider_find(&provider_stores, type, pool);
+    if (*provider != NULL) {
+        return (*provider)->configure && (*provider)->open
+                   ? NULL
+                   : apr_psprintf(pool, "expected a store with configure and open, got \"%s\"",
+                                  type);
     }
-    return false;
-}
+    const char *other = provider_other_version(&provider_stores, type, pool);
 
-/* The first option from a word on that an earlier one has given already, or NULL. */
-static const char *config_repeated(int argc, char *const argv[], int from)
-{
-    for (int i = from + 1; i < argc; i++) {
-        if (config_given(argv, from, i)) {
-            return argv[i];
-        }
+    if (other != NULL) {
+        return other;
     }
-    return NULL;
-}
-
-static const char *config_store_option(cmd_parms *cmd, const char *word)
-{
-    if (ap_cstr_casecmpn(word, "size=", 5) == 0) {
-        return config_size(&rlp_world->store_size, word + 5, cmd->pool);
+    if (ap_cstr_casecmp(type, "redis") == 0) {
+        return apr_psprintf(pool, "expected shm: this module was built without Redis, got \"%s\"",
+                            type);
     }
-    if (ap_cstr_casecmpn(word, "file=", 5) == 0 && word[5] != '\0') {
-        rlp_world->store_path = ap_server_root_relative(cmd->pool, word + 5);
-        return rlp_world->store_path ? NULL
-                                     : apr_psprintf(cmd->pool, "expected a path, got \"%s\"", word);
-    }
-    return apr_psprintf(cmd->pool, "expected size=SIZE or file=PATH, got \"%s\"", word);
+    return apr_psprintf(pool, "expected a store of the type %s, got \"%s\"%s",
+                        provider_list(names, pool), type, provider_near(type, names, "", pool));
 }
 
 static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
+    const rlp_store_provider_t *provider = NULL;
 
     (void)dir;
-    if (error == NULL && argc < 2) {
-        return "RateLimitStore: expected NAME shm [size=SIZE] [file=PATH]";
-    }
     if (error != NULL) {
         return error;
+    }
+    if (argc < 2) {
+        return apr_pstrcat(cmd->pool, "RateLimitStore: expected ", config_store_usage(cmd->pool),
+                           NULL);
     }
     if (rlp_world->store_name != NULL) {
         return config_expected(cmd, "one store for the whole server", argv[0]);
     }
-    if (ap_cstr_casecmp(argv[1], "redis") == 0) {
-        return config_expected(cmd, "shm: this module was built without Redis", argv[1]);
+    error = config_store_type(&provider, argv[1], cmd->pool);
+    if (error == NULL) {
+        error = rlp_name_check(argv[0], cmd->pool);
     }
-    if (ap_cstr_casecmp(argv[1], "shm") != 0) {
-        return config_expected(cmd, "a store of the type shm", argv[1]);
-    }
-    error = rlp_name_check(argv[0], cmd->pool);
-    for (int i = 2; error == NULL && i < argc; i++) {
-        error = config_store_option(cmd, argv[i]);
+    if (error == NULL) {
+        error = provider->configure(&rlp_world->store_settings, argv[0],
+                                    (const char *const *)argv + 2, argc - 2, cmd->pool);
     }
     if (error == NULL && config_repeated(argc, argv, 2) != NULL) {
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
     rlp_world->store_name = argv[0];
+    rlp_world->store_provider = provider;
     return config_prefix(cmd, error);
 }
 
@@ -360,8 +136,9 @@ static const char *config_like(plan_t **base, const char *words[], int *n, apr_p
         }
         *base = apr_hash_get(rlp_world->plans, words[i] + 5, APR_HASH_KEY_STRING);
         if (*base == NULL) {
-            return apr_psprintf(pool, "expected like=PLAN with a plan declared before, got \"%s\"",
-                                words[i]);
+            return apr_psprintf(pool,
+                                "expected like=PLAN with a plan declared before, got \"%s\"%s",
+                                words[i], rule_near_plan(words[i] + 5, pool));
         }
         (*base)->used = true;
     }
@@ -410,17 +187,22 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
         error = config_like(&base, words, &n, cmd->pool);
     }
     if (error == NULL) {
+        error = algorithm_refused(words, n, cmd->pool);
+    }
+    if (error == NULL) {
         rlp_clock_read(&clock);
         error = rlp_plan_parse(&limits,
                                &(rlp_plan_source_t){ .name = argv[0],
                                                      .words = words,
                                                      .n = n,
+                                                     .algorithms = rlp_world->algorithms,
                                                      .base = base ? base->limits : NULL,
                                                      .wall = clock.wall },
                                cmd->pool);
     }
     if (error == NULL) {
         config_add_plan(cmd, limits);
+        config_needs(cmd, limits->bandwidth > 0 ? HOOK_BANDWIDTH : 0);
     }
     return config_prefix(cmd, error);
 }
@@ -451,7 +233,7 @@ static const char *config_plan_change(cmd_parms *cmd, void *dir, const char *wor
     (void)dir;
     config_server(cmd)->plan_reset = reset;
     if (error == NULL && reset < 0) {
-        return config_expected(cmd, "carry or reset", word);
+        return config_unknown_word(cmd, "carry or reset", word, words);
     }
     return error;
 }
@@ -547,7 +329,7 @@ static const char *config_key_log(cmd_parms *cmd, void *dir, const char *how, co
     config_server(cmd)->key_plain = plain;
     config_server(cmd)->key_repeat = RLP_KEY_REPEAT;
     if (error == NULL && plain < 0) {
-        return config_expected(cmd, "hash or plain first", how);
+        return config_unknown_word(cmd, "hash or plain first", how, words);
     }
     if (error != NULL || repeat == NULL) {
         return error;
@@ -569,6 +351,7 @@ static int config_status(const char *text)
 
 static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *word)
 {
+    static const char *const words[] = { "next", "default", "deny", "deny:", NULL };
     const char *value = word + strlen("unknown=");
 
     map->unknown_given = true;
@@ -589,11 +372,31 @@ static const char *config_unknown(cmd_parms *cmd, plan_map_t *map, const char *w
                                    word);
         }
     } else {
-        return config_expected(cmd,
-                               "unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS",
-                               word);
+        return apr_pstrcat(cmd->pool,
+                           config_expected(cmd,
+                                           "unknown=next, unknown=default, unknown=deny or "
+                                           "unknown=deny:STATUS",
+                                           word),
+                           config_near(value, words, cmd->pool), NULL);
     }
     return NULL;
+}
+
+static const char *config_plan_map_option(cmd_parms *cmd, plan_map_t *map, const char *word)
+{
+    static const char *const names[] = { "unknown=", "ttl=", "timeout=", NULL };
+    bool known = false;
+
+    if (ap_cstr_casecmpn(word, "unknown=", 8) == 0) {
+        return config_unknown(cmd, map, word);
+    }
+    const char *error = plan_map_option(map, cmd, word, &known);
+
+    if (known) {
+        return config_prefix(cmd, error);
+    }
+    return config_unknown_word(
+        cmd, "unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION", word, names);
 }
 
 static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])
@@ -607,34 +410,32 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
         return error;
     }
     if (argc < 2) {
-        return "RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]";
+        return "RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" "
+               "[ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]";
     }
     for (int i = 0; i < conf->maps->nelts; i++) {
         if (strcmp(APR_ARRAY_IDX(conf->maps, i, plan_map_t *)->type, argv[0]) == 0) {
             return config_expected(cmd, "one map for each type of identity", argv[0]);
         }
     }
-    if (strncmp(argv[1], "txt:", 4) != 0 || argv[1][4] == '\0') {
-        return config_expected(cmd, "txt:FILE", argv[1]);
+    error = config_quotes(argv[1], cmd->pool);
+    if (error == NULL) {
+        error = plan_map_source(map, cmd, argv[1]);
+    }
+    if (error != NULL) {
+        return config_prefix(cmd, error);
     }
     map->type = argv[0];
-    map->path = ap_server_root_relative(cmd->pool, argv[1] + 4);
     map->file = cmd->directive->filename;
     map->line = cmd->directive->line_num;
-    if (map->path == NULL) {
-        return config_expected(cmd, "txt:FILE with a path", argv[1]);
-    }
     if (config_repeated(argc, argv, 2) != NULL) {
-        return config_expected(cmd, "unknown= once", config_repeated(argc, argv, 2));
+        return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
-    for (int i = 2; i < argc; i++) {
-        if (ap_cstr_casecmpn(argv[i], "unknown=", 8) != 0) {
-            return config_expected(cmd, "unknown=next|default|deny[:STATUS]", argv[i]);
-        }
-        error = config_unknown(cmd, map, argv[i]);
-        if (error != NULL) {
-            return error;
-        }
+    for (int i = 2; error == NULL && i < argc; i++) {
+        error = config_plan_map_option(cmd, map, argv[i]);
+    }
+    if (error != NULL) {
+        return error;
     }
     APR_ARRAY_PUSH(conf->maps, plan_map_t *) = map;
     APR_ARRAY_PUSH(rlp_world->maps, plan_map_t *) = map;
@@ -644,7 +445,11 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
 static const char *config_identity(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     dir_conf_t *conf = dir;
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     if (argc < 1) {
         return "RateLimitIdentity: expected TYPE..., such as RateLimitIdentity user ip";
     }
@@ -656,14 +461,24 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     dir_conf_t *conf = dir;
     rule_t *rule = NULL;
+    const char *error = config_enter(cmd, dir, NOT_IN_LIMIT);
 
+    if (error != NULL) {
+        return error;
+    }
     if (argc < 1) {
         return "RateLimitRule: expected NAME [LIMIT...] [option=...]..., or NAME Off";
     }
-    const char *error = rule_parse(&rule, cmd, argc, argv);
-
+    error = rule_parse(&rule, cmd, argc, argv);
+    if (error == NULL && rule->directory != NULL) {
+        error = rule_fault(rule, cmd->pool);
+    }
     if (error != NULL) {
         return config_prefix(cmd, error);
+    }
+    if (rule->off && rule->directory != NULL) {
+        denial_log_ignored(rule, "it can only add rules");
+        return NULL;
     }
     if (config_rule_index(conf->rules, rule->name) >= 0) {
         return config_expected(cmd, "each name once in a section", rule->name);
@@ -673,7 +488,11 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
     }
     conf->traits |= rule->traits;
     APR_ARRAY_PUSH(conf->rules, const rule_t *) = rule;
-    APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
+    if (rule->directory != NULL) {
+        rule_compile_local(rule, cmd->pool);
+    } else {
+        APR_ARRAY_PUSH(rlp_world->rules, rule_t *) = rule;
+    }
     return NULL;
 }
 
@@ -681,14 +500,19 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
 {
     static const char *const names[] = { "reserve=", NULL };
     dir_conf_t *conf = dir;
+    cost_t *cost = NULL;
 
     if (argc < 1) {
         return "RateLimitCost: expected N, \"expr=EXPR\" or response-header:NAME [reserve=N]";
     }
     const bool reserve = argc > 1 && ap_cstr_casecmpn(argv[1], "reserve=", 8) == 0;
     const int known = reserve ? 2 : 1;
-    const char *error = config_quotes(argv[0], cmd->pool);
+    const char *error = config_enter(cmd, dir, NOT_IN_LIMIT);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = config_quotes(argv[0], cmd->pool);
     if (error == NULL && config_repeated(argc, argv, 1) != NULL) {
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 1));
     }
@@ -699,7 +523,10 @@ static const char *config_cost(cmd_parms *cmd, void *dir, int argc, char *const 
                              argv[known], config_near(argv[known], names, cmd->pool));
     }
     if (error == NULL) {
-        error = cost_parse(&conf->cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
+        error = cost_parse(&cost, cmd, argv[0], reserve ? argv[1] + 8 : NULL);
+        cost->local = config_is_htaccess(cmd);
+        conf->cost = cost;
+        conf->traits |= TRAIT_MORE;
     }
     return config_prefix(cmd, error);
 }
@@ -711,12 +538,18 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitRefund: expected \"expr=EXPR\"";
     }
-    const char *error = config_quotes(argv[0], cmd->pool);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = config_quotes(argv[0], cmd->pool);
     if (error == NULL && (argc > 1 || ap_cstr_casecmpn(argv[0], "expr=", 5) != 0)) {
         return config_expected(cmd, "\"expr=EXPR\" as one word in quotes", argv[argc > 1]);
     }
     if (error == NULL) {
+        conf->traits |= TRAIT_MORE;
+        config_needs(cmd, HOOK_AFTER);
         error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, AP_EXPR_FLAG_DONT_VARY);
     }
     return config_prefix(cmd, error);
@@ -730,12 +563,17 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
     if (argc < 1) {
         return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
     }
-    const char *error = exempt_parse(&exempt, cmd, argc, argv);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
+    error = exempt_parse(&exempt, cmd, argc, argv);
     if (conf->exempts == NULL) {
         conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
     }
     APR_ARRAY_PUSH(conf->exempts, const exempt_t *) = exempt;
+    conf->traits |= TRAIT_MORE;
     return config_prefix(cmd, error);
 }
 
@@ -743,12 +581,17 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 {
     static const char *const sets[] = { "Off", "IETF", "Legacy", "Both", NULL };
     dir_conf_t *conf = dir;
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     conf->fields = argc > 0 ? config_word(argv[0], sets) : -1;
     conf->fields_epoch = 0;
     conf->fields_denied = 0;
     if (conf->fields < 0) {
-        return config_expected(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "");
+        return config_unknown_word(cmd, "Off, IETF, Legacy or Both first", argc > 0 ? argv[0] : "",
+                                   sets);
     }
     unsigned seen = 0; /* a bit for reset=, a bit for always or denied */
 
@@ -758,7 +601,10 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
         const int word = config_word(argv[i], words);
 
         if (word < 0) {
-            return config_expected(cmd, "reset=delta, reset=epoch, always or denied", argv[i]);
+            return apr_pstrcat(cmd->pool,
+                               config_expected(cmd, "reset=delta, reset=epoch, always or denied",
+                                               argv[i]),
+                               config_near_whole(argv[i], words, cmd->pool), NULL);
         }
         if (seen & 1U << word / 2) {
             return config_expected(cmd, "reset= once, and either always or denied", argv[i]);
@@ -776,7 +622,11 @@ static const char *config_headers(cmd_parms *cmd, void *dir, int argc, char *con
 static const char *config_deny_status(cmd_parms *cmd, void *dir, const char *text)
 {
     const int status = config_status(text);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     if (status == 0) {
         return config_expected(cmd, "a status from 400 to 599", text);
     }
@@ -791,9 +641,14 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
 {
     static const char *const words[] = { "auto", "always", NULL };
     const int always = config_word(word, words);
+    const char *error = config_enter(cmd, dir, CONFIG_SECTION);
 
+    if (error != NULL) {
+        return error;
+    }
     ((dir_conf_t *)dir)->env_always = always;
-    return always < 0 ? config_expected(cmd, "auto or always", word) : NULL;
+    ((dir_conf_t *)dir)->traits |= TRAIT_MORE;
+    return always < 0 ? config_unknown_word(cmd, "auto or always", word, words) : NULL;
 }
 
 #define CONFIG_ANYWHERE (RSRC_CONF | ACCESS_CONF)
@@ -807,10 +662,11 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
     AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),
     AP_INIT_TAKE_ARGV("RateLimitPlanMap", config_plan_map, NULL, RSRC_CONF,
-                      "TYPE txt:FILE [unknown=next|default|deny[:STATUS]]"),
+                      "TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" [ttl=DURATION] "
+                      "[timeout=DURATION] [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),
-    AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_ANYWHERE,
+    AP_INIT_TAKE_ARGV("RateLimitRule", config_rule, NULL, CONFIG_HTACCESS,
                       "NAME [LIMIT...] [option=...]..., or NAME Off"),
     AP_INIT_TAKE_ARGV("RateLimitCost", config_cost, NULL, CONFIG_HTACCESS,
                       "N, \"expr=EXPR\" or response-header:NAME [reserve=N]"),

@@ -22,6 +22,7 @@ static const char *cost_parse_header(cost_t *cost, cmd_parms *cmd, const char *w
                                      const char *reserve)
 {
     cost->header = word + strlen(COST_HEADER);
+    config_needs(cmd, HOOK_AFTER);
     if (*cost->header == '\0' || *ap_scan_http_token(cost->header) != '\0') {
         return apr_psprintf(cmd->pool,
                             "expected " COST_HEADER "NAME with the name of a header field, got "
@@ -36,7 +37,7 @@ static const char *cost_parse_header(cost_t *cost, cmd_parms *cmd, const char *w
     return NULL;
 }
 
-const char *cost_parse(const cost_t **made, cmd_parms *cmd, const char *word, const char *reserve)
+const char *cost_parse(cost_t **made, cmd_parms *cmd, const char *word, const char *reserve)
 {
     static const char *const names[] = { "expr=", COST_HEADER, NULL };
     cost_t *cost = apr_pcalloc(cmd->pool, sizeof(*cost));
@@ -64,6 +65,13 @@ const char *cost_parse(const cost_t **made, cmd_parms *cmd, const char *word, co
     return NULL;
 }
 
+const char *cost_text(rlp_units_t units, apr_pool_t *pool)
+{
+    const char *whole = apr_psprintf(pool, "%" APR_INT64_T_FMT, units / RLP_UNIT);
+
+    return units % RLP_UNIT ? apr_psprintf(pool, "%s.%03d", whole, (int)(units % RLP_UNIT)) : whole;
+}
+
 /* Clients may be able to cause what is wrong: one line a second of each process says it. */
 static bool cost_may_log(void)
 {
@@ -86,7 +94,19 @@ static rlp_units_t cost_number(const char *text, rlp_units_t assumed, const requ
     return units;
 }
 
-rlp_units_t cost_before(const cost_t *cost, request_rec *r)
+const cost_t *cost_of(const rule_t *rule, const dir_conf_t *conf)
+{
+    const cost_t *cost = rule->cost ? rule->cost : conf->cost;
+
+    /* what .htaccess says is no matter of counters that other hosts have, too */
+    while (cost != NULL && cost->local && rule->directory == NULL && !rule->server->is_virtual) {
+        cost = cost->outer;
+    }
+    return cost;
+}
+
+/* What one directive says, or none. */
+static rlp_units_t cost_alone(const cost_t *cost, request_rec *r)
 {
     if (cost == NULL) {
         return RLP_UNIT;
@@ -108,10 +128,31 @@ rlp_units_t cost_before(const cost_t *cost, request_rec *r)
     return RLP_UNIT;
 }
 
-rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t charged)
+rlp_units_t cost_before(const cost_t *cost, request_rec *r)
+{
+    rlp_units_t most = cost_alone(cost, r);
+
+    for (; cost != NULL && cost->local; cost = cost->outer) {
+        const rlp_units_t units = cost_alone(cost->outer, r);
+
+        most = units > most ? units : most;
+    }
+    return most;
+}
+
+bool cost_is_late(const cost_t *cost)
+{
+    while (cost != NULL && cost->header == NULL) {
+        cost = cost->outer;
+    }
+    return cost != NULL;
+}
+
+/* What one directive says when there is a response. */
+static rlp_units_t cost_alone_after(const cost_t *cost, request_rec *r, rlp_units_t charged)
 {
     if (cost == NULL || cost->header == NULL) {
-        return charged;
+        return cost_alone(cost, r);
     }
     const char *text = apr_table_get(r->headers_out, cost->header);
 
@@ -119,4 +160,16 @@ rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t cha
         text = apr_table_get(r->err_headers_out, cost->header);
     }
     return text ? cost_number(text, charged, r) : charged;
+}
+
+rlp_units_t cost_after(const cost_t *cost, request_rec *r, rlp_units_t charged)
+{
+    rlp_units_t most = cost_alone_after(cost, r, charged);
+
+    for (; cost != NULL && cost->local; cost = cost->outer) {
+        const rlp_units_t units = cost_alone_after(cost->outer, r, charged);
+
+        most = units > most ? units : most;
+    }
+    return most;
 }

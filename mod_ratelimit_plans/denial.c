@@ -16,6 +16,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 
 #define DENIAL_SLOTS 1024 /* a power of two */
 #define DENIAL_LINES 50   /* in a second, of one child */
+#define DENIAL_IGNORED 60 /* seconds until a rule that does not count is told of again */
 
 /* Of one child, shared by its threads; each word is written as one. Seconds are 32 bits of the
    store's time. */
@@ -66,13 +67,16 @@ static bool denial_room(uint64_t *lines, uint32_t now, uint32_t *missed)
     return (uint32_t)next <= DENIAL_LINES;
 }
 
-/* Is it to be told now of this rule and identity? */
-static bool denial_due(const rule_t *rule, const char *identity, uint32_t repeat, uint32_t *missed)
+static uint64_t denial_fingerprint(const char *text)
+{
+    return rlp_store_fingerprint(rlp_world->store, text, strlen(text));
+}
+
+/* Is it to be told now of whom or what has this fingerprint? */
+static bool denial_due(uint64_t who, uint32_t repeat, uint32_t *missed)
 {
     denials_t *denials = rlp_world->denials;
     const uint32_t now = (uint32_t)(rlp_world->clock->monotonic() / RLP_SECOND);
-    const uint64_t who = rlp_store_fingerprint(rlp_world->store, identity, strlen(identity)) ^
-                         rlp_store_fingerprint(rlp_world->store, rule->scope, strlen(rule->scope));
     uint64_t *told = &denials->told[who % DENIAL_SLOTS];
     const uint64_t mark = (uint64_t)now << 32 | who >> 32;
     uint64_t before;
@@ -98,8 +102,9 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
     if (!APLOG_R_IS_LEVEL(r, APLOG_INFO)) {
         return;
     }
-    const bool due = denial_due(rule, verdict->identity,
-                                (uint32_t)((repeat + RLP_SECOND - 1) / RLP_SECOND), &missed);
+    const bool due =
+        denial_due(denial_fingerprint(verdict->identity) ^ denial_fingerprint(rule->scope),
+                   (uint32_t)((repeat + RLP_SECOND - 1) / RLP_SECOND), &missed);
 
     if (missed > 0) {
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, r->server,
@@ -111,4 +116,18 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
                       rule->name, verdict->outcomes[0].variant->plan_name,
                       identity_logged(verdict->identity, server->key_plain == 1, r->pool));
     }
+}
+
+void denial_log_ignored(const rule_t *rule, const char *why)
+{
+    uint32_t missed;
+
+    if (rlp_world->denials == NULL ||
+        !denial_due(denial_fingerprint(rule->file) + (uint64_t)rule->line, DENIAL_IGNORED,
+                    &missed)) {
+        return;
+    }
+    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, rule->server,
+                 "RLP020: line %d of %s: RateLimitRule %s%s is ignored: %s", rule->line, rule->file,
+                 rule->name, rule->off ? " Off" : "", why);
 }

@@ -250,6 +250,15 @@ const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char
                         argv[argc - 1], config_near(argv[0], names, cmd->pool));
 }
 
+const char *exempt_describe(const exempt_t *exempt, apr_pool_t *pool)
+{
+    const int v4 = exempt->families[EXEMPT_V4].n;
+    const int v6 = exempt->families[EXEMPT_V6].n;
+
+    return exempt->expr ? "who meets an expression"
+                        : apr_psprintf(pool, "%d networks of IPv4 and %d of IPv6", v4, v6);
+}
+
 /* --- at request time */
 
 /* The client's address as networks are kept; its family, or EXEMPT_FAMILIES for none. */

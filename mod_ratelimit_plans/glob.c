@@ -11,18 +11,6 @@
 
 #include <string.h>
 
-typedef enum { GLOB_TEXT, GLOB_ONE, GLOB_ANY } glob_kind_t;
-
-struct path_glob_t {
-    const char *text;
-    int n;
-    struct glob_segment {
-        glob_kind_t kind;
-        const char *text;
-        size_t len;
-    } segments[GLOB_SEGMENTS_MAX];
-};
-
 /* --- compiling */
 
 /* NULL, or why a segment of so many bytes can match nothing, or not what was meant. */
@@ -70,6 +58,9 @@ const char *glob_compile(path_glob_t **made, const char *text, apr_pool_t *pool)
         glob->segments[glob->n++] = glob_segment(glob->text + (at - text), len);
         at += len;
     }
+    if (glob->n > 0 && glob->segments[0].kind == GLOB_TEXT) {
+        glob->lead = *glob->segments[0].text;
+    }
     return NULL;
 }
 
@@ -103,7 +94,7 @@ static const char *glob_step(const struct glob_segment *segment, const char *pat
     if (segment->kind == GLOB_ONE) {
         return glob_end(path);
     }
-    if (strncmp(path, segment->text, segment->len) != 0) {
+    if (*path != *segment->text || strncmp(path, segment->text, segment->len) != 0) {
         return NULL;
     }
     path += segment->len;

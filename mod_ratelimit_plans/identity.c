@@ -4,17 +4,17 @@
  * Who asks: chains of identity types, and what a request says of them.
  */
 
-#include "private.h"
+#include "provider.h"
+#include "value.h"
 
 #include <http_core.h>
 #include <http_log.h>
 #include <mod_ssl.h>
 
-#include <apr_lib.h>
 #include <apr_network_io.h>
 #include <apr_strings.h>
 
-#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +23,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define IDENTITY_VALUE_MAX 64 /* longer ones become a digest */
 
 static const identity_type_t identity_built_in[] = {
-    { .name = "user", .source = SOURCE_USER },
+    { .name = "user", .source = SOURCE_USER, .authenticated = true },
     { .name = "ip", .source = SOURCE_IP },
     { .name = "vhost", .source = SOURCE_VHOST },
     { .name = "global", .source = SOURCE_GLOBAL },
@@ -51,91 +51,96 @@ static const char *identity_bits(identity_part_t *part, const char *text, apr_po
     return NULL;
 }
 
-/* What may stand behind NAME=. */
-static const struct {
-    const char *prefix;
-    source_t source;
-    bool chosen;
-    bool any_case; /* letters' case is no matter in the argument */
-} identity_sources[] = {
-    { .prefix = "header:", .source = SOURCE_HEADER, .chosen = true, .any_case = true },
-    { .prefix = "cookie:", .source = SOURCE_COOKIE, .chosen = true },
-    { .prefix = "env:", .source = SOURCE_ENV, .any_case = true },
-    { .prefix = "expr:", .source = SOURCE_EXPR },
-};
-
-#define IDENTITY_SOURCES (sizeof(identity_sources) / sizeof(identity_sources[0]))
-
-/* Its index; IDENTITY_SOURCES for none. */
-static size_t identity_source(const char *text)
+static bool identity_same(const identity_type_t *a, const identity_type_t *b)
 {
-    size_t i = 0;
-
-    while (i < IDENTITY_SOURCES && ap_cstr_casecmpn(text, identity_sources[i].prefix,
-                                                    strlen(identity_sources[i].prefix)) != 0) {
-        i++;
-    }
-    return i;
-}
-
-/* What stands behind the colon. NULL, or what was expected. */
-static const char *identity_argument(identity_type_t *type, const char *source, cmd_parms *cmd)
-{
-    type->argument = strchr(source, ':') + 1;
-    if (type->source == SOURCE_EXPR) {
-        return config_expression(&type->expr, cmd, "expr:", type->argument,
-                                 AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY);
-    }
-    if (type->argument[0] == '\0') {
-        return apr_psprintf(cmd->pool, "expected a name behind the colon, got \"%s=%s\"",
-                            type->name, source);
-    }
-    if (type->source == SOURCE_COOKIE && *ap_scan_http_token(type->argument) != '\0') {
-        return apr_psprintf(cmd->pool, "expected the name of a cookie, got \"%s=%s\"", type->name,
-                            source);
-    }
-    return NULL;
-}
-
-static bool identity_same(const identity_type_t *a, const identity_type_t *b, bool any_case)
-{
-    if (a->source != b->source || a->argument == NULL) {
+    if (a->provider != b->provider || a->argument == NULL) {
         return false;
     }
-    return any_case ? ap_cstr_casecmp(a->argument, b->argument) == 0
-                    : strcmp(a->argument, b->argument) == 0;
+    return b->provider->any_case ? ap_cstr_casecmp(a->argument, b->argument) == 0
+                                 : strcmp(a->argument, b->argument) == 0;
 }
 
-/* Remembers NAME=SOURCE:ARGUMENT for the whole server. */
+/* "NAME=header:NAME, NAME=cookie:NAME or NAME=expr:EXPR" */
+static const char *identity_usage(const char *name, const char *const providers[], apr_pool_t *pool)
+{
+    const char *usage = "";
+
+    for (int i = 0; providers[i] != NULL; i++) {
+        const rlp_identity_provider_t *provider =
+            provider_find(&provider_identities, providers[i], pool);
+        const char *comma = providers[i + 1] ? ", " : " or ";
+
+        usage = apr_pstrcat(pool, usage, i ? comma : "", name, "=", providers[i], ":",
+                            provider->argument ? provider->argument : "ARGUMENT", NULL);
+    }
+    return usage;
+}
+
+/* Finds the provider of "PROVIDER:ARGUMENT". NULL, or what was expected. */
+static const char *identity_provider(const rlp_identity_provider_t **provider, const char *name,
+                                     const char *source, apr_pool_t *pool)
+{
+    const size_t len = strcspn(source, ":");
+    const char *const *names = provider_names(&provider_identities, pool);
+    const char *word = apr_pstrmemdup(pool, source, len);
+
+    *provider = source[len] == ':' ? provider_find(&provider_identities, word, pool) : NULL;
+    if (*provider != NULL) {
+        return (*provider)->value
+                   ? NULL
+                   : apr_psprintf(pool, "expected an identity with value, got \"%s\"", source);
+    }
+    const char *other = provider_other_version(&provider_identities, word, pool);
+
+    return other ? other
+                 : apr_psprintf(pool, "expected %s, got \"%s=%s\"%s",
+                                identity_usage(name, names, pool), name, source,
+                                provider_near(word, names, ":", pool));
+}
+
+/* Has the provider read its argument. NULL, or what was expected. */
+static const char *identity_configure(identity_type_t *type, cmd_parms *cmd)
+{
+    if (type->provider->configure != NULL) {
+        return type->provider->configure(&type->settings, type->name, type->argument, cmd);
+    }
+    type->settings = apr_pstrdup(cmd->pool, type->argument);
+    return *type->argument
+               ? NULL
+               : apr_psprintf(cmd->pool, "expected a name behind the colon, got \"%s=%s:\"",
+                              type->name, type->provider_name);
+}
+
+/* Remembers NAME=PROVIDER:ARGUMENT for the whole server. */
 static const char *identity_declare(const char *name, const char *source, cmd_parms *cmd)
 {
-    static const char *const prefixes[] = { "header:", "cookie:", "env:", "expr:", NULL };
     identity_type_t *type = apr_pcalloc(cmd->pool, sizeof(*type));
     const identity_type_t *known =
         apr_hash_get(rlp_world->identity_types, name, APR_HASH_KEY_STRING);
+    const rlp_identity_provider_t *provider = NULL;
     const char *error = rlp_name_check(name, cmd->pool);
-    const size_t i = identity_source(source);
 
-    if (error == NULL && i == IDENTITY_SOURCES) {
-        error = apr_psprintf(cmd->pool,
-                             "expected %s=header:NAME, %s=cookie:NAME, %s=env:NAME or "
-                             "%s=expr:EXPR, got \"%s=%s\"%s",
-                             name, name, name, name, name, source,
-                             config_near(source, prefixes, cmd->pool));
+    if (error == NULL) {
+        error = identity_provider(&provider, name, source, cmd->pool);
     }
+    if (error != NULL || provider == NULL) {
+        return error;
+    }
+    *type =
+        (identity_type_t){ .name = name,
+                           .source = SOURCE_PROVIDER,
+                           .provider = provider,
+                           .provider_name = apr_pstrmemdup(cmd->pool, source, strcspn(source, ":")),
+                           .argument = strchr(source, ':') + 1,
+                           .chosen = provider->chosen,
+                           .authenticated = provider->authenticated,
+                           .file = cmd->directive->filename,
+                           .line = cmd->directive->line_num };
+    error = identity_configure(type, cmd);
     if (error != NULL) {
         return error;
     }
-    *type = (identity_type_t){ .name = name,
-                               .source = identity_sources[i].source,
-                               .chosen = identity_sources[i].chosen,
-                               .file = cmd->directive->filename,
-                               .line = cmd->directive->line_num };
-    error = identity_argument(type, source, cmd);
-    if (error != NULL) {
-        return error;
-    }
-    if (known != NULL && !identity_same(known, type, identity_sources[i].any_case)) {
+    if (known != NULL && !identity_same(known, type)) {
         return apr_psprintf(cmd->pool, "expected another name than \"%s\": it is %s", name,
                             known->file
                                 ? apr_psprintf(cmd->pool, "declared otherwise on line %d of %s",
@@ -158,6 +163,12 @@ static const char *identity_parse_part(identity_t *identity, const char *text, c
     part->bits6 = 64;
     part->name = equals ? apr_pstrmemdup(cmd->pool, text, (apr_size_t)(equals - text)) : text;
     identity->n++;
+    if (equals != NULL && config_is_htaccess(cmd)) {
+        return apr_psprintf(cmd->pool,
+                            "expected an identity that the server's configuration has declared, "
+                            "got \"%s\"",
+                            text);
+    }
     if (equals != NULL) {
         return identity_declare(part->name, equals + 1, cmd);
     }
@@ -221,49 +232,7 @@ static const char *identity_parse(identity_t *identity, const char *text, cmd_pa
     return error;
 }
 
-const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc,
-                                 const char *const argv[])
-{
-    chain_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
-
-    made->items = apr_pcalloc(cmd->pool, sizeof(identity_t) * (apr_size_t)argc);
-    made->file = cmd->directive->filename;
-    made->line = cmd->directive->line_num;
-    for (; made->n < argc; made->n++) {
-        const char *error = identity_parse(&made->items[made->n], argv[made->n], cmd);
-
-        if (error != NULL) {
-            return error;
-        }
-    }
-    APR_ARRAY_PUSH(rlp_world->chains, const chain_t *) = made;
-    *chain = made;
-    return NULL;
-}
-
-void identity_begin(world_t *world)
-{
-    static const char *const usual[] = { "user", "ip" };
-    chain_t *chain = apr_pcalloc(world->pool, sizeof(*chain));
-
-    world->identity_types = apr_hash_make(world->pool);
-    for (size_t i = 0; i < IDENTITY_BUILT_IN; i++) {
-        apr_hash_set(world->identity_types, identity_built_in[i].name, APR_HASH_KEY_STRING,
-                     &identity_built_in[i]);
-    }
-    chain->items = apr_pcalloc(world->pool, 2 * sizeof(identity_t));
-    for (chain->n = 0; chain->n < 2; chain->n++) {
-        identity_t *identity = &chain->items[chain->n];
-
-        identity->n = 1;
-        identity->parts[0] = (identity_part_t){ .name = usual[chain->n], .bits4 = 32, .bits6 = 64 };
-        identity_label(identity, world->pool);
-    }
-    world->default_chain = chain;
-    APR_ARRAY_PUSH(world->chains, const chain_t *) = chain;
-}
-
-static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
+const char *identity_near(const char *name, apr_pool_t *pool)
 {
     const char **names =
         apr_pcalloc(pool, (apr_hash_count(rlp_world->identity_types) + 1) * sizeof(char *));
@@ -275,11 +244,16 @@ static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
     }
     const char *nearest = rlp_nearest(name, names);
 
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+}
+
+static const char *identity_unknown_type(const char *name, apr_pool_t *pool)
+{
     return apr_psprintf(pool,
                         "expected an identity type: user, ip, vhost, global, anonymous, cert, or "
                         "one declared as NAME=header:FIELD, NAME=cookie:NAME, NAME=env:VARIABLE "
                         "or NAME=expr:EXPR, got \"%s\"%s",
-                        name, nearest ? apr_psprintf(pool, " (%s?)", nearest) : "");
+                        name, identity_near(name, pool));
 }
 
 static const char *identity_resolve_one(identity_t *identity, apr_pool_t *pool)
@@ -303,6 +277,51 @@ static const char *identity_resolve_chain(const chain_t *chain, apr_pool_t *pool
         error = identity_resolve_one(&chain->items[i], pool);
     }
     return error;
+}
+
+const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc,
+                                 const char *const argv[])
+{
+    chain_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
+
+    made->items = apr_pcalloc(cmd->pool, sizeof(identity_t) * (apr_size_t)argc);
+    made->file = cmd->directive->filename;
+    made->line = cmd->directive->line_num;
+    for (; made->n < argc; made->n++) {
+        const char *error = identity_parse(&made->items[made->n], argv[made->n], cmd);
+
+        if (error != NULL) {
+            return error;
+        }
+    }
+    *chain = made;
+    if (config_is_htaccess(cmd)) {
+        return identity_resolve_chain(made, cmd->pool);
+    }
+    APR_ARRAY_PUSH(rlp_world->chains, const chain_t *) = made;
+    return NULL;
+}
+
+void identity_begin(world_t *world)
+{
+    static const char *const usual[] = { "user", "ip" };
+    chain_t *chain = apr_pcalloc(world->pool, sizeof(*chain));
+
+    world->identity_types = apr_hash_make(world->pool);
+    for (size_t i = 0; i < IDENTITY_BUILT_IN; i++) {
+        apr_hash_set(world->identity_types, identity_built_in[i].name, APR_HASH_KEY_STRING,
+                     &identity_built_in[i]);
+    }
+    chain->items = apr_pcalloc(world->pool, 2 * sizeof(identity_t));
+    for (chain->n = 0; chain->n < 2; chain->n++) {
+        identity_t *identity = &chain->items[chain->n];
+
+        identity->n = 1;
+        identity->parts[0] = (identity_part_t){ .name = usual[chain->n], .bits4 = 32, .bits6 = 64 };
+        identity_label(identity, world->pool);
+    }
+    world->default_chain = chain;
+    APR_ARRAY_PUSH(world->chains, const chain_t *) = chain;
 }
 
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool)
@@ -331,7 +350,7 @@ static void identity_put_digest(who_t *who, const char *value, size_t len, bool 
 {
     char digest[33];
 
-    rlp_shm_digest(rlp_world->store, value, len, digest);
+    rlp_store_digest(rlp_world->store, value, len, digest);
     if (!secret) {
         identity_put(who, "#", 1);
     }
@@ -340,53 +359,29 @@ static void identity_put_digest(who_t *who, const char *value, size_t len, bool 
 
 static void identity_put_value(who_t *who, const char *value)
 {
-    static const char hex[] = "0123456789ABCDEF";
     const size_t len = strlen(value);
 
     if (len > IDENTITY_VALUE_MAX) {
         identity_put_digest(who, value, len, false);
-        return;
-    }
-    for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
-        if (apr_isalnum(*c) || strchr("_.:@-", *c) != NULL) {
-            who->room[who->len++] = (char)*c;
-        } else {
-            who->room[who->len++] = '%';
-            who->room[who->len++] = hex[*c >> 4];
-            who->room[who->len++] = hex[*c & 15];
-        }
+    } else {
+        who->len += value_escape(who->room + who->len, value);
     }
 }
 
-static void identity_mask(unsigned char *address, int bytes, int bits)
-{
-    for (int i = 0; i < bytes; i++, bits -= 8) {
-        if (bits < 8) {
-            address[i] &= (unsigned char)(bits <= 0 ? 0 : 0xff << (8 - bits));
-        }
-    }
-}
-
-/* httpd has written a v4 address inside v6 as v4 already. */
 static void identity_put_address(who_t *who, const identity_part_t *part, const request_rec *r)
 {
-    unsigned char address[16] = { 0 };
-    char text[INET6_ADDRSTRLEN] = "";
-    const bool v6 = strchr(r->useragent_ip, ':') != NULL;
-
-    if (!v6 && part->bits4 == 32) {
+    if (part->bits4 == 32 && strchr(r->useragent_ip, ':') == NULL) {
         identity_put(who, r->useragent_ip, strnlen(r->useragent_ip, INET_ADDRSTRLEN));
         return;
     }
-    const int family = v6 ? AF_INET6 : AF_INET;
+    const size_t written =
+        value_address(who->room + who->len, r->useragent_ip, part->bits4, part->bits6);
 
-    if (inet_pton(family, r->useragent_ip, address) != 1) {
+    if (written > 0) {
+        who->len += written;
+    } else {
         identity_put_value(who, r->useragent_ip);
-        return;
     }
-    identity_mask(address, v6 ? 16 : 4, v6 ? part->bits6 : part->bits4);
-    inet_ntop(family, address, text, sizeof(text));
-    identity_put(who, text, strlen(text));
 }
 
 /* Is a value of that type said plainly to everybody? Digests of secrets are. */
@@ -422,7 +417,7 @@ const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool)
         if (identity_is_public(name, strcspn(name, "/+:"))) {
             text = apr_pstrcat(pool, text, apr_pstrmemdup(pool, value, len), NULL);
         } else {
-            rlp_shm_digest(rlp_world->store, value, len, digest);
+            rlp_store_digest(rlp_world->store, value, len, digest);
             text = apr_pstrcat(pool, text, digest, NULL);
         }
         if (value[len] == '\0') {
@@ -432,43 +427,6 @@ const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool)
         value += len + 1;
         name += strcspn(name, "+") + 1;
     }
-}
-
-static const char *identity_cookie_value(const char *text, apr_pool_t *pool)
-{
-    size_t n = strcspn(text, ";");
-
-    while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t')) {
-        n--;
-    }
-    return apr_pstrmemdup(pool, text, n);
-}
-
-/* The first cookie of that name. */
-static const char *identity_cookie(const request_rec *r, const char *name)
-{
-    const char *pair = apr_table_get(r->headers_in, "Cookie");
-    const size_t len = strlen(name);
-
-    for (; pair != NULL && *pair != '\0'; pair += strcspn(pair, ";")) {
-        pair += strspn(pair, "; \t");
-        if (strncmp(pair, name, len) == 0 && pair[len] == '=') {
-            return identity_cookie_value(pair + len + 1, r->pool);
-        }
-    }
-    return NULL;
-}
-
-static const char *identity_expression(const identity_type_t *type, request_rec *r)
-{
-    const char *error = NULL;
-    const char *value = ap_expr_str_exec(r, type->expr, &error);
-
-    if (error != NULL) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: identity %s: %s", type->name, error);
-        return NULL;
-    }
-    return value;
 }
 
 static const char *identity_ssl(request_rec *r, char *name)
@@ -499,14 +457,8 @@ static const char *identity_value(const identity_type_t *type, request_rec *r)
         return r->server->server_hostname;
     case SOURCE_CERT:
         return identity_certificate(r);
-    case SOURCE_HEADER:
-        return apr_table_get(r->headers_in, type->argument);
-    case SOURCE_COOKIE:
-        return identity_cookie(r, type->argument);
-    case SOURCE_ENV:
-        return apr_table_get(r->subprocess_env, type->argument);
-    case SOURCE_EXPR:
-        return identity_expression(type, r);
+    case SOURCE_PROVIDER:
+        return type->provider->value(type->settings, r);
     case SOURCE_GLOBAL:
     case SOURCE_ANONYMOUS:
         break;

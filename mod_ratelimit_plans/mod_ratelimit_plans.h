@@ -3,24 +3,98 @@
 #define MOD_RATELIMIT_PLANS_H
 
 /*
- * What other httpd modules may plug into mod_ratelimit_plans: providers in httpd's registry
- * (ap_register_provider), looked up by group, name and version.
+ * What other httpd modules may plug into mod_ratelimit_plans: providers in httpd's registry, each
+ * kind a group with a version of its own. A module calls ap_register_provider(pool, GROUP, NAME,
+ * VERSION, &PROVIDER) in its register_hooks function; the order of LoadModule is no matter. What
+ * mod_ratelimit_plans has itself is registered by the same call. docs/extending.md has an example
+ * of each kind.
+ *
+ * Functions that are given a cmd_parms or a pool for settings are called while the configuration is
+ * read and checked, by one thread. All others may be called by any thread of any child at once.
  */
 
-#include "rlp_algorithm.h"
+#include "rlp_store.h"
+
+#include <httpd.h>
+
+#include <http_config.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define RLP_PROVIDER_VERSION "1"
+/* Algorithms: rate=... algorithm=NAME. The provider is an rlp_algorithm_t, which has a step, takes
+   no more than RLP_TAKES_*, and has neither quota nor holds. */
+#define RLP_ALGORITHM_GROUP "ratelimit-algorithm"
+#define RLP_ALGORITHM_VERSION "1"
 
-/* Group of clocks. The module asks the provider named RLP_CLOCK_NAME; its own reads the system's
-   clocks. A test module registers another under the same name in a later hook order. */
+/* Stores: RateLimitStore NAME PROVIDER OPTION... */
+#define RLP_STORE_GROUP "ratelimit-store"
+#define RLP_STORE_VERSION "1"
+
+typedef struct {
+    const char *options; /* what may stand behind the provider's name, as messages have it */
+    uint32_t state_max;  /* the largest state of one key that it keeps, bytes */
+    /* Reads the n options; without the directive, n is 0. What it makes is handed to open().
+       NULL, or what was expected and what came. */
+    const char *(*configure)(void **settings, const char *name, const char *const options[], int n,
+                             apr_pool_t *pool);
+    /* Opens the store: in the parent, before it forks, at the start and at each restart. The pool
+       is that of the configuration; what is to outlive a restart is remembered by
+       ap_retained_data_create(). NULL, or what went wrong. */
+    const char *(*open)(rlp_store_t **store, void *settings, const rlp_clock_t *clock,
+                        server_rec *server, apr_pool_t *pool);
+    /* Makes ready for a child; NULL: there is nothing to be done. */
+    apr_status_t (*child)(rlp_store_t *store, apr_pool_t *pchild);
+} rlp_store_provider_t;
+
+/* Identities: RateLimitIdentity NAME=PROVIDER:ARGUMENT. */
+#define RLP_IDENTITY_GROUP "ratelimit-identity"
+#define RLP_IDENTITY_VERSION "1"
+
+typedef struct {
+    const char *argument; /* what stands behind the colon, as messages have it: "FIELD" */
+    bool any_case;        /* letters' case is no matter in it */
+    bool chosen;          /* a client may write what it likes: a value counts only when a plan map
+                             knows it, and is shown as a digest */
+    bool authenticated;   /* there is none before authentication: not for phase=early */
+    /* Reads the argument, for the name it is declared under. What it makes is handed to value().
+       NULL, or what was expected and what came. Without this function the argument itself is handed
+       over, and has to be there. */
+    const char *(*configure)(void **settings, const char *name, const char *argument,
+                             cmd_parms *cmd);
+    /* Whom the request is from; NULL or empty for nobody. Lives as long as the request. */
+    const char *(*value)(void *settings, request_rec *r);
+} rlp_identity_provider_t;
+
+/* Plan sources: RateLimitPlanMap TYPE PROVIDER:ARGUMENT. */
+#define RLP_PLAN_MAP_GROUP "ratelimit-plan-map"
+#define RLP_PLAN_MAP_VERSION "1"
+
+typedef struct {
+    const char *argument; /* what stands behind the colon, as messages have it: "FILE" */
+    bool blocks; /* an answer may take its time: a thread of its own asks, the request waits for
+                    timeout= at most, and answers are kept for ttl= */
+    /* Reads the argument. What it makes is handed to the others. NULL, or what was expected and
+       what came. */
+    const char *(*configure)(void **settings, const char *argument, cmd_parms *cmd);
+    /* Opens the source, in the parent, when all of the configuration is read; NULL: there is
+       nothing to be done. NULL, or what is wrong, without a value in it: it may be a secret. */
+    const char *(*open)(void *settings, apr_pool_t *pool);
+    /* Makes ready for a child; NULL: there is nothing to be done. */
+    apr_status_t (*child)(void *settings, apr_pool_t *pchild);
+    /* The name of the value's plan, which RateLimitPlan declares; NULL or empty for a value that
+       is unknown. r is NULL where the source blocks, and the pool ends with the answer. Other than
+       APR_SUCCESS: the source has failed. */
+    apr_status_t (*find)(const char **plan, void *settings, const char *value, request_rec *r,
+                         apr_pool_t *pool);
+} rlp_plan_map_provider_t;
+
+/* Clocks. The one named RLP_CLOCK_NAME that was registered last is asked. */
 #define RLP_CLOCK_GROUP "ratelimit-clock"
+#define RLP_CLOCK_VERSION "1"
 #define RLP_CLOCK_NAME "default"
 
-/* A clock. Called by any thread of any child, and by the parent when it opens a store. */
 typedef struct {
     rlp_time_t (*monotonic)(void); /* microseconds, never back, on across restarts of the server */
     rlp_time_t (*wall)(void);      /* microseconds since the epoch */

@@ -9,6 +9,7 @@
 #include "private.h"
 
 #include <apr_file_info.h>
+#include <apr_thread_proc.h>
 
 #pragma GCC visibility push(hidden)
 
@@ -31,21 +32,157 @@ static inline file_mark_t file_mark(const apr_finfo_t *info)
     };
 }
 
+/* --- plan_map.c */
+
+/* The version of the file by that name. */
+file_mark_t plan_map_mark(const char *path, apr_pool_t *pool);
+
+/* Are they the same version? */
+bool plan_map_same(const file_mark_t *a, const file_mark_t *b);
+
+/* Who writes may not be done yet: a version counts when it is a second old. */
+bool plan_map_settled(const file_mark_t *mark);
+
+/* The plan by the name that a source says the value has. Tells of one that is none; an empty name
+   is no plan. */
+const plan_t *plan_map_named(const plan_map_t *map, const char *name);
+
+/* The name that the provider of another module has for the value; NULL: it has failed. Empty for a
+   value that is unknown. */
+const char *plan_map_ask_provider(const plan_map_t *map, const char *value, request_rec *r,
+                                  apr_pool_t *pool);
+
+/* Tells that a source has failed, once a minute. Nothing of the value may be in the text. */
+void plan_map_failed(const plan_map_t *map, const char *text);
+
+/* Starts a thread to which no signals go: those are for the threads of the MPM. */
+apr_status_t plan_map_thread(apr_thread_t **thread, apr_thread_start_t run, void *data,
+                             apr_pool_t *pool);
+
 /* --- plan_map_txt.c */
 
-/* The values of a text file and their plans, in one block and a table of offsets. Read-only, with
-   memory of its own. */
+/* The values of a text file and their plans, in shared memory, with offsets for pointers. */
 typedef struct txt_t txt_t;
 
+/* What to read, and into what. */
+typedef struct {
+    const char *path;
+    int fd;                      /* of shared memory, which the table fills */
+    volatile apr_uint32_t *stop; /* not 0: give up; NULL: never */
+} txt_request_t;
+
 /* Reads a file; mark is the version that was read. NULL, or what is wrong, without a word of the
-   file: a value may be a secret. */
-const char *txt_read(txt_t **txt, file_mark_t *mark, const char *path, apr_pool_t *pool);
+   file: a value may be a secret. "" when it was told to stop. */
+const char *txt_read(const txt_t **txt, file_mark_t *mark, const txt_request_t *request,
+                     apr_pool_t *pool);
+
+/* Maps what another process has read; NULL: there is nothing. */
+const txt_t *txt_open(int fd);
+
+/* Its bytes, while the memory is there. */
+size_t txt_size(const txt_t *txt);
+
+/* Unmaps a table of so many bytes; it need not be there any more. */
+void txt_close(const txt_t *txt, size_t size);
 
 /* The plan of a value that stands there in clear text or as its digest; NULL: unknown. */
 const plan_t *txt_find(const txt_t *txt, const char *value);
 
-/* Gives its memory back. */
-void txt_free(txt_t *txt);
+/* Adds how many values have each plan to counts, by plan_t.index. */
+void txt_count_plans(const txt_t *txt, uint32_t counts[]);
+
+/* --- plan_map_file.c: text files as they change */
+
+/* The versions of one text file that there are. */
+typedef struct versions_t versions_t;
+
+/* Reads the first version, in the parent. NULL, or what is wrong. */
+const char *versions_load(versions_t **versions, const char *path, apr_pool_t *pool);
+
+/* Makes ready for a child, which has the latest version from here on. */
+void versions_begin(versions_t *versions, server_rec *server);
+
+/* Looks for a new version, reads it for all children if nobody else does, and takes it over. type
+   is for the log; stop as in txt_request_t. */
+void versions_refresh(versions_t *versions, const char *type, volatile apr_uint32_t *stop);
+
+/* As txt_find(), in the latest version. */
+const plan_t *versions_find(versions_t *versions, const char *value);
+
+/* As txt_count_plans(), in the first version, in the parent. */
+void versions_count(const versions_t *versions, uint32_t counts[]);
+
+/* --- plan_map_cache.c */
+
+/* What slow sources have answered: one for the whole server, kept across restarts. */
+
+/* The digest of a value, keyed, for one source. */
+typedef struct {
+    uint64_t high;
+    uint64_t low;
+} cache_key_t;
+
+typedef enum {
+    CACHE_NONE,
+    CACHE_FRESH, /* the plan, or NULL for a value that is unknown */
+    CACHE_OLD    /* the plan that was known, to be asked again */
+} cache_found_t;
+
+/* Opens it, in the parent. */
+apr_status_t cache_open(cache_t **cache);
+
+/* What stands for a source, or for one version of it, by a text. */
+uint64_t cache_source(const cache_t *cache, const char *text);
+
+/* What stands for a value of a source. */
+cache_key_t cache_key(const cache_t *cache, uint64_t source, const char *value);
+
+/* What is known of a key. */
+cache_found_t cache_get(cache_t *cache, const cache_key_t *key, const plan_t **plan);
+
+/* Who finds an old answer and asks again says so: others take it for a second. */
+void cache_hold(cache_t *cache, const cache_key_t *key, const plan_t *plan);
+
+/* Keeps an answer; NULL: the source does not know the value. */
+void cache_put(cache_t *cache, const cache_key_t *key, const plan_t *plan, rlp_time_t ttl);
+
+/* The source has failed: nobody waits for this value again within a second. */
+void cache_put_failed(cache_t *cache, const cache_key_t *key);
+
+/* May the client of the request ask for one more value that is not known? */
+bool cache_may_ask(cache_t *cache, const request_rec *r);
+
+/* --- plan_map_dbm.c */
+
+typedef struct dbm_state_t dbm_state_t;
+
+/* Sees whether the file can be used, in the parent. NULL, or what is wrong and what to do. */
+const char *dbm_load(dbm_state_t **state, const char *type, const char *path, apr_pool_t *pool);
+
+/* Opens the file for a child. */
+void dbm_begin(dbm_state_t *state, const plan_map_t *map, apr_pool_t *pchild);
+
+/* What stands for the version that is open; once a second, opens what is new. */
+uint64_t dbm_version(dbm_state_t *state, const plan_map_t *map, apr_pool_t *pool);
+
+/* The name that stands behind a value or its digest; empty: it is not there. */
+apr_status_t dbm_find(const char **name, dbm_state_t *state, const char *value, apr_pool_t *pool);
+
+/* --- plan_map_dbd.c */
+
+/* Remembers the statement for mod_dbd. NULL, or what was expected. */
+const char *dbd_parse(plan_map_t *map, cmd_parms *cmd, const char *statement);
+
+/* Is mod_dbd told of a database? NULL, or what was expected. */
+const char *dbd_load(const plan_map_t *map, apr_pool_t *pool);
+
+/* Starts the threads of a child that ask databases, on behalf of all maps. */
+void dbd_begin(apr_pool_t *pchild, server_rec *server);
+
+/* Asks for a value; the answer goes into the cache, even if it comes too late. *plan is NULL for a
+   value that is unknown. False: there is no answer. */
+bool dbd_find(const plan_t **plan, const plan_map_t *map, const char *value,
+              const cache_key_t *key);
 
 #pragma GCC visibility pop
 

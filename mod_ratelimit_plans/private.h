@@ -31,20 +31,20 @@ typedef enum {
     SOURCE_GLOBAL,
     SOURCE_ANONYMOUS,
     SOURCE_CERT,
-    SOURCE_HEADER,
-    SOURCE_COOKIE,
-    SOURCE_ENV,
-    SOURCE_EXPR
+    SOURCE_PROVIDER /* NAME=PROVIDER:ARGUMENT */
 } source_t;
 
 /* A type of identity, known by its name in the whole server. */
 typedef struct {
     const char *name;
     source_t source;
-    const char *argument;       /* behind header: and the like */
-    const ap_expr_info_t *expr; /* of expr:, a text */
-    bool chosen;      /* the client writes what it likes: counts only when a plan map knows it */
-    const char *file; /* where it was declared; NULL: built in */
+    const rlp_identity_provider_t *provider; /* of SOURCE_PROVIDER */
+    const char *provider_name;
+    const char *argument; /* behind header: and the like */
+    void *settings;       /* what the provider has made of it */
+    bool chosen;        /* the client writes what it likes: counts only when a plan map knows it */
+    bool authenticated; /* there is none before authentication */
+    const char *file;   /* where it was declared; NULL: built in */
     int line;
 } identity_type_t;
 
@@ -126,21 +126,32 @@ struct variant_t {
 };
 
 /* What a request costs. */
-typedef struct {
+typedef struct cost_t cost_t;
+
+struct cost_t {
     rlp_units_t units;          /* known beforehand, or reserved until the response says */
     const ap_expr_info_t *expr; /* its text is the number; NULL: none */
     const char *header;         /* of the response; NULL: none */
-} cost_t;
+    bool local;                 /* of .htaccess: never less than outside */
+    const cost_t *outer;        /* of a local one, what is said outside; NULL: one unit */
+};
 
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 
-/* What takes a closer look where one rule of a section has it. */
+/* What takes a closer look where one rule of a section, or the section, has it. */
 enum {
     TRAIT_PATH = 1U << 0,
     TRAIT_PRIORITY = 1U << 1,
-    TRAIT_APART = 1U << 2, /* refuses nobody, is judged by itself */
-    TRAIT_EARLY = 1U << 3, /* phase=early */
+    TRAIT_APART = 1U << 2,  /* refuses nobody, is judged by itself */
+    TRAIT_EARLY = 1U << 3,  /* phase=early */
+    TRAIT_LOCAL = 1U << 4,  /* of .htaccess */
+    TRAIT_CHOOSY = 1U << 5, /* off, or speaks of some requests only, whatever their path */
+    TRAIT_MORE = 1U << 6,   /* a section with a cost, a refund, exemptions or RateLimitEnv */
 };
+
+/* httpd numbers methods from 0 to 62, and HEAD as GET */
+#define METHOD_HEAD 63
+#define METHOD_BIT(number) (UINT64_C(1) << (number))
 
 typedef struct {
     const char *name;
@@ -150,12 +161,12 @@ typedef struct {
     const char *plan_name;
     const chain_t *key;                /* NULL: the chain of the section */
     const apr_array_header_t *methods; /* of const char *; NULL: all */
+    uint64_t method_bits; /* METHOD_BIT() of those that the rule speaks of; none if it is off */
     bool methods_negated;
     const path_glob_t *path; /* NULL: all */
     const ap_expr_info_t *condition;
     int priority;                 /* among alternatives */
     unsigned traits;              /* TRAIT_* */
-    bool conditional;             /* does not speak of every request */
     const cost_t *cost;           /* NULL: that of the section */
     const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
                                      back; NULL: all count */
@@ -164,25 +175,38 @@ typedef struct {
     bool delays;                  /* action=delay */
     rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
-    const variant_t *quiet; /* what judges addresses without a plan, if there is nothing else to be
-                               done; NULL: it takes a closer look */
+    const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
+                               done where the rule matches; NULL: it takes a closer look */
     unsigned options;       /* those given, a bit each */
     server_rec *server;
-    const char *section; /* "<Location "/api">", or NULL for none */
+    const char *directory; /* of the .htaccess it is from; NULL: of the server's configuration */
+    const char *section;   /* "<Location "/api">", or NULL for none */
     const char *file;
     int line;
-    const char *scope;    /* the name with its scope, one pointer for each text */
-    variant_t **variants; /* by plan_t.index; NULL where it cannot apply */
+    const char *scope;    /* the name with its scope; one pointer for each text, but in .htaccess */
+    variant_t **variants; /* by plan_t.index; NULL where it cannot apply, or in .htaccess has not
+                             applied yet */
 } rule_t;
 
 typedef enum { UNKNOWN_NEXT, UNKNOWN_DEFAULT, UNKNOWN_DENY } unknown_t;
 
 typedef struct plan_map_state_t plan_map_state_t;
+typedef struct plan_source_t plan_source_t;
 
 typedef struct {
     const char *type;
-    const char *path;
-    plan_map_state_t *state; /* what was read */
+    const plan_source_t *source; /* its kind */
+    const char *path;            /* of a file */
+    const ap_expr_info_t *expr;  /* of expr:, its text is the name of a plan, empty for none */
+    const char *dbm;             /* of dbm:, its type */
+    const char *statement;       /* of dbd:, */
+    const char *label;           /* and what mod_dbd has it by */
+    const rlp_plan_map_provider_t *provider; /* of another module; NULL: it is one of ours */
+    void *settings;                          /* what it has made of its argument */
+    server_rec *server;                      /* where it was declared */
+    rlp_time_t ttl;                          /* how long an answer is taken; 0: not said */
+    rlp_time_t timeout;                      /* how long a request waits for one; 0: not said */
+    plan_map_state_t *state;                 /* what is in memory */
     unknown_t unknown;
     bool unknown_given;
     int status;
@@ -269,11 +293,29 @@ typedef struct {
     rlp_time_t key_repeat; /* RLP_UNSET, or how long a refusal of theirs is not told again */
 } server_conf_t;
 
+/* Where a record of a section was written. */
+typedef struct {
+    const dir_conf_t *conf;
+    const server_rec *server;
+    const char *section; /* "<Location "/api">", or NULL for none */
+    const char *file;
+    int line;
+} place_t;
+
 #define RLP_DELAY_BUDGET 10 /* percent */
 #define RLP_KEY_REPEAT (60 * RLP_SECOND)
 
 typedef struct turns_t turns_t;
 typedef struct denials_t denials_t;
+typedef struct cache_t cache_t;
+typedef struct askers_t askers_t;
+
+/* Hooks that are there only where the configuration needs them: no other request pays for them. */
+enum {
+    HOOK_EARLY = 1U << 0,     /* rules before authentication */
+    HOOK_BANDWIDTH = 1U << 1, /* the filter of stock mod_ratelimit */
+    HOOK_AFTER = 1U << 2,     /* charges corrected by what the response was */
+};
 
 /* What one reading of the configuration has declared for the whole server. */
 typedef struct {
@@ -284,22 +326,30 @@ typedef struct {
     apr_array_header_t *rules;     /* of rule_t *, all */
     apr_array_header_t *chains;    /* of chain_t *, all */
     apr_array_header_t *maps;      /* of plan_map_t *, all */
+    apr_array_header_t *places;    /* of place_t *, those of all sections with directives of ours */
+    apr_hash_t *placed;            /* dir_conf_t -> place_t */
     apr_hash_t *scopes;            /* text -> the same text */
+    apr_hash_t *kinds;             /* signature of a limit without a scope -> uint32_t, the largest
+                                      state of it in any plan */
+    bool engaged;                  /* the engine is on somewhere */
     const chain_t *default_chain;
     const char *store_name; /* NULL: not declared */
-    const char *store_path;
-    size_t store_size;
-    rlp_store_t *store; /* NULL: no rule needs it */
-    rlp_hold_t owner;   /* this child, for concurrency limits */
-    turns_t *turns;     /* of this child, for those who wait */
-    denials_t *denials; /* of this child, what its log has */
+    const rlp_store_provider_t *store_provider;
+    void *store_settings;                     /* what it has made of its options */
+    const rlp_algorithm_t *const *algorithms; /* of algorithm= */
+    rlp_store_t *store;                       /* NULL: no rule needs it */
+    rlp_hold_t owner;                         /* this child, for concurrency limits */
+    turns_t *turns;                           /* of this child, for those who wait */
+    denials_t *denials;                       /* of this child, what its log has */
+    cache_t *cache;                           /* answers of slow plan maps; NULL: there are none */
+    askers_t *askers; /* of this child, threads that ask databases; NULL: there are none */
     char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
                        char *); /* of mod_ssl; NULL: it is not here */
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
-    bool slows;    /* the same of bandwidths */
-    int owners;    /* processes that may hold places at once */
+    unsigned needs; /* HOOK_* */
+    int owners;     /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;
 
@@ -313,49 +363,135 @@ extern world_t *rlp_world;
 
 /* --- config.c */
 
-/* What the record of the module names: directives, and making and merging of configurations. */
+/* What the record of the module names. */
 extern const command_rec rlp_commands[];
+
+/* --- config_merge.c */
+
+/* A new world, before the configuration is read. */
+void config_begin(apr_pool_t *pool);
+
+/* The section that a directive stands in, as "<Location "/api">"; NULL: none. */
+const char *config_section(const cmd_parms *cmd);
+
+/* Takes note of the section that a directive stands in. NULL, or that it may not stand there (flags
+   of ap_check_cmd_context()). */
+const char *config_enter(cmd_parms *cmd, const dir_conf_t *conf, unsigned forbidden);
+
+/* The index of the rule of that name (const rule_t *), or -1. */
+int config_rule_index(const apr_array_header_t *rules, const char *name);
+
+/* What the record of the module names: making and merging of configurations. */
 void *config_create_dir(apr_pool_t *pool, char *path);
 void *config_merge_dir(apr_pool_t *pool, void *base, void *add);
 void *config_create_server(apr_pool_t *pool, server_rec *server);
 void *config_merge_server(apr_pool_t *pool, void *base, void *add);
 
-/* A new world, before the configuration is read. */
-void config_begin(apr_pool_t *pool);
+/* --- config_words.c */
+
+/* "DIRECTIVE: expected ..., got ...". */
+const char *config_expected(cmd_parms *cmd, const char *expected, const char *got);
+
+/* The same, with the word of a list ended by NULL that it is most like, if any. */
+const char *config_unknown_word(cmd_parms *cmd, const char *expected, const char *got,
+                                const char *const known[]);
+
+/* The error with the directive's name; NULL stays NULL. */
+const char *config_prefix(cmd_parms *cmd, const char *error);
+
+/* The index of the word in a list ended by NULL, or -1. */
+int config_word(const char *word, const char *const words[]);
+
+/* The first option ("name=value") from a word on that an earlier one has given already, or NULL. */
+const char *config_repeated(int argc, char *const argv[], int from);
+
+/* Is it a directive of .htaccess? What it makes lives as long as the request, and must not be found
+   through rlp_world. */
+bool config_is_htaccess(const cmd_parms *cmd);
 
 /* Parses the expression behind a word such as "if="; flags are those of ap_expr. NULL, or what was
    expected. */
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags);
 
+/* Notes that a directive of the server's configuration needs hooks (HOOK_*). */
+void config_needs(const cmd_parms *cmd, unsigned hooks);
+
 /* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
    the word is not of that kind. */
 const char *config_quotes(const char *word, apr_pool_t *pool);
 
 /* " (NAME?)" for the known name (list ended by NULL, each with its "=" or ":") that the word is
-   most like, or nothing. */
+   most like, up to its own "=" or ":", or nothing. And the same for the whole word. */
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);
+const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool);
 
 /* --- rule.c */
 
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
 const char *rule_parse(rule_t **rule, cmd_parms *cmd, int argc, char *const argv[]);
 
-/* Finds all that rules, chains and maps refer to, works out signatures and labels. False with
-   errors logged. */
-bool rule_check_all(server_rec *server, apr_pool_t *pool);
+/* Does the rule speak of this request, by path and condition? */
+bool rule_matches_closely(const rule_t *rule, request_rec *r);
 
-/* Works out the sizes of the states again, after rlp_plan_owners() has changed some. */
+/* The number of a method that httpd does not know. To it "post" is no POST, but to many an
+   application. */
+int rule_odd_method(const request_rec *r);
+
+/* Does it, by method, path and condition? */
+static inline bool rule_matches(const rule_t *rule, request_rec *r)
+{
+    const int method = r->header_only                  ? METHOD_HEAD
+                       : r->method_number == M_INVALID ? rule_odd_method(r)
+                                                       : r->method_number;
+
+    if (!(rule->method_bits & METHOD_BIT(method))) {
+        return false;
+    }
+    return rule->traits == 0 || rule_matches_closely(rule, r);
+}
+
+/* The rule's limits for this identity, NULL if it has none. The pool is the request's. */
+const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server,
+                              apr_pool_t *pool);
+
+/* Do both count on the same counters? */
+bool rule_same_scope(const rule_t *a, const rule_t *b);
+
+/* --- rule_compile.c */
+
+/* Works out signatures and labels of a rule under each plan that can apply. */
+void rule_compile(rule_t *rule, apr_pool_t *pool);
+
+/* The same for a rule of .htaccess, whose other variants are made when they are asked for. */
+void rule_compile_local(rule_t *rule, apr_pool_t *pool);
+variant_t *rule_compile_late(const rule_t *rule, const plan_t *plan, apr_pool_t *pool);
+
+/* Works out the sizes of the states, again after rlp_plan_owners() has changed some. */
 void rule_size_all(apr_pool_t *pool);
 
-/* Does the rule speak of this request, by method, path and condition? */
-bool rule_matches(const rule_t *rule, request_rec *r);
+/* --- rule_check.c */
 
-/* The rule's limits for this identity, NULL if it has none. */
-const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server);
+/* " (NAME?)" for the plan whose name is most like it, or nothing. */
+const char *rule_near_plan(const char *name, apr_pool_t *pool);
 
-/* Prints the rules in words, for -D DUMP_RATELIMIT. */
-void rule_dump(apr_pool_t *pool);
+/* What is wrong with a rule whose identities are known, or NULL. */
+const char *rule_fault(const rule_t *rule, apr_pool_t *pool);
+
+/* Finds all that rules, chains and maps refer to, and compiles the rules. False with errors
+   logged. */
+bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* --- room.c */
+
+/* Compares the quotas of the values that plan maps have with the store's size. NULL, or how it is
+   too small; *map says where. */
+const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool);
+
+/* --- dump.c */
+
+/* Prints the configuration in words, for -D DUMP_RATELIMIT. */
+void dump_print(const server_rec *servers, apr_pool_t *pool);
 
 /* --- identity.c */
 
@@ -365,6 +501,9 @@ const char *identity_parse_chain(const chain_t **chain, cmd_parms *cmd, int argc
 
 /* Adds the built-in types and the default chain to a new world. */
 void identity_begin(world_t *world);
+
+/* " (TYPE?)" for the known type that the name is most like, or nothing. */
+const char *identity_near(const char *name, apr_pool_t *pool);
 
 /* Finds the types of all parts. NULL, or what is wrong; *chain says where. */
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
@@ -407,6 +546,9 @@ typedef struct exempt_t exempt_t;
    expected. */
 const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char *const argv[]);
 
+/* Who they are, in words. */
+const char *exempt_describe(const exempt_t *exempt, apr_pool_t *pool);
+
 /* Is the request one of those (exempt_t *)? */
 bool exempt_matches(const apr_array_header_t *exempts, request_rec *r);
 
@@ -415,16 +557,34 @@ bool exempt_matches(const apr_array_header_t *exempts, request_rec *r);
 /* Makes ready for the log lines of this child. */
 void denial_begin(apr_pool_t *pchild);
 
+/* Tells that a rule of .htaccess does not count, unless it was told lately. */
+void denial_log_ignored(const rule_t *rule, const char *why);
+
 /* Tells of a refusal, unless it was told lately or there is too much to tell. */
 void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);
 
 /* --- plan_map.c */
 
-/* Reads the map's file. NULL, or what is wrong. */
+/* Parses the source of a map, such as "txt:FILE". NULL, or what was expected. */
+const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word);
+
+/* Parses ttl= or timeout=, if it is one; *known says so. NULL, or what was expected. */
+const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known);
+
+/* Reads the map's file, if it has one. NULL, or what is wrong. */
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
+
+/* Opens what children share of slow maps, in the parent. What is in the pool need not last. */
+apr_status_t plan_map_open(apr_pool_t *pool);
+
+/* Makes ready for a child, which reads files again when they change. */
+void plan_map_begin(apr_pool_t *pchild, server_rec *server);
 
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
+
+/* Adds how many of its values have each plan to counts, by plan_t.index, as far as it is known. */
+void plan_map_count(const plan_map_t *map, uint32_t counts[]);
 
 /* The plan that the map says the value has; NULL: the value is unknown. */
 const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);
@@ -433,7 +593,16 @@ const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_re
 
 /* Parses the words behind RateLimitCost, or a rule's cost= and reserve=. NULL, or what was
    expected. */
-const char *cost_parse(const cost_t **cost, cmd_parms *cmd, const char *word, const char *reserve);
+const char *cost_parse(cost_t **cost, cmd_parms *cmd, const char *word, const char *reserve);
+
+/* Units as people write them. */
+const char *cost_text(rlp_units_t units, apr_pool_t *pool);
+
+/* The cost by which the rule charges in this section; NULL: one unit. */
+const cost_t *cost_of(const rule_t *rule, const dir_conf_t *conf);
+
+/* Does the response say what it costs? */
+bool cost_is_late(const cost_t *cost);
 
 /* What the request is charged when it is decided; cost is NULL for one unit. Logs what is no
    number and counts one unit then. */
@@ -441,7 +610,7 @@ rlp_units_t cost_before(const cost_t *cost, request_rec *r);
 
 /* What it costs by its response, which r has got last; charged is what it was charged. Logs what is
    no number and leaves the charge. */
-rlp_units_t cost_after(const cost_t *cost, const request_rec *r, rlp_units_t charged);
+rlp_units_t cost_after(const cost_t *cost, request_rec *r, rlp_units_t charged);
 
 /* --- after.c */
 

@@ -128,19 +128,20 @@ REQUEST_INLINE const verdict_t *request_before(const request_rec *r)
 
 #define REQUEST_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
 
-/* The verdict of this decision, with room for its outcomes and those of before, and for what the
-   header fields say of them: all one piece. */
-REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
+/* A verdict with room for so many outcomes more than before an internal redirect (before; NULL:
+   nothing was decided), and for what the header fields say of them: all one piece. */
+REQUEST_INLINE verdict_t *request_new_verdict(request_rec *r, const dir_conf_t *conf,
+                                              const verdict_t *before, int n, size_t text)
 {
-    const int known = d->before ? d->before->n : 0;
-    const size_t outcomes = sizeof(outcome_t) * (size_t)(known + d->n);
-    const size_t room = d->room + (d->before ? d->before->room : REQUEST_NUMBERS);
-    verdict_t *verdict = apr_palloc(d->r->pool, sizeof(*verdict) + outcomes + room);
+    const int known = before ? before->n : 0;
+    const size_t outcomes = sizeof(outcome_t) * (size_t)(known + n);
+    const size_t room = text + (before ? before->room : REQUEST_NUMBERS);
+    verdict_t *verdict = apr_palloc(r->pool, sizeof(*verdict) + outcomes + room);
 
-    if (d->before != NULL) {
-        *verdict = *d->before;
+    if (before != NULL) {
+        *verdict = *before;
     } else {
-        verdict->action = d->conf->passed.action;
+        verdict->action = conf->passed.action;
         verdict->denied = false;
         verdict->bandwidth = 0;
         verdict->after = NULL;
@@ -152,17 +153,16 @@ REQUEST_INLINE verdict_t *request_begin_verdict(const decide_t *d)
         verdict->fields = NULL;
         verdict->guarded = NULL;
     }
-    verdict->conf = d->conf;
-    verdict->path = d->r->uri;
-    verdict->judged = d->judged;
-    verdict->before = d->before;
+    verdict->conf = conf;
+    verdict->path = r->uri;
+    verdict->before = before;
     verdict->outcomes = (outcome_t *)(verdict + 1);
     verdict->text = (char *)verdict->outcomes + outcomes;
     verdict->room = room;
     if (known > 0) {
-        memcpy(verdict->outcomes, d->before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
+        memcpy(verdict->outcomes, before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
     }
-    ap_set_module_config(d->r->request_config, &ratelimit_plans_module, verdict);
+    ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     return verdict;
 }
 
@@ -179,7 +179,7 @@ static bool request_judged_by(const verdict_t *verdict, const dir_conf_t *conf, 
     for (int i = 0; i < rules->nelts; i++) {
         const rule_t *other = APR_ARRAY_IDX(rules, i, const rule_t *);
 
-        if (verdict->judged >> i & 1 && other->scope == rule->scope &&
+        if (verdict->judged >> i & 1 && rule_same_scope(other, rule) &&
             request_is_dry(verdict->conf, other) == request_is_dry(conf, rule) &&
             (!other->marks || rule->marks)) {
             return true;
@@ -269,19 +269,19 @@ REQUEST_INLINE bool request_add(decide_t *d, const rule_t *rule, const who_t *wh
 /* What the request takes of a concurrency limit: one place, unless it is free for sure. */
 static rlp_units_t request_place(const decide_t *d, const rule_t *rule, rlp_units_t cost)
 {
-    const cost_t *by = rule->cost ? rule->cost : d->conf->cost;
-
-    return cost == 0 && by != NULL && by->header != NULL ? RLP_UNIT : cost;
+    return cost == 0 && cost_is_late(cost_of(rule, d->conf)) ? RLP_UNIT : cost;
 }
 
 /* What the request costs by the rule, or by the section, which is worked out once. */
 static rlp_units_t request_cost(decide_t *d, const rule_t *rule)
 {
-    if (rule->cost != NULL) {
-        return cost_before(rule->cost, d->r);
+    const cost_t *cost = cost_of(rule, d->conf);
+
+    if (cost != d->conf->cost) {
+        return cost_before(cost, d->r);
     }
     if (!d->costed) {
-        d->cost = cost_before(d->conf->cost, d->r);
+        d->cost = cost_before(cost, d->r);
         d->costed = true;
     }
     return d->cost;
@@ -313,6 +313,7 @@ static void request_refine(decide_t *d, const rule_t *rule, int first)
         charge->cost = charge->limit->algorithm->holds ? request_place(d, rule, cost) : cost;
         charge->max_wait = max_wait;
         charge->spared = false;
+        charge->decision.verdict = RLP_ALLOW; /* until it is asked for */
         charge->entry.key.size = variant->sizes[d->owners[i].limit];
         d->dated |= charge->limit->calendar != NULL;
         if (charge->entry.key.size > sizeof(charge->room)) {
@@ -363,7 +364,7 @@ REQUEST_INLINE bool request_count(decide_t *d, const rule_t *rule, int i)
     const variant_t *variant =
         who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
             ? rule->variants[0]
-            : rule_variant(rule, who, d->server);
+            : rule_variant(rule, who, d->server, d->r->pool);
 
     if (variant == NULL) {
         return true;
@@ -378,9 +379,19 @@ static const rule_t *request_better(const rule_t *one, const rule_t *later)
     return one == NULL || later->priority > one->priority ? later : one;
 }
 
-/* Of the alternatives among the matching rules, leaves the one that applies. One that refuses
-   nobody takes no other's place: it is judged beside it if it is the better one. */
-static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matching)
+/* Is the rule one of several alternatives of that place? */
+static bool request_is_alternative(const rule_t *rule, const char *directory)
+{
+    return rule->traits & TRAIT_PRIORITY &&
+           (rule->directory == directory || (rule->directory != NULL && directory != NULL &&
+                                             strcmp(rule->directory, directory) == 0));
+}
+
+/* Of the alternatives among the matching rules that are from one .htaccess, or from none, leaves
+   the one that applies. One that refuses nobody takes no other's place: it is judged beside it if
+   it is the better one. */
+static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matching,
+                               const char *directory)
 {
     const rule_t *best = NULL;
     const rule_t *enforced = NULL;
@@ -389,7 +400,7 @@ static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matchin
     for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
         const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
 
-        if (rule->traits & TRAIT_PRIORITY) {
+        if (request_is_alternative(rule, directory)) {
             best = request_better(best, rule);
             enforced = rule->traits & TRAIT_APART ? enforced : request_better(enforced, rule);
         }
@@ -397,8 +408,23 @@ static uint64_t request_choose(const apr_array_header_t *rules, uint64_t matchin
     for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
         const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
 
-        if (rule->traits & TRAIT_PRIORITY && rule != best && rule != enforced) {
+        if (request_is_alternative(rule, directory) && rule != best && rule != enforced) {
             chosen &= ~(bits & -bits);
+        }
+    }
+    return chosen;
+}
+
+/* The same for each .htaccess by itself: what is said there takes the place of nothing outside. */
+static uint64_t request_choose_local(const apr_array_header_t *rules, uint64_t matching)
+{
+    uint64_t chosen = matching;
+
+    for (uint64_t bits = matching; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(rules, __builtin_ctzll(bits), const rule_t *);
+
+        if (rule->directory != NULL) {
+            chosen = request_choose(rules, chosen, rule->directory);
         }
     }
     return chosen;
@@ -428,12 +454,14 @@ static uint64_t request_rules(const decide_t *d)
     for (int i = 0; i < n && i < REQUEST_RULES_MAX; i++) {
         const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, i, const rule_t *);
 
-        if (!rule->conditional || rule_matches(rule, d->r)) {
+        if (rule_matches(rule, d->r)) {
             matching |= UINT64_C(1) << i;
         }
     }
     if (d->conf->traits & TRAIT_PRIORITY) {
-        matching = request_choose(d->conf->rules, matching);
+        matching = request_choose(d->conf->rules, matching, NULL);
+        matching = d->conf->traits & TRAIT_LOCAL ? request_choose_local(d->conf->rules, matching)
+                                                 : matching;
     }
     return d->conf->traits & TRAIT_EARLY ? request_phase(d, matching) : matching;
 }
@@ -564,15 +592,19 @@ static uint64_t request_queue_key(const decide_t *d)
     return 0;
 }
 
-/* How long the request would wait for the places it lacks. */
+/* How long the request would wait for the places it lacks. Those it has are not waited for, whether
+   it would wait for them or not. */
 static rlp_time_t request_patience(const decide_t *d)
 {
     rlp_time_t least = RLP_TIME_NEVER;
 
     for (int i = 0; i < d->n; i++) {
         const rlp_charge_t *charge = &d->charges[i];
+        const bool waits =
+            charge->decision.verdict > RLP_WAIT || request_max_wait(d, d->rules[i]) > 0;
 
-        if (!charge->spared && charge->limit->algorithm->holds && charge->max_wait < least) {
+        if (!charge->spared && charge->limit->algorithm->holds && waits &&
+            charge->max_wait < least) {
             least = charge->max_wait;
         }
     }
@@ -909,7 +941,8 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     }
     const bool enforced = d.n > 0;
 
-    d.verdict = request_begin_verdict(&d);
+    d.verdict = request_new_verdict(r, conf, d.before, d.n, d.room);
+    d.verdict->judged = d.judged;
     if (d.refuse) {
         return request_refuse_unknown(&d);
     }
@@ -926,52 +959,120 @@ __attribute__((noinline)) static int request_decide(request_rec *r, const dir_co
     return DECLINED;
 }
 
-/* Where neither header fields nor variables tell of a request that passes, rules that count
-   addresses and speak of every request leave nothing to remember but that they were judged: this
-   allocates nothing. A refusal here has changed nothing; it, and all else, is decided in full. */
-__attribute__((noinline)) static int request_decide_quietly(request_rec *r, const dir_conf_t *conf)
+/* The charges of rules that count the address only and need nothing else to be done. */
+typedef struct {
+    uint64_t judged; /* rules, a bit each */
+    size_t room;     /* for what the fields tell of them */
+    int n;
+} usual_t;
+
+/* Adds what a rule counts. False: it takes a closer look. */
+REQUEST_INLINE bool request_add_usual(usual_t *usual, rlp_charge_t charges[], const request_rec *r,
+                                      const dir_conf_t *conf, const rule_t *rule)
 {
     const server_conf_t *server =
         ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+    const variant_t *variant = rule->usual;
+    const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
+
+    if (variant == NULL || address == NULL || usual->n + variant->plan->n > RLP_ENTRIES_MAX) {
+        return false;
+    }
+    usual->room += variant->room;
+    for (int i = 0; i < variant->plan->n; i++, usual->n++) {
+        rlp_charge_t *charge = &charges[usual->n];
+
+        rlp_charge_init(charge, address->text, address->len, variant->signatures[0][i],
+                        &variant->plan->limits[i]);
+        charge->entry.key.fingerprint = address->fingerprint;
+    }
+    return true;
+}
+
+/* Adds what all rules that speak of the request count. */
+REQUEST_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[], request_rec *r,
+                                          const dir_conf_t *conf)
+{
+    const int n = conf->rules->nelts;
+    uint64_t bit = 1;
+
+    *usual = (usual_t){ 0 };
+    for (int i = 0; i < n; i++, bit <<= 1) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
+
+        if (!rule_matches(rule, r)) {
+            continue;
+        }
+        if (!request_add_usual(usual, charges, r, conf, rule)) {
+            return false;
+        }
+        usual->judged |= bit;
+    }
+    return usual->n > 0 && n <= REQUEST_RULES_MAX;
+}
+
+/* Remembers the charges, and tells the client of them. */
+REQUEST_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, const usual_t *usual,
+                                       const rlp_charge_t charges[])
+{
+    verdict_t *verdict = request_new_verdict(r, conf, NULL, usual->n, usual->room);
+
+    verdict->judged = usual->judged;
+    for (uint64_t bits = usual->judged; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
+
+        for (int i = 0; i < rule->usual->plan->n; i++) {
+            outcome_t *outcome = &verdict->outcomes[verdict->n];
+
+            outcome->rule = rule;
+            outcome->variant = rule->usual;
+            outcome->limit = i;
+            outcome->decision = charges[verdict->n++].decision;
+        }
+    }
+    if (conf->fields != FIELDS_OFF) {
+        if (verdict->n > 1) {
+            respond_sort(verdict);
+        }
+        respond_fields(r, verdict, conf);
+    }
+}
+
+/* Most requests: rules that count addresses, and a client that passes them. A refusal here has
+   changed nothing; it, and all else, is decided in full. Where all requests are judged by the same
+   rules and header fields tell of none, this allocates nothing. */
+__attribute__((noinline)) static int request_decide_usual(request_rec *r, const dir_conf_t *conf)
+{
     const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
     rlp_charge_t charges[RLP_ENTRIES_MAX];
     rlp_answer_t answer;
-    int n = 0;
+    usual_t usual;
 
-    for (int i = 0; i < conf->rules->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
-        const variant_t *variant = rule->quiet;
-        const address_t *address = identity_known_address(request_chain(rule, conf), r, server);
-
-        if (variant == NULL || address == NULL || n + variant->plan->n > RLP_ENTRIES_MAX) {
-            return request_decide(r, conf, PHASE_BOTH, false);
-        }
-        for (int j = 0; j < variant->plan->n; j++, n++) {
-            rlp_charge_init(&charges[n], address->text, address->len, variant->signatures[0][j],
-                            &variant->plan->limits[j]);
-            charges[n].entry.key.fingerprint = address->fingerprint;
-        }
-    }
-    if (rlp_check(rlp_world->store, charges, n, &question, &answer) != APR_SUCCESS ||
+    if (!request_collect_usual(&usual, charges, r, conf) ||
+        rlp_check(rlp_world->store, charges, usual.n, &question, &answer) != APR_SUCCESS ||
         answer.verdict != RLP_ALLOW || answer.damaged) {
         return request_decide(r, conf, PHASE_BOTH, false);
     }
-    ap_set_module_config(r->request_config, &ratelimit_plans_module,
-                         (void *)(uintptr_t)&conf->passed);
+    if (conf->traits == 0 && conf->fields == FIELDS_OFF) { /* all rules judge all requests */
+        ap_set_module_config(r->request_config, &ratelimit_plans_module,
+                             (void *)(uintptr_t)&conf->passed);
+    } else {
+        request_tell_usual(r, conf, &usual, charges);
+    }
     return DECLINED;
 }
 
-/* With a rule there is a store (plans_post_config()). */
+/* With the engine on there is a store (plans_post_config()). */
 REQUEST_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *conf)
 {
     return conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL;
 }
 
-/* Whether passing requests leave nothing to tell. */
-REQUEST_INLINE bool request_is_quiet(const dir_conf_t *conf)
+/* Whether passing requests need no more than their charges and header fields. */
+REQUEST_INLINE bool request_is_usual(const dir_conf_t *conf)
 {
-    return conf->fields == FIELDS_OFF && conf->env_always != 1 && conf->engine == ENGINE_ON &&
-           conf->cost == NULL && conf->refund == NULL;
+    return conf->engine == ENGINE_ON && !(conf->traits & (TRAIT_PRIORITY | TRAIT_APART |
+                                                          TRAIT_EARLY | TRAIT_LOCAL | TRAIT_MORE));
 }
 
 /* Has the request been judged as it stands? Another path may be that of other rules. */
@@ -1047,12 +1148,11 @@ int request_fixups(request_rec *r)
     if (!request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    if (request_is_exempt(r, conf)) {
-        return request_exempt(r, conf);
+    if (request_is_usual(conf) && request_verdict(r) == NULL) { /* what was decided is kept */
+        return request_decide_usual(r, conf);
     }
-    /* what was decided earlier is to be kept */
-    return request_is_quiet(conf) && request_verdict(r) == NULL
-               ? request_decide_quietly(r, conf)
+    return request_is_exempt(r, conf)
+               ? request_exempt(r, conf)
                : request_decide(r, conf, request_phases_left(r, conf), false);
 }
 
@@ -1063,6 +1163,9 @@ int request_handler(request_rec *r)
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
     const verdict_t *verdict = request_verdict(r);
 
+    if (verdict == &conf->passed) {
+        return DECLINED;
+    }
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
     }

@@ -304,7 +304,6 @@ void respond_bandwidth(request_rec *r, const verdict_t *verdict)
     const char *set = apr_table_get(r->subprocess_env, respond_rate_limit);
     const int64_t kib = verdict->bandwidth / 1024;
 
-    rlp_world->slows = true;
     if (set == NULL || apr_atoi64(set) <= 0 || apr_atoi64(set) > kib) {
         apr_table_setn(r->subprocess_env, respond_rate_limit, respond_number(kib, r->pool));
     }
@@ -312,8 +311,7 @@ void respond_bandwidth(request_rec *r, const verdict_t *verdict)
 
 void respond_insert_filter(request_rec *r)
 {
-    const verdict_t *verdict =
-        rlp_world->slows && r->main == NULL ? request_verdict_so_far(r) : NULL;
+    const verdict_t *verdict = r->main == NULL ? request_verdict_so_far(r) : NULL;
 
     if (verdict == NULL || verdict->bandwidth == 0) {
         return;

@@ -70,6 +70,30 @@ sub warns {
         || diag("$config\n  exit code: $code\n  got: $said");
 }
 
+# --- the nearest word for a wrong one
+
+for my $case (
+    # directive, what comes behind the word
+    ['RateLimitEngine Onn', 'On'], ['RateLimitEngine LogOny', 'LogOnly'], ['RateLimitStore x shmm', 'shm'], ['RateLimitStore x shm szie=1M', 'size='],
+    ['RateLimitStore x shm flie=x', 'file='], ['RateLimitPlan p rate=1/s algoritm=token-bucket', 'algorithm='], ['RateLimitPlan p rate=1/s algorithm=token-buckt', 'token-bucket'],
+    ['RateLimitPlan p conurrent=5', 'concurrent='], ['RateLimitPlan p qouta=5', 'quota='], ["${plans}RateLimitPlan p rate=1/s like=fere", 'free'],
+    ["${plans}RateLimitPlanDefault fere", 'free'], ['RateLimitPlanChange cary', 'carry'], ["${plans}RateLimitPlanMap usr txt:keys", 'user'],
+    ["${plans}RateLimitPlanMap user txt:keys unknwon=next", 'unknown='], ["${plans}RateLimitPlanMap user txt:keys unknown=nxt", 'next'],
+    ["${plans}RateLimitPlanMap user txt:keys unknown=dney:401", 'deny:'], ['RateLimitIdentity anonymus', 'anonymous'], ['RateLimitIdentity k=haeder:X', 'header:'],
+    (map { ["RateLimitRule r rate=1/s $_->[0]", $_->[1]] } ['metod=GET', 'method='], ['pth=/', 'path='], ['prio=1', ''], ['priorty=1', 'priority='],
+        ['kye=ip', 'key='], ['pan=none', 'plan='], ['acton=mark', 'action='], ['action=dny', 'deny'], ['mod=log', 'mode='], ['mode=lgo', 'log'], ['phas=early', 'phase='],
+        ['phase=fixup', 'fixups'], ['cots=1', 'cost='], ['resrve=1', 'reserve='], ['coun=request', 'count='], ['count=reqest', 'request'], ['fi=true', 'if='],
+        ['brust=5', 'burst='], ['inital=5', 'initial='], ['strat=2026-01-01', 'start=']),
+    ['RateLimitKeyLog hsah', 'hash'], ['RateLimitKeyLog plian', 'plain'], ['RateLimitKeyLog hash repet=1s', 'repeat='], ['RateLimitDelay mx=1s', 'max='],
+    ['RateLimitDelay max=1s bugdet=1%', 'budget='], ['RateLimitHeaders Legcy', 'Legacy'], ['RateLimitHeaders Both reset=epcoh', 'reset=epoch'],
+    ['RateLimitHeaders Both alwys', 'always'], ['RateLimitEnv alwas', 'always'], ['RateLimitCost exrp=1', 'expr='], ['RateLimitExempt exrp=true', 'expr='],
+    ['RateLimitExempt ipp 192.0.2.1', 'ip'], ['RateLimitCost response-header:X rserve=1', 'reserve='],
+) {
+    my ($config, $near) = @$case;
+    my ($wrong) = $config =~ /([^\n]*)\z/;
+    refused("V-13 a typo: $wrong", $config, $near eq '' ? qr/got "[^"]+"(?! \()/ : qr/got "[^"]+"(?: in "[^"]+")? \(\Q$near\E\?\)/);
+}
+
 # --- one directive each: line, what is said
 
 my $name_rule = 'expected a name of 1 to 64 letters, digits, "_", "." or "-" that begins with a letter';
@@ -137,15 +161,50 @@ my @wrong = (
     ['RateLimitPlanChange maybe', 'RateLimitPlanChange: expected carry or reset, got "maybe"'],
     ['RateLimitPlanChange', 'RateLimitPlanChange takes one argument'],
 
-    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
-    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
     ["${plans}RateLimitPlanMap user txt:keys\nRateLimitPlanMap user txt:keys",
         'RateLimitPlanMap: expected one map for each type of identity, got "user"'],
-    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, got "keys"'],
-    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE, got "txt:"'],
-    ['RateLimitPlanMap user dbm:keys', 'RateLimitPlanMap: expected txt:FILE, got "dbm:keys"', 'V-14 a kind of map that is not here'],
+    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "keys"'],
+    ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE with a path, got "txt:"'],
+    ['RateLimitPlanMap user redis:keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "redis:keys"',
+        'V-14 a kind of map that is not here'],
+    ['RateLimitPlanMap user dmb:keys', 'got "dmb:keys" (dbm:?)', 'V-13 a misspelt dbm:'],
+    ['RateLimitPlanMap user txt=a:keys', 'got "txt=a:keys"'],
+    ['RateLimitPlanMap user dbm:', 'RateLimitPlanMap: expected dbm:FILE or dbm=TYPE:FILE with a path'],
+    ['RateLimitPlanMap user dbm=db:', 'RateLimitPlanMap: expected dbm:FILE or dbm=TYPE:FILE with a path'],
+    ['RateLimitPlanMap user dbm=:keys', 'RateLimitPlanMap: expected dbm:FILE or dbm=TYPE:FILE with a path'],
+    ["${plans}RateLimitPlanMap user dbm:missing", qr/RateLimitPlanMap: cannot open \S.*\/missing: .*; to make it: httxt2dbm -i TEXT -o/, 'a DBM file that is missing'],
+    ["${plans}RateLimitPlanMap user dbm=sdbm:missing", qr/RateLimitPlanMap: cannot open .*\/missing\.\w+: .*; to make it: httxt2dbm -f sdbm -i TEXT -o/,
+        'a DBM file of a type that is missing'],
+    ["${plans}RateLimitPlanMap user dbm:keys", qr/RateLimitPlanMap: cannot use .*\/keys: it is damaged, or no DBM file of the type default: make it anew with httxt2dbm/,
+        'a damaged DBM file'],
+    ["${plans}RateLimitPlanMap user dbm=nodbm:keys", 'RateLimitPlanMap: expected a type of DBM file that APR-util has here (such as db, gdbm or sdbm), got "nodbm"'],
+    ["${plans}RateLimitPlanMap user dbd:SELECT", 'RateLimitPlanMap: expected one %s in the statement, where the value goes, as in "dbd:SELECT plan FROM customers'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = %s AND b = %s\"", 'RateLimitPlanMap: expected one %s in the statement'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = %d\"", 'RateLimitPlanMap: expected one %s in the statement'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = '%s'\"", 'RateLimitPlanMap: expected %s without quotes, since the database gets the value apart from'],
+    ["${plans}RateLimitPlanMap user \"dbd:SELECT plan FROM k WHERE a = %s\"",
+        'RateLimitPlanMap: expected mod_dbd for a map by dbd: load it before, with LoadModule dbd_module'],
+    ["${plans}RateLimitPlanMap user txt:keys ttl=5s",
+        'RateLimitPlanMap: expected no ttl= with txt:, since the file is in memory, and is read again when it changes; leave it out, got "ttl=5s"'],
+    ["${plans}RateLimitPlanMap user txt:keys timeout=5s", 'RateLimitPlanMap: expected no timeout= with txt:, since the file is in memory; leave it out, got "timeout=5s"'],
+    ['RateLimitPlanMap user expr:x ttl=5s', 'RateLimitPlanMap: expected no ttl= with expr:, since the expression is evaluated for each request; leave it out, got "ttl=5s"'],
+    ['RateLimitPlanMap user expr:x timeout=5s', 'RateLimitPlanMap: expected no timeout= with expr:'],
+    ['RateLimitPlanMap user dbm:keys timeout=5s', 'RateLimitPlanMap: expected no timeout= with dbm:, since nobody waits for a file; leave it out, got "timeout=5s"'],
+    ['RateLimitPlanMap user dbm:keys ttl=5', 'RateLimitPlanMap: expected ttl=DURATION from 1s to 1day, got "ttl=5"'],
+    ['RateLimitPlanMap user dbm:keys ttl=999ms', 'RateLimitPlanMap: expected ttl=DURATION from 1s to 1day, got "ttl=999ms"'],
+    ['RateLimitPlanMap user dbm:keys ttl=2day', 'RateLimitPlanMap: expected ttl=DURATION from 1s to 1day, got "ttl=2day"'],
+    ['RateLimitPlanMap user dbm:keys ttl=5s ttl=6s', 'RateLimitPlanMap: expected each option once, got "ttl=6s"'],
+    ['RateLimitPlanMap user dbm:keys tll=5s', 'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION, got "tll=5s" (ttl=?)',
+        'V-13 a misspelt ttl='],
+    ['RateLimitPlanMap user exp:pro', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "exp:pro" (expr:?)', 'V-13 a misspelt expr:'],
+    ['RateLimitPlanMap user expr:', 'RateLimitPlanMap: expected an expression behind expr:, got "": nothing is there'],
+    ['RateLimitPlanMap user "expr:%{no"', qr/RateLimitPlanMap: expected an expression behind expr:, got "%\{no": \S/],
+    ['RateLimitPlanMap user expr:"%{env:PLAN}"',
+        'RateLimitPlanMap: expected the quotes around the whole word: write "expr:%{env:PLAN}", got expr:"%{env:PLAN}"'],
     ["${plans}RateLimitPlanMap user txt:keys unknwon=next",
-        'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], got "unknwon=next"', 'V-13 an unknown map option'],
+        'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION, got "unknwon=next" (unknown=?)', 'V-13 an unknown map option'],
     ["${plans}RateLimitPlanMap user txt:keys unknown=maybe",
         'expected unknown=next, unknown=default, unknown=deny or unknown=deny:STATUS, got "unknown=maybe"'],
     (map { ["${plans}RateLimitPlanMap user txt:keys unknown=deny:$_",
@@ -181,7 +240,7 @@ my @wrong = (
     (map { my ($name) = /^(\w+)/; ["RateLimitIdentity $_", qq{RateLimitIdentity: expected $name=header:NAME, $name=cookie:NAME, $name=env:NAME or }
         . qq{$name=expr:EXPR, got "$_"}] } qw(k=X-Key k= sid=cooky sid=session:sid)),
     ['RateLimitIdentity sid=cooki:sid', 'got "sid=cooki:sid" (cookie:?)', 'V-13 a misspelt cookie:'],
-    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected a name behind the colon, got "k=cookie:"'],
+    ['RateLimitIdentity k=cookie:', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:"'],
     ['RateLimitIdentity "k=cookie:a b"', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a b"'],
     ['RateLimitIdentity k=cookie:a=b', 'RateLimitIdentity: expected the name of a cookie, got "k=cookie:a=b"'],
     ['RateLimitIdentity k=expr:', 'RateLimitIdentity: expected an expression behind expr:, got "": nothing is there'],
@@ -270,7 +329,7 @@ my @wrong = (
     ['RateLimitRule r rate=1/s key=ip key=user', 'RateLimitRule: expected key= once, got "key=user"'],
     ['RateLimitStore x shm size=1M size=2M', 'RateLimitStore: expected each option once, got "size=2M"'],
     ["RateLimitPlan a rate=1/s\nRateLimitPlan b rate=1/s\nRateLimitPlan c like=a like=b", 'RateLimitPlan: expected like= once, got "like=b"'],
-    ['RateLimitPlanMap user txt:keys unknown=next unknown=default', 'RateLimitPlanMap: expected unknown= once, got "unknown=default"'],
+    ['RateLimitPlanMap user txt:keys unknown=next unknown=default', 'RateLimitPlanMap: expected each option once, got "unknown=default"'],
     ['RateLimitHeaders Both never', 'RateLimitHeaders: expected reset=delta, reset=epoch, always or denied, got "never"'],
 
     ['RateLimitCost', 'RateLimitCost: expected N, "expr=EXPR" or response-header:NAME [reserve=N]'],
@@ -493,6 +552,29 @@ warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\n
 warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
     . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
 
+warns("a forwarding header as identity: $_", "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
+    . "RateLimitIdentity k=header:$_ ip\nRateLimitPlanMap k txt:keys", 6, qr/the identity "k" is what any client writes into \Q$_\E: use ip, and mod_remoteip/)
+    for qw(Forwarded X-Real-IP CF-Connecting-IP True-Client-IP X-Client-IP Client-IP X-Cluster-Client-IP Fly-Client-IP);
+warns("a forwarding header in an expression: $_", "RateLimitIdentity \"k=expr:%{tolower:%{HTTP:$_}}\" ip", 1,
+    qr/the identity "k" is what any client writes into X-Forwarded-For: use ip, and mod_remoteip/) for qw(X-Forwarded-For x-forwarded-for);
+passes('a header that is no forwarding one in an expression', 'RateLimitIdentity "k=expr:%{HTTP:X-Tenant}" ip');
+passes('a rule that nobody but one plan refers to', "RateLimitPlan p rate=1/s\nRateLimitRule r plan=p");
+warns('a plan that only a plan without use names', "RateLimitPlan p quota=5 then=q\nRateLimitPlan q rate=1/s\nRateLimitRule r rate=1/s", 1, 'nobody can have the plan "p"');
+
+# A map of 20 000 values, half of them with two quotas and one with none: 10 000 * 2 + 9 999.
+$server->file('large', join '', map { "key$_ " . ($_ % 2 ? 'two' : 'one') . "\n" } 1 .. 20_000);
+my $quotas = "RateLimitPlan one rate=1/s quota=9\nRateLimitPlan two rate=1/s quota=9/day quota=99/month\n";
+warns('a store too small for its quotas', "RateLimitStore x shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r", 4,
+    qr/the store is too small for all quotas: 30000 by rule r for 20000 values of "user"; size=1M has room for 124\d\d counters and forgets some, size=4M has room for \d{5}/);
+warns('a store too small for the quotas of two rules', "RateLimitStore x shm size=2M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r\nRateLimitRule s plan=one", 4,
+    qr/too small for all quotas: 30000 by rule r for 20000 values of "user", 20000 by rule s for 20000 values of "user"; size=2M has/);
+warns('a store too small for the quotas of one host', "RateLimitStore x shm size=1M\n${quotas}RateLimitPlanMap user txt:large\n<VirtualHost *:80>\nRateLimitRule v plan=one\n</VirtualHost>",
+    4, qr/20000 by rule v for 20000 values of "user"/);
+passes("quotas that have room: $_->[0]", "RateLimitStore x shm size=$_->[1]\n${quotas}RateLimitPlanMap user txt:large\n$_->[2]")
+    for ['a larger store', '4M', 'RateLimitRule r'], ['addresses are counted', '1M', 'RateLimitRule r key=ip'], ['the rule has limits for everybody', '1M', 'RateLimitRule r plan=none rate=1/s'],
+    ['no rule', '1M', ''], ['Off', '1M', 'RateLimitRule r Off'], ['one name in two sections', '2M', "RateLimitRule r plan=one\n<Location /x>\nRateLimitRule r plan=one\n</Location>"],
+    ['one in each host', '2M', "RateLimitRule r plan=one\n<VirtualHost *:80>\nRateLimitRule r plan=one\n</VirtualHost>"];
+
 # --- what is right
 
 passes('nothing', '');
@@ -509,6 +591,7 @@ passes('a limit: ' . $_, "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule 
     'rate=1/day algorithm=fixed-window start=2026-01-31T06:00:00+02:00', 'rate=1/s rate=100/hour rate=1000/day algorithm=fixed-window',
     join(' ', ('rate=1/s') x 8);
 passes('like=', "RateLimitPlan p rate=1/s\nRateLimitPlan q like=p quota=5\nRateLimitRule r plan=p\nRateLimitRule s plan=q");
+passes('a map by an expression', "${plans}RateLimitPlanMap user \"expr:%{env:PLAN}\" unknown=deny");
 passes('a map of digests', "${plans}RateLimitPlanMap user txt:digestdigests");
 passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRateLimitPlanMap k txt:keys unknown=deny:401\n"
     . "RateLimitPlanMap o txt:empty unknown=next\nRateLimitPlanMap user txt:keys unknown=default\n"
@@ -615,6 +698,7 @@ END
     my ($code, undef, $said) = tested($config, '-D', 'DUMP_RATELIMIT');
     is($code, 0, 'DUMP_RATELIMIT: exit code');
     is($said, <<"END", 'DUMP_RATELIMIT: plans and rules in words');
+Rate limit store: 16384 kB of shared memory in the runtime directory
 Rate limit plans:
   free: 60 at once, then 1 per second; at most 1 000 in each day
   pro: 200.500 at once (20 at first), then 100 per minute; at most 1 000 000 ever
@@ -639,9 +723,100 @@ Rate limit rules:
   busier in <Location "/api/">: for everybody: 1 at once, then 1 per second, marks and refuses nobody ($file:22)
   guesses in <Location "/api/">: for everybody: 1 at once, then 1 per second, counted by ip, before authentication ($file:23)
   shop\@shop.example: the plan of whom is counted; without one: plan free ($file:28)
+Rate limit settings:
+  server: engine off; without a plan: free; waits up to 5 s in 10% of the threads; rules site
+  host shop.example: engine off; without a plan: free; waits up to 5 s in 10% of the threads; rules site, shop\@shop.example ($file:26)
+Syntax OK
+END
+}
+{
+    my $config = <<'END';
+RateLimitStore counters shm size=2M file=counters
+RateLimitPlan free rate=10/min
+RateLimitIdentity apikey=header:X-API-Key session=cookie:sid user ip/24,48
+RateLimitPlanMap apikey txt:keys-free unknown=deny:401
+RateLimitPlanMap session txt:keys-free
+RateLimitPlanDefault free
+RateLimitEngine On
+RateLimitHeaders IETF
+RateLimitExempt ip 192.0.2.0/24 198.51.100.0/24 2001:db8::/32
+RateLimitExempt "expr=%{REQUEST_METHOD} == 'OPTIONS'"
+RateLimitKeyLog plain repeat=10min
+RateLimitRule site
+<VirtualHost *:80>
+    ServerName one.example
+    RateLimitEngine LogOnly
+    RateLimitIdentity org=env:ORG "tenant=expr:%{tolower:%{HTTP_HOST}}" anonymous
+    RateLimitPlanChange reset
+    RateLimitPlanMap user txt:keys-free unknown=next
+    RateLimitDelay max=250ms budget=20%
+    RateLimitKeyLog hash repeat=0
+    RateLimitCost 2
+    RateLimitRule site Off
+    RateLimitRule one
+    <Location "/api">
+        RateLimitEngine On
+        RateLimitHeaders Both reset=epoch denied
+        RateLimitCost response-header:X-Cost reserve=3
+        RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
+        RateLimitDenyStatus 503
+        RateLimitEnv always
+        RateLimitIdentity vhost+ip
+        <If "true">
+            RateLimitHeaders Off
+            RateLimitEnv auto
+        </If>
+    </Location>
+    <Location "/rules">
+        RateLimitRule two rate=1/s
+    </Location>
+</VirtualHost>
+<Directory "/x">
+    RateLimitCost "expr=%{HTTP:X}"
+    RateLimitHeaders Legacy
+</Directory>
+END
+    chomp $config;
+    $server->file('keys-free', "one free\ntwo free\n");
+    my ($code, undef, $said) = tested($config, '-D', 'DUMP_RATELIMIT');
+    is($code, 0, 'DUMP_RATELIMIT of settings: exit code');
+    my $maps = "plans of apikey by $dir/keys-free, else refused with 401; plans of session by $dir/keys-free, else the next identity";
+    is($said, <<"END", 'DUMP_RATELIMIT: settings in words');
+Rate limit store: 2048 kB of shared memory in $dir/counters
+Rate limit plans:
+  free: 10 at once, then 1 every 6 seconds
+Rate limit identities:
+  apikey: the header field X-API-Key, if a plan map knows it ($file:3)
+  org: the variable ORG ($file:16)
+  session: the cookie sid, if a plan map knows it ($file:3)
+  tenant: the expression %{tolower:%{HTTP_HOST}} ($file:16)
+Rate limit rules:
+  site: the plan of whom is counted; without one: plan free ($file:12)
+  site\@one.example: off ($file:22)
+  one\@one.example: the plan of whom is counted; without one: plan free ($file:23)
+  two\@one.example in <Location "/rules">: the plan of whom is counted; without one: 1 at once, then 1 per second ($file:38)
+Rate limit settings:
+  server: engine on; counts apikey, else session, else user, else ip/24,48; exempt: 2 networks of IPv4 and 1 of IPv6, who meets an expression; header fields IETF; $maps; without a plan: free; refusals are told plainly, again after 600 s; rules site
+  host one.example: engine on as a dry run; counts org, else tenant, else anonymous; a request costs 2; exempt: 2 networks of IPv4 and 1 of IPv6, who meets an expression; header fields IETF; $maps; plans of user by $dir/keys-free, else the next identity; without a plan: free; a new plan starts full; waits up to 250 ms in 20% of the threads; refusals are told with digests, each time; rules one\@one.example ($file:13)
+  <Location "/api"> of host one.example: engine on; counts vhost+ip; a request costs what X-Cost of the response says (3 until then); given back under a condition; header fields IETF and Legacy, reset as an instant, on refusals alone; refuses with 503; variables always ($file:24)
+  <If "true"> of host one.example: no header fields; variables where something happens ($file:32)
+  <Directory "/x">: a request costs what an expression says; header fields Legacy ($file:41)
 Syntax OK
 END
 }
 ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
+
+# --- with mod_dbd
+
+SKIP: {
+    skip 'httpd has no mod_dbd', 1 if !RLP::Httpd::has_module('dbd');
+    $server = RLP::Httpd->new(modules => ['dbd']);
+    $file = $server->config_file;
+    my $map = "RateLimitIdentity key=header:X-Key\n${plans}RateLimitPlanMap key \"dbd:SELECT plan FROM keys WHERE key = %s\"";
+    refused('a map by dbd: without a database', $map, 'RateLimitPlanMap: expected DBDriver and DBDParams, which tell mod_dbd of the database, beside a map by dbd:');
+    refused('timeout=0', "$map timeout=0", 'RateLimitPlanMap: expected timeout=DURATION from 1ms to 10s, got "timeout=0"');
+    refused('timeout=11s', "$map timeout=11s", 'RateLimitPlanMap: expected timeout=DURATION from 1ms to 10s, got "timeout=11s"');
+    passes('a map by dbd:', "DBDriver sqlite3\nDBDParams \"$dir/database\"\n$map ttl=5min timeout=20ms unknown=deny\nRateLimitRule r rate=1/s");
+}
 
 done_testing;

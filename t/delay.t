@@ -345,7 +345,8 @@ SKIP: {
         second => 'concurrent=1 action=delay:1s', tenth => 'concurrent=1 action=delay:100ms', none => 'concurrent=1 action=deny');
     my $server = server(32, qq{ProxyPass "/back/" "http://127.0.0.1:$port/" disablereuse=On retry=0 timeout=60\n}
         . "RateLimitDelay max=60s budget=90%\n" . join('', map {
-        qq{<Location "/back/$_">\nRateLimitRule $_ plan=none key=global $places{$_}\n</Location>\n} } sort keys %places),
+        qq{<Location "/back/$_">\nRateLimitRule $_ plan=none key=global $places{$_}\n</Location>\n} } sort keys %places)
+        . qq{<Location "/back/both">\nRateLimitRule many plan=none key=global concurrent=10\nRateLimitRule single plan=none key=global concurrent=1 action=delay\n</Location>\n},
         qw(proxy proxy_http));
     for my $case (
         # name, path, at once, how many at most, seconds
@@ -383,6 +384,16 @@ SKIP: {
         $backend->release;
         is(statuses(answers([$held])), '200', "$name: the one with the place is answered");
     }
+
+    # another limit with places enough, for which nobody would wait
+    $began = now();
+    my @both = ask($server, 2, '/back/both');
+    $backend->until_open(1);
+    sleep 0.2;
+    is($backend->open, 1, 'a place is waited for beside a limit that would not wait ...');
+    $backend->serve(0);
+    is(statuses(answers(\@both)), '200 200', '... and has places');
+    $backend->hold;
 
     # in order of coming: each is on its way before the next
     $backend->reset;

@@ -33,7 +33,7 @@ mkdir "$run/logs" or die "$run/logs: $!\n";
 # What the documented configurations may use, as far as httpd has it and does not contain it.
 my @wanted = qw(
     mpm_event unixd log_config authz_core authz_host authz_user authn_core authn_file auth_basic mime dir env alias
-    setenvif headers rewrite remoteip proxy proxy_http ratelimit
+    setenvif headers rewrite remoteip proxy proxy_http ratelimit dbd
 );
 
 # --- reading
@@ -137,7 +137,7 @@ sub configtest {
             . ($own ? missing_plans($text) : '')
             . qq{Include example.conf\n});
     my $said = qx("$httpd" -t -f "$run/wrap.conf" 2>&1);
-    return is($said, "Syntax OK\n", "$name passes httpd -t");
+    return is($said, "Syntax OK\n", "V-16 $name passes httpd -t");
 }
 
 # --- a server with the configuration of the demo
@@ -233,7 +233,7 @@ sub transcript {
     for my $step (split /^(?=\$ )/m, $text) {
         my ($command, $expected) = $step =~ /^\$ ([^\n]*)\n(.*)\z/s or die "$name: expected \"\$ COMMAND\"\n";
         (my $here = $command) =~ s/\Q$shown\E/127.0.0.1:$port/g;
-        is(shell($here), $expected, "$name: $command");
+        is(shell($here), $expected, "V-16 $name: $command");
     }
     demo_stop();
     return;

@@ -177,6 +177,31 @@ SKIP: {
         $fields > 12 ? @missing : "only $fields fields found in $header");
 }
 
+# --- what docs/extending.md quotes
+
+{
+    my $document = slurp('docs/extending.md');
+    my %quoted;
+    my @wrong;
+    while ($document =~ /^(?:<!-- (\S+) -->\n)?```c\n(.*?)^```$/msg) {
+        my ($file, $text) = ($1, $2);
+        if (!defined $file || !-e "$top/$file") {
+            push @wrong, 'no file for: ' . substr $text, 0, 60;
+        } elsif (index("\n" . slurp($file), "\n$text") < 0) {
+            push @wrong, "not in $file: " . substr $text, 0, 60;
+        } else {
+            $quoted{$file} = 1;
+        }
+    }
+    none('what docs/extending.md quotes stands so in its file', keys %quoted > 4 ? @wrong : 'nothing is quoted');
+    my @examples = grep { !m{/mod_rlp_misfits[.]c$} } files(qr/[.]c$/, 't/c-modules');
+    none('docs/extending.md quotes every example', grep { !$quoted{$_} } @examples);
+    my $header = slurp('mod_ratelimit_plans/mod_ratelimit_plans.h');
+    my @kinds = $header =~ /^#define (RLP_\w+_GROUP) /mg;
+    none('docs/extending.md has every kind of provider', @kinds > 4 ? grep { $document !~ /\b$_\b/ } @kinds : 'none found');
+    none('and every example is built by t/httpd.am', grep { slurp('t/httpd.am') !~ /\Q$_\E/ } files(qr/[.]c$/, 't/c-modules'));
+}
+
 # --- files
 
 {

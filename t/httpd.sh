@@ -57,7 +57,7 @@ copy_rlpctl() {
 copy_tests() {
     tree=$scratch/$1
     mkdir "$tree"
-    (cd "$top_srcdir" && tar -cf - t/TEST.PL t/conf t/htdocs t/lib t/*.t) | tar -C "$tree" --no-same-owner -xf -
+    (cd "$top_srcdir" && tar -cf - t/TEST.PL t/conf t/htdocs t/lib t/*.t conf/examples) | tar -C "$tree" --no-same-owner -xf -
     # all that Apache::Test takes over from elsewhere
     echo "LoadModule mpm_$1_module \"$HTTPD_MODULES/mod_mpm_$1.so\"" >"$tree/t/conf/mpm.conf"
     chmod -R u=rwX,go=rX "$tree"
@@ -79,7 +79,7 @@ run_mpm() {
     # shellcheck disable=SC2086 # words
     run_unprivileged env RLP_MPM="$1" RLP_TOP="$scratch/$1" RLPCTL="$scratch/bin/rlpctl" HTTPD="$HTTPD" \
         HTTPD_MODULES="$HTTPD_MODULES" MODULE_SO="$scratch/modules/mod_ratelimit_plans.so" \
-        TESTCLOCK_SO="$scratch/modules/mod_rlp_testclock.so" HOME="$scratch/$1" \
+        TESTCLOCK_SO="$scratch/modules/mod_rlp_testclock.so" C_MODULES="$scratch/modules" HOME="$scratch/$1" \
         "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$1/t/conf/mpm.conf" -port select $tests
 }
 
@@ -96,7 +96,7 @@ after_mpm() {
 }
 
 mkdir "$scratch/modules"
-cp "$builddir/.libs/mod_ratelimit_plans.so" "$builddir/t/c-modules/rlp_testclock/.libs/mod_rlp_testclock.so" \
+cp "$builddir/.libs/mod_ratelimit_plans.so" "$builddir"/t/c-modules/mod_rlp_*.so \
     "$scratch/modules/"
 copy_rlpctl
 

@@ -92,6 +92,32 @@ is(from('/c/i-15-128', '2001:db8::2'), 'A1', 'I-15 ... leaves the other alone');
 is(from('/c/i-15', '1.1.1.1', 3), 'A1 A0 D30', 'I-17 one address used up ...');
 is(from('/c/i-15', '2.2.2.2'), 'A1', 'I-17 ... leaves others alone');
 
+begin;
+is(from('/c/i-15', '192.0.2.7', 2), 'A1 A0', 'I-15 an IPv4 address used up ...');
+is(from('/c/i-15', '::ffff:192.0.2.7'), 'D30', 'I-15 ... is so inside IPv6, too');
+is(from('/c/i-15', '::ffff:192.0.2.8'), 'A1', 'I-15 ... and all IPv4 inside IPv6 is not one /64');
+
+my @joined = (
+    # address, what is left of three for its network and host
+    [ '192.0.2.1', 'A2' ], [ '192.0.2.77', 'A1' ], [ '::ffff:192.0.2.5', 'A0' ], [ '192.0.2.255', 'D20' ], [ '192.0.3.1', 'A2' ],
+    [ '2001:db8:1::1', 'A2' ], [ '2001:db8:1:ffff::1', 'A1' ], [ '2001:db8:2::1', 'A2' ],
+);
+begin;
+is(from('/c/joined', $_->[0]), $_->[1], "I-15 key=vhost+ip/24,48: $_->[0]") for @joined;
+is(identity('/c/joined', Host => 'proxied.test', 'X-Forwarded-For' => '192.0.2.9'), 'vhost+ip/24,48:proxied.test+192.0.2.0', 'I-15 and what it is called');
+
+# --- nobody but mod_remoteip reads what proxies say, and that alone which it is told to
+
+for my $field ('Forwarded', 'X-Real-IP', 'X-Client-IP', 'CF-Connecting-IP', 'True-Client-IP') {
+    my $value = $field eq 'Forwarded' ? 'for=9.9.9.9' : '9.9.9.9';
+    is(identity('/c/usual', Host => 'proxied.test', $field => $value), 'ip:127.0.0.1', "I-09 $field is no matter");
+}
+is(identity('/c/usual', Host => 'proxied.test', 'X-Forwarded-For' => $_), 'ip:127.0.0.1', "I-10 a proxy that names nobody is counted itself: $_")
+    for 'unknown', '9.9.9.999', '1.2.3.4, x';
+is(identity('/c/usual', Host => 'proxied.test', 'X-Forwarded-For' => '9.9.9.9, 8.8.8.8'), 'ip:8.8.8.8', 'I-11 a peer that is no proxy is counted, whomever it names');
+is(identity('/c/usual', Host => 'trusted.test', 'X-Forwarded-For' => '10.0.0.1'), 'ip:127.0.0.1', 'I-10 RemoteIPTrustedProxy names no private addresses');
+is(identity('/c/usual', Host => 'trusted.test', 'X-Forwarded-For' => '9.9.9.9'), 'ip:9.9.9.9', 'I-10 ... but others');
+
 # --- cookies and expressions
 
 my $hush = 'hush-hush-session';
@@ -288,6 +314,9 @@ RateLimitPlan i-session rate=2/min
     <Location "/c/usual">
         RateLimitRule usual rate=1000/s
     </Location>
+    <Location "/c/joined">
+        RateLimitRule joined rate=3/min key=vhost+ip/24,48
+    </Location>
     <Location "/c/mask-24">
         RateLimitRule mask-24 rate=1000/s key=ip/24,64
     </Location>
@@ -306,4 +335,14 @@ RateLimitPlan i-session rate=2/min
     <Location "/c/i-18-a">
         RateLimitRule i-18-a rate=2/min
     </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName trusted.test
+    RateLimitEngine On
+    RateLimitEnv always
+    Header always set X-Was-Identity "%{RATELIMIT_IDENTITY}e"
+    RemoteIPHeader X-Forwarded-For
+    RemoteIPTrustedProxy 127.0.0.1
+    RateLimitRule usual rate=1000/s
 </VirtualHost>

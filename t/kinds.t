@@ -113,7 +113,7 @@ is(get('/c/b-24', 'X-Cost' => 0)->header('X-RateLimit-Remaining'), 780, 'B-24 ar
 
 # --- quota, once and for all
 
-script 'Q-01 ten, then none for ever', '/c/q-01', '0*3: A7 A4', '0*4: A0', '0: D', '31536000: D';
+script 'Q-01 V-12 ten, then none for ever', '/c/q-01', '0*3: A7 A4', '0*4: A0', '0: D', '31536000: D';
 script 'Q-03 initial=3', '/c/q-03', '0*3: A0', '0: D';
 script 'B-20 B-22 costs under a quota', '/c/q-five', '0*6: D', '0*0: A5', '0*5: A0', '0*0: A0', '0: D';
 script 'P-09 quota=0 blocks', '/c/p-09', '0: D', '86400: D';

@@ -69,6 +69,21 @@ is(answers(2, '/tenant', Host => 'two.test'), 'A1 A0', '... leaves the other alo
 is(answers(1, '/whole', Host => 'one.test'), 'A1', 'a rule of the server counts for all hosts ...');
 is(answers(2, '/whole', Host => 'two.test'), 'A0 D30', '... together');
 
+begin;
+is(answers(2, '/tenant', Host => 'twin.test'), 'A1 A0', 'two hosts with the same ServerName ...');
+is(answers(1, '/tenant', Host => 'other-twin.test'), 'D30', '... count together');
+is(answers(1, '/tenant', Host => 'one.test'), 'A1', '... and others apart from them');
+
+begin;
+is(answers(1, '/whole', Host => 'one.test'), 'A1', 'the server and a host have rules of one name: that of the server ...');
+is(answers(3, '/whole', Host => 'twin.test'), 'A2 A1 A0', '... has another counter than that of the host ...');
+is(answers(1, '/whole/deeper', Host => 'twin.test'), 'A3', '... whose deeper section has its counter under another limit');
+is(answers(1, '/whole', Host => 'two.test'), 'A0', '... and other hosts go on with that of the server');
+
+begin;
+is(answers(1, '/renamed/a', Host => 'one.test'), 'A1', 'another name in a deeper section ...');
+is(answers(2, '/renamed/b', Host => 'one.test'), 'A1 A0', '... is another counter');
+
 # --- a dry run
 
 begin;
@@ -256,6 +271,12 @@ RateLimitRule server rate=900/min "if=%{SERVER_NAME} in { 'sections.test', 'else
         RateLimitRule server Off
         RateLimitRule tenant rate=2/min
     </Location>
+    <Location "/renamed/a">
+        RateLimitRule a rate=2/min
+    </Location>
+    <Location "/renamed/b">
+        RateLimitRule b rate=2/min
+    </Location>
 </VirtualHost>
 
 <VirtualHost *:${RLP_PORT}>
@@ -264,6 +285,31 @@ RateLimitRule server rate=900/min "if=%{SERVER_NAME} in { 'sections.test', 'else
     AliasMatch "^/" "${T}/htdocs/ok.txt"
     <Location "/tenant">
         RateLimitRule server Off
+        RateLimitRule tenant rate=2/min
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName twin.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    <Location "/tenant">
+        RateLimitRule tenant rate=2/min
+    </Location>
+    <Location "/whole">
+        RateLimitRule whole rate=3/min
+    </Location>
+    <Location "/whole/deeper">
+        RateLimitRule whole rate=7/min
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName twin.test
+    ServerAlias other-twin.test
+    RateLimitEngine On
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    <Location "/tenant">
         RateLimitRule tenant rate=2/min
     </Location>
 </VirtualHost>

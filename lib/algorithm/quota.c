@@ -48,23 +48,23 @@ static period_t quota_period(const rlp_limit_t *limit, rlp_time_t at)
     if (!calendar) {
         return (period_t){ .end = RLP_TIME_NEVER };
     }
-    int low = 0;
-    int high = calendar->n - 1;
+    const rlp_time_t *edges = calendar->edges;
+    const int last = calendar->n - 1;
 
-    if (at < calendar->edges[low] || at >= calendar->edges[high]) {
-        return quota_period_beyond(limit, calendar->edges[at < calendar->edges[low] ? low : high],
-                                   at);
+    if (at < edges[0] || at >= edges[last]) {
+        return quota_period_beyond(limit, edges[at < edges[0] ? 0 : last], at);
     }
-    while (high - low > 1) {
-        const int middle = low + (high - low) / 2;
+    /* periods differ little: where it would be if they did not */
+    int i = (int)((at - edges[0]) / calendar->mean);
 
-        if (calendar->edges[middle] <= at) {
-            low = middle;
-        } else {
-            high = middle;
-        }
+    i = i < last ? i : last - 1;
+    while (edges[i] > at) {
+        i--;
     }
-    return (period_t){ .begin = calendar->edges[low], .end = calendar->edges[high] };
+    while (edges[i + 1] <= at) {
+        i++;
+    }
+    return (period_t){ .begin = edges[i], .end = edges[i + 1] };
 }
 
 static bool quota_sound(const quota_t *quota, const rlp_limit_t *limit)

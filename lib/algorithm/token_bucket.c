@@ -121,8 +121,8 @@ static void bucket_write(bucket_t *bucket, uint64_t used, rlp_time_t now, const 
 }
 
 /* What there is to tell of a bucket with so much in use. */
-static void bucket_report(rlp_decision_t *d, uint64_t used, rlp_time_t now,
-                          const rlp_limit_t *limit)
+__attribute__((always_inline)) static inline void
+bucket_report(rlp_decision_t *d, uint64_t used, rlp_time_t now, const rlp_limit_t *limit)
 {
     const uint64_t left = used < limit->capacity ? limit->capacity - used : 0;
 
@@ -194,12 +194,10 @@ __attribute__((noinline)) static uint64_t bucket_queue(bucket_t *bucket, rlp_dec
     return used < full + limit->capacity ? (uint64_t)used : full + limit->capacity;
 }
 
-static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
-                        rlp_decision_t *d)
+/* All that is asked but what most requests ask. */
+__attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const rlp_limit_t *limit,
+                                                         const rlp_op_t *op, rlp_decision_t *d)
 {
-    bucket_t *bucket = state;
-
-    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (!bucket_sound(bucket)) {
         *bucket = (bucket_t){ 0 };
         d->damaged = true;
@@ -223,6 +221,37 @@ static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
         }
     }
     bucket_report(d, used, op->now, limit);
+}
+
+/* A known bucket that has the units: all in registers. */
+static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
+                        rlp_decision_t *d)
+{
+    bucket_t *bucket = state;
+
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
+    if (op->kind != RLP_TAKE || op->units <= 0 || op->units > limit->burst ||
+        bucket->capacity != limit->capacity || bucket->used > limit->capacity ||
+        (uint64_t)bucket->at > (uint64_t)op->now) {
+        bucket_step_seldom(bucket, limit, op, d);
+        return;
+    }
+    const rlp_time_t elapsed = op->now - bucket->at;
+    const uint64_t cost = bucket_credit(op->units, limit);
+    uint64_t used = 0;
+
+    if (elapsed < limit->drain) {
+        const uint64_t earned = (uint64_t)elapsed * (uint64_t)limit->count;
+
+        used = bucket->used > earned ? bucket->used - earned : 0;
+    }
+    if (used > limit->capacity - cost) {
+        bucket_step_seldom(bucket, limit, op, d);
+        return;
+    }
+    bucket_write(bucket, used + cost, op->now, limit);
+    d->changed = true;
+    bucket_report(d, used + cost, op->now, limit);
 }
 
 const rlp_algorithm_t rlp_token_bucket = {

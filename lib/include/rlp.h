@@ -32,14 +32,18 @@ typedef struct {
     const char *name;
     const char *const *words; /* such as rate=10/min burst=20 (docs/directives.md, "Limits") */
     int n;
+    const rlp_algorithm_t *const *algorithms; /* what algorithm= may name, ended by NULL, the first
+                                                 without it; NULL: rlp_algorithms */
     const rlp_plan_t *base; /* NULL, or limits to inherit: one of the same signature is replaced */
     rlp_time_t wall;        /* the time of day, to refuse a start in the future */
     rlp_time_t since;       /* calendars are tabled from here to 20 years after wall */
+    apr_pool_t *tables;     /* the only calendars there are: those made in this pool, by a parse of
+                               a plan; NULL: they are made, in the plan's pool */
 } rlp_plan_source_t;
 
 /* Parses a plan. NULL on success, or what was expected and what came. All from the pool, and what
-   is inherited from the base's. A calendar in another zone than UTC changes TZ for a moment: for a
-   start with a single thread. */
+   is inherited from the base's. Without tables, a calendar in another zone than UTC changes TZ for
+   a moment: for a start with a single thread. */
 const char *rlp_plan_parse(rlp_plan_t **plan, const rlp_plan_source_t *source, apr_pool_t *pool);
 
 /* How many processes may hold places at the same time, for the concurrency limits of the plan: 1 to
@@ -109,6 +113,7 @@ typedef struct {
     rlp_time_t waited;   /* rlp_settle(): decision.wait of the charge; 0 */
     rlp_decision_t decision;
     bool spared;          /* of the branch that does not count: neither asked nor charged */
+    bool taken;           /* while it is decided: charged, not only looked at */
     rlp_entry_t *counter; /* its own entry, or that of the charge it shares a counter with */
     uint64_t room[RLP_STATE_MAX / 8];
 } rlp_charge_t;
@@ -177,6 +182,10 @@ rlp_time_t rlp_store_time(const rlp_store_t *store, rlp_time_t now);
 /* What the store makes of an identity (rlp_store_type_t); may be kept as long as the store lives
    and set as charge->entry.key.fingerprint after rlp_charge_init(). */
 uint64_t rlp_store_fingerprint(const rlp_store_t *store, const char *identity, size_t identity_len);
+
+/* A keyed digest of a secret (by the store's), 32 hexadecimal digits and a NUL: stands for the
+   value of an API key wherever it would be shown or stored. */
+void rlp_store_digest(const rlp_store_t *store, const char *secret, size_t len, char digest[33]);
 
 /* A span as Retry-After says it: whole seconds, rounded up, 1 or more. */
 int64_t rlp_seconds(rlp_time_t span);

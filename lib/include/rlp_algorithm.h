@@ -39,6 +39,7 @@ typedef struct {
     const char *zone; /* "UTC", "local", "Europe/Berlin" */
     int n;
     const rlp_time_t *edges; /* microseconds since the epoch */
+    rlp_time_t mean;         /* between two edges */
 } rlp_calendar_t;
 
 /* One limit, as rlp_plan_parse() makes it; read-only from then on. The ranges are the parser's

@@ -36,10 +36,14 @@ typedef struct {
     uint64_t (*fingerprint)(const rlp_store_t *store, const char *identity, size_t len);
 } rlp_store_type_t;
 
+#define RLP_STORE_SECRET 16 /* bytes */
+
 /* The head of every store; an implementation puts its own fields behind it. */
 struct rlp_store_t {
     const rlp_store_type_t *type;
-    rlp_owners_t *owners; /* the processes that may hold places in it */
+    rlp_owners_t *owners; /* the processes that may hold places in it, where all of them see it */
+    const unsigned char *secret; /* RLP_STORE_SECRET random bytes that live as long as the counters,
+                                    the same for all who share them (rlp_store_digest()) */
 };
 
 /* A store in the memory of this process that forgets nothing: the oracle of the tests, and for
@@ -75,6 +79,9 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
 /* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);
 
+/* How many counters with states of so many bytes a segment of that size has room for. */
+size_t rlp_segment_room(size_t size, uint32_t state);
+
 /* A store on a mapped segment. May be made again for the same segment, by each generation of a
    server. The segment's memory must outlive it. A new key that could only take the place of keys
    held by living processes is not kept, though its update succeeds. An update that changes more
@@ -97,10 +104,6 @@ void rlp_owner_close(rlp_store_t *store, pid_t pid);
 
 /* Closes all whose process is gone; true if there was one. */
 bool rlp_owner_sweep(rlp_store_t *store);
-
-/* A keyed digest of a secret, 32 hexadecimal digits and a NUL: stands for the value of an API key
-   wherever it would be shown or stored. The key of the digest lives in the segment. */
-void rlp_shm_digest(const rlp_store_t *store, const char *secret, size_t len, char digest[33]);
 
 #ifdef __cplusplus
 }

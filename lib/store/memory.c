@@ -2,6 +2,7 @@
 
 #include "rlp_store.h"
 
+#include <apr_general.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
@@ -14,6 +15,7 @@ typedef struct {
     apr_hash_t *states; /* signature and identity, as bytes -> memory_state_t */
     apr_thread_mutex_t *mutex;
     rlp_owners_t owners;
+    unsigned char secret[RLP_STORE_SECRET];
 } memory_t;
 
 typedef struct {
@@ -112,8 +114,14 @@ apr_status_t rlp_memory_create(rlp_store_t **store, apr_pool_t *pool)
 
     memory->head.type = &memory_type;
     memory->head.owners = &memory->owners;
+    memory->head.secret = memory->secret;
     memory->pool = pool;
     memory->states = apr_hash_make(pool);
     *store = &memory->head;
+    const apr_status_t rv = apr_generate_random_bytes(memory->secret, sizeof(memory->secret));
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
     return apr_thread_mutex_create(&memory->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
 }

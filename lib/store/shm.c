@@ -294,6 +294,11 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
     return rv;
 }
 
+size_t rlp_segment_room(size_t size, uint32_t state)
+{
+    return slab_room(size, state);
+}
+
 void rlp_segment_close(rlp_segment_t *segment)
 {
     if (segment->memory != NULL) {
@@ -372,6 +377,7 @@ apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, a
     shm->head.owners = slab_owners(&shm->slab);
     shm->offset = slab_base(&shm->slab)->offset;
     memcpy(shm->key, slab_key(&shm->slab), sizeof(shm->key));
+    shm->head.secret = shm->key + APR_SIPHASH_KSIZE;
     *store = &shm->head;
     return APR_SUCCESS;
 }
@@ -380,19 +386,4 @@ uint32_t rlp_shm_state_max(const rlp_store_t *store)
 {
     (void)store;
     return slab_fit_max();
-}
-
-void rlp_shm_digest(const rlp_store_t *store, const char *secret, size_t len, char digest[33])
-{
-    const shm_t *shm = (const shm_t *)store;
-    unsigned char key[APR_SIPHASH_KSIZE];
-
-    /* two keyed 64-bit hashes, under two keys derived from the secret half of the segment's */
-    memcpy(key, shm->key + APR_SIPHASH_KSIZE, sizeof(key));
-    const apr_uint64_t high = apr_siphash24(secret, len, key);
-
-    key[0] ^= 0x5a;
-    const apr_uint64_t low = apr_siphash24(secret, len, key);
-
-    apr_snprintf(digest, 33, "%016" APR_UINT64_T_HEX_FMT "%016" APR_UINT64_T_HEX_FMT, high, low);
 }

@@ -5,6 +5,7 @@
  */
 
 #include "slab_layout.h"
+#include "state.h"
 
 #include <errno.h>
 #include <string.h>
@@ -230,7 +231,9 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
     held->n = 1;
     held->shards[0] = places[0].shard;
     for (int i = 1; i < n; i++) {
-        slab_hold(held, places[i].shard);
+        if (places[i].shard != places[i - 1].shard) {
+            slab_hold(held, places[i].shard);
+        }
     }
     for (int i = 0; i < held->n; i++) {
         const int rv = slab_lock(slab, held->shards[i]);
@@ -243,29 +246,14 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
     return 0;
 }
 
-/* States of the smallest class have room for all of a slot's. Copied in the words they are written
-   in: the processor forwards a store to a load of the same word, but not to a wider one. */
-SLAB_INLINE void slab_copy(uint64_t *to, const uint64_t *from, uint32_t size)
-{
-    if (size > RLP_STATE_MAX) {
-        memcpy(to, from, size);
-        return;
-    }
-    to[0] = from[0];
-    to[1] = from[1];
-    to[2] = from[2];
-    to[3] = from[3];
-    to[4] = from[4];
-    _Static_assert(RLP_STATE_MAX == 5 * sizeof(uint64_t), "all of them");
-}
-
 SLAB_INLINE void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t now)
 {
     entry->dirty = false;
     if (slot == NULL || slab_expired(slot, now)) {
-        memset(entry->state, 0, entry->key.size);
+        /* all that is written of it: nothing else of the caller's memory gets into the slot */
+        memset(entry->state, 0, entry->key.size > RLP_STATE_MAX ? entry->key.size : RLP_STATE_MAX);
     } else {
-        slab_copy(entry->state, slot->state, entry->key.size);
+        state_copy(entry->state, slot->state, entry->key.size);
     }
 }
 
@@ -275,7 +263,7 @@ SLAB_INLINE void slab_write(slot_t *slot, const rlp_entry_t *entry, rlp_time_t n
     slot->fingerprint = entry->key.fingerprint;
     slot->signature = entry->key.signature;
     slot->fate = slab_fate(entry, now);
-    slab_copy(slot->state, entry->state, RLP_STATE_MAX);
+    state_copy(slot->state, entry->state, RLP_STATE_MAX);
 }
 
 /* What lies in a slot behind its first line: the i-th line of the slot, how much of it belongs to

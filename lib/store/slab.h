@@ -31,6 +31,9 @@ void slab_format(void *memory, size_t size, const unsigned char key[32]);
 /* The smallest memory that slab_format() can lay out. */
 size_t slab_size_min(void);
 
+/* How many states of so many bytes have room in that size. */
+size_t slab_room(size_t size, uint32_t state);
+
 /* The largest state that has a slot, in a slab of any size. */
 uint32_t slab_fit_max(void);
 

@@ -60,6 +60,18 @@ size_t slab_size_min(void)
     return (size_t)1024 * 1024;
 }
 
+size_t slab_room(size_t size, uint32_t state)
+{
+    const int size_class = slab_class_of(state);
+    slab_t slab;
+
+    if (size_class == SLAB_CLASSES || size < slab_size_min()) {
+        return 0;
+    }
+    slab_geometry(&slab, NULL, size);
+    return (size_t)slab.shards * slab.classes[size_class].sets * slab.classes[size_class].ways;
+}
+
 uint32_t slab_fit_max(void)
 {
     return slab_classes[SLAB_CLASSES - 1].size - (uint32_t)SLAB_SLOT_HEAD;

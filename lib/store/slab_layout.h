@@ -131,7 +131,7 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
 {
     const uint64_t hash = key->fingerprint ^ key->signature;
     const uint32_t shard = slab_shard_of(slab, key->fingerprint);
-    const int size_class = slab_class_of(key->size);
+    const int size_class = key->size <= RLP_STATE_MAX ? 0 : slab_class_of(key->size);
 
     if (size_class == SLAB_CLASSES) {
         return false;
@@ -146,6 +146,8 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
     place->mask = ways - 1;
     place->home = (uint32_t)(hash >> 40);
     place->lines = slab_lines(key->size);
+    /* fetched while the lock is taken, behind which nothing is read ahead */
+    __builtin_prefetch(place->set + (size_t)place->stride * (place->home & place->mask), 1);
     return true;
 }
 

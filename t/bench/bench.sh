@@ -6,8 +6,10 @@
 # 1. Decisions of the library beside a lock-free yardstick, run in turn: the ratios count.
 # 2. Plans of several limits beside one token bucket, run in turn, and the exact log; their instructions
 #    too.
-# 3. Delay in httpd (delay.pl).
-# 4. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
+# 3. Hostile paths against path=: nanoseconds, and instructions of the first.
+# 4. Delay in httpd (delay.pl).
+# 5. Plan maps of a million keys: lookups (lookup), and start, memory and reload in httpd (maps.pl).
+# 6. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
 #    not depend on what else the machine does.
 set -eu
 
@@ -105,6 +107,15 @@ beside 'log of 1000, full, allowing' -l 'rate=1000/s algorithm=sliding-log' -t 1
 beside 'log of 8192, full, refusing' -l 'rate=8192/s algorithm=sliding-log' -t 0 -r
 beside 'log of 8192, full, allowing' -l 'rate=8192/s algorithm=sliding-log' -t 123
 
+of_paths() { # number -> instructions of so many comparisons and what comes before
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$build/t/bench/path" -n "$1" 2>&1 |
+        sed -n 's/.*Collected : //p'
+}
+echo
+echo 'Hostile paths, ns of a comparison (least of 500)'
+"$build/t/bench/path"
+! have valgrind || echo "instructions of the first: $((($(of_paths 2000) - $(of_paths 1000)) / 1000))"
+
 if ! have perl; then
     echo 'Requests in httpd: not measured, perl is missing'
     exit 0
@@ -112,6 +123,12 @@ fi
 echo
 echo 'Delay: four threads of which three may sleep, 40 clients that queue, another path beside them'
 perl "$here/delay.pl" "$build"
+
+echo
+echo "Plan maps of a million keys: lookups; start, memory and reload in httpd"
+awk 'BEGIN { for (i = 1; i <= 1000000; i++) printf "%032x free\n", i }' >"$scratch/keys"
+"$build/t/bench/lookup" "$scratch/keys"
+perl "$here/maps.pl" "$build"
 
 if ! have valgrind; then
     echo 'Instructions of a request: not counted, valgrind is missing'

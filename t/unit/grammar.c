@@ -620,6 +620,30 @@ static void test_signature_kinds(void **state)
     assert_true(signature("api", NULL, "quota=5/day@local quota=6/day", true) == of[1]);
 }
 
+/* A table of the caller's is all that algorithm= knows, and its first is the default. */
+static void test_table(void **state)
+{
+    static const rlp_algorithm_t strange = { .name = "strange", .state_size = 16 };
+    const rlp_algorithm_t *const table[] = { &strange, rlp_algorithms[0], NULL };
+    const char *words[] = { "rate=5/min", "rate=10/h", "algorithm=Token-Bucket", "rate=1/s",
+                            "algorithm=strangr" };
+    rlp_plan_source_t source = { .name = "test", .words = words, .n = 3, .algorithms = table };
+    rlp_plan_t *plan = NULL;
+
+    (void)state;
+    assert_null(rlp_plan_parse(&plan, &source, unit_pool()));
+    assert_ptr_equal(plan->limits[0].algorithm, &strange);
+    assert_int_equal(plan->limits[0].state_size, 16);
+    assert_ptr_equal(plan->limits[1].algorithm, rlp_algorithms[0]);
+    assert_string_equal(rlp_plan_describe(plan, unit_pool()),
+                        "5 each minute, burst 5, as strange counts; 10 at once, then 1 every 6 "
+                        "minutes");
+    source.n = 5;
+    assert_string_equal(rlp_plan_parse(&plan, &source, unit_pool()),
+                        "expected algorithm=NAME with one of strange, token-bucket, got "
+                        "\"algorithm=strangr\" (strange?)");
+}
+
 int main(void)
 {
     static const struct {
@@ -631,6 +655,7 @@ int main(void)
         { "V-11: names", test_names },
         { "V-13: the nearest word", test_nearest },
         { "V-13: words of limits", test_words },
+        { "V-13: a table of algorithms", test_table },
         { "P-06: like= inherits", test_like },
         { "P-06: like= inherits bandwidth= and then=", test_like_whole },
         { "C-14: owners", test_owners },

@@ -1,7 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Patterns of paths: the cases, a hostile one, and random ones against a table of all rests.
+ * Patterns of paths: the cases, hostile ones, and random ones against a table of all rests. The
+ * matcher is compiled to count its steps.
  */
 
 #include "glob.h"
@@ -14,6 +15,17 @@
 
 #define PATTERNS 20000
 #define PATHS 20 /* for each */
+
+/* Basic blocks of the matcher that were entered. */
+static uint64_t steps;
+
+/* By the name that the compiler calls in each of them. */
+void __sanitizer_cov_trace_pc(void); /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
+
+void __sanitizer_cov_trace_pc(void) /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
+{
+    steps++;
+}
 
 static const struct row {
     const char *id;
@@ -103,12 +115,14 @@ static void test_wrong(void **state)
 
 static const char *repeated(const char *text, int n, const char *end)
 {
-    const char *all = "";
+    const size_t len = strlen(text);
+    char *all = apr_palloc(unit_pool(), len * (size_t)n + strlen(end) + 1);
 
-    for (int i = 0; i < n; i++) {
-        all = apr_pstrcat(unit_pool(), all, text, NULL);
+    for (size_t i = 0; i < len * (size_t)n; i++) {
+        all[i] = text[i % len];
     }
-    return apr_pstrcat(unit_pool(), all, end, NULL);
+    strcpy(all + len * (size_t)n, end);
+    return all;
 }
 
 /* The smallest time of many: what the machine does besides is no part of it. */
@@ -137,6 +151,42 @@ static void test_hostile(void **state)
     assert_in_range(least_time(repeated("/**", 1, repeated("/a", 30, "/b")),
                                repeated("/a", 4090, "")),
                     0, 50000);
+}
+
+static uint64_t steps_of(const path_glob_t *glob, const char *path)
+{
+    const uint64_t before = steps;
+
+    assert_false(glob_matches(glob, path));
+    return steps - before;
+}
+
+/* Twice as much more path, at most twice as many more steps; and not many for a segment. */
+static void test_linear(void **state)
+{
+    static const struct {
+        const char *text; /* six times */
+        const char *end;
+    } hostile[] = {
+        { "/**/a", "/b" },   { "/**/a", "/a/b" },  { "/**", "/b" },         { "/**/*", "/b" },
+        { "/**/a/*", "/b" }, { "/**/aaaa", "/b" }, { "/**/a/a/a/a", "/b" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(hostile); i++) {
+        const path_glob_t *glob = glob_of(repeated(hostile[i].text, 6, hostile[i].end));
+        uint64_t before = steps_of(glob, repeated("/a", 81, "/c"));
+        uint64_t growth = 0;
+
+        for (uint64_t n = 162; n <= 81 << 7; n *= 2) {
+            const uint64_t now = steps_of(glob, repeated("/a", (int)n, "/c"));
+
+            assert_in_range(now, n, 128 * n);
+            assert_true(growth == 0 || now - before <= 2 * growth);
+            growth = now - before;
+            before = now;
+        }
+    }
 }
 
 /* --- against a table */
@@ -204,11 +254,14 @@ static void test_random(void **state)
             const char *path =
                 random_parts(&path_parts, path_words, UNIT_N(path_words), &random, pool);
             const bool expected = tabled(&glob_parts, &path_parts);
+            const uint64_t before = steps;
 
             matches += expected;
             if (glob_matches(glob, path) != expected) {
                 fail_msg("%s %s %s", text, expected ? "does not match" : "matches", path);
             }
+            assert_in_range(steps - before, 1,
+                            8 * ((uint64_t)glob_parts.n + 1) * (strlen(path) + 1));
         }
         apr_pool_clear(pool);
     }
@@ -222,6 +275,7 @@ int main(void)
     }
     unit_add("wrong patterns", test_wrong, NULL);
     unit_add("R-28: six ** against 81 segments, and the most there can be", test_hostile, NULL);
+    unit_add("R-28: steps grow as the path does, however many ** there are", test_linear, NULL);
     unit_add("random patterns, against a table of all rests", test_random, NULL);
     return unit_run();
 }

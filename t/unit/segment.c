@@ -567,7 +567,7 @@ static void digest(const rlp_segment_t *segment, const char *secret, char text[3
     rlp_store_t *store;
 
     assert_int_equal(rlp_shm_create(&store, segment, unit_pool()), APR_SUCCESS);
-    rlp_shm_digest(store, secret, strlen(secret), text);
+    rlp_store_digest(store, secret, strlen(secret), text);
     assert_int_equal(strlen(text), 32);
     assert_int_equal(strspn(text, "0123456789abcdef"), 32);
 }

@@ -52,8 +52,7 @@ static const char *testclock_file(cmd_parms *cmd, void *dir, const char *path)
         return apr_psprintf(cmd->pool, "RlpTestClockFile: cannot map %s: error %d", path, rv);
     }
     testclock_times = map->mm;
-    ap_register_provider(cmd->pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_PROVIDER_VERSION,
-                         &testclock);
+    ap_register_provider(cmd->pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_CLOCK_VERSION, &testclock);
     return NULL;
 }
 

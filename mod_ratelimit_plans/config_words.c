@@ -1,0 +1,124 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The words behind a directive: what they are like, and what is said of wrong ones.
+ */
+
+#include "private.h"
+
+#include <http_log.h>
+
+#include <apr_strings.h>
+
+#include <stddef.h>
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+const char *config_expected(cmd_parms *cmd, const char *expected, const char *got)
+{
+    return apr_psprintf(cmd->pool, "%s: expected %s, got \"%s\"", cmd->cmd->name, expected, got);
+}
+
+const char *config_prefix(cmd_parms *cmd, const char *error)
+{
+    return error ? apr_psprintf(cmd->pool, "%s: %s", cmd->cmd->name, error) : NULL;
+}
+
+/* The index of the word in a list ended by NULL, or -1. */
+int config_word(const char *word, const char *const words[])
+{
+    for (int i = 0; words[i] != NULL; i++) {
+        if (ap_cstr_casecmp(word, words[i]) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+bool config_is_htaccess(const cmd_parms *cmd)
+{
+    return cmd->pool == cmd->temp_pool;
+}
+
+void config_needs(const cmd_parms *cmd, unsigned hooks)
+{
+    if (!config_is_htaccess(cmd)) { /* by then it is too late: plans_hook_all() */
+        rlp_world->needs |= hooks;
+    }
+}
+
+const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
+                              const char *value, unsigned flags)
+{
+    const unsigned restricted = config_is_htaccess(cmd) ? AP_EXPR_FLAG_RESTRICTED : 0;
+    const char *error = *value ? NULL : "nothing is there";
+
+    if (error == NULL) {
+        *expr = ap_expr_parse_cmd(cmd, value, flags | restricted, &error, NULL);
+    }
+    return error ? apr_psprintf(cmd->pool, "expected an expression behind %s, got \"%s\": %s", name,
+                                value, error)
+                 : NULL;
+}
+
+const char *config_quotes(const char *word, apr_pool_t *pool)
+{
+    const size_t len = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-=:");
+
+    if (word[len] != '"') {
+        return NULL;
+    }
+    const char *rest = word + len + 1;
+    const char *end = strchr(rest, '"'); /* there if it is one word anyway */
+
+    return apr_psprintf(pool,
+                        "expected the quotes around the whole word: write \"%.*s%.*s%s\", got %s",
+                        (int)len, word, (int)(end ? end - rest : (ptrdiff_t)strlen(rest)), rest,
+                        end ? "" : "...", word);
+}
+
+const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool)
+{
+    const char *nearest = rlp_nearest(word, known);
+
+    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+}
+
+const char *config_near(const char *word, const char *const known[], apr_pool_t *pool)
+{
+    const size_t len = strcspn(word, "=:");
+
+    return config_near_whole(apr_pstrmemdup(pool, word, len + (word[len] != '\0')), known, pool);
+}
+
+/* Is the option ("name=value") of the last word given between from and it, too? */
+static bool config_given(char *const argv[], int from, int last)
+{
+    const size_t len = strcspn(argv[last], "=") + 1;
+
+    for (int i = from; i < last; i++) {
+        if (ap_cstr_casecmpn(argv[last], argv[i], len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first option from a word on that an earlier one has given already, or NULL. */
+const char *config_repeated(int argc, char *const argv[], int from)
+{
+    for (int i = from + 1; i < argc; i++) {
+        if (config_given(argv, from, i)) {
+            return argv[i];
+        }
+    }
+    return NULL;
+}
+
+const char *config_unknown_word(cmd_parms *cmd, const char *expected, const char *got,
+                                const char *const known[])
+{
+    return apr_pstrcat(cmd->pool, config_expected(cmd, expected, got),
+                       config_near(got, known, cmd->pool), NULL);
+}

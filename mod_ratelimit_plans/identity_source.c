@@ -1,0 +1,91 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The sources of identities that stand behind NAME=: header:, cookie:, env: and expr:.
+ */
+
+#include "provider.h"
+#include "value.h"
+
+#include <http_log.h>
+#include <http_protocol.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+static const char *source_header(void *settings, request_rec *r)
+{
+    return apr_table_get(r->headers_in, settings);
+}
+
+static const char *source_env(void *settings, request_rec *r)
+{
+    return apr_table_get(r->subprocess_env, settings);
+}
+
+static const char *source_configure_cookie(void **settings, const char *name, const char *argument,
+                                           cmd_parms *cmd)
+{
+    *settings = apr_pstrdup(cmd->pool, argument);
+    return *argument != '\0' && *ap_scan_http_token(argument) == '\0'
+               ? NULL
+               : apr_psprintf(cmd->pool, "expected the name of a cookie, got \"%s=cookie:%s\"",
+                              name, argument);
+}
+
+static const char *source_cookie(void *settings, request_rec *r)
+{
+    const char *field = apr_table_get(r->headers_in, "Cookie");
+    size_t len = 0;
+    const char *value = field ? value_cookie(field, settings, &len) : NULL;
+
+    return value ? apr_pstrmemdup(r->pool, value, len) : NULL;
+}
+
+typedef struct {
+    const char *name;
+    const ap_expr_info_t *expr;
+} source_expr_t;
+
+static const char *source_configure_expr(void **settings, const char *name, const char *argument,
+                                         cmd_parms *cmd)
+{
+    source_expr_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
+
+    made->name = name;
+    *settings = made;
+    return config_expression(&made->expr, cmd, "expr:", argument,
+                             AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY);
+}
+
+static const char *source_expr(void *settings, request_rec *r)
+{
+    const source_expr_t *source = settings;
+    const char *error = NULL;
+    const char *value = ap_expr_str_exec(r, source->expr, &error);
+
+    if (error != NULL) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: identity %s: %s", source->name, error);
+        return NULL;
+    }
+    return value;
+}
+
+static const rlp_identity_provider_t source_of_header = {
+    .argument = "NAME", .any_case = true, .chosen = true, .value = source_header
+};
+static const rlp_identity_provider_t source_of_cookie = {
+    .argument = "NAME", .chosen = true, .configure = source_configure_cookie, .value = source_cookie
+};
+static const rlp_identity_provider_t source_of_env = { .argument = "NAME",
+                                                       .any_case = true,
+                                                       .value = source_env };
+static const rlp_identity_provider_t source_of_expr = { .argument = "EXPR",
+                                                        .configure = source_configure_expr,
+                                                        .value = source_expr };
+
+const rlp_identity_provider_t *const identity_providers[] = { &source_of_header, &source_of_cookie,
+                                                              &source_of_env, &source_of_expr };

@@ -1,0 +1,310 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * A text file as it changes: one child reads a new version into memory that all of them share, the
+ * others map it. There are two such memories, in use by turns. A child has a lock for reading on
+ * the one it looks values up in; who has read a new version into the other had it locked for
+ * writing. These locks go with the process, however it ends.
+ */
+
+#include "plan_map.h"
+
+#include <http_log.h>
+
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+/* Shared by all children of a generation. */
+typedef struct {
+    uint32_t version; /* the latest; version % 2 is its memory */
+    uint32_t looked;  /* the second in which somebody looked last */
+    file_mark_t seen; /* what was looked at last, good or not; of who has the lock to read */
+} versions_common_t;
+
+struct versions_t {
+    const char *path;
+    int fds[2]; /* the memories; -1: none */
+    int fd;     /* who reads has it locked */
+    versions_common_t *common;
+    server_rec *server;  /* for the log; NULL: not in a child yet */
+    uint32_t version;    /* of this process; version % 2 says which of these: */
+    uint32_t readers[2]; /* threads in it */
+    const txt_t *txt[2];
+    size_t sizes[2]; /* of the tables: what nobody looks into may be gone */
+};
+
+/* --- locks between processes */
+
+/* Locks for reading (F_RDLCK) or writing (F_WRLCK), or unlocks (F_UNLCK); false: not now. */
+static bool versions_lock(int fd, short kind)
+{
+    struct flock lock = { .l_type = kind, .l_whence = SEEK_SET, .l_len = 1 };
+
+    return fcntl(fd, F_SETLK, &lock) == 0;
+}
+
+static void versions_close(versions_t *versions, uint32_t i)
+{
+    if (versions->txt[i] != NULL) {
+        txt_close(versions->txt[i], versions->sizes[i]);
+        versions->txt[i] = NULL;
+    }
+}
+
+/* --- the parent */
+
+static apr_status_t versions_end(void *data)
+{
+    versions_t *versions = data;
+
+    for (uint32_t i = 0; i < 2; i++) {
+        versions_close(versions, i);
+        if (versions->fds[i] >= 0) {
+            (void)close(versions->fds[i]);
+        }
+    }
+    if (versions->common != NULL) {
+        (void)munmap(versions->common, sizeof(*versions->common));
+    }
+    if (versions->fd >= 0) {
+        (void)close(versions->fd);
+    }
+    return APR_SUCCESS;
+}
+
+/* The memory that all share. False: there is none. */
+static bool versions_share(versions_t *versions)
+{
+    versions->fd = memfd_create("ratelimit plan map", MFD_CLOEXEC);
+    versions->fds[0] = memfd_create("ratelimit plan map 0", MFD_CLOEXEC);
+    versions->fds[1] = memfd_create("ratelimit plan map 1", MFD_CLOEXEC);
+    if (versions->fd < 0 || versions->fds[0] < 0 || versions->fds[1] < 0 ||
+        ftruncate(versions->fd, sizeof(*versions->common)) != 0) {
+        return false;
+    }
+    void *common =
+        mmap(NULL, sizeof(*versions->common), PROT_READ | PROT_WRITE, MAP_SHARED, versions->fd, 0);
+
+    versions->common = common == MAP_FAILED ? NULL : common;
+    return versions->common != NULL;
+}
+
+const char *versions_load(versions_t **versions, const char *path, apr_pool_t *pool)
+{
+    versions_t *made = apr_pcalloc(pool, sizeof(*made));
+    apr_pool_t *scratch;
+
+    made->path = path;
+    made->fd = made->fds[0] = made->fds[1] = -1;
+    apr_pool_cleanup_register(pool, made, versions_end, apr_pool_cleanup_null);
+    if (!versions_share(made) || apr_pool_create(&scratch, pool) != APR_SUCCESS) {
+        return "cannot get memory that children share";
+    }
+    const txt_request_t request = { .path = path, .fd = made->fds[0] };
+    const char *error = txt_read(&made->txt[0], &made->common->seen, &request, scratch);
+
+    if (error == NULL) {
+        made->sizes[0] = txt_size(made->txt[0]);
+    } else {
+        error = apr_pstrdup(pool, error);
+    }
+    apr_pool_destroy(scratch);
+    *versions = made;
+    return error;
+}
+
+/* --- in a child, one version after the other */
+
+/* From here on values are looked up in the table given, of a version that this process has locked.
+   The threads that are still in the one before are waited for. */
+static void versions_switch(versions_t *versions, uint32_t version, const txt_t *txt)
+{
+    const uint32_t before = versions->version % 2;
+
+    versions->sizes[version % 2] = txt_size(txt);
+    __atomic_store_n(&versions->txt[version % 2], txt, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&versions->version, version, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&versions->readers[before], __ATOMIC_SEQ_CST) != 0) {
+        apr_sleep(1000);
+    }
+    versions_close(versions, before);
+    (void)versions_lock(versions->fds[before], F_UNLCK);
+}
+
+/* Takes the latest version over. A lock that came too late is given back. */
+static void versions_adopt(versions_t *versions)
+{
+    versions_common_t *common = versions->common;
+    const uint32_t version = __atomic_load_n(&common->version, __ATOMIC_ACQUIRE);
+    const int fd = versions->fds[version % 2];
+
+    if (version == versions->version || !versions_lock(fd, F_RDLCK)) {
+        return;
+    }
+    const txt_t *txt =
+        __atomic_load_n(&common->version, __ATOMIC_ACQUIRE) == version ? txt_open(fd) : NULL;
+
+    if (txt != NULL) {
+        versions_switch(versions, version, txt);
+    } else {
+        (void)versions_lock(fd, F_UNLCK);
+    }
+}
+
+/* In a new child: the parent's version is gone. */
+static void versions_start(versions_t *versions, uint32_t version)
+{
+    const uint32_t i = version % 2;
+
+    versions_close(versions, 0);
+    versions->txt[i] = txt_open(versions->fds[i]);
+    versions->sizes[i] = versions->txt[i] ? txt_size(versions->txt[i]) : 0;
+    versions->version = version;
+}
+
+/* A child begins with the parent's version if that is the latest, and locks it before anybody can
+   read another into its place. */
+void versions_begin(versions_t *versions, server_rec *server)
+{
+    versions_common_t *common = versions->common;
+
+    versions->server = server;
+    while (true) {
+        const uint32_t version = __atomic_load_n(&common->version, __ATOMIC_ACQUIRE);
+        const int fd = versions->fds[version % 2];
+
+        if (!versions_lock(fd, F_RDLCK)) {
+            apr_sleep(1000); /* it is just being replaced */
+            continue;
+        }
+        if (__atomic_load_n(&common->version, __ATOMIC_ACQUIRE) != version) {
+            (void)versions_lock(fd, F_UNLCK);
+            continue;
+        }
+        if (version != 0) {
+            versions_start(versions, version);
+        }
+        return;
+    }
+}
+
+/* --- a new version, read by one child for all */
+
+/* Gives the memory back that no process uses; this one has it locked. */
+static void versions_reclaim(int fd)
+{
+    struct stat info;
+
+    const bool empty = fstat(fd, &info) == 0 && (info.st_size == 0 || ftruncate(fd, 0) == 0);
+
+    (void)empty; /* else it stays for the next version */
+    (void)versions_lock(fd, F_UNLCK);
+}
+
+/* Reads into the memory that nobody uses, which this process has locked. */
+static void versions_read(versions_t *versions, const char *type, volatile apr_uint32_t *stop,
+                          apr_pool_t *pool)
+{
+    versions_common_t *common = versions->common;
+    const uint32_t next = common->version + 1;
+    const txt_request_t request = { .path = versions->path,
+                                    .fd = versions->fds[next % 2],
+                                    .stop = stop };
+    const txt_t *txt = NULL;
+    const char *error = txt_read(&txt, &common->seen, &request, pool);
+
+    if (error != NULL) {
+        versions_reclaim(request.fd);
+        if (*error != '\0') {
+            ap_log_error(APLOG_MARK, APLOG_ERR, 0, versions->server,
+                         "RLP012: plan map of %s: %s; what was read before stays in force", type,
+                         error);
+        }
+        return;
+    }
+    (void)versions_lock(request.fd, F_RDLCK);
+    __atomic_store_n(&common->version, next, __ATOMIC_RELEASE);
+    versions_switch(versions, next, txt);
+    ap_log_error(APLOG_MARK, APLOG_INFO, 0, versions->server,
+                 "RLP013: plan map of %s: read again: %s", type, versions->path);
+}
+
+/* With the lock to read. */
+static void versions_look(versions_t *versions, const char *type, volatile apr_uint32_t *stop)
+{
+    versions_common_t *common = versions->common;
+    const int spare = versions->fds[(common->version + 1) % 2];
+    apr_pool_t *pool;
+
+    if (versions->version != common->version || !versions_lock(spare, F_WRLCK)) {
+        return; /* somebody has not left the version before */
+    }
+    if (apr_pool_create_unmanaged_ex(&pool, NULL, NULL) != APR_SUCCESS) {
+        (void)versions_lock(spare, F_UNLCK);
+        return;
+    }
+    const file_mark_t mark = plan_map_mark(versions->path, pool);
+
+    if (!plan_map_same(&mark, &common->seen) && plan_map_settled(&mark)) {
+        common->seen = mark;
+        versions_read(versions, type, stop, pool);
+    } else {
+        versions_reclaim(spare);
+    }
+    apr_pool_destroy(pool);
+}
+
+void versions_refresh(versions_t *versions, const char *type, volatile apr_uint32_t *stop)
+{
+    versions_common_t *common = versions->common;
+    const uint32_t now = (uint32_t)(rlp_clock_monotonic() / RLP_SECOND);
+    uint32_t looked = __atomic_load_n(&common->looked, __ATOMIC_RELAXED);
+
+    versions_adopt(versions);
+    if (looked == now || !__atomic_compare_exchange_n(&common->looked, &looked, now, false,
+                                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        return; /* once a second is enough, whoever does it */
+    }
+    if (versions_lock(versions->fd, F_WRLCK)) {
+        versions_look(versions, type, stop);
+        (void)versions_lock(versions->fd, F_UNLCK);
+    }
+}
+
+const plan_t *versions_find(versions_t *versions, const char *value)
+{
+    uint32_t version;
+    uint32_t *readers;
+
+    while (true) {
+        version = __atomic_load_n(&versions->version, __ATOMIC_SEQ_CST);
+        readers = &versions->readers[version % 2];
+        __atomic_add_fetch(readers, 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&versions->version, __ATOMIC_SEQ_CST) == version) {
+            break;
+        }
+        __atomic_sub_fetch(readers, 1, __ATOMIC_RELEASE);
+    }
+    const txt_t *txt = versions->txt[version % 2];
+    const plan_t *plan = txt ? txt_find(txt, value) : NULL;
+
+    __atomic_sub_fetch(readers, 1, __ATOMIC_RELEASE);
+    return plan;
+}
+
+void versions_count(const versions_t *versions, uint32_t counts[])
+{
+    const txt_t *txt = versions->txt[versions->version % 2];
+
+    if (txt != NULL) {
+        txt_count_plans(txt, counts);
+    }
+}

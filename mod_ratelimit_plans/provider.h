@@ -1,0 +1,72 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef PROVIDER_H
+#define PROVIDER_H
+
+/*
+ * What this module looks up in httpd's registry, and what it registers itself.
+ */
+
+#include "private.h"
+
+#pragma GCC visibility push(hidden)
+
+/* One kind of provider. */
+typedef struct {
+    const char *group;
+    const char *version;
+    const char *noun;            /* for messages */
+    const char *const *built_in; /* names, ended by NULL, in the order of messages */
+} provider_kind_t;
+
+/* The kinds that directives name. */
+extern const provider_kind_t provider_algorithms;
+extern const provider_kind_t provider_stores;
+extern const provider_kind_t provider_identities;
+extern const provider_kind_t provider_plan_maps;
+
+/* Registers all built-in providers. */
+void provider_register(apr_pool_t *pool);
+
+/* The names of a kind, ended by NULL: the built-in ones first, then the others by name. */
+const char *const *provider_names(const provider_kind_t *kind, apr_pool_t *pool);
+
+/* The provider of that name, in any case of its letters; NULL: there is none. */
+const void *provider_find(const provider_kind_t *kind, const char *name, apr_pool_t *pool);
+
+/* What to say of a name that is not there for the version in use, but for another; NULL: for
+   none. */
+const char *provider_other_version(const provider_kind_t *kind, const char *name, apr_pool_t *pool);
+
+/* "A, B or C" */
+const char *provider_list(const char *const names[], apr_pool_t *pool);
+
+/* " (NAME?)" with the sign behind it, for the name that the word is most like; or nothing. */
+const char *provider_near(const char *word, const char *const names[], const char *sign,
+                          apr_pool_t *pool);
+
+/* What to say of a clock that is not for this version; NULL: there is none. */
+const char *provider_clock_refused(apr_pool_t *pool);
+
+/* The algorithms for rlp_plan_source_t. Those of other modules have their answers kept within what
+   an answer can be. */
+const rlp_algorithm_t *const *algorithm_table(apr_pool_t *pool);
+
+/* Does one of the words name an algorithm that is registered, but not to be used? What to say of
+   it, or NULL. */
+const char *algorithm_refused(const char *const words[], int n, apr_pool_t *pool);
+
+/* The store of shared memory. */
+extern const rlp_store_provider_t store_shm_provider;
+
+/* Its size, in bytes; 0: the store is another one. */
+size_t store_shm_size(void);
+
+/* What the store in use is, in words; NULL if it is another's. */
+const char *store_shm_describe(apr_pool_t *pool);
+
+/* The sources of identities that stand behind NAME=, in the order of provider_identities. */
+extern const rlp_identity_provider_t *const identity_providers[];
+
+#pragma GCC visibility pop
+
+#endif

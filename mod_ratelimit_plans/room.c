@@ -1,0 +1,186 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Is the store large enough for the quotas of those whom plan maps know? What is counted for a
+ * minute is forgotten by itself; what is counted for a month has to have room.
+ */
+
+#include "provider.h"
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+#define ROOM_STATE RLP_STATE_MAX /* of a quota: it fits into the smallest slots */
+#define ROOM_MEGABYTE ((size_t)1024 * 1024)
+
+/* What the values of a host's maps need under its rules. */
+typedef struct {
+    apr_hash_t *counts; /* plan_map_t -> values by plan_t.index, of all hosts */
+    apr_uint64_t quotas;
+    const char *sum;       /* in words */
+    const plan_map_t *map; /* the last that needs some */
+} need_t;
+
+static bool room_has_part(const identity_t *identity, const char *type)
+{
+    bool has = false;
+
+    for (int i = 0; i < identity->n; i++) {
+        has |= strcmp(identity->parts[i].name, type) == 0;
+    }
+    return has;
+}
+
+static bool room_has_type(const chain_t *chain, const char *type)
+{
+    bool has = false;
+
+    for (int i = 0; i < chain->n; i++) {
+        has |= room_has_part(&chain->items[i], type);
+    }
+    return has;
+}
+
+/* Does the rule count identities of that type? Chains of deeper sections are not looked at. */
+static bool room_counts(const rule_t *rule, const char *type)
+{
+    const dir_conf_t *outer =
+        ap_get_module_config(rule->server->lookup_defaults, &ratelimit_plans_module);
+    const chain_t *chain = outer->chain ? outer->chain : rlp_world->default_chain;
+
+    return room_has_type(rule->key ? rule->key : chain, type);
+}
+
+/* Counters of quotas that an identity has under a plan, and under what takes over from it. */
+static int room_quotas(const variant_t *variant)
+{
+    int n = 0;
+
+    for (; variant != NULL; variant = variant->then) {
+        for (int i = 0; i < variant->plan->n; i++) {
+            const rlp_limit_t *limit = &variant->plan->limits[i];
+
+            n += !limit->algorithm->holds && (limit->calendar != NULL || limit->period == 0);
+        }
+    }
+    return n;
+}
+
+/* How many values of the map have each plan; a large map is gone through once. */
+static const uint32_t *room_values(const need_t *need, const plan_map_t *map, apr_pool_t *pool)
+{
+    uint32_t *counts = apr_hash_get(need->counts, &map, sizeof(uintptr_t));
+
+    if (counts == NULL) {
+        counts = apr_pcalloc(pool, sizeof(*counts) * ((apr_size_t)rlp_world->plan_list->nelts + 1));
+        plan_map_count(map, counts);
+        apr_hash_set(need->counts, apr_pmemdup(pool, (const void *)&map, sizeof(uintptr_t)),
+                     sizeof(uintptr_t), counts);
+    }
+    return counts;
+}
+
+/* Adds what a rule needs for the values of one map. */
+static void room_add(need_t *need, const rule_t *rule, const plan_map_t *map, apr_pool_t *pool)
+{
+    const server_conf_t *conf =
+        ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+    const uint32_t *counts = room_values(need, map, pool);
+    apr_uint64_t quotas = 0;
+    apr_uint64_t values = 0;
+
+    for (int i = 1; i <= rlp_world->plan_list->nelts; i++) {
+        const who_t who = { .plan = APR_ARRAY_IDX(rlp_world->plan_list, i - 1, const plan_t *) };
+        const int each = counts[i] ? room_quotas(rule_variant(rule, &who, conf, pool)) : 0;
+
+        quotas += (apr_uint64_t)counts[i] * (apr_uint64_t)each;
+        values += each ? counts[i] : 0;
+    }
+    if (quotas == 0) {
+        return;
+    }
+    need->quotas += quotas;
+    need->map = map;
+    need->sum =
+        apr_psprintf(pool,
+                     "%s%s%" APR_UINT64_T_FMT " by rule %s for %" APR_UINT64_T_FMT
+                     " values of \"%s\"",
+                     need->sum, *need->sum ? ", " : "", quotas, rule->name, values, map->type);
+}
+
+/* Adds what a rule needs for the values of all maps of its host. */
+static void room_add_all(need_t *need, const rule_t *rule, const server_conf_t *conf,
+                         apr_pool_t *pool)
+{
+    for (int i = 0; i < conf->maps->nelts; i++) {
+        const plan_map_t *map = APR_ARRAY_IDX(conf->maps, i, const plan_map_t *);
+
+        if (plan_map_of(conf, map->type) == map && room_counts(rule, map->type)) {
+            room_add(need, rule, map, pool);
+        }
+    }
+}
+
+/* What the rules of one host need. Rules of one name have the same counters. */
+static need_t room_of(const server_rec *server, apr_hash_t *counts, apr_pool_t *pool)
+{
+    const server_conf_t *conf =
+        ap_get_module_config(server->module_config, &ratelimit_plans_module);
+    apr_hash_t *scopes = apr_hash_make(pool);
+    need_t need = { .counts = counts, .sum = "" };
+
+    for (int i = 0; conf->maps->nelts > 0 && i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        if (rule->server != server || rule->off ||
+            apr_hash_get(scopes, rule->scope, APR_HASH_KEY_STRING) != NULL) {
+            continue;
+        }
+        apr_hash_set(scopes, rule->scope, APR_HASH_KEY_STRING, rule);
+        room_add_all(&need, rule, conf, pool);
+    }
+    return need;
+}
+
+/* The host that needs most: nobody knows how many of the values come to more than one. */
+static need_t room_most(server_rec *servers, apr_pool_t *pool)
+{
+    apr_hash_t *counts = apr_hash_make(pool);
+    need_t most = { .sum = "" };
+
+    for (const server_rec *server = servers; server; server = server->next) {
+        const need_t need = room_of(server, counts, pool);
+
+        most = need.quotas > most.quotas ? need : most;
+    }
+    return most;
+}
+
+const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool)
+{
+    const size_t given = store_shm_size();
+    size_t size = given;
+
+    if (given == 0) {
+        return NULL;
+    }
+    const size_t room = rlp_segment_room(given, ROOM_STATE);
+    const need_t need = room_most(server, pool);
+
+    if (need.quotas <= room) {
+        return NULL;
+    }
+    while (rlp_segment_room(size, ROOM_STATE) < need.quotas) {
+        size *= 2;
+    }
+    *map = need.map;
+    return apr_psprintf(pool,
+                        "the store is too small for all quotas: %s; size=%" APR_SIZE_T_FMT
+                        "M has room for %" APR_SIZE_T_FMT
+                        " counters and forgets some, size=%" APR_SIZE_T_FMT
+                        "M has room for %" APR_SIZE_T_FMT,
+                        need.sum, given / ROOM_MEGABYTE, room,
+                        (size + ROOM_MEGABYTE - 1) / ROOM_MEGABYTE,
+                        rlp_segment_room(size, ROOM_STATE));
+}

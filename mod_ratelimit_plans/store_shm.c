@@ -1,0 +1,179 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The store "shm": one segment of shared memory in a file, opened at the full start and kept across
+ * restarts.
+ */
+
+#include "provider.h"
+
+#include <http_core.h>
+#include <http_log.h>
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+#define SHM_PAGE 4096
+#define SHM_SIZE ((apr_size_t)16 * 1024 * 1024)
+#define SHM_SIZE_MAX (INT64_C(1) << 40)
+#define SHM_STATE_MAX 65640 /* rlp_shm_state_max() of every store */
+#define SHM_RETAINED "mod_ratelimit_plans segment 1"
+
+typedef struct {
+    const char *name;
+    const char *path; /* NULL: in the runtime directory */
+    apr_size_t size;
+} shm_settings_t;
+
+/* A size with K, M or G, in bytes. NULL, or what was expected. */
+static const char *shm_size(apr_size_t *size, const char *text, apr_pool_t *pool)
+{
+    static const char units[] = "KMG";
+    char *end;
+    apr_int64_t number = apr_strtoi64(text, &end, 10);
+    const char *unit = *end ? strchr(units, apr_toupper(*end)) : NULL;
+
+    if (*text < '0' || *text > '9' || (*end != '\0' && (unit == NULL || end[1] != '\0'))) {
+        return apr_psprintf(pool, "expected size=N with K, M or G, got \"size=%s\"", text);
+    }
+    for (const char *i = units; unit != NULL && i <= unit && number <= SHM_SIZE_MAX; i++) {
+        number *= 1024;
+    }
+    if (number < RLP_SEGMENT_MIN || number > SHM_SIZE_MAX) {
+        return apr_psprintf(pool, "expected a size from 1M to 1024G, got \"size=%s\"", text);
+    }
+    *size = ((apr_size_t)number + SHM_PAGE - 1) / SHM_PAGE * SHM_PAGE;
+    return NULL;
+}
+
+static const char *shm_option(shm_settings_t *settings, const char *word, apr_pool_t *pool)
+{
+    static const char *const names[] = { "size=", "file=", NULL };
+
+    if (ap_cstr_casecmpn(word, "size=", 5) == 0) {
+        return shm_size(&settings->size, word + 5, pool);
+    }
+    if (ap_cstr_casecmpn(word, "file=", 5) == 0 && word[5] != '\0') {
+        settings->path = ap_server_root_relative(pool, word + 5);
+        return settings->path ? NULL : apr_psprintf(pool, "expected a path, got \"%s\"", word);
+    }
+    return apr_psprintf(pool, "expected size=SIZE or file=PATH, got \"%s\"%s", word,
+                        config_near(word, names, pool));
+}
+
+static const char *shm_configure(void **made, const char *name, const char *const options[], int n,
+                                 apr_pool_t *pool)
+{
+    shm_settings_t *settings = apr_pcalloc(pool, sizeof(*settings));
+    const char *error = NULL;
+
+    settings->name = name;
+    settings->size = SHM_SIZE;
+    for (int i = 0; i < n && error == NULL; i++) {
+        error = shm_option(settings, options[i], pool);
+    }
+    *made = settings;
+    return error;
+}
+
+/* What outlives a restart in this process: plain data, since this file is unloaded in between. */
+typedef struct {
+    rlp_segment_t segment;
+    char path[4096];
+} retained_t;
+
+static const char *shm_path(const shm_settings_t *settings, apr_pool_t *pool)
+{
+    return settings->path ? settings->path
+                          : ap_runtime_dir_relative(pool, apr_psprintf(pool, "ratelimit-%s.shm",
+                                                                       settings->name));
+}
+
+/* The segment of this server process, made at the full start. */
+static retained_t *shm_retained(void)
+{
+    retained_t *retained = ap_retained_data_get(SHM_RETAINED);
+
+    if (retained == NULL) {
+        retained = ap_retained_data_create(SHM_RETAINED, sizeof(*retained));
+        retained->segment.fd = -1;
+    }
+    return retained;
+}
+
+/* NULL, or what went wrong. */
+static const char *shm_open_segment(retained_t *retained, const shm_settings_t *settings,
+                                    const rlp_clock_t *clock, server_rec *server, apr_pool_t *pool)
+{
+    const char *message = NULL;
+    const char *path = shm_path(settings, pool);
+
+    if (rlp_segment_open(&retained->segment, path, settings->size, clock, &message, pool) !=
+        APR_SUCCESS) {
+        return message;
+    }
+    if (message != NULL) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server, "RLP010: %s", message);
+    }
+    apr_cpystrn(retained->path, path, sizeof(retained->path));
+    return NULL;
+}
+
+static void shm_stays(const retained_t *retained, const shm_settings_t *settings,
+                      server_rec *server, apr_pool_t *pool)
+{
+    if (strcmp(retained->path, shm_path(settings, pool)) != 0 ||
+        retained->segment.size != settings->size) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
+                     "RLP011: the store stays %s with %" APR_SIZE_T_FMT
+                     " bytes until the next stop and start; a graceful restart does not change it",
+                     retained->path, retained->segment.size);
+    }
+}
+
+static const char *shm_open(rlp_store_t **store, void *made, const rlp_clock_t *clock,
+                            server_rec *server, apr_pool_t *pool)
+{
+    const shm_settings_t *settings = made;
+    retained_t *retained = shm_retained();
+
+    if (retained->segment.memory == NULL) {
+        const char *error = shm_open_segment(retained, settings, clock, server, pool);
+
+        if (error != NULL) {
+            return error;
+        }
+    }
+    shm_stays(retained, settings, server, pool);
+    return rlp_shm_create(store, &retained->segment, pool) == APR_SUCCESS
+               ? NULL
+               : "the store in memory is damaged; stop and start the server";
+}
+
+const rlp_store_provider_t store_shm_provider = { .options = "[size=SIZE] [file=PATH]",
+                                                  .state_max = SHM_STATE_MAX,
+                                                  .configure = shm_configure,
+                                                  .open = shm_open };
+
+size_t store_shm_size(void)
+{
+    const shm_settings_t *settings = rlp_world->store_settings;
+
+    return rlp_world->store_provider == &store_shm_provider ? settings->size : 0;
+}
+
+const char *store_shm_describe(apr_pool_t *pool)
+{
+    const shm_settings_t *settings = rlp_world->store_settings;
+
+    if (rlp_world->store_provider != &store_shm_provider) {
+        return NULL;
+    }
+    return apr_psprintf(pool, "%" APR_SIZE_T_FMT " kB of shared memory in %s",
+                        settings->size / 1024,
+                        settings->path ? settings->path : "the runtime directory");
+}
