@@ -4,7 +4,7 @@
 # configure; a file's report is printed in one piece, and only if there is something to report.
 set -eu
 
-system=$(printf '%s' "$APR_CFLAGS" | sed 's/-I */-isystem /g')
+system=$(printf '%s' "$APR_CFLAGS $HIREDIS_CFLAGS" | sed 's/-I */-isystem /g')
 own='-Ilib/include -Ilib -Imod_ratelimit_plans -It/unit'
 flags="-std=gnu11 -D_GNU_SOURCE $own -I$BUILDDIR/lib $system -isystem $HTTPD_INCLUDEDIR"
 

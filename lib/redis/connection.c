@@ -1,0 +1,736 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "redis/connection.h"
+
+#include "rlp.h"
+
+#include <apr_strings.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CONNECTION_BUFFERS 64
+#define CONNECTION_IDLE RLP_SECOND /* after so long the server may have hung up */
+
+typedef struct {
+    char *bytes; /* by hiredis */
+    size_t len;
+    redisReply *reply;
+    redis_fault_t fault;
+} command_t;
+
+/* The commands of one call of redis_connection_exchange(). Not on its stack: its thread may give up
+   while the leader still reads. */
+typedef struct batch_t batch_t;
+
+struct batch_t {
+    batch_t *next;
+    pthread_cond_t changed; /* done, or the queue's head while nobody leads */
+    redis_ticket_t ticket;
+    bool queued;
+    bool done;
+    bool abandoned; /* its thread has given up: the leader frees it */
+    bool unasked;   /* done, since the leader before met a server that does not answer */
+    int n;
+    command_t commands[];
+};
+
+struct redis_connection_t {
+    char *name;
+    const redis_settings_t *settings;
+    redis_breaker_t *breaker;
+    unsigned trouble;
+
+    pthread_mutex_t mutex; /* of what follows */
+    redis_address_t address;
+    redis_addresses_t addresses;
+    bool moved; /* not to be used again where it is */
+    pid_t pid;  /* who opened it */
+    batch_t *queue;
+    char why[REDIS_WHY_MAX];
+    bool led; /* a leader is at work; what follows is the leader's */
+
+    redis_wire_t wire;
+    rlp_time_t used;
+};
+
+/* What the work of one leader came to: one event for the breaker. */
+typedef struct {
+    redis_fault_t fault;
+    bool ends; /* the connection */
+    redis_ticket_t ticket;
+    char why[REDIS_WHY_MAX];
+} outcome_t;
+
+static void batch_free(batch_t *batch)
+{
+    for (int i = 0; i < batch->n; i++) {
+        redisFreeCommand(batch->commands[i].bytes);
+        if (batch->commands[i].reply != NULL) {
+            freeReplyObject(batch->commands[i].reply);
+        }
+    }
+    pthread_cond_destroy(&batch->changed);
+    free(batch);
+}
+
+static bool batch_condition(batch_t *batch)
+{
+    pthread_condattr_t attributes;
+
+    if (pthread_condattr_init(&attributes) != 0) {
+        return false;
+    }
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    const bool made = pthread_cond_init(&batch->changed, &attributes) == 0;
+
+    pthread_condattr_destroy(&attributes);
+    return made;
+}
+
+static bool batch_format(command_t *command, int argc, const char **argv, const size_t *len)
+{
+    const long long bytes = redisFormatCommandArgv(&command->bytes, argc, argv, len);
+
+    command->len = bytes < 0 ? 0 : (size_t)bytes;
+    return bytes >= 0;
+}
+
+/* The same with EVAL, and the script for its digest. */
+static bool batch_format_eval(command_t *command, const redis_call_t *call)
+{
+    const size_t argc = (size_t)call->argc;
+    const char **argv = malloc(argc * sizeof(*argv));
+    size_t *len = malloc(argc * sizeof(*len));
+    const bool room = argv != NULL && len != NULL;
+
+    for (size_t i = 2; room && i < argc; i++) {
+        argv[i] = call->argv[i];
+        len[i] = call->argv_len[i];
+    }
+    if (room) {
+        argv[0] = "EVAL";
+        len[0] = 4;
+        argv[1] = call->script;
+        len[1] = call->script_len;
+    }
+    const bool formatted = room && batch_format(command, call->argc, argv, len);
+
+    free(argv);
+    free(len);
+    return formatted;
+}
+
+/* NULL: no memory. */
+static batch_t *batch_make(redis_call_t *const calls[], int n)
+{
+    batch_t *batch = calloc(1, sizeof(*batch) + (size_t)n * sizeof(batch->commands[0]));
+
+    if (batch == NULL || !batch_condition(batch)) {
+        free(batch);
+        return NULL;
+    }
+    while (batch->n < n) {
+        const redis_call_t *call = calls[batch->n];
+        command_t *command = &batch->commands[batch->n];
+
+        if (call->fault == REDIS_FAULT_NOSCRIPT
+                ? !batch_format_eval(command, call)
+                : !batch_format(command, call->argc, call->argv, call->argv_len)) {
+            batch_free(batch);
+            return NULL;
+        }
+        batch->n++;
+    }
+    return batch;
+}
+
+/* Hands the replies over. */
+static void batch_take(batch_t *batch, redis_call_t *const calls[])
+{
+    for (int i = 0; i < batch->n; i++) {
+        calls[i]->fault = batch->commands[i].fault;
+        calls[i]->reply = batch->commands[i].reply;
+        batch->commands[i].reply = NULL;
+    }
+}
+
+static void connection_fail(redis_call_t *const calls[], int n, redis_fault_t fault)
+{
+    for (int i = 0; i < n; i++) {
+        calls[i]->fault = fault;
+    }
+}
+
+static void connection_report(const redis_connection_t *connection, redis_change_t change,
+                              const char *why)
+{
+    if (change.from != change.to && connection->settings->report != NULL) {
+        connection->settings->report(connection->settings->baton, connection->name, change, why);
+    }
+}
+
+static void connection_failed(redis_connection_t *connection, const redis_ticket_t *ticket,
+                              redis_fault_t fault, const char *why)
+{
+    const redis_change_t change =
+        redis_breaker_fail(connection->breaker, &connection->settings->breaker, ticket,
+                           rlp_clock_monotonic(), redis_remedy(fault)->opens);
+
+    connection_report(connection, change, why);
+}
+
+/* Tells the breaker, before anybody hears of it. */
+static void connection_conclude(redis_connection_t *connection, const outcome_t *outcome)
+{
+    const redis_remedy_t *remedy = redis_remedy(outcome->fault);
+
+    if (remedy->moves) {
+        __atomic_fetch_add(&connection->trouble, 1, __ATOMIC_RELAXED);
+    }
+    if (remedy->counts) {
+        connection_failed(connection, &outcome->ticket, outcome->fault, outcome->why);
+    } else {
+        connection_report(connection, redis_breaker_succeed(connection->breaker, &outcome->ticket),
+                          "");
+    }
+}
+
+/* Buffers on their way. */
+typedef struct {
+    struct iovec at[CONNECTION_BUFFERS];
+    int n;
+} buffers_t;
+
+/* Adds one batch, sending what is full. */
+static redis_fault_t connection_send_batch(redis_connection_t *connection, const batch_t *batch,
+                                           buffers_t *buffers, rlp_time_t deadline)
+{
+    redis_fault_t fault = REDIS_FAULT_NONE;
+
+    for (int i = 0; i < batch->n && fault == REDIS_FAULT_NONE; i++) {
+        buffers->at[buffers->n++] = (struct iovec){ .iov_base = batch->commands[i].bytes,
+                                                    .iov_len = batch->commands[i].len };
+        if (buffers->n == CONNECTION_BUFFERS) {
+            fault = redis_wire_send(&connection->wire, buffers->at, buffers->n, deadline);
+            buffers->n = 0;
+        }
+    }
+    return fault;
+}
+
+/* Sends all commands of the batches. */
+static redis_fault_t connection_send(redis_connection_t *connection, const batch_t *batches,
+                                     rlp_time_t deadline)
+{
+    redis_fault_t fault = REDIS_FAULT_NONE;
+    buffers_t buffers;
+
+    buffers.n = 0;
+    for (; batches != NULL && fault == REDIS_FAULT_NONE; batches = batches->next) {
+        fault = connection_send_batch(connection, batches, &buffers, deadline);
+    }
+    return fault == REDIS_FAULT_NONE
+               ? redis_wire_send(&connection->wire, buffers.at, buffers.n, deadline)
+               : fault;
+}
+
+/* Keeps the worst of what a reply tells. */
+static void connection_judge(outcome_t *outcome, const command_t *command)
+{
+    const redis_remedy_t *remedy = redis_remedy(command->fault);
+
+    outcome->ends |= remedy->closes;
+    if (remedy->counts > redis_remedy(outcome->fault)->counts ||
+        remedy->opens > redis_remedy(outcome->fault)->opens ||
+        (remedy->moves && outcome->fault == REDIS_FAULT_NONE)) {
+        outcome->fault = command->fault;
+        apr_cpystrn(outcome->why, command->reply->str, sizeof(outcome->why));
+    }
+}
+
+static redis_fault_t connection_receive(redis_connection_t *connection, batch_t *batch,
+                                        rlp_time_t deadline, outcome_t *outcome)
+{
+    for (int i = 0; i < batch->n; i++) {
+        command_t *command = &batch->commands[i];
+        const redis_fault_t fault =
+            redis_wire_receive(&connection->wire, &command->reply, deadline);
+
+        if (fault != REDIS_FAULT_NONE) {
+            return fault;
+        }
+        command->fault = redis_reply_fault(command->reply);
+        connection_judge(outcome, command);
+    }
+    return REDIS_FAULT_NONE;
+}
+
+/* Its commands are done with; under the lock. */
+static void connection_finish(batch_t *batch)
+{
+    if (batch->abandoned) {
+        batch_free(batch);
+        return;
+    }
+    batch->done = true;
+    pthread_cond_signal(&batch->changed);
+}
+
+/* Reads the replies and wakes who waits for them; *batches are those left. */
+static redis_fault_t connection_answer(redis_connection_t *connection, batch_t **batches,
+                                       rlp_time_t deadline, outcome_t *outcome)
+{
+    while (*batches != NULL) {
+        batch_t *batch = *batches;
+        const redis_fault_t fault = connection_receive(connection, batch, deadline, outcome);
+
+        if (fault != REDIS_FAULT_NONE) {
+            return fault;
+        }
+        *batches = batch->next;
+        pthread_mutex_lock(&connection->mutex);
+        connection_finish(batch);
+        pthread_mutex_unlock(&connection->mutex);
+    }
+    /* a reply too many would be taken for that of the next command */
+    return connection->wire.unread == 0 ? REDIS_FAULT_NONE : REDIS_FAULT_PROTOCOL;
+}
+
+/* Fails those whose replies did not come; what has come stays with its command. */
+static void connection_drop(redis_connection_t *connection, batch_t *batches, redis_fault_t fault)
+{
+    pthread_mutex_lock(&connection->mutex);
+    while (batches != NULL) {
+        batch_t *next = batches->next;
+
+        for (int i = 0; i < batches->n; i++) {
+            command_t *command = &batches->commands[i];
+
+            command->fault = command->reply == NULL ? fault : command->fault;
+        }
+        connection_finish(batches);
+        batches = next;
+    }
+    pthread_mutex_unlock(&connection->mutex);
+}
+
+/* Opens a new wire from the addresses as they are, and keeps in mind which of them answered. */
+static redis_fault_t connection_dial(redis_connection_t *connection, redis_wire_t *wire,
+                                     rlp_time_t deadline, char why[REDIS_WHY_MAX])
+{
+    pthread_mutex_lock(&connection->mutex);
+    redis_addresses_t addresses = connection->addresses;
+
+    pthread_mutex_unlock(&connection->mutex);
+    const redis_fault_t fault =
+        redis_session_open(wire, &addresses, &connection->settings->session, deadline, why);
+
+    if (fault == REDIS_FAULT_NONE) {
+        pthread_mutex_lock(&connection->mutex);
+        connection->addresses.first =
+            redis_addresses_equal(&connection->addresses, &addresses) ? addresses.first : 0;
+        pthread_mutex_unlock(&connection->mutex);
+    }
+    return fault;
+}
+
+/* An open wire to where the server is. */
+static redis_fault_t connection_ready(redis_connection_t *connection, bool moved,
+                                      rlp_time_t deadline, char why[REDIS_WHY_MAX])
+{
+    redis_wire_t *wire = &connection->wire;
+
+    if (wire->fd >= 0 && (moved || (rlp_clock_monotonic() - connection->used > CONNECTION_IDLE &&
+                                    !redis_wire_idle(wire)))) {
+        redis_wire_close(wire);
+    }
+    return wire->fd >= 0 ? REDIS_FAULT_NONE : connection_dial(connection, wire, deadline, why);
+}
+
+/* The leader's work, without the lock: all the batches to their end. */
+static void connection_work(redis_connection_t *connection, batch_t *batches, bool moved,
+                            rlp_time_t deadline, outcome_t *outcome)
+{
+    redis_fault_t fault = connection_ready(connection, moved, deadline, outcome->why);
+
+    if (fault == REDIS_FAULT_NONE) {
+        fault = connection_send(connection, batches, deadline);
+    }
+    if (fault == REDIS_FAULT_NONE) {
+        fault = connection_answer(connection, &batches, deadline, outcome);
+    }
+    if (fault != REDIS_FAULT_NONE) {
+        outcome->ends = true;
+    }
+    /* what the server said before it hung up tells more than that it did */
+    if (fault != REDIS_FAULT_NONE && !redis_remedy(outcome->fault)->counts) {
+        outcome->fault = fault;
+    }
+    if (outcome->fault != REDIS_FAULT_NONE && outcome->why[0] == '\0') {
+        apr_cpystrn(outcome->why, redis_remedy(outcome->fault)->text, sizeof(outcome->why));
+    }
+    if (outcome->ends) {
+        redis_wire_close(&connection->wire);
+    }
+    connection->used = rlp_clock_monotonic();
+    connection_conclude(connection, outcome);
+    connection_drop(connection, batches, fault);
+}
+
+/* The oldest of those that wait leads next. */
+static void connection_wake(const redis_connection_t *connection)
+{
+    if (!connection->led && connection->queue != NULL) {
+        pthread_cond_signal(&connection->queue->changed);
+    }
+}
+
+/* Under the lock. A server that does not answer the leader would let those who came meanwhile wait
+   in vain, one after the other, each a failure more. */
+static void connection_give_up(redis_connection_t *connection, redis_fault_t fault)
+{
+    batch_t *batches = connection->queue;
+
+    if (fault != REDIS_FAULT_TIMEOUT && fault != REDIS_FAULT_CONNECT) {
+        return;
+    }
+    connection->queue = NULL;
+    for (; batches != NULL; batches = batches->next) {
+        batches->queued = false;
+        batches->unasked = true;
+        for (int i = 0; i < batches->n; i++) {
+            batches->commands[i].fault = fault;
+        }
+        batches->done = true;
+        pthread_cond_signal(&batches->changed);
+    }
+}
+
+/* Under the lock, which it gives up meanwhile: takes the queue and works it off. */
+static void connection_lead(redis_connection_t *connection, rlp_time_t deadline)
+{
+    batch_t *batches = connection->queue;
+    outcome_t outcome = { .fault = REDIS_FAULT_NONE };
+    const bool moved = connection->moved;
+
+    for (batch_t *batch = batches; batch != NULL; batch = batch->next) {
+        batch->queued = false;
+        if (batch == batches || batch->ticket.probe) {
+            outcome.ticket = batch->ticket;
+        }
+    }
+    connection->queue = NULL;
+    connection->moved = false;
+    connection->led = true;
+    pthread_mutex_unlock(&connection->mutex);
+    connection_work(connection, batches, moved, deadline, &outcome);
+    pthread_mutex_lock(&connection->mutex);
+    connection->led = false;
+    connection_give_up(connection, outcome.fault);
+    if (outcome.fault != REDIS_FAULT_NONE) {
+        memcpy(connection->why, outcome.why, sizeof(connection->why));
+    }
+    connection_wake(connection);
+}
+
+/* In a child that was forked while the connection was open: what its parent left is no use. */
+static void connection_own(redis_connection_t *connection)
+{
+    const pid_t pid = getpid();
+
+    if (connection->pid == pid) {
+        return;
+    }
+    if (connection->pid != 0) {
+        redis_wire_close(&connection->wire);
+        connection->queue = NULL;
+        connection->led = false;
+    }
+    connection->pid = pid;
+}
+
+static void connection_queue(redis_connection_t *connection, batch_t *batch)
+{
+    batch_t **last = &connection->queue;
+
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    *last = batch;
+    batch->queued = true;
+}
+
+/* Its time is over: out of the queue, or left to the leader. */
+static void connection_leave(redis_connection_t *connection, batch_t *batch)
+{
+    batch_t **at = &connection->queue;
+
+    if (!batch->queued) {
+        batch->abandoned = true;
+        return;
+    }
+    while (*at != NULL && *at != batch) {
+        at = &(*at)->next;
+    }
+    *at = batch->next;
+    connection_wake(connection);
+    batch_free(batch);
+}
+
+/* Under the lock: until its commands are done with. false: not by the deadline, and the batch is
+   gone. */
+static bool connection_await(redis_connection_t *connection, batch_t *batch, rlp_time_t deadline)
+{
+    const struct timespec until = { .tv_sec = deadline / RLP_SECOND,
+                                    .tv_nsec = deadline % RLP_SECOND * 1000 };
+    int rv = 0;
+
+    while (!batch->done) {
+        if (rv == ETIMEDOUT || (!connection->led && rlp_clock_monotonic() >= deadline)) {
+            connection_leave(connection, batch);
+            return false;
+        }
+        if (connection->led) {
+            rv = pthread_cond_timedwait(&batch->changed, &connection->mutex, &until);
+        } else {
+            connection_lead(connection, deadline);
+        }
+    }
+    return true;
+}
+
+/* One round trip, or none. */
+static void connection_round(redis_connection_t *connection, redis_call_t *const calls[], int n,
+                             rlp_time_t deadline)
+{
+    redis_ticket_t ticket;
+
+    connection_report(connection,
+                      redis_breaker_ask(connection->breaker, &connection->settings->breaker,
+                                        rlp_clock_monotonic(), &ticket),
+                      "");
+    if (!ticket.admitted) {
+        connection_fail(calls, n, REDIS_FAULT_BREAKER);
+        return;
+    }
+    batch_t *batch = batch_make(calls, n);
+
+    if (batch == NULL) {
+        connection_fail(calls, n, REDIS_FAULT_LOCAL);
+        return;
+    }
+    batch->ticket = ticket;
+    pthread_mutex_lock(&connection->mutex);
+    connection_own(connection);
+    connection_queue(connection, batch);
+    const bool done = connection_await(connection, batch, deadline);
+    const bool asked = done && !batch->unasked;
+
+    pthread_mutex_unlock(&connection->mutex);
+    if (done) {
+        batch_take(batch, calls);
+        batch_free(batch);
+    } else {
+        connection_fail(calls, n, REDIS_FAULT_TIMEOUT);
+    }
+    if (ticket.probe && !asked) {
+        connection_failed(connection, &ticket, REDIS_FAULT_TIMEOUT, "");
+    }
+}
+
+void redis_connection_exchange(redis_connection_t *connection, redis_call_t *const calls[], int n,
+                               rlp_time_t deadline)
+{
+    redis_call_t *again[REDIS_CALLS_MAX];
+    int more = 0;
+
+    connection_round(connection, calls, n, deadline);
+    for (int i = 0; i < n; i++) {
+        if (calls[i]->fault == REDIS_FAULT_NOSCRIPT && calls[i]->script != NULL) {
+            freeReplyObject(calls[i]->reply);
+            calls[i]->reply = NULL;
+            again[more++] = calls[i];
+        }
+    }
+    if (more > 0) {
+        connection_round(connection, again, more, deadline);
+    }
+}
+
+static bool connection_set(redis_connection_t *connection, const redis_address_t *address)
+{
+    char *host = address->host == NULL ? NULL : strdup(address->host);
+    char *path = address->path == NULL ? NULL : strdup(address->path);
+
+    if ((host == NULL) != (address->host == NULL) || (path == NULL) != (address->path == NULL)) {
+        free(host);
+        free(path);
+        return false;
+    }
+    free((char *)(uintptr_t)connection->address.host);
+    free((char *)(uintptr_t)connection->address.path);
+    connection->address = (redis_address_t){ .host = host, .port = address->port, .path = path };
+    connection->addresses.n = 0;
+    (void)redis_addresses_find(&connection->addresses, &connection->address, false);
+    return true;
+}
+
+redis_connection_t *redis_connection_create(const char *name, const redis_address_t *address,
+                                            const redis_settings_t *settings,
+                                            redis_breaker_t *breaker)
+{
+    redis_connection_t *connection = calloc(1, sizeof(*connection));
+
+    if (connection == NULL) {
+        return NULL;
+    }
+    connection->settings = settings;
+    connection->breaker = breaker;
+    connection->wire.fd = -1;
+    connection->name = strdup(name);
+    pthread_mutex_init(&connection->mutex, NULL);
+    if (connection->name == NULL || !connection_set(connection, address)) {
+        redis_connection_destroy(connection);
+        return NULL;
+    }
+    return connection;
+}
+
+void redis_connection_destroy(redis_connection_t *connection)
+{
+    redis_wire_close(&connection->wire);
+    free((char *)(uintptr_t)connection->address.host);
+    free((char *)(uintptr_t)connection->address.path);
+    free(connection->name);
+    pthread_mutex_destroy(&connection->mutex);
+    free(connection);
+}
+
+static bool connection_is_at(const redis_address_t *a, const redis_address_t *b)
+{
+    return a->host != NULL && b->host != NULL && a->port == b->port &&
+           strcmp(a->host, b->host) == 0;
+}
+
+bool redis_connection_move(redis_connection_t *connection, const redis_address_t *address)
+{
+    bool moved = true;
+
+    pthread_mutex_lock(&connection->mutex);
+    if (!connection_is_at(&connection->address, address)) {
+        moved = connection_set(connection, address);
+        connection->moved |= moved;
+    }
+    pthread_mutex_unlock(&connection->mutex);
+    return moved;
+}
+
+void redis_connection_resolve(redis_connection_t *connection)
+{
+    char host[256] = "";
+    redis_address_t address = { .host = host };
+    redis_addresses_t found;
+
+    pthread_mutex_lock(&connection->mutex);
+    address.port = connection->address.port;
+    if (connection->address.host != NULL) {
+        apr_cpystrn(host, connection->address.host, sizeof(host));
+    }
+    pthread_mutex_unlock(&connection->mutex);
+    if (host[0] == '\0' || !redis_addresses_find(&found, &address, true)) {
+        return;
+    }
+    pthread_mutex_lock(&connection->mutex);
+    if (connection_is_at(&connection->address, &address) &&
+        !redis_addresses_equal(&connection->addresses, &found)) {
+        connection->moved |= connection->addresses.n > 0;
+        connection->addresses = found;
+    }
+    pthread_mutex_unlock(&connection->mutex);
+}
+
+bool redis_connection_resolved(redis_connection_t *connection)
+{
+    pthread_mutex_lock(&connection->mutex);
+    const bool resolved = connection->addresses.n > 0;
+
+    pthread_mutex_unlock(&connection->mutex);
+    return resolved;
+}
+
+/* Puts a wire in place where there is none; what is left in *wire is to be closed. */
+static void connection_install(redis_connection_t *connection, redis_wire_t *wire)
+{
+    const redis_wire_t none = { .fd = -1 };
+
+    pthread_mutex_lock(&connection->mutex);
+    connection_own(connection);
+    if (!connection->led && (connection->wire.fd < 0 || connection->moved)) {
+        const redis_wire_t old = connection->wire;
+
+        connection->wire = *wire;
+        connection->used = rlp_clock_monotonic();
+        connection->moved = false;
+        *wire = old.fd < 0 ? none : old;
+    }
+    pthread_mutex_unlock(&connection->mutex);
+}
+
+/* Would redis_connection_open() have anything to do? */
+static bool connection_wanted(redis_connection_t *connection)
+{
+    pthread_mutex_lock(&connection->mutex);
+    connection_own(connection);
+    const bool wanted = !connection->led && (connection->wire.fd < 0 || connection->moved);
+
+    pthread_mutex_unlock(&connection->mutex);
+    return wanted;
+}
+
+redis_fault_t redis_connection_open(redis_connection_t *connection)
+{
+    char why[REDIS_WHY_MAX];
+    redis_wire_t wire;
+
+    if (!connection_wanted(connection)) {
+        return REDIS_FAULT_NONE;
+    }
+    const redis_fault_t fault = connection_dial(connection, &wire, RLP_TIME_NEVER, why);
+
+    if (fault == REDIS_FAULT_NONE) {
+        connection_install(connection, &wire);
+        redis_wire_close(&wire);
+        return fault;
+    }
+    pthread_mutex_lock(&connection->mutex);
+    memcpy(connection->why, why, sizeof(why));
+    pthread_mutex_unlock(&connection->mutex);
+    return fault;
+}
+
+unsigned redis_connection_trouble(const redis_connection_t *connection)
+{
+    return __atomic_load_n(&connection->trouble, __ATOMIC_RELAXED);
+}
+
+void redis_connection_why(redis_connection_t *connection, char why[REDIS_WHY_MAX])
+{
+    pthread_mutex_lock(&connection->mutex);
+    memcpy(why, connection->why, REDIS_WHY_MAX);
+    pthread_mutex_unlock(&connection->mutex);
+}
+
+const redis_breaker_t *redis_connection_breaker(const redis_connection_t *connection)
+{
+    return connection->breaker;
+}
+
+const char *redis_connection_name(const redis_connection_t *connection)
+{
+    return connection->name;
+}

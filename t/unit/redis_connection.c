@@ -1,0 +1,636 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * One connection against a peer that does all that a server should not: what the caller is told,
+ * when, and what the breaker makes of it. Then many threads on one connection: each gets its own
+ * replies.
+ */
+
+#include "redis_peer.h"
+
+#include <apr_strings.h>
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TIMEOUT (200 * RLP_SECOND / 1000) /* of an exchange; generous, for slow machines */
+#define SLACK 250                         /* ms that a slow machine may add */
+#define THREADS 8
+
+/* The end of the connection that is tested. */
+typedef struct {
+    redis_settings_t settings;
+    redis_breaker_t breaker;
+    redis_connection_t *connection;
+    atomic_int transitions;
+} client_t;
+
+static void client_report(void *baton, const char *server, redis_change_t change, const char *why)
+{
+    client_t *client = baton;
+
+    assert_int_not_equal(change.from, change.to);
+    assert_non_null(server);
+    assert_non_null(why);
+    atomic_fetch_add(&client->transitions, 1);
+}
+
+static void client_open(client_t *client, int port)
+{
+    const redis_address_t address = { .host = "127.0.0.1", .port = (uint16_t)port };
+
+    client->breaker = (redis_breaker_t){ 0 };
+    atomic_store(&client->transitions, 0);
+    client->settings.session.connect = RLP_SECOND;
+    client->settings.breaker = (redis_breaker_settings_t){ .threshold = 3,
+                                                           .recovery = 600 * RLP_SECOND,
+                                                           .longest = 600 * RLP_SECOND,
+                                                           .probe = RLP_SECOND };
+    client->settings.report = client_report;
+    client->settings.baton = client;
+    client->connection =
+        redis_connection_create("test", &address, &client->settings, &client->breaker);
+    assert_non_null(client->connection);
+}
+
+static void client_close(client_t *client)
+{
+    redis_connection_destroy(client->connection);
+    memset(&client->settings.session, 0, sizeof(client->settings.session));
+}
+
+static redis_breaker_look_t client_look(const client_t *client)
+{
+    return redis_breaker_look(&client->breaker, rlp_clock_monotonic());
+}
+
+/* ECHO word; the fault, and the reply as text in `got`. */
+static redis_fault_t client_echo(client_t *client, const char *word, char got[32])
+{
+    const char *argv[] = { "ECHO", word };
+    const size_t len[] = { 4, strlen(word) };
+    redis_call_t call = { .argc = 2, .argv = argv, .argv_len = len };
+    redis_call_t *const calls[] = { &call };
+
+    redis_connection_exchange(client->connection, calls, 1, rlp_clock_monotonic() + TIMEOUT);
+    got[0] = '\0';
+    if (call.reply != NULL) {
+        apr_cpystrn(got, call.reply->str == NULL ? "" : call.reply->str, 32);
+        freeReplyObject(call.reply);
+    }
+    return call.fault;
+}
+
+static bool serve_echo(peer_t *peer, int fd, const redisReply *command)
+{
+    char text[64];
+
+    (void)peer;
+    if (command == NULL) {
+        return true;
+    }
+    if (!peer_is(command, "ECHO")) {
+        return peer_say(fd, "+OK\r\n");
+    }
+    snprintf(text, sizeof(text), "$%zu\r\n%s\r\n", (size_t)command->element[1]->len,
+             command->element[1]->str);
+    return peer_say(fd, text);
+}
+
+/* --- what a peer can do wrong */
+
+typedef struct {
+    const char *name;
+    const char *text; /* said to each command */
+    redis_fault_t fault;
+    int failures; /* that the breaker counts; -1: open at once */
+    bool stays;   /* the connection */
+} answer_t;
+
+static const answer_t answers[] = {
+    { "garbage", "!?garbage\r\n", REDIS_FAULT_PROTOCOL, 1, false },
+    { "HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", REDIS_FAULT_PROTOCOL, 1, false },
+    { "a bad length", "$-7\r\n", REDIS_FAULT_PROTOCOL, 1, false },
+    { "an array of 10^9", "*1000000000\r\n", REDIS_FAULT_PROTOCOL, 1, false },
+    { "arrays in arrays",
+      "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
+      REDIS_FAULT_PROTOCOL, 1, false },
+    { "two replies", "+OK\r\n+OK\r\n", REDIS_FAULT_NONE, 1, false },
+    { "NOSCRIPT", "-NOSCRIPT No matching script.\r\n", REDIS_FAULT_NOSCRIPT, 0, true },
+    { "LOADING", "-LOADING Redis is loading\r\n", REDIS_FAULT_AWAY, 1, true },
+    { "READONLY", "-READONLY You can't write against a read only replica.\r\n",
+      REDIS_FAULT_READONLY, 1, false },
+    { "OOM", "-OOM command not allowed when used memory > 'maxmemory'.\r\n", REDIS_FAULT_MEMORY, 0,
+      true },
+    { "NOAUTH", "-NOAUTH Authentication required.\r\n", REDIS_FAULT_DENIED, -1, false },
+    { "NOPERM", "-NOPERM no permissions\r\n", REDIS_FAULT_DENIED, -1, false },
+    { "K-20: WRONGTYPE", "-WRONGTYPE Operation against a key\r\n", REDIS_FAULT_ERROR, 0, true },
+};
+
+static bool serve_answer(peer_t *peer, int fd, const redisReply *command)
+{
+    const answer_t *answer = peer->baton;
+
+    return command == NULL || peer_say(fd, answer->text);
+}
+
+static void test_answer(void **state)
+{
+    const answer_t *answer = unit_row(state);
+    client_t client = { 0 };
+    peer_t peer;
+    char got[32];
+
+    peer_start(&peer, serve_answer, answer);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), answer->fault);
+    assert_int_equal(client_look(&client).phase, answer->failures < 0 ? REDIS_OPEN : REDIS_CLOSED);
+    assert_int_equal(client_look(&client).failures, answer->failures < 0 ? 0 : answer->failures);
+    if (answer->failures >= 0) {
+        client_echo(&client, "a", got);
+        assert_int_equal(peer.clients, answer->stays ? 1 : 2);
+    }
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+/* How a peer lets one wait, or goes. */
+typedef struct {
+    const char *name;
+    const char *first; /* said at once */
+    int dribble;       /* then so many bytes, one each 10 ms */
+    bool hangs_up;
+    redis_fault_t fault;
+} slowness_t;
+
+static const slowness_t slownesses[] = {
+    { "K-16: it never answers", "", 0, false, REDIS_FAULT_TIMEOUT },
+    { "half a reply, then silence", "$5\r\nab", 0, false, REDIS_FAULT_TIMEOUT },
+    { "a byte each 10 ms", "$1000\r\n", 100, false, REDIS_FAULT_TIMEOUT },
+    { "it hangs up without a word", "", 0, true, REDIS_FAULT_CLOSED },
+    { "it hangs up in mid-reply", "$5\r\nab", 0, true, REDIS_FAULT_CLOSED },
+};
+
+static bool serve_slowly(peer_t *peer, int fd, const redisReply *command)
+{
+    const slowness_t *slowness = peer->baton;
+
+    if (command == NULL) {
+        return true;
+    }
+    peer_say(fd, slowness->first);
+    for (int i = 0; i < slowness->dribble && peer_say(fd, "x"); i++) {
+        poll(NULL, 0, 10);
+    }
+    return !slowness->hangs_up;
+}
+
+static void test_slow(void **state)
+{
+    const slowness_t *slowness = unit_row(state);
+    client_t client = { 0 };
+    peer_t peer;
+    char got[32];
+    const int64_t begun = peer_ms();
+
+    peer_start(&peer, serve_slowly, slowness);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), slowness->fault);
+    assert_in_range(peer_ms() - begun, 0, TIMEOUT / 1000 + SLACK);
+    assert_int_equal(client_look(&client).failures, 1);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+static bool serve_large(peer_t *peer, int fd, const redisReply *command)
+{
+    const char *piece = apr_psprintf(unit_pool(), "%0*d", 65536, 0);
+
+    (void)peer;
+    if (command == NULL) {
+        return true;
+    }
+    peer_say(fd, "$100000000\r\n");
+    while (peer_say(fd, piece)) {
+        continue;
+    }
+    return false;
+}
+
+static void test_large(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    char got[32];
+
+    (void)state;
+    peer_start(&peer, serve_large, NULL);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_PROTOCOL);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+static void test_refused(void **state)
+{
+    client_t client = { 0 };
+    char got[32];
+
+    (void)state;
+    client_open(&client, peer_port());
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_CONNECT);
+    }
+    assert_int_equal(client_look(&client).phase, REDIS_OPEN);
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_BREAKER);
+    assert_int_equal(client.transitions, 1);
+    client_close(&client);
+}
+
+static bool serve_crowded(peer_t *peer, int fd, const redisReply *command)
+{
+    (void)peer;
+    (void)command;
+    peer_say(fd, "-ERR max number of clients reached\r\n");
+    return false;
+}
+
+static void test_crowded(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    char got[32];
+
+    (void)state;
+    peer_start(&peer, serve_crowded, NULL);
+    client_open(&client, peer.port);
+    const redis_fault_t fault = client_echo(&client, "a", got);
+
+    /* its word may be lost with the connection */
+    assert_true(fault == REDIS_FAULT_CROWDED || fault == REDIS_FAULT_CLOSED);
+    assert_int_equal(client_look(&client).failures, 1);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+/* --- how a session begins */
+
+static bool serve_login(peer_t *peer, int fd, const redisReply *command)
+{
+    (void)peer;
+    if (peer_is(command, "AUTH") &&
+        (command->elements != 3 || strcmp(command->element[2]->str, "right") != 0)) {
+        return peer_say(fd, "-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+    }
+    if (peer_is(command, "ROLE")) {
+        return peer_say(fd, "*3\r\n$5\r\nslave\r\n:1\r\n:2\r\n");
+    }
+    return serve_echo(peer, fd, command);
+}
+
+static void test_login(void **state)
+{
+    client_t client = { .settings.session = { .login = { "app", "right" }, .db = 3 } };
+    peer_t peer;
+    char got[32];
+
+    (void)state;
+    peer_start(&peer, serve_login, NULL);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NONE);
+    assert_string_equal(got, "a");
+    assert_int_equal(client_echo(&client, "b", got), REDIS_FAULT_NONE);
+    assert_int_equal(peer.commands, 4); /* AUTH and SELECT once */
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+static void test_login_wrong(void **state)
+{
+    client_t client = { .settings.session.login = { "app", "s3cr3t" } };
+    peer_t peer;
+    char got[32], why[REDIS_WHY_MAX];
+
+    (void)state;
+    peer_start(&peer, serve_login, NULL);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_DENIED);
+    assert_int_equal(client_look(&client).phase, REDIS_OPEN);
+    redis_connection_why(client.connection, why);
+    assert_non_null(strstr(why, "WRONGPASS"));
+    assert_null(strstr(why, "s3cr3t"));
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+static void test_role(void **state)
+{
+    client_t client = { .settings.session.master = true };
+    peer_t peer;
+    char got[32];
+
+    (void)state;
+    peer_start(&peer, serve_login, NULL);
+    client_open(&client, peer.port);
+    const unsigned trouble = redis_connection_trouble(client.connection);
+
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_READONLY);
+    assert_int_not_equal(redis_connection_trouble(client.connection), trouble);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+static bool serve_script(peer_t *peer, int fd, const redisReply *command)
+{
+    if (peer_is(command, "EVALSHA")) {
+        return peer_say(fd, "-NOSCRIPT No matching script. Please use EVAL.\r\n");
+    }
+    if (peer_is(command, "EVAL")) {
+        assert_int_equal(command->elements, 4);
+        assert_string_equal(command->element[1]->str, "return ARGV[1]");
+        assert_string_equal(command->element[3]->str, "key");
+        return peer_say(fd, ":7\r\n");
+    }
+    return serve_echo(peer, fd, command);
+}
+
+static void test_noscript(void **state)
+{
+    static const char *script[] = { "EVALSHA", "0123", "1", "key" };
+    static const size_t script_len[] = { 7, 4, 1, 3 };
+    static const char *echo[] = { "ECHO", "x" };
+    static const size_t echo_len[] = { 4, 1 };
+    redis_call_t first = { .argc = 4,
+                           .argv = script,
+                           .argv_len = script_len,
+                           .script = "return ARGV[1]",
+                           .script_len = 14 };
+    redis_call_t second = { .argc = 2, .argv = echo, .argv_len = echo_len };
+    redis_call_t *const calls[] = { &first, &second };
+    client_t client = { 0 };
+    peer_t peer;
+
+    (void)state;
+    peer_start(&peer, serve_script, NULL);
+    client_open(&client, peer.port);
+    redis_connection_exchange(client.connection, calls, 2, rlp_clock_monotonic() + TIMEOUT);
+    assert_int_equal(first.fault, REDIS_FAULT_NONE);
+    assert_int_equal(first.reply->integer, 7);
+    assert_string_equal(second.reply->str, "x");
+    assert_int_equal(peer.clients, 1);
+    assert_int_equal(client_look(&client).failures, 0);
+    freeReplyObject(first.reply);
+    freeReplyObject(second.reply);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+/* --- life */
+
+static void test_comes_back(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    char got[32];
+
+    (void)state;
+    peer_start(&peer, serve_echo, NULL);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NONE);
+    const redis_address_t gone = { .host = "127.0.0.1", .port = (uint16_t)peer_port() };
+    const redis_address_t back = { .host = "127.0.0.1", .port = (uint16_t)peer.port };
+
+    assert_true(redis_connection_move(client.connection, &gone));
+    assert_int_equal(client_echo(&client, "b", got), REDIS_FAULT_CONNECT);
+    assert_true(redis_connection_move(client.connection, &back));
+    assert_int_equal(redis_connection_open(client.connection), REDIS_FAULT_NONE);
+    assert_int_equal(client_echo(&client, "c", got), REDIS_FAULT_NONE);
+    assert_string_equal(got, "c");
+    assert_int_equal(peer.clients, 2);
+    assert_int_equal(client_look(&client).failures, 0);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+static void test_names(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    char got[32];
+
+    (void)state;
+    peer_start(&peer, serve_echo, NULL);
+    client_open(&client, peer.port);
+    const redis_address_t named = { .host = "localhost", .port = (uint16_t)peer.port };
+
+    assert_true(redis_connection_move(client.connection, &named));
+    assert_false(redis_connection_resolved(client.connection));
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NAME);
+    redis_connection_resolve(client.connection);
+    assert_true(redis_connection_resolved(client.connection));
+    /* ::1 is refused, if it is there, and 127.0.0.1 is tried */
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NONE);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+static void test_fork(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    char got[32];
+    int status;
+
+    (void)state;
+    peer_start(&peer, serve_echo, NULL);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NONE);
+    const pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        _exit(client_echo(&client, "child", got) == REDIS_FAULT_NONE && strcmp(got, "child") == 0
+                  ? 0
+                  : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(client_echo(&client, "b", got), REDIS_FAULT_NONE);
+    assert_string_equal(got, "b");
+    assert_int_equal(peer.clients, 2);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+/* --- threads */
+
+typedef struct {
+    client_t *client;
+    int number;
+    int rounds;
+    atomic_int *wrong;
+    atomic_int *right;
+} worker_t;
+
+/* Commands whose replies are theirs alone; each second time two at once. */
+static void *work(void *data)
+{
+    const worker_t *worker = data;
+
+    for (int i = 0; i < worker->rounds; i++) {
+        char words[2][32];
+        const char *argv[2][2] = { { "ECHO", words[0] }, { "ECHO", words[1] } };
+        size_t len[2][2];
+        redis_call_t call[2];
+        redis_call_t *const calls[] = { &call[0], &call[1] };
+        const int n = 1 + i % 2;
+
+        for (int k = 0; k < 2; k++) {
+            snprintf(words[k], sizeof(words[k]), "%d-%d-%d", worker->number, i, k);
+            len[k][0] = 4;
+            len[k][1] = strlen(words[k]);
+            call[k] = (redis_call_t){ .argc = 2, .argv = argv[k], .argv_len = len[k] };
+        }
+        redis_connection_exchange(worker->client->connection, calls, n,
+                                  rlp_clock_monotonic() + worker->client->settings.session.connect);
+        for (int k = 0; k < n; k++) {
+            if (call[k].reply == NULL) {
+                continue;
+            }
+            atomic_fetch_add(strcmp(call[k].reply->str, words[k]) == 0 ? worker->right
+                                                                       : worker->wrong,
+                             1);
+            freeReplyObject(call[k].reply);
+        }
+    }
+    return NULL;
+}
+
+static void work_together(client_t *client, int rounds, atomic_int *right, atomic_int *wrong)
+{
+    pthread_t threads[THREADS];
+    worker_t workers[THREADS];
+
+    for (int i = 0; i < THREADS; i++) {
+        workers[i] = (worker_t){ client, i, rounds, wrong, right };
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+static void test_threads(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    atomic_int right = 0, wrong = 0;
+
+    (void)state;
+    peer_start(&peer, serve_echo, NULL);
+    client_open(&client, peer.port);
+    client.settings.session.connect = 20 * RLP_SECOND;
+    work_together(&client, 500, &right, &wrong);
+    assert_int_equal(wrong, 0);
+    assert_int_equal(right, THREADS * 750);
+    assert_int_equal(peer.clients, 1);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+/* Now and then hangs up, or falls silent for longer than anybody waits. */
+static bool serve_badly(peer_t *peer, int fd, const redisReply *command)
+{
+    const int n = atomic_load(&peer->commands);
+
+    if (command != NULL && n % 97 == 0) {
+        return false;
+    }
+    if (command != NULL && n % 211 == 0) {
+        poll(NULL, 0, 40);
+    }
+    return serve_echo(peer, fd, command);
+}
+
+static void test_threads_faults(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    atomic_int right = 0, wrong = 0;
+
+    (void)state;
+    peer_start(&peer, serve_badly, NULL);
+    client_open(&client, peer.port);
+    client.settings.session.connect = RLP_SECOND / 50;
+    client.settings.breaker.threshold = 1000;
+    work_together(&client, 300, &right, &wrong);
+    assert_int_equal(wrong, 0);
+    assert_in_range(right, THREADS * 100, THREADS * 450 - 1);
+    assert_in_range(peer.clients, 2, 10000);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+/* Eight requests wait on a server that does not answer: one failure, not eight. */
+static bool serve_never(peer_t *peer, int fd, const redisReply *command)
+{
+    (void)peer;
+    (void)fd;
+    (void)command;
+    return true;
+}
+
+static void test_threads_one_failure(void **state)
+{
+    client_t client = { 0 };
+    peer_t peer;
+    atomic_int right = 0, wrong = 0;
+    const int64_t begun = peer_ms();
+
+    (void)state;
+    peer_start(&peer, serve_never, NULL);
+    client_open(&client, peer.port);
+    client.settings.session.connect = TIMEOUT;
+    work_together(&client, 1, &right, &wrong);
+    assert_in_range(peer_ms() - begun, 0, TIMEOUT / 1000 + SLACK);
+    assert_int_equal(right + wrong, 0);
+    assert_int_equal(client_look(&client).phase, REDIS_CLOSED);
+    assert_int_equal(client_look(&client).failures, 1);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
+int main(void)
+{
+    const char *processes = getenv("RLP_PROCESSES");
+
+    for (size_t i = 0; i < UNIT_N(answers); i++) {
+        unit_add_case("told", answers[i].name, test_answer, &answers[i]);
+    }
+    for (size_t i = 0; i < UNIT_N(slownesses); i++) {
+        unit_add(slownesses[i].name, test_slow, &slownesses[i]);
+    }
+    unit_add("a reply of 100 MB", test_large, NULL);
+    unit_add("K-03 K-04: refused three times, then not asked", test_refused, NULL);
+    unit_add("max number of clients", test_crowded, NULL);
+    unit_add("user, password and database, once a connection", test_login, NULL);
+    unit_add("a wrong password opens the circuit and is not shown", test_login_wrong, NULL);
+    unit_add("a replica is not asked where a master is wanted", test_role, NULL);
+    unit_add("K-18: an unknown script is sent in full, on the same connection", test_noscript,
+             NULL);
+    unit_add("a server that moves and comes back", test_comes_back, NULL);
+    unit_add("names are resolved by whoever has the time", test_names, NULL);
+    if (processes == NULL || strcmp(processes, "no") != 0) {
+        unit_add("a child opens a connection of its own", test_fork, NULL);
+    }
+    unit_add("8 threads, one connection: each its own replies", test_threads, NULL);
+    unit_add("8 threads, and a peer that hangs up and stalls", test_threads_faults, NULL);
+    unit_add("8 threads that wait in vain are one failure", test_threads_one_failure, NULL);
+    return unit_run();
+}
