@@ -348,6 +348,11 @@ CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], 
                                     const rlp_question_t *question, rlp_op_kind_t kind,
                                     rlp_answer_t *answer)
 {
+    if (__builtin_expect(store->type->decide != NULL, 0)) {
+        return n < 1 || n > RLP_ENTRIES_MAX
+                   ? APR_EINVAL
+                   : store->type->decide(store, charges, n, question, kind, answer);
+    }
     if (n == 1 && kind <= RLP_PEEK) {
         return check_run_one(store, charges, question, kind, answer);
     }

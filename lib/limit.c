@@ -429,6 +429,23 @@ static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
     return NULL;
 }
 
+void limit_share(rlp_limit_t *limit, int64_t hosts)
+{
+    const bool full = limit->initial == limit->burst;
+
+    if (hosts <= 1 || limit->count == 0) {
+        return;
+    }
+    limit->count = limit->count / hosts > 1 ? limit->count / hosts : 1;
+    limit->burst = limit->burst / hosts > RLP_UNIT ? limit->burst / hosts : RLP_UNIT;
+    limit->initial = full ? limit->burst : limit->initial / hosts;
+    if (limit->period > 0) {
+        limit->capacity = (uint64_t)limit->burst * (uint64_t)limit->price;
+        limit->drain =
+            (rlp_time_t)((limit->capacity + (uint64_t)limit->count - 1) / (uint64_t)limit->count);
+    }
+}
+
 /* Closes the draft, if there is one. */
 static const char *limit_finish(parser_t *parser)
 {

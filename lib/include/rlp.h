@@ -102,7 +102,7 @@ typedef enum {
 
 /* One limit of one identity in a question. The caller sets the first part (rlp_charge_init() and
    what it leaves at its default), the library the second. */
-typedef struct {
+typedef struct rlp_charge_t {
     rlp_entry_t entry;
     const rlp_limit_t *limit;
     rlp_units_t cost; /* of the request; RLP_UNIT. 0 is free and writes nothing; below 0 is refused.
@@ -111,15 +111,18 @@ typedef struct {
     rlp_branch_t branch; /* RLP_ALWAYS */
     int group;           /* of RLP_FIRST and RLP_INSTEAD: which belong together; 0 to 63 */
     rlp_time_t waited;   /* rlp_settle(): decision.wait of the charge; 0 */
+    const char *rule;    /* its name with its scope, for a store that shows it; NULL */
     rlp_decision_t decision;
-    bool spared;          /* of the branch that does not count: neither asked nor charged */
-    bool taken;           /* while it is decided: charged, not only looked at */
-    rlp_entry_t *counter; /* its own entry, or that of the charge it shares a counter with */
+    bool spared;           /* of the branch that does not count: neither asked nor charged */
+    bool taken;            /* while it is decided: charged, not only looked at */
+    rlp_entry_t *counter;  /* its own entry, or that of the charge it shares a counter with */
+    rlp_time_t counted_at; /* by a store that decides by itself: when, on its clock; 0: not there */
+    uint64_t holder;       /* and who holds the place */
     uint64_t room[RLP_STATE_MAX / 8];
 } rlp_charge_t;
 
 /* What is asked for all of them together. */
-typedef struct {
+typedef struct rlp_question_t {
     rlp_time_t now;        /* the caller's monotonic clock, read once per request */
     rlp_time_t wall;       /* the wall clock, for calendars */
     rlp_hold_t owner;      /* for concurrency limits: this process (rlp_owner_open()) */
@@ -127,7 +130,7 @@ typedef struct {
 } rlp_question_t;
 
 /* The answer for all of them together. */
-typedef struct {
+typedef struct rlp_answer_t {
     rlp_verdict_t verdict;
     int tightest;     /* index: one that refuses, then the smallest rest, then the longest wait */
     rlp_time_t wait;  /* WAIT: all have their turn after this */
@@ -152,6 +155,8 @@ static inline void rlp_charge_init(rlp_charge_t *charge, const char *identity, s
     charge->branch = RLP_ALWAYS;
     charge->group = 0;
     charge->waited = 0;
+    charge->rule = NULL;
+    charge->counted_at = 0;
 }
 
 /* Charges their costs to all n (1 to RLP_ENTRIES_MAX) that count or, if one refuses, to none.

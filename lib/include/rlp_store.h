@@ -20,6 +20,11 @@ extern "C" {
 
 typedef struct rlp_store_t rlp_store_t;
 
+/* What a store that decides by itself is told (rlp.h). */
+struct rlp_charge_t;
+struct rlp_question_t;
+struct rlp_answer_t;
+
 /* One kind of store. */
 typedef struct {
     const char *name;
@@ -34,6 +39,12 @@ typedef struct {
     /* What the store makes of an identity, for whoever asks about the same one often and wants to
        keep it with the key (rlp_key_t); 0 for nothing. */
     uint64_t (*fingerprint)(const rlp_store_t *store, const char *identity, size_t len);
+    /* For a store that decides by itself, in place of update(): answers as rlp_check(), rlp_peek(),
+       rlp_settle() or rlp_release() do. It sets counted_at of the charges that it makes. After a
+       failure answer->retry is when to ask again. NULL for others. */
+    apr_status_t (*decide)(rlp_store_t *store, struct rlp_charge_t *charges, int n,
+                           const struct rlp_question_t *question, rlp_op_kind_t kind,
+                           struct rlp_answer_t *answer);
 } rlp_store_type_t;
 
 #define RLP_STORE_SECRET 16 /* bytes */

@@ -1,0 +1,376 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "redis/store.h"
+
+#include "check.h"
+#include "redis/script.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    rlp_store_t head;
+    redis_store_settings_t settings;
+    char sha[SCRIPT_SHA_SIZE];
+} store_t;
+
+/* The charges of one identity: one call. */
+typedef struct {
+    script_call_t call;
+    rlp_charge_t *charges[RLP_ENTRIES_MAX];
+    script_key_t keys[RLP_ENTRIES_MAX];
+    script_packet_t packet;
+    rlp_time_t now; /* the server's, of the answer; 0: there was none */
+} group_t;
+
+/* All calls of one question. */
+typedef struct {
+    group_t *groups;
+    int n;
+    char *text; /* of the keys */
+} batch_t;
+
+/* --- keys */
+
+/* A byte that would be taken for a sign of ours, or not be read well, is written %XX. */
+static bool key_is_plain(unsigned char byte)
+{
+    return byte > ' ' && byte < 0x7f && byte != '{' && byte != '}' && byte != '%';
+}
+
+static char *key_put(char *at, const char *bytes, size_t len)
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char byte = (unsigned char)bytes[i];
+
+        if (key_is_plain(byte)) {
+            *at++ = (char)byte;
+            continue;
+        }
+        *at++ = '%';
+        *at++ = digits[byte >> 4];
+        *at++ = digits[byte & 15];
+    }
+    return at;
+}
+
+static char *key_put_word(char *at, const char *word)
+{
+    const size_t len = strlen(word);
+
+    memcpy(at, word, len);
+    return at + len;
+}
+
+#define KEY_SIGNS 7 /* rlp:{}: and a rule of none */
+
+static size_t key_room(const store_t *store, const rlp_charge_t *charge)
+{
+    return strlen(store->settings.prefix) + KEY_SIGNS + 3 * charge->entry.key.identity_len +
+           (charge->rule != NULL ? 3 * strlen(charge->rule) : 0);
+}
+
+/* PREFIX rlp:{TYPE:VALUE}:RULE */
+static char *key_make(script_key_t *key, char *at, const store_t *store, const rlp_charge_t *charge)
+{
+    key->bytes = at;
+    at = key_put_word(at, store->settings.prefix);
+    at = key_put_word(at, "rlp:{");
+    at = key_put(at, charge->entry.key.identity, charge->entry.key.identity_len);
+    at = key_put_word(at, "}:");
+    if (charge->rule != NULL) {
+        at = key_put(at, charge->rule, strlen(charge->rule));
+    }
+    key->len = (size_t)(at - key->bytes);
+    return at;
+}
+
+/* --- calls */
+
+static bool batch_same_identity(const rlp_charge_t *a, const rlp_charge_t *b)
+{
+    const rlp_key_t *x = &a->entry.key;
+    const rlp_key_t *y = &b->entry.key;
+
+    return x->identity_len == y->identity_len &&
+           (x->identity == y->identity || memcmp(x->identity, y->identity, x->identity_len) == 0);
+}
+
+/* The number of each charge's identity; how many there are. */
+static int batch_identities(int identity[], const rlp_charge_t charges[], int n)
+{
+    int identities = 0;
+
+    for (int i = 0; i < n; i++) {
+        int same = 0;
+
+        while (!batch_same_identity(&charges[same], &charges[i])) {
+            same++;
+        }
+        identity[i] = same == i ? identities++ : identity[same];
+    }
+    return identities;
+}
+
+/* Whose the places are: a number that nobody else has. */
+static uint64_t batch_holder(void)
+{
+    uint64_t holder = 0;
+
+    (void)apr_generate_random_bytes((unsigned char *)&holder, sizeof(holder));
+    return holder | 1;
+}
+
+static void batch_add(group_t *group, const script_key_t *key, rlp_charge_t *charge, script_op_t op,
+                      const rlp_question_t *question)
+{
+    if (group->call.n == 0) {
+        const bool takes = op == SCRIPT_TAKE;
+
+        group->call = (script_call_t){ .op = op,
+                                       .charges = group->charges,
+                                       .keys = group->keys,
+                                       .wall = question->wall,
+                                       .charged_at = takes ? 0 : charge->counted_at,
+                                       .holder = takes ? batch_holder() : charge->holder };
+    }
+    group->keys[group->call.n] = *key;
+    group->charges[group->call.n++] = charge;
+}
+
+static void batch_free(batch_t *batch)
+{
+    free(batch->groups);
+    free(batch->text);
+}
+
+static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_t charges[], int n,
+                               script_op_t op, const rlp_question_t *question)
+{
+    int identity[RLP_ENTRIES_MAX];
+    size_t room = 0;
+
+    for (int i = 0; i < n; i++) {
+        room += key_room(store, &charges[i]);
+    }
+    batch->n = batch_identities(identity, charges, n);
+    batch->groups = malloc((size_t)batch->n * sizeof(*batch->groups));
+    batch->text = malloc(room);
+    if (batch->groups == NULL || batch->text == NULL) {
+        return APR_ENOMEM;
+    }
+    char *at = batch->text;
+
+    for (int i = 0; i < batch->n; i++) {
+        batch->groups[i].call.n = 0;
+        batch->groups[i].now = 0;
+    }
+    for (int i = 0; i < n; i++) {
+        script_key_t key;
+
+        at = key_make(&key, at, store, &charges[i]);
+        batch_add(&batch->groups[identity[i]], &key, &charges[i], op, question);
+    }
+    for (int i = 0; i < batch->n; i++) {
+        if (!script_pack(&batch->groups[i].packet, &batch->groups[i].call, store->sha)) {
+            return APR_EINVAL;
+        }
+    }
+    return APR_SUCCESS;
+}
+
+/* --- the exchange */
+
+/* Reads what came for one call. */
+static apr_status_t batch_read(group_t *group, const redis_call_t *call)
+{
+    const redisReply *reply = call->reply;
+
+    if (call->fault != REDIS_FAULT_NONE) {
+        return redis_remedy(call->fault)->status;
+    }
+    if (reply == NULL || reply->type != REDIS_REPLY_STRING ||
+        !script_unpack(&group->call, reply->str, reply->len, &group->now)) {
+        return APR_EGENERAL;
+    }
+    for (int i = 0; group->call.op == SCRIPT_TAKE && i < group->call.n; i++) {
+        group->charges[i]->counted_at = group->now;
+        group->charges[i]->holder = group->call.holder;
+    }
+    return APR_SUCCESS;
+}
+
+static apr_status_t batch_ask(batch_t *batch, const store_t *store)
+{
+    redis_call_t calls[REDIS_CALLS_MAX];
+    apr_status_t rv = APR_SUCCESS;
+    size_t text_len;
+    const char *text = script_text(&text_len);
+
+    for (int i = 0; i < batch->n; i++) {
+        group_t *group = &batch->groups[i];
+
+        calls[i] = (redis_call_t){ .key = group->keys[0].bytes,
+                                   .key_len = group->keys[0].len,
+                                   .argc = group->packet.argc,
+                                   .argv = group->packet.argv,
+                                   .argv_len = group->packet.lens,
+                                   .script = text,
+                                   .script_len = text_len };
+    }
+    redis_endpoint_exchange(store->settings.endpoint, calls, batch->n,
+                            rlp_clock_monotonic() + store->settings.timeout);
+    for (int i = 0; i < batch->n; i++) {
+        const apr_status_t one = batch_read(&batch->groups[i], &calls[i]);
+
+        rv = rv == APR_SUCCESS ? one : rv;
+        freeReplyObject(calls[i].reply);
+    }
+    return rv;
+}
+
+/* --- all or none */
+
+static bool store_refused(const group_t *group)
+{
+    bool refused = false;
+
+    for (int i = 0; i < group->call.n; i++) {
+        refused |= !group->charges[i]->spared && group->charges[i]->decision.verdict > RLP_WAIT;
+    }
+    return refused;
+}
+
+static bool store_has_taken(const group_t *group)
+{
+    return group->now != 0 && !store_refused(group);
+}
+
+/* Is the charge one that this operation gives back? */
+static bool store_returns(const rlp_charge_t *charge, script_op_t op)
+{
+    return !charge->spared && charge->cost > 0 &&
+           charge->limit->algorithm->holds == (op == SCRIPT_RELEASE);
+}
+
+/* Gives back what one identity was charged, and has its decisions tell what is there now. */
+static void store_return(const store_t *store, const group_t *group, script_op_t op,
+                         const rlp_question_t *question)
+{
+    rlp_charge_t *copies = malloc((size_t)group->call.n * sizeof(*copies));
+    int from[RLP_ENTRIES_MAX];
+    batch_t batch;
+    int n = 0;
+
+    for (int i = 0; copies != NULL && i < group->call.n; i++) {
+        if (store_returns(group->charges[i], op)) {
+            copies[n] = *group->charges[i];
+            copies[n].waited = copies[n].decision.wait;
+            copies[n].cost = -copies[n].cost;
+            copies[n].branch = RLP_ALWAYS;
+            from[n++] = i;
+        }
+    }
+    if (n > 0) {
+        if (batch_make(&batch, store, copies, n, op, question) == APR_SUCCESS &&
+            batch_ask(&batch, store) == APR_SUCCESS) {
+            for (int i = 0; i < n; i++) {
+                group->charges[from[i]]->decision = copies[i].decision;
+            }
+        }
+        batch_free(&batch);
+    }
+    free(copies);
+}
+
+/* Where one identity is refused, or could not be asked for, the others are not charged either. */
+static void store_return_all(const store_t *store, const batch_t *batch,
+                             const rlp_question_t *question)
+{
+    int taken = 0;
+
+    for (int i = 0; i < batch->n; i++) {
+        taken += store_has_taken(&batch->groups[i]);
+    }
+    for (int i = 0; taken < batch->n && i < batch->n; i++) {
+        if (store_has_taken(&batch->groups[i])) {
+            store_return(store, &batch->groups[i], SCRIPT_SETTLE, question);
+            store_return(store, &batch->groups[i], SCRIPT_RELEASE, question);
+        }
+    }
+}
+
+static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
+                                 const rlp_question_t *question, rlp_op_kind_t kind,
+                                 rlp_answer_t *answer)
+{
+    const store_t *store = (const store_t *)head;
+    batch_t batch;
+    apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
+
+    answer->retry = 0;
+    if (rv == APR_SUCCESS) {
+        rv = batch_ask(&batch, store);
+        if (kind == RLP_TAKE) {
+            store_return_all(store, &batch, question);
+        }
+    }
+    if (rv == APR_SUCCESS) {
+        check_answer(charges, n, answer);
+    } else if (batch.groups != NULL && batch.text != NULL) {
+        answer->retry = redis_endpoint_wait(store->settings.endpoint, batch.groups[0].keys[0].bytes,
+                                            batch.groups[0].keys[0].len);
+    }
+    batch_free(&batch);
+    return rv;
+}
+
+/* --- the rest of a store */
+
+/* Charges know when they were made (counted_at). */
+static rlp_time_t store_time(const rlp_store_t *store, rlp_time_t now)
+{
+    (void)store;
+    return now;
+}
+
+/* FNV-1a: for queues of one process. */
+static uint64_t store_fingerprint(const rlp_store_t *store, const char *identity, size_t len)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    (void)store;
+    for (size_t i = 0; i < len; i++) {
+        hash = (hash ^ (unsigned char)identity[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+static const rlp_store_type_t store_type = {
+    .name = "redis", .time = store_time, .fingerprint = store_fingerprint, .decide = store_decide
+};
+
+rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool_t *pool)
+{
+    store_t *store = apr_pcalloc(pool, sizeof(*store));
+
+    store->head = (rlp_store_t){ .type = &store_type,
+                                 .owners = settings->owners,
+                                 .secret = settings->secret };
+    store->settings = *settings;
+    script_sha(store->sha);
+    return &store->head;
+}
+
+const char *redis_store_script(apr_pool_t *pool)
+{
+    size_t len;
+    const char *text = script_text(&len);
+
+    return apr_pstrmemdup(pool, text, len);
+}

@@ -1,0 +1,218 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The store in Redis, asked as a module asks any store, against a real server.
+ */
+
+#include "redis/store.h"
+
+#include "redis_server.h"
+#include "unit.h"
+
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+static redis_breaker_t breakers[4];
+
+static rlp_store_t *store_open(const char *path)
+{
+    const char *const *scripts =
+        apr_pmemdup(unit_pool(), &(const char *){ redis_store_script(unit_pool()) },
+                    sizeof(const char *));
+    const redis_settings_t settings = {
+        .session = { .scripts = scripts, .n_scripts = 1, .connect = RLP_SECOND },
+        .breaker = { .threshold = 3,
+                     .recovery = RLP_SECOND,
+                     .longest = RLP_SECOND,
+                     .probe = RLP_SECOND }
+    };
+    redis_store_settings_t made = { .prefix = "t:", .timeout = RLP_SECOND };
+    redis_url_t url;
+
+    assert_null(redis_url_parse(&url, apr_pstrcat(unit_pool(), "unix://", path, (char *)NULL), NULL,
+                                unit_pool()));
+    assert_int_equal(redis_endpoint_create(&made.endpoint, &url, &settings, breakers, 4,
+                                           unit_pool()),
+                     APR_SUCCESS);
+    return redis_store_create(&made, unit_pool());
+}
+
+static rlp_store_t *store;
+
+static void store_fresh(void)
+{
+    freeReplyObject(redis_server_ask("FLUSHALL"));
+    freeReplyObject(redis_server_ask("CONFIG RESETSTAT"));
+}
+
+/* How often the server was asked to run the script. */
+static int store_asked(void)
+{
+    redisReply *reply = redis_server_ask("INFO commandstats");
+    const char *at = strstr(reply->str, "cmdstat_evalsha:calls=");
+    const int calls = at ? atoi(at + strlen("cmdstat_evalsha:calls=")) : 0;
+
+    freeReplyObject(reply);
+    return calls;
+}
+
+static void charge_init(rlp_charge_t *charge, const char *identity, const char *rule,
+                        const char *words)
+{
+    const rlp_limit_t *limit = &unit_plan(words)->limits[0];
+
+    rlp_charge_init(charge, identity, strlen(identity), rlp_signature(rule, NULL, limit), limit);
+    charge->rule = rule;
+}
+
+static rlp_answer_t store_take(rlp_charge_t charges[], int n)
+{
+    const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+    rlp_answer_t answer;
+
+    assert_int_equal(rlp_check(store, charges, n, &question, &answer), APR_SUCCESS);
+    return answer;
+}
+
+static void test_limit(void **state)
+{
+    rlp_charge_t charge;
+
+    (void)state;
+    store_fresh();
+    for (int i = 0; i < 5; i++) {
+        charge_init(&charge, "user:42", "api", "rate=5/hour");
+        assert_int_equal(store_take(&charge, 1).verdict, RLP_ALLOW);
+        assert_int_equal(charge.decision.remaining, 4 - i);
+        assert_true(charge.counted_at > 0);
+    }
+    const rlp_answer_t answer = store_take(&charge, 1);
+
+    assert_int_equal(answer.verdict, RLP_DENY);
+    assert_int_equal(answer.retry / RLP_SECOND, 719);
+    assert_int_equal(store_asked(), 6);
+}
+
+/* What one identity was charged comes back when another refuses. */
+static void test_identities(void **state)
+{
+    rlp_charge_t charges[3];
+
+    (void)state;
+    store_fresh();
+    for (int i = 0; i < 4; i++) {
+        charge_init(&charges[0], "user:1", "api", "rate=10/hour");
+        charge_init(&charges[1], "ip:192.0.2.1", "ip", "rate=2/hour");
+        charge_init(&charges[2], "user:1", "places", "concurrent=10");
+        const rlp_answer_t answer = store_take(charges, 3);
+
+        assert_int_equal(answer.verdict, i < 2 ? RLP_ALLOW : RLP_DENY);
+        assert_int_equal(answer.tightest, 1);
+        assert_int_equal(charges[0].decision.remaining, i < 2 ? 9 - i : 8);
+        assert_int_equal(charges[2].decision.remaining, i < 2 ? 9 - i : 8);
+    }
+    assert_int_equal(store_asked(), 2 * 2 + 2 * 4);
+}
+
+static void test_settle(void **state)
+{
+    const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    store_fresh();
+    charge_init(&charge, "user:1", "api", "rate=10/hour algorithm=fixed-window");
+    charge.cost = 6 * RLP_UNIT;
+    store_take(&charge, 1);
+    assert_int_equal(charge.decision.remaining, 4);
+    charge.cost = -2 * RLP_UNIT;
+    assert_int_equal(rlp_settle(store, &charge, 1, &question, &answer), APR_SUCCESS);
+    assert_int_equal(charge.decision.remaining, 6);
+}
+
+static void test_places(void **state)
+{
+    const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+    rlp_charge_t charges[3];
+    rlp_answer_t answer;
+
+    (void)state;
+    store_fresh();
+    for (int i = 0; i < 3; i++) {
+        charge_init(&charges[i], "user:1", "api", "concurrent=2");
+        assert_int_equal(store_take(&charges[i], 1).verdict, i < 2 ? RLP_ALLOW : RLP_DENY);
+    }
+    assert_int_equal(rlp_release(store, &charges[0], 1, &question, &answer), APR_SUCCESS);
+    charge_init(&charges[2], "user:1", "api", "concurrent=2");
+    assert_int_equal(store_take(&charges[2], 1).verdict, RLP_ALLOW);
+}
+
+static void test_keys(void **state)
+{
+    rlp_charge_t charge;
+
+    (void)state;
+    store_fresh();
+    charge_init(&charge, "user:a}b c", "api", "rate=5/hour");
+    store_take(&charge, 1);
+    redisReply *keys = redis_server_ask("KEYS *");
+
+    assert_int_equal(keys->elements, 1);
+    assert_string_equal(keys->element[0]->str, "t:rlp:{user:a%7Db%20c}:api");
+    redisReply *ttl = redis_server_ask("PTTL %s", keys->element[0]->str);
+
+    assert_true(ttl->integer > 0);
+    freeReplyObject(ttl);
+    freeReplyObject(keys);
+}
+
+static void test_flushed(void **state)
+{
+    rlp_charge_t charge;
+
+    (void)state;
+    store_fresh();
+    freeReplyObject(redis_server_ask("SCRIPT FLUSH"));
+    charge_init(&charge, "user:1", "api", "rate=5/hour");
+    assert_int_equal(store_take(&charge, 1).verdict, RLP_ALLOW);
+    assert_int_equal(charge.decision.remaining, 4);
+}
+
+/* Nobody there: a status, and then when to ask again. */
+static void test_away(void **state)
+{
+    const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+    rlp_store_t *away = store_open("/nonexistent/socket");
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        charge_init(&charge, "user:1", "api", "rate=5/hour");
+        assert_int_not_equal(rlp_check(away, &charge, 1, &question, &answer), APR_SUCCESS);
+        assert_int_equal(charge.counted_at, 0);
+        assert_true(i < 2 ? answer.retry == 0 : answer.retry > 0 && answer.retry <= RLP_SECOND);
+    }
+}
+
+int main(void)
+{
+    const char *missing = redis_server_start();
+
+    if (missing != NULL) {
+        unit_add("the store in Redis", unit_skip_row, missing);
+        return unit_run();
+    }
+    store = store_open(redis_server_path());
+    unit_add("a limit, in one round trip a request", test_limit, NULL);
+    unit_add("all or none over several identities", test_identities, NULL);
+    unit_add("a charge is corrected", test_settle, NULL);
+    unit_add("places come back", test_places, NULL);
+    unit_add("a key has a name without signs, and a TTL", test_keys, NULL);
+    unit_add("T-28: the script is flushed", test_flushed, NULL);
+    unit_add("the server is away", test_away, NULL);
+    return unit_run();
+}
