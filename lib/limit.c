@@ -429,7 +429,7 @@ static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
     return NULL;
 }
 
-void limit_share(rlp_limit_t *limit, int64_t hosts)
+void rlp_limit_share(rlp_limit_t *limit, int64_t hosts)
 {
     const bool full = limit->initial == limit->burst;
 

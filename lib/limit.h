@@ -10,10 +10,6 @@ const char *limit_parse_words(rlp_plan_t *plan, const rlp_plan_source_t *source,
 /* One limit in words. */
 const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool);
 
-/* Makes it one host's share of a limit that so many hosts have: of each number its part, rounded
-   down, one unit at least. */
-void limit_share(rlp_limit_t *limit, int64_t hosts);
-
 /* Do both count the same thing, ordinals aside? */
 bool limit_same_kind(const rlp_limit_t *a, const rlp_limit_t *b);
 

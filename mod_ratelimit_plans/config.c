@@ -657,7 +657,7 @@ static const char *config_env(cmd_parms *cmd, void *dir, const char *word)
 const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitEngine", config_engine, NULL, CONFIG_ANYWHERE, "On, Off or LogOnly"),
     AP_INIT_TAKE_ARGV("RateLimitStore", config_store, NULL, RSRC_CONF,
-                      "NAME shm [size=SIZE] [file=PATH]"),
+                      "NAME shm or redis, with their options"),
     AP_INIT_TAKE_ARGV("RateLimitPlan", config_plan, NULL, RSRC_CONF, "NAME LIMIT... [like=PLAN]"),
     AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
     AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),

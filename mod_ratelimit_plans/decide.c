@@ -109,6 +109,7 @@ DECIDE_INLINE bool decide_add(decide_t *d, const rule_t *rule, const who_t *who,
         rlp_charge_init(&d->charges[d->n], who->text, who->len, variant->signatures[dry][i],
                         &plan->limits[i]);
         d->charges[d->n].entry.key.fingerprint = who->fingerprint;
+        d->charges[d->n].rule = rule->scope;
     }
     return true;
 }
@@ -279,8 +280,23 @@ DECIDE_INLINE void decide_remember(decide_t *d, int tightest)
 
 static void decide_failed(const request_rec *r, apr_status_t rv)
 {
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
-                  "RLP004: the store failed, the request passes uncounted");
+    if (rlp_world->store_provider->refuses == NULL) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
+                      "RLP004: the store failed, the request passes uncounted");
+    }
+}
+
+/* The store could not be asked. */
+static void decide_unasked(decide_t *d, apr_status_t rv, rlp_time_t retry)
+{
+    bool (*const refuses)(rlp_store_t *) = rlp_world->store_provider->refuses;
+
+    d->verdict->action = "error";
+    decide_failed(d->r, rv);
+    if (refuses != NULL && refuses(rlp_world->store)) {
+        d->refuse = HTTP_SERVICE_UNAVAILABLE;
+        d->verdict->retry = retry;
+    }
 }
 
 /* What there is to do for charges that were made, beyond the usual. */
@@ -309,12 +325,13 @@ DECIDE_INLINE void decide_ask(decide_t *d)
 {
     rlp_question_t question = decide_question(d);
     rlp_answer_t answer;
+
+    answer.retry = 0;
     const apr_status_t rv =
         d->waits ? wait_for_turn(d, &question, &answer) : wait_check(d, &question, &answer);
 
     if (rv != APR_SUCCESS) {
-        d->verdict->action = "error";
-        decide_failed(d->r, rv);
+        decide_unasked(d, rv, answer.retry);
         return;
     }
     if (answer.damaged) {
@@ -398,6 +415,15 @@ static int decide_refuse_unknown(decide_t *d)
     return respond_refuse(d->r, d->refuse);
 }
 
+/* Without the store nobody is served. */
+static int decide_refuse_unasked(decide_t *d)
+{
+    d->verdict->denied = true;
+    respond_env(d->r, d->verdict);
+    respond_retry(d->r, d->verdict->retry);
+    return respond_refuse(d->r, d->refuse);
+}
+
 /* What there is to say after a decision, in which rules were enforced or not; what the hook
    returns. */
 DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handler)
@@ -471,6 +497,9 @@ int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool
     }
     if (enforced) {
         decide_ask(&d);
+        if (d.refuse) {
+            return decide_refuse_unasked(&d);
+        }
     }
     if (apart) {
         decide_ask_apart(&d, apart);

@@ -31,7 +31,7 @@ typedef struct {
     unsigned phases;
     who_t *who;       /* the last one looked for; the first has its room in here */
     uint64_t judged;  /* rules of the section, a bit each */
-    int refuse;       /* status by which a map refuses an unknown value */
+    int refuse;       /* status by which a map refuses an unknown value, or nobody is served */
     size_t room;      /* for the text of RateLimit */
     bool costed;      /* cost is known */
     bool plain;       /* nothing is to be done after the decision */

@@ -125,11 +125,13 @@ static void dump_rule(apr_file_t *out, const rule_t *rule, apr_pool_t *pool)
 
 static void dump_store(apr_file_t *out, apr_pool_t *pool)
 {
-    const char *shm = store_shm_describe(pool);
+    const rlp_store_provider_t *provider = rlp_world->store_provider;
+    const char *text = provider->describe ? provider->describe(rlp_world->store_settings, pool)
+                                          : store_shm_describe(pool);
 
     apr_file_printf(out, "Rate limit store: %s\n",
-                    shm ? shm
-                        : apr_pstrcat(pool, rlp_world->store_name, ", of another module", NULL));
+                    text ? text
+                         : apr_pstrcat(pool, rlp_world->store_name, ", of another module", NULL));
 }
 
 static void dump_plans(apr_file_t *out, apr_pool_t *pool)

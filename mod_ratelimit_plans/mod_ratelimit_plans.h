@@ -46,6 +46,17 @@ typedef struct {
                         server_rec *server, apr_pool_t *pool);
     /* Makes ready for a child; NULL: there is nothing to be done. */
     apr_status_t (*child)(rlp_store_t *store, apr_pool_t *pchild);
+    /* NULL, or why the store cannot count a limit for requests that wait so long at most; its
+       concurrency limits are leases. NULL: it counts all, without lease=. */
+    const char *(*limit)(void *settings, const rlp_limit_t *limit, rlp_time_t max_wait,
+                         apr_pool_t *pool);
+    /* NULL, or why the store cannot have identities whose values are digested. NULL: it can. */
+    const char *(*digest)(void *settings);
+    /* What the store is, in words. NULL: its name does. */
+    const char *(*describe)(void *settings, apr_pool_t *pool);
+    /* A question has failed, which the store has seen to logging: is the request refused, with 503,
+       instead of passing uncounted? NULL: it passes, and mod_ratelimit_plans logs it. */
+    bool (*refuses)(rlp_store_t *store);
 } rlp_store_provider_t;
 
 /* Identities: RateLimitIdentity NAME=PROVIDER:ARGUMENT. */

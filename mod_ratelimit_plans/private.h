@@ -695,6 +695,9 @@ void respond_insert_filter(request_rec *r);
 /* Refuses the request: what a hook returns. In a handler, an answer in JSON is written at once. */
 int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler);
 
+/* Says after which time to come again: one second at least. */
+void respond_retry(request_rec *r, rlp_time_t span);
+
 /* Refuses an unknown identity: what a hook returns. */
 int respond_refuse(request_rec *r, int status);
 

@@ -14,7 +14,11 @@
 #include <string.h>
 
 static const char *const provider_no_names[] = { NULL };
-static const char *const provider_store_names[] = { "shm", NULL };
+static const char *const provider_store_names[] = { "shm",
+#ifdef RLP_REDIS
+                                                    "redis",
+#endif
+                                                    NULL };
 static const char *const provider_identity_names[] = { "header", "cookie", "env", "expr", NULL };
 
 const provider_kind_t provider_algorithms = { .group = RLP_ALGORITHM_GROUP,
@@ -51,6 +55,9 @@ void provider_register(apr_pool_t *pool)
 {
     provider_add(pool, &provider_clocks, RLP_CLOCK_NAME, &provider_clock);
     provider_add(pool, &provider_stores, "shm", &store_shm_provider);
+#ifdef RLP_REDIS
+    provider_add(pool, &provider_stores, "redis", &store_redis_provider);
+#endif
     for (int i = 0; rlp_algorithms[i] != NULL; i++) {
         provider_add(pool, &provider_algorithms, rlp_algorithms[i]->name, rlp_algorithms[i]);
     }

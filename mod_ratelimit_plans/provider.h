@@ -55,8 +55,11 @@ const rlp_algorithm_t *const *algorithm_table(apr_pool_t *pool);
    it, or NULL. */
 const char *algorithm_refused(const char *const words[], int n, apr_pool_t *pool);
 
-/* The store of shared memory. */
+#define SHM_STATE_MAX 65640 /* rlp_shm_state_max() of every store of shared memory */
+
+/* The store of shared memory, and the one in Redis where it was built with it. */
 extern const rlp_store_provider_t store_shm_provider;
+extern const rlp_store_provider_t store_redis_provider;
 
 /* Its size, in bytes; 0: the store is another one. */
 size_t store_shm_size(void);

@@ -418,6 +418,11 @@ int respond_write_json(request_rec *r, const verdict_t *verdict)
     return OK;
 }
 
+void respond_retry(request_rec *r, rlp_time_t span)
+{
+    apr_table_setn(r->err_headers_out, "Retry-After", respond_number(rlp_seconds(span), r->pool));
+}
+
 int respond_refuse(request_rec *r, int status)
 {
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
@@ -429,8 +434,7 @@ int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, boo
 {
     verdict->status = conf->deny_status == RLP_UNSET ? HTTP_TOO_MANY_REQUESTS : conf->deny_status;
     if (verdict->retry > 0) {
-        apr_table_setn(r->err_headers_out, "Retry-After",
-                       respond_number(rlp_seconds(verdict->retry), r->pool));
+        respond_retry(r, verdict->retry);
     }
     respond_refuse(r, verdict->status);
     if (ap_response_code_string(r, ap_index_of_response(verdict->status)) != NULL ||

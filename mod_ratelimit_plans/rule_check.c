@@ -8,6 +8,7 @@
 #include "private.h"
 
 #include <http_log.h>
+#include <http_main.h>
 #include <util_filter.h>
 
 #include <apr_strings.h>
@@ -73,6 +74,32 @@ static const char *rule_check_plan(const rule_t *rule, apr_pool_t *pool)
                : rule_unknown_plan(rule->plan_name, pool);
 }
 
+/* The longest that any request may wait. */
+static rlp_time_t rule_longest_wait(void)
+{
+    rlp_time_t longest = 0;
+
+    for (server_rec *s = ap_server_conf; s != NULL; s = s->next) {
+        const server_conf_t *conf = ap_get_module_config(s->module_config, &ratelimit_plans_module);
+
+        longest = conf->delay_max > longest ? conf->delay_max : longest;
+    }
+    return longest;
+}
+
+/* What a limit needs of the store: NULL, or what was expected. */
+static const char *rule_misfit_store(const rlp_limit_t *limit, apr_pool_t *pool)
+{
+    const rlp_store_provider_t *provider = rlp_world->store_provider;
+
+    if (provider->limit != NULL) {
+        return provider->limit(rlp_world->store_settings, limit, rule_longest_wait(), pool);
+    }
+    return limit->lease == 0 ? NULL
+                             : "expected no lease= with a store of this host: a child's death "
+                               "frees what it held";
+}
+
 /* What the limits need of this server: NULL, or what was expected. */
 static const char *rule_misfit(const rlp_plan_t *plan, apr_pool_t *pool)
 {
@@ -80,9 +107,10 @@ static const char *rule_misfit(const rlp_plan_t *plan, apr_pool_t *pool)
         return "expected mod_ratelimit to be loaded for bandwidth=";
     }
     for (int i = 0; i < plan->n; i++) {
-        if (plan->limits[i].lease > 0) {
-            return "expected no lease= with a store of this host: a child's death frees what it "
-                   "held";
+        const char *error = rule_misfit_store(&plan->limits[i], pool);
+
+        if (error != NULL) {
+            return error;
         }
         if (plan->limits[i].state_size > rlp_world->store_provider->state_max) {
             return apr_psprintf(pool,
@@ -378,6 +406,26 @@ static void rule_warn_all(server_rec *server, apr_pool_t *pool)
     }
 }
 
+/* Identities whose values are secrets need digests that the store can have. */
+static bool rule_check_digests(server_rec *server, apr_pool_t *pool)
+{
+    const rlp_store_provider_t *provider = rlp_world->store_provider;
+    const char *error = provider->digest ? provider->digest(rlp_world->store_settings) : NULL;
+    bool sound = true;
+
+    for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types);
+         i != NULL && error != NULL; i = apr_hash_next(i)) {
+        const identity_type_t *type = apr_hash_this_val(i);
+
+        if (type->chosen) {
+            sound &= rule_error(server, type->file, type->line,
+                                apr_psprintf(pool, "RateLimitIdentity: the identity \"%s\": %s",
+                                             type->name, error));
+        }
+    }
+    return sound;
+}
+
 bool rule_check_all(server_rec *server, apr_pool_t *pool)
 {
     const chain_t *chain = NULL;
@@ -387,6 +435,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
     if (error != NULL) {
         return rule_error(server, chain->file, chain->line, error);
     }
+    sound &= rule_check_digests(server, pool);
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         sound &= rule_check_map(server, APR_ARRAY_IDX(rlp_world->maps, i, plan_map_t *), pool);
     }

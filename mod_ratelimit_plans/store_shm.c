@@ -20,7 +20,6 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define SHM_PAGE 4096
 #define SHM_SIZE ((apr_size_t)16 * 1024 * 1024)
 #define SHM_SIZE_MAX (INT64_C(1) << 40)
-#define SHM_STATE_MAX 65640 /* rlp_shm_state_max() of every store */
 #define SHM_RETAINED "mod_ratelimit_plans segment 1"
 
 typedef struct {

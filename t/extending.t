@@ -162,8 +162,9 @@ $load = loaded('table');
 refused('an option that the provider refuses', "${load}RateLimitStore s table slots=4", 2,
     'RateLimitStore: expected slots=N from 8 to 1000000, got "slots=4"');
 refused('each option once', "${load}RateLimitStore s table slots=8 slots=9", 2, 'RateLimitStore: expected each option once, got "slots=9"');
-refused('V-13 the nearest store', "${load}RateLimitStore s tabel", 2, 'RateLimitStore: expected a store of the type shm or table, got "tabel" (table?)');
-refused('V-11 what stores there are', "${load}RateLimitStore s", 2, 'RateLimitStore: expected NAME shm [size=SIZE] [file=PATH], or NAME table [slots=N]');
+my $stores = RLP::Httpd::has_redis() ? 'shm, redis' : 'shm';
+refused('V-13 the nearest store', "${load}RateLimitStore s tabel", 2, qq{RateLimitStore: expected a store of the type $stores or table, got "tabel" (table?)});
+refused('V-11 what stores there are', "${load}RateLimitStore s", 2, 'RateLimitStore: expected NAME shm [size=SIZE] [file=PATH], or NAME ', ', or NAME table [slots=N]');
 refused('a state that the store does not keep', "${load}RateLimitStore s table\nRateLimitPlan p rate=100/min algorithm=sliding-log", 3,
     'RateLimitPlan: expected a limit with a state of at most 512 bytes, which is what the store keeps of one key, got algorithm=sliding-log with ');
 

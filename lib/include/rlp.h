@@ -87,6 +87,10 @@ int64_t rlp_limit_window(const rlp_limit_t *limit);
    which no more than the rest can be used; -1 for none. */
 int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *decision);
 
+/* Makes it one host's share of a limit that so many hosts have: of each number its part, rounded
+   down, one unit at least. */
+void rlp_limit_share(rlp_limit_t *limit, int64_t hosts);
+
 /* Is decision a, of its limit, told before b? The refusing one, then the one with the smallest
    rest, then the one with the longest time. */
 bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,

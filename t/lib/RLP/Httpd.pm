@@ -52,6 +52,11 @@ sub has_module {
     return -e "$modules/mod_$name.so";
 }
 
+# Was the module built with Redis?
+sub has_redis {
+    return slurp($module) =~ /redis-sentinel/;
+}
+
 sub has_clock {
     return $clock && -e $clock;
 }

@@ -1,0 +1,258 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# Two servers that count together in a Redis of the test's own, and what their clients see while it is away.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use IO::Socket::INET;
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(time);
+
+use RLP::Httpd;
+
+plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
+plan skip_all => 'the module was built without Redis' if !RLP::Httpd::has_redis();
+
+my ($program) = grep { -x } map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
+plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
+
+my $dir = File::Temp->newdir('rlp-redis-XXXXXX', TMPDIR => 1);
+my $port = RLP::Httpd::free_port();
+my $owner = $$;
+my $redis; # its process
+
+END {
+    my $status = $?;
+    if ($redis && $$ == $owner) {
+        kill 'KILL', $redis;
+        waitpid $redis, 0;
+    }
+    $? = $status;
+}
+
+# --- Redis
+
+# What it answers to a command: one line, or the bulk behind it; nothing if it is not there.
+sub ask {
+    my ($command) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 5) or return;
+    print {$socket} "$command\r\n";
+    return reply($socket);
+}
+
+sub reply {
+    my ($socket) = @_;
+    my $line = <$socket> // return;
+    $line =~ s/\r\n\z//;
+    my ($type, $rest) = $line =~ /\A(.)(.*)\z/s;
+    if ($type eq '$' && $rest >= 0) {
+        read $socket, my $bulk, $rest + 2;
+        return substr $bulk, 0, $rest;
+    }
+    return [map { reply($socket) } 1 .. $rest] if $type eq '*' && $rest > 0;
+    return $type eq '*' ? [] : $rest;
+}
+
+sub redis_start {
+    $redis = fork // die "fork: $!\n";
+    if ($redis == 0) {
+        open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
+        exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir"
+            or POSIX::_exit(127);
+    }
+    RLP::Httpd::wait_for(sub { (ask('PING') // '') eq 'PONG' }) or die "redis-server did not start\n";
+    return;
+}
+
+sub redis_kill {
+    kill 'KILL', $redis;
+    waitpid $redis, 0;
+    undef $redis;
+    return;
+}
+
+# How often it was asked to decide, since the statistics were reset.
+sub decided {
+    my ($calls) = ask('INFO commandstats') =~ /^cmdstat_evalsha:calls=(\d+)/m;
+    return $calls // 0;
+}
+
+# --- httpd
+
+# Options that let a slow machine be slow, but where a test is about the time.
+my $patient = 'timeout=5s connect=5s recovery=200ms';
+
+sub config {
+    my ($options, $rules) = @_;
+    return "RateLimitStore shared redis url=redis://127.0.0.1:$port/0 $options\n"
+        . "RateLimitEngine On\nRateLimitIdentity ip\n$rules\n";
+}
+
+sub server {
+    return RLP::Httpd->new(config => config(@_))->start;
+}
+
+sub field {
+    my ($response, $name) = @_;
+    return $response->{fields}{$name} // '-';
+}
+
+redis_start();
+
+subtest 'T-25 two servers, one limit' => sub {
+    my @servers = map { server("$patient prefix=two:", 'RateLimitRule site rate=20/hour') } 1 .. 2;
+    ask('CONFIG RESETSTAT');
+    my @left;
+    for my $i (0 .. 19) {
+        my $response = $servers[$i % 2]->get('/index.html');
+        push @left, $response->{status} . '/' . field($response, 'x-ratelimit-remaining');
+    }
+    is("@left", join(' ', map { '200/' . (19 - $_) } 0 .. 19), 'each knows what the other has counted');
+    is(decided(), 20, 'one round trip a request');
+    for my $server (@servers) {
+        my $response = $server->get('/index.html');
+        is($response->{status}, 429, 'both refuse');
+        is(field($response, 'x-ratelimit-limit'), 20, 'with the limit');
+        cmp_ok(field($response, 'retry-after'), '<=', 180, 'and the time of the next');
+        cmp_ok(field($response, 'retry-after'), '>', 150, 'which is that of the limit');
+    }
+    ask('SCRIPT FLUSH');
+    is($servers[0]->get('/index.html')->{status}, 429, 'T-28 the script is flushed: no difference');
+    is_deeply(ask('KEYS *'), ['two:rlp:{ip:127.0.0.1}:site'], 'one key');
+    cmp_ok(ask('PTTL two:rlp:{ip:127.0.0.1}:site'), '>', 0, 'which has a TTL');
+    ok($_->stop, 'it stops as ever') for @servers;
+};
+
+subtest 'T-24 50 at once, limit 5' => sub {
+    my @servers = map { server("$patient prefix=many:", 'RateLimitRule site rate=5/hour') } 1 .. 2;
+    my @connections = map { $servers[$_ % 2]->connection } 1 .. 50;
+    $_->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") for @connections;
+    my %statuses;
+    $statuses{ $_->response('GET')->{status} }++ for @connections;
+    is_deeply(\%statuses, { 200 => 5, 429 => 45 }, 'exactly five are served');
+};
+
+subtest 'a secret identity' => sub {
+    my $server = RLP::Httpd->new;
+    $server->file('secret', "between hosts\n");
+    $server->file('keys', "topsecret-key gold\n");
+    $server->configure(config("$patient prefix=s: \"secret=file:\@DIR\@/secret\"",
+        "RateLimitPlan gold rate=3/hour\nRateLimitIdentity key=header:X-Key\nRateLimitPlanMap key \"txt:\@DIR\@/keys\"\n"
+            . 'RateLimitRule site plan=auto'));
+    $server->start;
+    is($server->statuses(4, '/index.html', 'X-Key: topsecret-key'), '200 200 200 429', 'is counted');
+    my @keys = grep { /^s:/ } @{ ask('KEYS *') };
+    is(scalar @keys, 1, 'under one key');
+    like($keys[0], qr/\As:rlp:\{key:[0-9a-f]{32}\}:site\z/, 'that shows a digest');
+    unlike($server->log_text, qr/topsecret|between hosts/, 'and no log shows it');
+};
+
+subtest 'charges are corrected, places come back' => sub {
+    my $server = server("$patient prefix=c:",
+        "RateLimitRefund \"expr=%{REQUEST_STATUS} == 404\"\nRateLimitRule site rate=3/hour concurrent=2");
+    is($server->statuses(5, '/nowhere'), '404 404 404 404 404', 'what is not found is given back');
+    is($server->statuses(4, '/index.html'), '200 200 200 429', 'and places are not held by who has gone');
+};
+
+subtest 'both identities or none' => sub {
+    my $server = server("$patient prefix=b:",
+        "RateLimitRule tight key=ip rate=1/hour\nRateLimitRule wide key=global rate=100/hour");
+    is($server->statuses(5, '/index.html'), '200 429 429 429 429', 'one refuses');
+    my $other = server("$patient prefix=b:", 'RateLimitRule wide key=global rate=100/hour');
+    is(field($other->get('/index.html'), 'x-ratelimit-remaining'), 98, 'and the other was not charged');
+};
+
+# --- away
+
+my %away = (
+    local => sub {
+        my ($server) = @_;
+        is($server->statuses(7, '/index.html'), '200 200 200 200 200 429 429', 'half of the limit, counted on this host');
+    },
+    open => sub {
+        my ($server) = @_;
+        is($server->statuses(12, '/index.html'), join(' ', (200) x 12), 'all pass');
+        my $response = $server->get('/index.html');
+        is(join(' ', grep { /ratelimit/ } keys %{ $response->{fields} }), '', 'without fields that tell numbers');
+        is($server->get('/index.html')->{fields}{'x-action'}, 'error', 'RATELIMIT_ACTION');
+    },
+    closed => sub {
+        my ($server) = @_;
+        is($server->statuses(12, '/index.html'), join(' ', (503) x 12), '503, and never 429');
+        like(field($server->get('/index.html'), 'retry-after'), qr/\A[123]\z/, 'with the time of the next probe');
+    },
+);
+
+for my $failure (sort keys %away) {
+    subtest "the server is away: failure=$failure" => sub {
+        my $server = RLP::Httpd->new(modules => ['headers'], config => config(
+            "timeout=1s connect=1s recovery=2s prefix=$failure: failure=$failure" . ($failure eq 'local' ? ' hosts=2' : ''),
+            "Header always set X-Action %{RATELIMIT_ACTION}e env=RATELIMIT_ACTION\nRateLimitRule site rate=10/hour"))->start;
+        is($server->get('/index.html')->{status}, 200, 'it is there');
+        redis_kill();
+        my $begin = time;
+        $away{$failure}->($server);
+        cmp_ok(time - $begin, '<', 5, 'nobody waits');
+        my @opened = $server->log_text =~ /RLP030: Redis at 127\.0\.0\.1:$port is not asked for now/g;
+        cmp_ok(scalar @opened, '>=', 1, 'the log tells');
+        cmp_ok(scalar @opened, '<=', 3, 'of the breaker, and not of each request');
+        redis_start();
+        my $back = RLP::Httpd::wait_for(sub { $server->get('/index.html'); $server->log_text =~ /RLP032: Redis at \S+ is back/ }, 60);
+        ok($back, 'it comes back');
+        ask('FLUSHALL');
+        is($server->statuses(11, '/index.html'), join(' ', (200) x 10, 429), 'and the whole limit holds');
+        unlike($server->log_text, qr/RLP004|AH00052|exit signal/, 'nothing else went wrong');
+        ok($server->graceful, 'a graceful restart');
+        is($server->get('/index.html')->{status}, 429, 'forgets nothing');
+        ok($server->stop, 'it stops as ever');
+    };
+}
+
+subtest 'no key without a TTL' => sub {
+    my @lasting = grep { ask("PTTL $_") < 0 } @{ ask('KEYS *') };
+    is("@lasting", '', 'none');
+};
+
+# --- configuration
+
+my @refused = (
+    ['', qr/expected url=URL/],
+    ['url=rediss://localhost', qr/expected no rediss:.*no TLS/],
+    ['url=redis://localhost timeout=0s', qr/expected timeout= from 1ms to 10s/],
+    ['url=redis://localhost failure=never', qr/expected failure=local, open or closed, got "failure=never"/],
+    ['url=redis://localhost hosts=0', qr/expected hosts= from 1 to 10000/],
+    ['url=redis://localhost hosts=2 hosts=3', qr/each option once, got "hosts=" again/],
+    ['url=redis://localhost failure-threshold=x', qr/expected failure-threshold= from 1 to 1000/],
+    ['url=redis://localhost prefix={', qr/expected a prefix=/],
+    ['url=redis://localhost secret=mysecret', qr/expected file:PATH or env:NAME/],
+    ['url=redis://localhost password=mysecret', qr/expected file:PATH or env:NAME/],
+    ['url=redis://localhost tiemout=30ms', qr/got "tiemout" \(timeout=\?\)/],
+    ['mysecret://localhost', qr/expected url=/],
+);
+for my $case (@refused) {
+    my ($options, $expected) = @$case;
+    my ($code, $said) = RLP::Httpd->new(config => "RateLimitStore x redis $options\n")->configtest;
+    isnt($code, 0, "refused: redis $options");
+    like($said, $expected, 'and says why');
+    unlike($said, qr/mysecret/, 'without what may be a secret');
+}
+
+sub configured {
+    my ($config) = @_;
+    return RLP::Httpd->new(config => "RateLimitStore x redis url=redis://localhost\nRateLimitEngine On\n$config\n")->configtest;
+}
+
+my ($code, $said) = configured('RateLimitIdentity key=header:X-Key ip');
+isnt($code, 0, 'an identity that is digested');
+like($said, qr/line 3 of .*the identity "key": expected secret=/, 'needs a secret');
+($code, $said) = configured('RateLimitRule r rate=2000000000000/s');
+isnt($code, 0, 'a limit that is too large for Redis');
+like($said, qr/expected a count and a burst of at most 1000000000000 in Redis/, 'is refused');
+($code, $said) = configured('RateLimitRule r concurrent=2 lease=10s');
+is($code, 0, "lease= is for Redis\n") or diag $said;
+
+done_testing;
