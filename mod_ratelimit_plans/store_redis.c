@@ -297,18 +297,29 @@ typedef struct {
     apr_uint32_t complained; /* the second of the latest line; 0: none */
 } far_t;
 
+static apr_status_t far_ask(rlp_store_t *store, rlp_charge_t *charges, int n,
+                            const rlp_question_t *question, rlp_op_kind_t kind,
+                            rlp_answer_t *answer)
+{
+    switch (kind) {
+    case RLP_TAKE:
+        return rlp_check(store, charges, n, question, answer);
+    case RLP_PEEK:
+        return rlp_peek(store, charges, n, question, answer);
+    case RLP_SETTLE:
+        return rlp_settle(store, charges, n, question, answer);
+    default:
+        return rlp_release(store, charges, n, question, answer);
+    }
+}
+
 /* The same question to the store that stands in, with this host's share of the limits. */
 static apr_status_t far_stand_in(const far_t *store, rlp_charge_t *charges, int n,
                                  const rlp_question_t *question, rlp_op_kind_t kind,
                                  rlp_answer_t *answer)
 {
-    static apr_status_t (*const ask[])(rlp_store_t *, rlp_charge_t[], int, const rlp_question_t *,
-                                       rlp_answer_t *) = { [RLP_TAKE] = rlp_check,
-                                                           [RLP_PEEK] = rlp_peek,
-                                                           [RLP_SETTLE] = rlp_settle,
-                                                           [RLP_RELEASE] = rlp_release };
     rlp_limit_t limits[RLP_ENTRIES_MAX];
-    const rlp_limit_t *whole[RLP_ENTRIES_MAX];
+    const rlp_limit_t *whole[RLP_ENTRIES_MAX] = { NULL };
 
     for (int i = 0; i < n; i++) {
         whole[i] = charges[i].limit;
@@ -317,7 +328,7 @@ static apr_status_t far_stand_in(const far_t *store, rlp_charge_t *charges, int 
         charges[i].limit = &limits[i];
         charges[i].counted_at = 0;
     }
-    const apr_status_t rv = ask[kind](store->local, charges, n, question, answer);
+    const apr_status_t rv = far_ask(store->local, charges, n, question, kind, answer);
 
     for (int i = 0; i < n; i++) {
         charges[i].limit = whole[i];

@@ -104,9 +104,10 @@ static bool batch_same_identity(const rlp_charge_t *a, const rlp_charge_t *b)
 /* The number of each charge's identity; how many there are. */
 static int batch_identities(int identity[], const rlp_charge_t charges[], int n)
 {
-    int identities = 0;
+    int identities = 1;
 
-    for (int i = 0; i < n; i++) {
+    identity[0] = 0;
+    for (int i = 1; i < n; i++) {
         int same = 0;
 
         while (!batch_same_identity(&charges[same], &charges[i])) {
@@ -152,8 +153,8 @@ static void batch_free(batch_t *batch)
 static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_t charges[], int n,
                                script_op_t op, const rlp_question_t *question)
 {
-    int identity[RLP_ENTRIES_MAX];
-    size_t room = 0;
+    int identity[RLP_ENTRIES_MAX] = { 0 };
+    size_t room = 1;
 
     for (int i = 0; i < n; i++) {
         room += key_room(store, &charges[i]);
@@ -258,13 +259,26 @@ static bool store_returns(const rlp_charge_t *charge, script_op_t op)
            charge->limit->algorithm->holds == (op == SCRIPT_RELEASE);
 }
 
+/* Asks about charges, and whatever becomes of it leaves nothing behind. */
+static apr_status_t store_ask(const store_t *store, rlp_charge_t charges[], int n, script_op_t op,
+                              const rlp_question_t *question)
+{
+    batch_t batch;
+    apr_status_t rv = batch_make(&batch, store, charges, n, op, question);
+
+    if (rv == APR_SUCCESS) {
+        rv = batch_ask(&batch, store);
+    }
+    batch_free(&batch);
+    return rv;
+}
+
 /* Gives back what one identity was charged, and has its decisions tell what is there now. */
 static void store_return(const store_t *store, const group_t *group, script_op_t op,
                          const rlp_question_t *question)
 {
     rlp_charge_t *copies = malloc((size_t)group->call.n * sizeof(*copies));
-    int from[RLP_ENTRIES_MAX];
-    batch_t batch;
+    int from[RLP_ENTRIES_MAX] = { 0 };
     int n = 0;
 
     for (int i = 0; copies != NULL && i < group->call.n; i++) {
@@ -276,14 +290,10 @@ static void store_return(const store_t *store, const group_t *group, script_op_t
             from[n++] = i;
         }
     }
-    if (n > 0) {
-        if (batch_make(&batch, store, copies, n, op, question) == APR_SUCCESS &&
-            batch_ask(&batch, store) == APR_SUCCESS) {
-            for (int i = 0; i < n; i++) {
-                group->charges[from[i]]->decision = copies[i].decision;
-            }
-        }
-        batch_free(&batch);
+    const bool told = n > 0 && store_ask(store, copies, n, op, question) == APR_SUCCESS;
+
+    for (int i = 0; told && i < n; i++) {
+        group->charges[from[i]]->decision = copies[i].decision;
     }
     free(copies);
 }
