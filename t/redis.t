@@ -219,6 +219,18 @@ for my $failure (sort keys %away) {
     };
 }
 
+subtest 'the server hangs' => sub {
+    my $server = server('timeout=300ms connect=300ms recovery=5s prefix=hang: failure=closed', 'RateLimitRule site rate=100/hour');
+    $server->get('/index.html');
+    kill 'STOP', $redis;
+    my $begin = time;
+    is($server->statuses(20, '/index.html'), join(' ', (503) x 20), 'nobody is served');
+    # of 300 ms each, 20 that waited would take 6 s
+    cmp_ok(time - $begin, '<', 3, 'and only those wait that open the breaker');
+    kill 'CONT', $redis;
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }, 60), 'until it goes on');
+};
+
 subtest 'no key without a TTL' => sub {
     my @lasting = grep { ask("PTTL $_") < 0 } @{ ask('KEYS *') };
     is("@lasting", '', 'none');

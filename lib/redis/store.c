@@ -61,10 +61,10 @@ static char *key_put(char *at, const char *bytes, size_t len)
 
 static char *key_put_word(char *at, const char *word)
 {
-    const size_t len = strlen(word);
-
-    memcpy(at, word, len);
-    return at + len;
+    while (*word != '\0') {
+        *at++ = *word++;
+    }
+    return at;
 }
 
 #define KEY_SIGNS 7 /* rlp:{}: and a rule of none */
@@ -138,7 +138,10 @@ static void batch_add(group_t *group, const script_key_t *key, rlp_charge_t *cha
                                        .keys = group->keys,
                                        .wall = question->wall,
                                        .charged_at = takes ? 0 : charge->counted_at,
-                                       .holder = takes ? batch_holder() : charge->holder };
+                                       .holder = takes ? 0 : charge->holder };
+    }
+    if (op == SCRIPT_TAKE && charge->limit->algorithm->holds && group->call.holder == 0) {
+        group->call.holder = batch_holder();
     }
     group->keys[group->call.n] = *key;
     group->charges[group->call.n++] = charge;
@@ -160,17 +163,13 @@ static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_
         room += key_room(store, &charges[i]);
     }
     batch->n = batch_identities(identity, charges, n);
-    batch->groups = malloc((size_t)batch->n * sizeof(*batch->groups));
+    batch->groups = calloc((size_t)batch->n, sizeof(*batch->groups));
     batch->text = malloc(room);
     if (batch->groups == NULL || batch->text == NULL) {
         return APR_ENOMEM;
     }
     char *at = batch->text;
 
-    for (int i = 0; i < batch->n; i++) {
-        batch->groups[i].call.n = 0;
-        batch->groups[i].now = 0;
-    }
     for (int i = 0; i < n; i++) {
         script_key_t key;
 
