@@ -128,7 +128,10 @@ refused('an argument that the plan source refuses', "${load}RateLimitIdentity k=
     'RateLimitPlanMap: expected members:VALUE=PLAN..., got "members:one"');
 refused('V-13 the nearest plan source', "${load}RateLimitPlanMap k member:one=x", 2,
     'RateLimitPlanMap: expected txt:FILE, ', ' or "members:VALUE=PLAN...", got "member:one=x" (members:?)');
-refused('no ttl= where nothing is kept', "${load}RateLimitPlanMap k members:one=x ttl=5s", 2, 'expected no ttl= with ');
+refused('no ttl= where nothing is kept', "${load}RateLimitPlanMap k members:one=x ttl=5s", 2,
+    'expected no ttl= with members:, since it is asked for each request; leave it out, got "ttl=5s"');
+refused('no variant where the plan source has none', "${load}RateLimitPlanMap k members=x:one=x", 2,
+    'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL", "expr:EXPR" or "members:VALUE=PLAN...", got "members=x:one=x"');
 
 # --- a store
 
@@ -205,6 +208,12 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     ($code, $said) = $server->configtest();
     is($code, 0, 'none, without it') || diag $said;
 
+    $server->configure("${load}RateLimitIdentity k=header:K ip\nRateLimitPlanMap k txt: timeout=50ms\n");
+    ($code, $said) = $server->configtest('-DMISFIT_TXT');
+    is($code, 0, 'a plan source registered later takes the place of one of ours') || diag $said;
+    ($code, $said) = $server->configtest();
+    ok($code != 0 && $said =~ /expected txt:FILE with a path, got "txt:"/, 'which else is there') || diag $said;
+
     $server->configure("${load}RateLimitEngine On\nRateLimitStore s hollow\nRateLimitRule r rate=1/s\n");
     like($server->try_start, qr/RateLimitStore: expected a store with owners and secret/, 'a store without what a store has')
         || $server->stop;
@@ -237,6 +246,7 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     is($limit->('a'), 5000, 'nobody waits longer than timeout= for a source that blocks');
     ok(RLP::Httpd::wait_for(sub { $limit->('a') == 10 }), 'its answer counts when it has come');
     is($limit->('fail'), 5000, 'a value without an answer is unknown');
+    ok(RLP::Httpd::wait_for(sub { $limit->('fail' . rand); $server->log_text =~ /RLP017: plan map of key: / }), 'and the log says so');
     is($limit->('a'), 10, 'and others are not');
     $server->stop;
 }

@@ -60,19 +60,20 @@ static const char *misfit_open(rlp_store_t **store, void *settings, const rlp_cl
 }
 
 /* Takes 400 ms for an answer. */
-static apr_status_t misfit_find(const char **plan, void *settings, const char *value,
-                                request_rec *r, apr_pool_t *pool)
+static const char *misfit_find(const char **plan, void *settings, const char *value, request_rec *r,
+                               apr_pool_t *pool)
 {
     (void)settings;
     (void)pool;
     apr_sleep(r ? 0 : 400 * 1000);
     *plan = *value == 'x' ? "nonesuch" : "slow";
-    return *value == 'f' ? APR_EGENERAL : APR_SUCCESS;
+    return *value == 'f' ? "it is too drowsy" : NULL;
 }
 
-static const char *misfit_map_configure(void **settings, const char *argument, cmd_parms *cmd)
+static const char *misfit_map_configure(void **settings, const rlp_plan_map_words_t *words,
+                                        cmd_parms *cmd)
 {
-    (void)argument;
+    (void)words;
     (void)cmd;
     *settings = NULL;
     return NULL;
@@ -101,6 +102,17 @@ static const rlp_store_provider_t bare_store;
 static const rlp_identity_provider_t bare_identity;
 static const rlp_plan_map_provider_t bare_map;
 
+/* Takes the places of others, where the test says so. */
+static void misfits_on_demand(apr_pool_t *pool)
+{
+    if (ap_exists_config_define("MISFIT_CLOCK")) {
+        ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, MISFIT_OTHER_VERSION, &wild);
+    }
+    if (ap_exists_config_define("MISFIT_TXT")) {
+        ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "txt", RLP_PLAN_MAP_VERSION, &drowsy);
+    }
+}
+
 static void misfits_hooks(apr_pool_t *pool)
 {
     static const rlp_algorithm_t *const algorithms[] = { &wild,    &wide,   &stepless,
@@ -119,10 +131,8 @@ static void misfits_hooks(apr_pool_t *pool)
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "bare", RLP_PLAN_MAP_VERSION, &bare_map);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "drowsy", RLP_PLAN_MAP_VERSION, &drowsy);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "dated", MISFIT_OTHER_VERSION, &drowsy);
-    if (ap_exists_config_define("MISFIT_CLOCK")) {
-        ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, MISFIT_OTHER_VERSION, &wild);
-    }
     ap_register_provider(pool, RLP_IDENTITY_GROUP, "dated", MISFIT_OTHER_VERSION, &wild);
+    misfits_on_demand(pool);
 }
 
 module AP_MODULE_DECLARE_DATA rlp_misfits_module = {
