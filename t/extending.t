@@ -246,8 +246,30 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     is($limit->('a'), 5000, 'nobody waits longer than timeout= for a source that blocks');
     ok(RLP::Httpd::wait_for(sub { $limit->('a') == 10 }), 'its answer counts when it has come');
     is($limit->('fail'), 5000, 'a value without an answer is unknown');
-    ok(RLP::Httpd::wait_for(sub { $limit->('fail' . rand); $server->log_text =~ /RLP017: plan map of key: / }), 'and the log says so');
     is($limit->('a'), 10, 'and others are not');
+    $server->stop;
+}
+
+# A source that does not block, and uses the rest of the contract.
+{
+    my $config = $load . "RateLimitEngine On\nRateLimitPlan slow rate=10/week\nRateLimitIdentity key=header:X-Key ip\n"
+        . "RateLimitRule site rate=5000/week\nRateLimitPlanMap key moody=any:thing ttl=1min\n";
+    my $server = RLP::Httpd->new(config => $config);
+    $server->start;
+    my $limit = sub { return $server->get('/index.html', "X-Key: $_[0]")->{fields}{'x-ratelimit-limit'} };
+    my $in_a_row = 0;
+    ok(RLP::Httpd::wait_for(sub { $in_a_row = $limit->('a') == 10 ? $in_a_row + 1 : 0; $in_a_row > 30 }),
+        'a source is told to look for changes, its version ends what was kept before, and its answers are kept for all children');
+    is($limit->('fail'), 5000, 'a value for which it fails is unknown');
+    like($server->log_text, qr/RLP017: plan map of key: it is in a mood; values that were known stay known/, 'and the log has its words');
+    my ($code, $said) = $server->configtest('-DDUMP_RATELIMIT');
+    like($said, qr/plans of key by moody, else the next identity/, 'the dump has its name') || diag $said;
+    $config =~ s{slow rate=10/week}{slow quota=100/day};
+    $server->configure($config);
+    ($code, $said) = $server->configtest();
+    $said =~ s/\s+/ /g;
+    like($said, qr/the store is too small for all quotas: 4294967295 by rule site for 4294967295 values of "key"/, 'and its values are counted, as far as that goes')
+        || diag $said;
     $server->stop;
 }
 
