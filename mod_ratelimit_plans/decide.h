@@ -98,6 +98,7 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
     return verdict;
 }
 
+/* The identities by which a rule counts here. */
 DECIDE_INLINE const chain_t *decide_chain(const rule_t *rule, const dir_conf_t *conf)
 {
     if (rule->key != NULL) {

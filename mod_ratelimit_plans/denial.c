@@ -22,7 +22,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 /* Of one child, shared by its threads; each word is written as one. Seconds are 32 bits of the
    store's time. */
 struct denials_t {
-    uint64_t lines;              /* second << 32 | lines that were due in it */
+    uint64_t lines; /* second << 32 | lines that were due in it */
     /* second << 32 | the upper half of who was told of then */
     uint64_t told[DENIAL_SETS][DENIAL_WAYS];
 };
