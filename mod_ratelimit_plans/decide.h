@@ -131,6 +131,9 @@ rlp_time_t decide_max_wait(const decide_t *d, const rule_t *rule);
    hook returns. */
 int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler);
 
+/* Says that a counter was damaged, once a process. */
+void decide_log_damage(const request_rec *r);
+
 /* --- decide_wait.c */
 
 /* Asks the store. Before anybody is refused for a place, those of dead processes come back. */

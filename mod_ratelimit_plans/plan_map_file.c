@@ -245,8 +245,10 @@ static void versions_reclaim(int fd)
     (void)versions_lock(fd, F_UNLCK);
 }
 
-/* Reads into the memory that nobody uses, which this process has locked. */
-static void versions_read(versions_t *versions, volatile apr_uint32_t *stop, apr_pool_t *pool)
+/* Reads into the memory that nobody uses, which this process has locked. What was looked at counts
+   as seen at the end alone: who is stopped or killed in between leaves it to another process. */
+static void versions_read(versions_t *versions, file_mark_t seen, volatile apr_uint32_t *stop,
+                          apr_pool_t *pool)
 {
     versions_common_t *common = versions->common;
     const uint32_t next = common->version + 1;
@@ -254,11 +256,12 @@ static void versions_read(versions_t *versions, volatile apr_uint32_t *stop, apr
                                     .fd = versions->fds[next % 2],
                                     .stop = stop };
     const txt_t *txt = NULL;
-    const char *error = txt_read(&txt, &common->seen, &request, pool);
+    const char *error = txt_read(&txt, &seen, &request, pool);
 
     if (error != NULL) {
         versions_reclaim(request.fd);
         if (*error != '\0') {
+            common->seen = seen;
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, versions->server,
                          "RLP012: plan map of %s: %s; what was read before stays in force",
                          versions->type, error);
@@ -266,6 +269,7 @@ static void versions_read(versions_t *versions, volatile apr_uint32_t *stop, apr
         return;
     }
     (void)versions_lock(request.fd, F_RDLCK);
+    common->seen = seen;
     __atomic_store_n(&common->version, next, __ATOMIC_RELEASE);
     versions_switch(versions, next, txt);
     ap_log_error(APLOG_MARK, APLOG_INFO, 0, versions->server,
@@ -289,8 +293,7 @@ static void versions_look(versions_t *versions, volatile apr_uint32_t *stop)
     const file_mark_t mark = plan_map_mark(versions->path, pool);
 
     if (!plan_map_same(&mark, &common->seen) && plan_map_settled(&mark)) {
-        common->seen = mark;
-        versions_read(versions, stop, pool);
+        versions_read(versions, mark, stop, pool);
     } else {
         versions_reclaim(spare);
     }

@@ -239,6 +239,20 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
 
 {
     my $server = RLP::Httpd->new(config => $load
+            . "RateLimitEngine On\nRateLimitIdentity ip\nRateLimitRule r rate=100/s algorithm=broken\nRateLimitHeaders Both\n");
+    $server->start;
+    my $connection = $server->connection;
+    my @left;
+    for (1 .. 4) {
+        $connection->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        push @left, $connection->response->{fields}{'x-ratelimit-remaining'} // '-';
+    }
+    is("@left", '99 98 97 96', 'T-27 a counter found damaged is charged once a request, on a kept connection too');
+    $server->stop;
+}
+
+{
+    my $server = RLP::Httpd->new(config => $load
             . "RateLimitEngine On\nRateLimitPlan slow rate=10/week\nRateLimitIdentity key=header:X-Key ip\n"
             . "RateLimitRule site rate=5000/week\nRateLimitPlanMap key drowsy: timeout=50ms\n");
     $server->start;

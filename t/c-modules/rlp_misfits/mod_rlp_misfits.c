@@ -29,12 +29,28 @@ static void misfit_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
     *d = nonsense[(uint64_t)(op->units / RLP_UNIT) % 4];
 }
 
+/* Counts, and says each time that it has found its state damaged. */
+static void misfit_broken(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
+                          rlp_decision_t *d)
+{
+    uint64_t *count = state;
+
+    (void)limit;
+    *count += op->kind == RLP_TAKE;
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW,
+                           .damaged = true,
+                           .changed = op->kind == RLP_TAKE,
+                           .expires = op->now + 3600 * RLP_SECOND,
+                           .remaining = 100 - (int64_t)*count };
+}
+
 static uint32_t misfit_size(const rlp_limit_t *limit)
 {
     return (uint32_t)limit->count;
 }
 
 static const rlp_algorithm_t wild = { .name = "wild", .state_size = 13, .step = misfit_step };
+static const rlp_algorithm_t broken = { .name = "broken", .state_size = 8, .step = misfit_broken };
 static const rlp_algorithm_t wide = { .name = "wide",
                                       .state_size_of = misfit_size,
                                       .step = misfit_step };
@@ -167,7 +183,7 @@ static void misfits_on_demand(apr_pool_t *pool)
 
 static void misfits_hooks(apr_pool_t *pool)
 {
-    static const rlp_algorithm_t *const algorithms[] = { &wild,    &wide,   &stepless,
+    static const rlp_algorithm_t *const algorithms[] = { &wild,    &broken, &wide,  &stepless,
                                                          &unsized, &places, &greedy };
 
     for (size_t i = 0; i < sizeof(algorithms) / sizeof(algorithms[0]); i++) {
