@@ -32,6 +32,7 @@ CHECK_INLINE void check_ask_step(rlp_charge_t *charge, rlp_entry_t *entry, const
     entry->dirty = charge->decision.changed;
     entry->expires = charge->decision.expires;
     entry->loss = charge->decision.loss;
+    entry->reach = charge->decision.reach;
     entry->held = charge->limit->algorithm->holds && charge->decision.loss > 0;
 }
 
@@ -227,39 +228,41 @@ bool rlp_decision_tighter(const rlp_limit_t *a_limit, const rlp_decision_t *a,
     return (uint64_t)rlp_limit_effective(a_limit, a) > (uint64_t)rlp_limit_effective(b_limit, b);
 }
 
-/* What the charge adds to the answer. */
-static void check_answer_more(const rlp_charge_t charges[], int i, rlp_answer_t *answer)
+/* What the charge adds to the sum; first is the tightest so far. */
+CHECK_INLINE void check_answer_more(const rlp_charge_t *charge, const rlp_charge_t *first,
+                                    rlp_answer_t *sum, int i)
 {
-    const rlp_decision_t *d = &charges[i].decision;
-    const rlp_charge_t *first = answer->tightest < 0 ? NULL : &charges[answer->tightest];
+    const rlp_decision_t *d = &charge->decision;
 
-    answer->damaged |= d->damaged;
-    if (first == NULL ||
-        rlp_decision_tighter(charges[i].limit, d, first->limit, &first->decision)) {
-        answer->tightest = i;
+    if (first == NULL || rlp_decision_tighter(charge->limit, d, first->limit, &first->decision)) {
+        sum->tightest = i;
     }
-    answer->verdict = d->verdict > answer->verdict ? d->verdict : answer->verdict;
-    answer->retry = d->retry > answer->retry ? d->retry : answer->retry;
-    answer->wait = d->wait > answer->wait ? d->wait : answer->wait;
+    sum->damaged |= d->damaged;
+    sum->verdict = d->verdict > sum->verdict ? d->verdict : sum->verdict;
+    sum->retry = d->retry > sum->retry ? d->retry : sum->retry;
+    sum->wait = d->wait > sum->wait ? d->wait : sum->wait;
 }
 
 void check_answer(const rlp_charge_t charges[], int n, rlp_answer_t *answer)
 {
-    *answer = (rlp_answer_t){ .verdict = RLP_ALLOW, .tightest = -1 };
+    rlp_answer_t sum = { .verdict = RLP_ALLOW, .tightest = -1 };
+
     for (int i = 0; i < n; i++) {
         if (!charges[i].spared) {
-            check_answer_more(charges, i, answer);
+            check_answer_more(&charges[i], sum.tightest < 0 ? NULL : &charges[sum.tightest], &sum,
+                              i);
         }
     }
-    if (answer->tightest < 0) { /* nothing to correct */
-        answer->tightest = 0;
+    if (sum.tightest < 0) { /* nothing to correct */
+        sum.tightest = 0;
     }
-    if (answer->verdict == RLP_NEVER) {
-        answer->retry = 0;
+    if (sum.verdict == RLP_NEVER) {
+        sum.retry = 0;
     }
-    if (answer->verdict > RLP_WAIT) {
-        answer->wait = 0;
+    if (sum.verdict > RLP_WAIT) {
+        sum.wait = 0;
     }
+    *answer = sum;
 }
 
 static bool check_same_counter(const rlp_key_t *a, const rlp_key_t *b)

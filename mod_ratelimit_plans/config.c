@@ -420,12 +420,12 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
     }
     error = config_quotes(argv[1], cmd->pool);
     if (error == NULL) {
+        map->type = argv[0];
         error = plan_map_source(map, cmd, argv[1]);
     }
     if (error != NULL) {
         return config_prefix(cmd, error);
     }
-    map->type = argv[0];
     map->file = cmd->directive->filename;
     map->line = cmd->directive->line_num;
     if (config_repeated(argc, argv, 2) != NULL) {

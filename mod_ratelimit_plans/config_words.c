@@ -43,7 +43,7 @@ bool config_is_htaccess(const cmd_parms *cmd)
 
 void config_needs(const cmd_parms *cmd, unsigned hooks)
 {
-    if (!config_is_htaccess(cmd)) { /* by then it is too late: plans_hook_all() */
+    if (!config_is_htaccess(cmd)) { /* by then it is too late: plans_hook_needed() */
         rlp_world->needs |= hooks;
     }
 }

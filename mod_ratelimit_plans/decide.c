@@ -235,7 +235,7 @@ static bool decide_collect(decide_t *d, uint64_t rules)
     return d->conf->rules->nelts <= DECIDE_RULES_MAX;
 }
 
-static void decide_log_damage(const request_rec *r)
+void decide_log_damage(const request_rec *r)
 {
     static apr_uint32_t logged;
 

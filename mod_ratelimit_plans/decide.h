@@ -98,6 +98,7 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
     return verdict;
 }
 
+/* The identities by which a rule counts here. */
 DECIDE_INLINE const chain_t *decide_chain(const rule_t *rule, const dir_conf_t *conf)
 {
     if (rule->key != NULL) {
@@ -129,6 +130,9 @@ rlp_time_t decide_max_wait(const decide_t *d, const rule_t *rule);
 /* Judges the rules of this section that have not been judged for the client's request. What the
    hook returns. */
 int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler);
+
+/* Says that a counter was damaged, once a process. */
+void decide_log_damage(const request_rec *r);
 
 /* --- decide_wait.c */
 

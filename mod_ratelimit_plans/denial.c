@@ -14,15 +14,17 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
-#define DENIAL_SLOTS 1024 /* a power of two */
+#define DENIAL_SETS 128 /* a power of two */
+#define DENIAL_WAYS 8
 #define DENIAL_LINES 50   /* in a second, of one child */
 #define DENIAL_IGNORED 60 /* seconds until a rule that does not count is told of again */
 
 /* Of one child, shared by its threads; each word is written as one. Seconds are 32 bits of the
    store's time. */
 struct denials_t {
-    uint64_t lines;              /* second << 32 | lines that were due in it */
-    uint64_t told[DENIAL_SLOTS]; /* second << 32 | the upper half of who was told of last */
+    uint64_t lines; /* second << 32 | lines that were due in it */
+    /* second << 32 | the upper half of who was told of then */
+    uint64_t told[DENIAL_SETS][DENIAL_WAYS];
 };
 
 void denial_begin(apr_pool_t *pchild)
@@ -35,19 +37,40 @@ static bool denial_swap(uint64_t *at, uint64_t from, uint64_t to)
     return __atomic_compare_exchange_n(at, &from, to, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-/* Takes note that it is told now; *before is what stood there. False: it was told lately. */
-static bool denial_mark(uint64_t *told, uint64_t mark, uint32_t repeat, uint64_t *before)
+/* Where it stands who was told of, or the one told of longest ago; *before is what is there. */
+static uint64_t *denial_find(uint64_t set[], uint32_t who, uint64_t *before)
+{
+    uint64_t *oldest = NULL;
+
+    for (int i = 0; i < DENIAL_WAYS; i++) {
+        const uint64_t told = __atomic_load_n(&set[i], __ATOMIC_RELAXED);
+        const bool found = told != 0 && (uint32_t)told == who;
+
+        if (oldest == NULL || found || told < *before) {
+            oldest = &set[i];
+            *before = told;
+        }
+        if (found) {
+            break;
+        }
+    }
+    return oldest;
+}
+
+/* Takes note that it is told now; *before is what stood there. NULL: it was told lately. */
+static uint64_t *denial_mark(uint64_t set[], uint64_t mark, uint32_t repeat, uint64_t *before)
 {
     const uint32_t now = (uint32_t)(mark >> 32);
+    uint64_t *told;
 
     do {
-        *before = __atomic_load_n(told, __ATOMIC_RELAXED);
+        told = denial_find(set, (uint32_t)mark, before);
         if (*before != 0 && (uint32_t)*before == (uint32_t)mark &&
             now - (uint32_t)(*before >> 32) < repeat) {
-            return false;
+            return NULL;
         }
     } while (!denial_swap(told, *before, mark));
-    return true;
+    return told;
 }
 
 /* Is there room for a line in this second? *missed: lines that an earlier second had no room
@@ -77,12 +100,13 @@ static bool denial_due(uint64_t who, uint32_t repeat, uint32_t *missed)
 {
     denials_t *denials = rlp_world->denials;
     const uint32_t now = (uint32_t)(rlp_world->clock->monotonic() / RLP_SECOND);
-    uint64_t *told = &denials->told[who % DENIAL_SLOTS];
     const uint64_t mark = (uint64_t)now << 32 | who >> 32;
-    uint64_t before;
+    uint64_t before = 0;
 
     *missed = 0;
-    if (!denial_mark(told, mark, repeat, &before)) {
+    uint64_t *told = denial_mark(denials->told[who % DENIAL_SETS], mark, repeat, &before);
+
+    if (told == NULL) {
         return false;
     }
     const bool room = denial_room(&denials->lines, now, missed);

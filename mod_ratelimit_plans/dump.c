@@ -277,7 +277,7 @@ static const char *dump_maps(const server_conf_t *conf, apr_pool_t *pool)
 
         if (plan_map_of(conf, map->type) == map) {
             text = apr_psprintf(pool, "%s; plans of %s by %s, %s", text, map->type,
-                                map->path ? map->path : "an expression", dump_unknown(map, pool));
+                                plan_map_describe(map), dump_unknown(map, pool));
         }
     }
     return text;

@@ -150,7 +150,7 @@ static int plans_pre_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp)
 }
 
 /* May a .htaccess in such a directory have rules? */
-static bool plans_may_have_rules(const ap_conf_vector_t *section)
+static bool plans_may_have_rules(ap_conf_vector_t *section)
 {
     const core_dir_config *core = ap_get_core_module_config(section);
 
@@ -164,7 +164,7 @@ static bool plans_host_may_have_rules(const server_rec *server)
     const core_server_config *core = ap_get_core_module_config(server->module_config);
 
     for (int i = 0; i < core->sec_dir->nelts; i++) {
-        if (plans_may_have_rules(APR_ARRAY_IDX(core->sec_dir, i, const ap_conf_vector_t *))) {
+        if (plans_may_have_rules(APR_ARRAY_IDX(core->sec_dir, i, ap_conf_vector_t *))) {
             return true;
         }
     }

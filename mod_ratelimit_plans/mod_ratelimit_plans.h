@@ -78,27 +78,59 @@ typedef struct {
     const char *(*value)(void *settings, request_rec *r);
 } rlp_identity_provider_t;
 
-/* Plan sources: RateLimitPlanMap TYPE PROVIDER:ARGUMENT. */
+/* Plan sources: RateLimitPlanMap TYPE PROVIDER:ARGUMENT, and PROVIDER=VARIANT:ARGUMENT where the
+   provider has variants. */
 #define RLP_PLAN_MAP_GROUP "ratelimit-plan-map"
 #define RLP_PLAN_MAP_VERSION "1"
 
+/* What stands in the directive. */
+typedef struct {
+    const char *type;     /* of identity, whose values are looked up */
+    const char *variant;  /* NULL: there is none */
+    const char *argument; /* what stands behind the colon */
+} rlp_plan_map_words_t;
+
+/* Is told how many values have a plan. */
+typedef void rlp_plan_map_count_fn(void *baton, const char *plan, uint64_t values);
+
+/* All functions but configure and find may be NULL: there is nothing to be done, or known. */
 typedef struct {
     const char *argument; /* what stands behind the colon, as messages have it: "FILE" */
+    const char *variant;  /* what stands between = and the colon: "TYPE"; NULL: no variants */
     bool blocks; /* an answer may take its time: a thread of its own asks, the request waits for
-                    timeout= at most, and answers are kept for ttl= */
-    /* Reads the argument. What it makes is handed to the others. NULL, or what was expected and
-       what came. */
-    const char *(*configure)(void **settings, const char *argument, cmd_parms *cmd);
-    /* Opens the source, in the parent, when all of the configuration is read; NULL: there is
-       nothing to be done. NULL, or what is wrong, without a value in it: it may be a secret. */
+                    timeout= at most, answers are kept, and values of more than 1024 bytes are
+                    unknown */
+    bool text;   /* where it blocks: values that are not UTF-8 are unknown, and not asked for */
+    bool kept;   /* answers are kept for ttl=, as they are where it blocks */
+    bool common; /* the words of the directive alone decide: what is kept of an answer is for all
+                    hosts and types of identity that have the same words */
+    const char *no_ttl;     /* why there is no ttl= where nothing is kept; NULL: since it is asked
+                               for each request */
+    const char *no_timeout; /* why there is no timeout= where nothing blocks; NULL: the same */
+    /* Reads the words. What it makes is handed to the others. NULL, or what was expected and what
+       came. */
+    const char *(*configure)(void **settings, const rlp_plan_map_words_t *words, cmd_parms *cmd);
+    /* What it is called by -D DUMP_RATELIMIT, which else has its name. */
+    const char *(*describe)(void *settings);
+    /* Opens the source, in the parent, when all of the configuration is read. NULL, or what is
+       wrong, without a value in it: it may be a secret. */
     const char *(*open)(void *settings, apr_pool_t *pool);
-    /* Makes ready for a child; NULL: there is nothing to be done. */
+    /* Tells how many values have which plan, in the parent, when it is open: for the warning of a
+       store without room for their quotas. */
+    void (*count)(void *settings, rlp_plan_map_count_fn *count, void *baton, apr_pool_t *pool);
+    /* Makes ready for a child. */
     apr_status_t (*child)(void *settings, apr_pool_t *pchild);
+    /* Looks for what has changed and takes it over: called every second by a thread of the child,
+       which no request waits for. Where *stop is no longer 0, it gives up. */
+    void (*refresh)(void *settings, volatile apr_uint32_t *stop);
+    /* What is there now, as a number: answers that were kept with another are not taken. Called
+       before each look at what is kept. */
+    uint64_t (*version)(void *settings, apr_pool_t *pool);
     /* The name of the value's plan, which RateLimitPlan declares; NULL or empty for a value that
-       is unknown. r is NULL where the source blocks, and the pool ends with the answer. Other than
-       APR_SUCCESS: the source has failed. */
-    apr_status_t (*find)(const char **plan, void *settings, const char *value, request_rec *r,
-                         apr_pool_t *pool);
+       is unknown. r is NULL where the source blocks, and the pool ends with the answer. NULL, or
+       what has failed, for the log, without the value in it. */
+    const char *(*find)(const char **plan, void *settings, const char *value, request_rec *r,
+                        apr_pool_t *pool);
 } rlp_plan_map_provider_t;
 
 /* Clocks. The one named RLP_CLOCK_NAME that was registered last is asked. */

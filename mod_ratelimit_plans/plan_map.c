@@ -1,9 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Which plan: maps from the values of identities to plans, by their kinds of sources. The parent
- * reads files and shares them with the children; one thread of each child sees to what changes
- * later.
+ * Which plan: maps from the values of identities to plans, by their sources, which are providers.
+ * One thread of each child sees to what changes later.
  */
 
 #include "plan_map.h"
@@ -32,12 +31,14 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define WATCH_PRIORITY 19               /* the lowest: requests go first */
 #define WATCH_PATIENCE APR_USEC_PER_SEC /* for the end of the thread */
 
-/* What a map has in memory, by its kind. */
+const rlp_plan_map_provider_t *const plan_map_providers[] = { &versions_provider, &dbm_provider,
+                                                              &dbd_provider, &expr_provider };
+
+/* What a map has in memory. */
 struct plan_map_state_t {
-    versions_t *versions; /* txt: */
-    dbm_state_t *dbm;     /* dbm: */
-    uint64_t source;      /* of slow ones, in the cache */
-    uint32_t complained;  /* the second of the latest line in the log; 0: none */
+    bool open;
+    uint64_t source;     /* what stands for it in the cache */
+    uint32_t complained; /* the second of the latest line in the log; 0: none */
 };
 
 /* The thread of a child that looks for new versions of files. */
@@ -88,59 +89,7 @@ apr_status_t plan_map_thread(apr_thread_t **thread, apr_thread_start_t run, void
     return rv;
 }
 
-/* --- txt: */
-
-static const char *plan_map_txt_parse(plan_map_t *map, cmd_parms *cmd, const char *argument)
-{
-    map->path = *argument ? ap_server_root_relative(cmd->pool, argument) : NULL;
-    return map->path
-               ? NULL
-               : apr_psprintf(cmd->pool, "expected txt:FILE with a path, got \"txt:%s\"", argument);
-}
-
-static const char *plan_map_txt_load(plan_map_t *map, apr_pool_t *pool)
-{
-    return versions_load(&map->state->versions, map->path, pool);
-}
-
-static void plan_map_txt_begin(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
-{
-    (void)pchild;
-    versions_begin(map->state->versions, server);
-}
-
-static const plan_t *plan_map_txt_find(const plan_map_t *map, const char *value, request_rec *r)
-{
-    (void)r;
-    return versions_find(map->state->versions, value);
-}
-
-/* --- expr: */
-
-static const char *plan_map_expr_parse(plan_map_t *map, cmd_parms *cmd, const char *argument)
-{
-    return config_expression(&map->expr, cmd, "expr:", argument, AP_EXPR_FLAG_STRING_RESULT);
-}
-
-/* The plan that the map's expression names for the request. */
-static const plan_t *plan_map_expr_find(const plan_map_t *map, const char *value, request_rec *r)
-{
-    const char *error = NULL;
-    const char *name = ap_expr_str_exec(r, map->expr, &error);
-    const plan_t *plan =
-        error == NULL ? apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING) : NULL;
-
-    (void)value;
-    if (error != NULL) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP014: plan map of %s: %s", map->type, error);
-    } else if (plan == NULL && *name != '\0') { /* the word may come from the client */
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "RLP014: plan map of %s: the expression names no plan", map->type);
-    }
-    return plan;
-}
-
-/* --- slow sources, which are asked for what the cache does not have */
+/* --- asking */
 
 /* Is it time for a line in the log about the map? */
 static bool plan_map_tells(const plan_map_t *map)
@@ -177,29 +126,49 @@ const plan_t *plan_map_named(const plan_map_t *map, const char *name)
     return plan;
 }
 
-/* Asks for one value, whatever the cache has. */
-static bool plan_map_ask(const plan_t **plan, const plan_map_t *map, const char *value,
-                         request_rec *r, const cache_key_t *key)
+bool plan_map_ask(const plan_t **plan, const plan_map_t *map, const char *value, request_rec *r,
+                  apr_pool_t *pool)
 {
-    const char *name = "";
+    const char *name = NULL;
+    const char *error = map->provider->find(&name, map->settings, value, r, pool);
 
-    if (map->state->dbm == NULL) {
-        return dbd_find(plan, map, value, key);
-    }
-    if (dbm_find(&name, map->state->dbm, value, r->pool) != APR_SUCCESS) {
-        plan_map_failed(map, "the file cannot be read");
+    *plan = NULL;
+    if (error != NULL) {
+        plan_map_failed(map, error);
         return false;
     }
-    *plan = plan_map_named(map, name);
+    if (name != NULL) {
+        *plan = plan_map_named(map, name);
+    }
+    return true;
+}
+
+/* Are its answers kept in the cache? */
+static bool plan_map_keeps(const plan_map_t *map)
+{
+    return map->provider->blocks || map->provider->kept;
+}
+
+/* Asks for one value, whatever the cache has. */
+static bool plan_map_ask_anew(const plan_t **plan, const plan_map_t *map, const char *value,
+                              request_rec *r, const cache_key_t *key)
+{
+    if (map->provider->blocks) {
+        return ask_find(plan, map, value, key);
+    }
+    if (!plan_map_ask(plan, map, value, r, r->pool)) {
+        return false;
+    }
     cache_put(rlp_world->cache, key, *plan, map->ttl);
     return true;
 }
 
-static const plan_t *plan_map_slow_find(const plan_map_t *map, const char *value, request_rec *r)
+static const plan_t *plan_map_kept_find(const plan_map_t *map, const char *value, request_rec *r)
 {
+    const rlp_plan_map_provider_t *provider = map->provider;
     cache_t *cache = rlp_world->cache;
     const uint64_t version =
-        map->state->dbm ? dbm_version(map->state->dbm, map, r->pool) : UINT64_C(0);
+        provider->version ? provider->version(map->settings, r->pool) : UINT64_C(0);
     const cache_key_t key = cache_key(cache, map->state->source ^ version, value);
     const plan_t *known = NULL;
     const plan_t *plan = NULL;
@@ -211,7 +180,7 @@ static const plan_t *plan_map_slow_find(const plan_map_t *map, const char *value
     if (found == CACHE_OLD) {
         cache_hold(cache, &key, known);
     }
-    if (plan_map_ask(&plan, map, value, r, &key)) {
+    if (plan_map_ask_anew(&plan, map, value, r, &key)) {
         return plan;
     }
     if (found == CACHE_NONE) {
@@ -220,216 +189,121 @@ static const plan_t *plan_map_slow_find(const plan_map_t *map, const char *value
     return known;
 }
 
-/* --- dbm: */
-
-static const char *plan_map_dbm_parse(plan_map_t *map, cmd_parms *cmd, const char *argument)
+const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r)
 {
-    const char *colon = strchr(argument, ':');
+    const plan_t *plan = NULL;
 
-    map->dbm = "default";
-    if (argument[-1] == '=') { /* dbm=TYPE:FILE */
-        map->dbm = colon ? apr_pstrmemdup(cmd->pool, argument, (apr_size_t)(colon - argument)) : "";
-        argument = colon ? colon + 1 : "";
+    if (plan_map_keeps(map)) {
+        return plan_map_kept_find(map, value, r);
     }
-    map->path = *argument ? ap_server_root_relative(cmd->pool, argument) : NULL;
-    return map->path && *map->dbm ? NULL : "expected dbm:FILE or dbm=TYPE:FILE with a path";
+    (void)plan_map_ask(&plan, map, value, r, r->pool);
+    return plan;
 }
 
-static const char *plan_map_dbm_load(plan_map_t *map, apr_pool_t *pool)
-{
-    return dbm_load(&map->state->dbm, map->dbm, map->path, pool);
-}
+/* --- the directive */
 
-static void plan_map_dbm_begin(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
+/* What may stand behind TYPE: "txt:FILE, ... or "members:VALUE=PLAN..."", in quotes where there may
+   be blanks. */
+static const char *plan_map_forms(apr_pool_t *pool)
 {
-    (void)server;
-    dbm_begin(map->state->dbm, map, pchild);
-}
+    const char *const *names = provider_names(&provider_plan_maps, pool);
+    apr_array_header_t *forms = apr_array_make(pool, 8, sizeof(const char *));
 
-/* --- dbd: */
+    for (int i = 0; names[i] != NULL; i++) {
+        const rlp_plan_map_provider_t *provider =
+            provider_find(&provider_plan_maps, names[i], pool);
+        const char *argument = provider->argument ? provider->argument : "ARGUMENT";
+        const char *quote = strcmp(argument, "FILE") == 0 ? "" : "\"";
 
-static const char *plan_map_dbd_load(plan_map_t *map, apr_pool_t *pool)
-{
-    return dbd_load(map, pool);
-}
-
-/* The first of them starts the threads for all. */
-static void plan_map_dbd_begin(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
-{
-    (void)map;
-    if (rlp_world->askers == NULL) {
-        dbd_begin(pchild, server);
+        APR_ARRAY_PUSH(forms, const char *) =
+            apr_pstrcat(pool, quote, names[i], ":", argument, quote, NULL);
+        if (provider->variant != NULL) {
+            APR_ARRAY_PUSH(forms, const char *) =
+                apr_pstrcat(pool, quote, names[i], "=", provider->variant, ":", argument, quote,
+                            NULL);
+        }
     }
-}
-
-/* --- providers of other modules */
-
-const char *plan_map_ask_provider(const plan_map_t *map, const char *value, request_rec *r,
-                                  apr_pool_t *pool)
-{
-    const char *name = "";
-
-    if (map->provider->find(&name, map->settings, value, r, pool) != APR_SUCCESS) {
-        plan_map_failed(map, "its provider has no answer");
-        return NULL;
-    }
-    return name ? name : "";
-}
-
-static const plan_t *plan_map_provided_find(const plan_map_t *map, const char *value,
-                                            request_rec *r)
-{
-    const char *name = plan_map_ask_provider(map, value, r, r->pool);
-
-    return name ? plan_map_named(map, name) : NULL;
-}
-
-static const char *plan_map_provided_parse(plan_map_t *map, cmd_parms *cmd, const char *argument)
-{
-    return map->provider->configure(&map->settings, argument, cmd);
-}
-
-static const char *plan_map_provided_load(plan_map_t *map, apr_pool_t *pool)
-{
-    return map->provider->open ? map->provider->open(map->settings, pool) : NULL;
-}
-
-static void plan_map_provided_begin(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
-{
-    const apr_status_t rv =
-        map->provider->child ? map->provider->child(map->settings, pchild) : APR_SUCCESS;
-
-    if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, server,
-                     "RLP022: plan map of %s: its provider is not ready in this process",
-                     map->type);
-    }
-    if (map->provider->blocks) {
-        plan_map_dbd_begin(map, pchild, server);
-    }
-}
-
-/* --- the kinds */
-
-struct plan_source_t {
-    const char *prefix; /* what stands before its colon */
-    const char *(*parse)(plan_map_t *map, cmd_parms *cmd, const char *argument);
-    const char *(*load)(plan_map_t *map, apr_pool_t *pool);                       /* or NULL */
-    void (*begin)(const plan_map_t *map, apr_pool_t *pchild, server_rec *server); /* or NULL */
-    const plan_t *(*find)(const plan_map_t *map, const char *value, request_rec *r);
-    const char *no_ttl;     /* why it has none; NULL: it has one */
-    const char *no_timeout; /* the same */
-};
-
-static const plan_source_t plan_map_sources[] = {
-    { .prefix = "txt",
-      .parse = plan_map_txt_parse,
-      .load = plan_map_txt_load,
-      .begin = plan_map_txt_begin,
-      .find = plan_map_txt_find,
-      .no_ttl = "the file is in memory, and is read again when it changes",
-      .no_timeout = "the file is in memory" },
-    { .prefix = "dbm",
-      .parse = plan_map_dbm_parse,
-      .load = plan_map_dbm_load,
-      .begin = plan_map_dbm_begin,
-      .find = plan_map_slow_find,
-      .no_timeout = "nobody waits for a file" },
-    { .prefix = "dbd",
-      .parse = dbd_parse,
-      .load = plan_map_dbd_load,
-      .begin = plan_map_dbd_begin,
-      .find = plan_map_slow_find },
-    { .prefix = "expr",
-      .parse = plan_map_expr_parse,
-      .find = plan_map_expr_find,
-      .no_ttl = "the expression is evaluated for each request",
-      .no_timeout = "the expression is evaluated for each request" },
-};
-
-static const plan_source_t plan_map_provided = {
-    .prefix = "a provider that does not block",
-    .parse = plan_map_provided_parse,
-    .load = plan_map_provided_load,
-    .begin = plan_map_provided_begin,
-    .find = plan_map_provided_find,
-    .no_ttl = "it is asked for each request",
-    .no_timeout = "it is asked for each request",
-};
-static const plan_source_t plan_map_provided_slow = {
-    .prefix = "a provider",
-    .parse = plan_map_provided_parse,
-    .load = plan_map_provided_load,
-    .begin = plan_map_provided_begin,
-    .find = plan_map_slow_find,
-};
-
-#define PLAN_MAP_SOURCES (sizeof(plan_map_sources) / sizeof(plan_map_sources[0]))
-
-static const char *plan_map_use(plan_map_t *map, const plan_source_t *source, cmd_parms *cmd,
-                                const char *argument)
-{
-    map->source = source;
-    map->ttl = source->no_ttl ? 0 : PLAN_MAP_TTL;
-    map->timeout = source->no_timeout ? 0 : PLAN_MAP_TIMEOUT;
-    return source->parse(map, cmd, argument);
+    APR_ARRAY_PUSH(forms, const char *) = NULL;
+    return provider_list((const char *const *)forms->elts, pool);
 }
 
 /* What to say of a source that nobody has. */
-static const char *plan_map_unknown(const char *word, const char *prefix, apr_pool_t *pool)
+static const char *plan_map_unknown(const char *word, const char *name, apr_pool_t *pool)
 {
-    static const char *const names[] = { "txt:", "dbm:", "dbm=", "dbd:", "expr:", NULL };
-    const char *const *others = provider_names(&provider_plan_maps, pool);
-    const char *other = provider_other_version(&provider_plan_maps, prefix, pool);
-    const char *list = "txt:FILE, dbm:FILE, dbm=TYPE:FILE, \"dbd:SQL\" or \"expr:EXPR\"";
-    const char *near = config_near(word, names, pool);
+    const char *const *names = provider_names(&provider_plan_maps, pool);
+    const char *other = provider_other_version(&provider_plan_maps, name, pool);
+    apr_array_header_t *begins = apr_array_make(pool, 8, sizeof(const char *));
 
     if (other != NULL) {
         return other;
     }
-    for (int i = 0; others[i] != NULL; i++) {
+    for (int i = 0; names[i] != NULL; i++) {
         const rlp_plan_map_provider_t *provider =
-            provider_find(&provider_plan_maps, others[i], pool);
+            provider_find(&provider_plan_maps, names[i], pool);
 
-        list = apr_pstrcat(pool, list, " or \"", others[i], ":",
-                           provider->argument ? provider->argument : "ARGUMENT", "\"", NULL);
+        APR_ARRAY_PUSH(begins, const char *) = apr_pstrcat(pool, names[i], ":", NULL);
+        if (provider->variant != NULL) {
+            APR_ARRAY_PUSH(begins, const char *) = apr_pstrcat(pool, names[i], "=", NULL);
+        }
     }
-    return apr_psprintf(pool, "expected %s, got \"%s\"%s", list, word,
-                        *near ? near : provider_near(prefix, others, ":", pool));
+    APR_ARRAY_PUSH(begins, const char *) = NULL;
+    return apr_psprintf(pool, "expected %s, got \"%s\"%s", plan_map_forms(pool), word,
+                        config_near(word, (const char *const *)begins->elts, pool));
+}
+
+/* What stands behind the provider's name, and the sign there. */
+static rlp_plan_map_words_t plan_map_words(const plan_map_t *map, const char *rest,
+                                           apr_pool_t *pool)
+{
+    const char *colon = strchr(rest, ':');
+    rlp_plan_map_words_t words = { .type = map->type, .argument = colon ? colon + 1 : "" };
+
+    if (*rest == '=') {
+        words.variant = colon ? apr_pstrmemdup(pool, rest + 1, (apr_size_t)(colon - rest - 1)) : "";
+    }
+    return words;
 }
 
 const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word)
 {
-    const size_t len = strcspn(word, ":=");
-    const char *prefix = apr_pstrmemdup(cmd->pool, word, len);
+    const char *rest = word + strcspn(word, ":=");
+    const char *name = apr_pstrmemdup(cmd->pool, word, (apr_size_t)(rest - word));
+    const rlp_plan_map_provider_t *provider =
+        *rest ? provider_find(&provider_plan_maps, name, cmd->pool) : NULL;
 
-    map->server = cmd->server;
-    for (size_t i = 0; i < PLAN_MAP_SOURCES && word[len] != '\0'; i++) {
-        const plan_source_t *source = &plan_map_sources[i];
-        const bool typed = word[len] == '=' && source->parse == plan_map_dbm_parse;
-
-        if (strlen(source->prefix) == len && strncmp(word, source->prefix, len) == 0 &&
-            (word[len] == ':' || typed)) {
-            return plan_map_use(map, source, cmd, word + len + 1);
-        }
+    if (provider == NULL || (*rest == '=' && provider->variant == NULL)) {
+        return plan_map_unknown(word, name, cmd->pool);
     }
-    map->provider = word[len] == ':' ? provider_find(&provider_plan_maps, prefix, cmd->pool) : NULL;
-    if (map->provider == NULL) {
-        return plan_map_unknown(word, prefix, cmd->pool);
-    }
-    if (map->provider->configure == NULL || map->provider->find == NULL) {
+    if (provider->configure == NULL || provider->find == NULL) {
         return apr_psprintf(cmd->pool, "expected a plan source with configure and find, got \"%s\"",
                             word);
     }
-    map->statement = word; /* tells its answers in the cache from those of others */
-    return plan_map_use(map, map->provider->blocks ? &plan_map_provided_slow : &plan_map_provided,
-                        cmd, word + len + 1);
+    const rlp_plan_map_words_t words = plan_map_words(map, rest, cmd->pool);
+
+    map->server = cmd->server;
+    map->words = word;
+    map->name = name;
+    map->provider = provider;
+    map->ttl = plan_map_keeps(map) ? PLAN_MAP_TTL : 0;
+    map->timeout = provider->blocks ? PLAN_MAP_TIMEOUT : 0;
+    return provider->configure(&map->settings, &words, cmd);
+}
+
+/* Why ttl= or timeout= cannot be said; NULL: it can. */
+static const char *plan_map_no_span(const plan_map_t *map, bool ttl)
+{
+    const char *why = ttl ? map->provider->no_ttl : map->provider->no_timeout;
+
+    if (map->provider->blocks || (ttl && map->provider->kept)) {
+        return NULL;
+    }
+    return why ? why : "it is asked for each request";
 }
 
 const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known)
 {
     const bool ttl = ap_cstr_casecmpn(word, "ttl=", 4) == 0;
-    const char *why = ttl ? map->source->no_ttl : map->source->no_timeout;
+    const char *why = plan_map_no_span(map, ttl);
     rlp_time_t *span = ttl ? &map->ttl : &map->timeout;
 
     *known = ttl || ap_cstr_casecmpn(word, "timeout=", 8) == 0;
@@ -439,7 +313,7 @@ const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, b
     if (why != NULL) {
         return apr_psprintf(cmd->pool,
                             "expected no %s with %s:, since %s; leave it out, got \"%s\"",
-                            ttl ? "ttl=" : "timeout=", map->source->prefix, why, word);
+                            ttl ? "ttl=" : "timeout=", map->name, why, word);
     }
     if (rlp_duration_parse(span, strchr(word, '=') + 1, cmd->pool) != NULL ||
         (ttl && (*span < RLP_SECOND || *span > PLAN_MAP_TTL_MAX)) ||
@@ -455,7 +329,15 @@ const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, b
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool)
 {
     map->state = apr_pcalloc(pool, sizeof(*map->state));
-    return map->source->load ? map->source->load(map, pool) : NULL;
+    const char *error = map->provider->open ? map->provider->open(map->settings, pool) : NULL;
+
+    map->state->open = error == NULL;
+    return error;
+}
+
+const char *plan_map_describe(const plan_map_t *map)
+{
+    return map->provider->describe ? map->provider->describe(map->settings) : map->name;
 }
 
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type)
@@ -470,17 +352,12 @@ const plan_map_t *plan_map_of(const server_conf_t *server, const char *type)
     return NULL;
 }
 
-const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r)
-{
-    return map->source->find(map, value, r);
-}
-
-/* What it is known by in the cache: the same in each generation, another for each database. */
+/* What it is known by in the cache: the same in each generation. */
 static const char *plan_map_identity(const plan_map_t *map, apr_pool_t *pool)
 {
-    return map->path ? apr_pstrcat(pool, map->dbm, ":", map->path, NULL)
-                     : apr_psprintf(pool, "%s:%d %s %s", map->server->server_hostname,
-                                    map->server->port, map->type, map->statement);
+    return map->provider->common ? map->words
+                                 : apr_psprintf(pool, "%s:%d %s %s", map->server->server_hostname,
+                                                map->server->port, map->type, map->words);
 }
 
 apr_status_t plan_map_open(apr_pool_t *pool)
@@ -490,7 +367,7 @@ apr_status_t plan_map_open(apr_pool_t *pool)
     for (int i = 0; i < rlp_world->maps->nelts && rv == APR_SUCCESS; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
 
-        if (map->source->find != plan_map_slow_find) {
+        if (!plan_map_keeps(map)) {
             continue;
         }
         rv = rlp_world->cache ? APR_SUCCESS : cache_open(&rlp_world->cache);
@@ -508,8 +385,8 @@ static void watch_look(watch_t *watch)
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
 
-        if (map->state->versions != NULL && apr_atomic_read32(&watch->stop) == 0) {
-            versions_refresh(map->state->versions, map->type, &watch->stop);
+        if (map->provider->refresh != NULL && apr_atomic_read32(&watch->stop) == 0) {
+            map->provider->refresh(map->settings, &watch->stop);
         }
     }
 }
@@ -573,6 +450,22 @@ static void watch_begin(apr_pool_t *pchild, server_rec *server)
     apr_pool_pre_cleanup_register(pchild, watch, watch_stop);
 }
 
+/* The first source that blocks starts the threads for all. */
+static void plan_map_begin_one(const plan_map_t *map, apr_pool_t *pchild, server_rec *server)
+{
+    const apr_status_t rv =
+        map->provider->child ? map->provider->child(map->settings, pchild) : APR_SUCCESS;
+
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, server,
+                     "RLP022: plan map of %s: its provider is not ready in this process",
+                     map->type);
+    }
+    if (map->provider->blocks && rlp_world->askers == NULL) {
+        ask_begin(pchild, server);
+    }
+}
+
 void plan_map_begin(apr_pool_t *pchild, server_rec *server)
 {
     bool watched = false;
@@ -580,19 +473,30 @@ void plan_map_begin(apr_pool_t *pchild, server_rec *server)
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
 
-        if (map->source->begin != NULL) {
-            map->source->begin(map, pchild, server);
-        }
-        watched |= map->state->versions != NULL;
+        plan_map_begin_one(map, pchild, server);
+        watched |= map->provider->refresh != NULL;
     }
     if (watched) {
         watch_begin(pchild, server);
     }
 }
 
-void plan_map_count(const plan_map_t *map, uint32_t counts[])
+/* The baton is counts, by plan_t.index. */
+static void plan_map_count_plan(void *baton, const char *name, uint64_t values)
 {
-    if (map->state->versions != NULL) {
-        versions_count(map->state->versions, counts);
+    uint32_t *counts = baton;
+    const plan_t *plan = apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING);
+
+    if (plan != NULL) {
+        const uint64_t sum = counts[plan->index] + values;
+
+        counts[plan->index] = sum < values || sum > UINT32_MAX ? UINT32_MAX : (uint32_t)sum;
+    }
+}
+
+void plan_map_count(const plan_map_t *map, uint32_t counts[], apr_pool_t *pool)
+{
+    if (map->provider->count != NULL && map->state->open) {
+        map->provider->count(map->settings, plan_map_count_plan, counts, pool);
     }
 }

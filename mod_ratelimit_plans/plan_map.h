@@ -47,10 +47,10 @@ bool plan_map_settled(const file_mark_t *mark);
    is no plan. */
 const plan_t *plan_map_named(const plan_map_t *map, const char *name);
 
-/* The name that the provider of another module has for the value; NULL: it has failed. Empty for a
-   value that is unknown. */
-const char *plan_map_ask_provider(const plan_map_t *map, const char *value, request_rec *r,
-                                  apr_pool_t *pool);
+/* The plan that the provider names for the value, NULL for one that is unknown; r as for
+   rlp_plan_map_provider_t. False: it has failed. */
+bool plan_map_ask(const plan_t **plan, const plan_map_t *map, const char *value, request_rec *r,
+                  apr_pool_t *pool);
 
 /* Tells that a source has failed, once a minute. Nothing of the value may be in the text. */
 void plan_map_failed(const plan_map_t *map, const char *text);
@@ -90,27 +90,6 @@ const plan_t *txt_find(const txt_t *txt, const char *value);
 
 /* Adds how many values have each plan to counts, by plan_t.index. */
 void txt_count_plans(const txt_t *txt, uint32_t counts[]);
-
-/* --- plan_map_file.c: text files as they change */
-
-/* The versions of one text file that there are. */
-typedef struct versions_t versions_t;
-
-/* Reads the first version, in the parent. NULL, or what is wrong. */
-const char *versions_load(versions_t **versions, const char *path, apr_pool_t *pool);
-
-/* Makes ready for a child, which has the latest version from here on. */
-void versions_begin(versions_t *versions, server_rec *server);
-
-/* Looks for a new version, reads it for all children if nobody else does, and takes it over. type
-   is for the log; stop as in txt_request_t. */
-void versions_refresh(versions_t *versions, const char *type, volatile apr_uint32_t *stop);
-
-/* As txt_find(), in the latest version. */
-const plan_t *versions_find(versions_t *versions, const char *value);
-
-/* As txt_count_plans(), in the first version, in the parent. */
-void versions_count(const versions_t *versions, uint32_t counts[]);
 
 /* --- plan_map_cache.c */
 
@@ -152,37 +131,23 @@ void cache_put_failed(cache_t *cache, const cache_key_t *key);
 /* May the client of the request ask for one more value that is not known? */
 bool cache_may_ask(cache_t *cache, const request_rec *r);
 
-/* --- plan_map_dbm.c */
+/* --- plan_map_ask.c */
 
-typedef struct dbm_state_t dbm_state_t;
-
-/* Sees whether the file can be used, in the parent. NULL, or what is wrong and what to do. */
-const char *dbm_load(dbm_state_t **state, const char *type, const char *path, apr_pool_t *pool);
-
-/* Opens the file for a child. */
-void dbm_begin(dbm_state_t *state, const plan_map_t *map, apr_pool_t *pchild);
-
-/* What stands for the version that is open; once a second, opens what is new. */
-uint64_t dbm_version(dbm_state_t *state, const plan_map_t *map, apr_pool_t *pool);
-
-/* The name that stands behind a value or its digest; empty: it is not there. */
-apr_status_t dbm_find(const char **name, dbm_state_t *state, const char *value, apr_pool_t *pool);
-
-/* --- plan_map_dbd.c */
-
-/* Remembers the statement for mod_dbd. NULL, or what was expected. */
-const char *dbd_parse(plan_map_t *map, cmd_parms *cmd, const char *statement);
-
-/* Is mod_dbd told of a database? NULL, or what was expected. */
-const char *dbd_load(const plan_map_t *map, apr_pool_t *pool);
-
-/* Starts the threads of a child that ask databases, on behalf of all maps. */
-void dbd_begin(apr_pool_t *pchild, server_rec *server);
+/* Starts the threads of a child that ask sources that block, on behalf of all maps. */
+void ask_begin(apr_pool_t *pchild, server_rec *server);
 
 /* Asks for a value; the answer goes into the cache, even if it comes too late. *plan is NULL for a
    value that is unknown. False: there is no answer. */
-bool dbd_find(const plan_t **plan, const plan_map_t *map, const char *value,
+bool ask_find(const plan_t **plan, const plan_map_t *map, const char *value,
               const cache_key_t *key);
+
+/* --- plan_map_file.c, plan_map_dbm.c, plan_map_dbd.c, plan_map_expr.c */
+
+/* The sources. */
+extern const rlp_plan_map_provider_t versions_provider;
+extern const rlp_plan_map_provider_t dbm_provider;
+extern const rlp_plan_map_provider_t dbd_provider;
+extern const rlp_plan_map_provider_t expr_provider;
 
 #pragma GCC visibility pop
 

@@ -26,7 +26,9 @@ typedef struct {
     apr_pool_t *pool; /* NULL: not open */
 } dbm_file_t;
 
-struct dbm_state_t {
+typedef struct {
+    const char *identity; /* whose values they are, and */
+    server_rec *server;   /* where, for the log */
     const char *type;
     const char *path;
     const char *parts[2];      /* the files it consists of; the second may be NULL */
@@ -35,7 +37,7 @@ struct dbm_state_t {
     file_mark_t seen[2];
     uint32_t looked; /* the second of the last look */
     uint64_t version;
-};
+} dbm_state_t;
 
 /* --- the file */
 
@@ -127,17 +129,35 @@ static uint64_t dbm_digest(const file_mark_t marks[2])
     return dbm_mix(dbm_mix(1, &marks[0]), &marks[1]);
 }
 
-const char *dbm_load(dbm_state_t **state, const char *type, const char *path, apr_pool_t *pool)
+static const char *dbm_configure(void **settings, const rlp_plan_map_words_t *words, cmd_parms *cmd)
 {
-    dbm_state_t *made = apr_pcalloc(pool, sizeof(*made));
+    dbm_state_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
+
+    made->identity = words->type;
+    made->server = cmd->server;
+    made->type = words->variant ? words->variant : "default";
+    made->path = *words->argument ? ap_server_root_relative(cmd->pool, words->argument) : NULL;
+    *settings = made;
+    return made->path && *made->type ? NULL : "expected dbm:FILE or dbm=TYPE:FILE with a path";
+}
+
+static const char *dbm_describe(void *settings)
+{
+    const dbm_state_t *state = settings;
+
+    return state->path;
+}
+
+/* Sees whether the file can be used; what is wrong comes with what to do. */
+static const char *dbm_check(void *settings, apr_pool_t *pool)
+{
+    dbm_state_t *made = settings;
     file_mark_t marks[2];
     dbm_file_t file;
 
-    made->type = type;
-    made->path = path;
-    made->parts[0] = path;
-    *state = made;
-    apr_status_t rv = apr_dbm_get_usednames_ex(pool, type, path, &made->parts[0], &made->parts[1]);
+    made->parts[0] = made->path;
+    apr_status_t rv =
+        apr_dbm_get_usednames_ex(pool, made->type, made->path, &made->parts[0], &made->parts[1]);
 
     if (rv == APR_SUCCESS) {
         rv = dbm_open(&file, made);
@@ -154,7 +174,7 @@ const char *dbm_load(dbm_state_t **state, const char *type, const char *path, ap
 /* --- in a child */
 
 /* Opens the file if it has changed. What was open before stays when that fails. */
-static void dbm_reopen(dbm_state_t *state, const plan_map_t *map, apr_pool_t *pool)
+static void dbm_reopen(dbm_state_t *state, apr_pool_t *pool)
 {
     file_mark_t marks[2];
     dbm_file_t file;
@@ -168,14 +188,14 @@ static void dbm_reopen(dbm_state_t *state, const plan_map_t *map, apr_pool_t *po
     const apr_status_t rv = dbm_open(&file, state);
 
     if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, map->server,
-                     "RLP012: plan map of %s: %s; what was read before stays in force", map->type,
-                     dbm_problem(state, rv, pool));
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, state->server,
+                     "RLP012: plan map of %s: %s; what was read before stays in force",
+                     state->identity, dbm_problem(state, rv, pool));
         return;
     }
     if (state->file.pool != NULL) {
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, map->server,
-                     "RLP013: plan map of %s: read again: %s", map->type, state->path);
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, state->server,
+                     "RLP013: plan map of %s: read again: %s", state->identity, state->path);
     }
     dbm_close(&state->file);
     state->file = file;
@@ -190,24 +210,32 @@ static apr_status_t dbm_end(void *data)
     return APR_SUCCESS;
 }
 
-void dbm_begin(dbm_state_t *state, const plan_map_t *map, apr_pool_t *pchild)
+/* Opens the file for a child. */
+static apr_status_t dbm_child(void *settings, apr_pool_t *pchild)
 {
-    if (apr_thread_mutex_create(&state->mutex, APR_THREAD_MUTEX_DEFAULT, pchild) != APR_SUCCESS) {
+    dbm_state_t *state = settings;
+    const apr_status_t rv =
+        apr_thread_mutex_create(&state->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
+
+    if (rv != APR_SUCCESS) {
         state->mutex = NULL;
-        return;
+        return rv;
     }
     apr_pool_cleanup_register(pchild, state, dbm_end, apr_pool_cleanup_null);
-    dbm_reopen(state, map, pchild);
+    dbm_reopen(state, pchild);
+    return APR_SUCCESS;
 }
 
-uint64_t dbm_version(dbm_state_t *state, const plan_map_t *map, apr_pool_t *pool)
+/* What stands for the version that is open; once a second, opens what is new. */
+static uint64_t dbm_version(void *settings, apr_pool_t *pool)
 {
+    dbm_state_t *state = settings;
     const uint32_t now = (uint32_t)(rlp_clock_monotonic() / RLP_SECOND);
 
     if (__atomic_load_n(&state->looked, __ATOMIC_RELAXED) != now && state->mutex != NULL &&
         apr_thread_mutex_lock(state->mutex) == APR_SUCCESS) {
         if (state->looked != now) {
-            dbm_reopen(state, map, pool);
+            dbm_reopen(state, pool);
             __atomic_store_n(&state->looked, now, __ATOMIC_RELAXED);
         }
         apr_thread_mutex_unlock(state->mutex);
@@ -267,18 +295,32 @@ static apr_status_t dbm_fetch_any(const dbm_state_t *state, const char *value,
     return dbm_fetch(state, text, name);
 }
 
-apr_status_t dbm_find(const char **name, dbm_state_t *state, const char *value, apr_pool_t *pool)
+static const char *dbm_find(const char **plan, void *settings, const char *value, request_rec *r,
+                            apr_pool_t *pool)
 {
+    dbm_state_t *state = settings;
     char text[DBM_NAME_MAX + 1] = "";
     apr_status_t rv = APR_EGENERAL;
 
-    if (state->mutex == NULL || apr_thread_mutex_lock(state->mutex) != APR_SUCCESS) {
-        return rv;
+    (void)r;
+    if (state->mutex != NULL && apr_thread_mutex_lock(state->mutex) == APR_SUCCESS) {
+        rv = state->file.pool ? dbm_fetch_any(state, value, text) : rv;
+        apr_thread_mutex_unlock(state->mutex);
     }
-    if (state->file.pool != NULL) {
-        rv = dbm_fetch_any(state, value, text);
-    }
-    apr_thread_mutex_unlock(state->mutex);
-    *name = apr_pstrdup(pool, text);
-    return rv;
+    *plan = apr_pstrdup(pool, text);
+    return rv == APR_SUCCESS ? NULL : "the file cannot be read";
 }
+
+const rlp_plan_map_provider_t dbm_provider = {
+    .argument = "FILE",
+    .variant = "TYPE",
+    .kept = true,
+    .common = true,
+    .no_timeout = "nobody waits for a file",
+    .configure = dbm_configure,
+    .describe = dbm_describe,
+    .open = dbm_check,
+    .child = dbm_child,
+    .version = dbm_version,
+    .find = dbm_find,
+};

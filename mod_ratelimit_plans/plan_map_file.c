@@ -10,6 +10,7 @@
 #include "plan_map.h"
 
 #include <http_log.h>
+#include <http_main.h>
 
 #include <apr_strings.h>
 
@@ -29,7 +30,8 @@ typedef struct {
     file_mark_t seen; /* what was looked at last, good or not; of who has the lock to read */
 } versions_common_t;
 
-struct versions_t {
+typedef struct {
+    const char *type; /* of identity, for the log */
     const char *path;
     int fds[2]; /* the memories; -1: none */
     int fd;     /* who reads has it locked */
@@ -39,7 +41,7 @@ struct versions_t {
     uint32_t readers[2]; /* threads in it */
     const txt_t *txt[2];
     size_t sizes[2]; /* of the tables: what nobody looks into may be gone */
-};
+} versions_t;
 
 /* --- locks between processes */
 
@@ -97,18 +99,38 @@ static bool versions_share(versions_t *versions)
     return versions->common != NULL;
 }
 
-const char *versions_load(versions_t **versions, const char *path, apr_pool_t *pool)
+static const char *versions_configure(void **settings, const rlp_plan_map_words_t *words,
+                                      cmd_parms *cmd)
 {
-    versions_t *made = apr_pcalloc(pool, sizeof(*made));
+    versions_t *made = apr_pcalloc(cmd->pool, sizeof(*made));
+
+    made->type = words->type;
+    made->path = *words->argument ? ap_server_root_relative(cmd->pool, words->argument) : NULL;
+    *settings = made;
+    return made->path ? NULL
+                      : apr_psprintf(cmd->pool, "expected txt:FILE with a path, got \"txt:%s\"",
+                                     words->argument);
+}
+
+static const char *versions_describe(void *settings)
+{
+    const versions_t *versions = settings;
+
+    return versions->path;
+}
+
+/* Reads the first version. */
+static const char *versions_open(void *settings, apr_pool_t *pool)
+{
+    versions_t *made = settings;
     apr_pool_t *scratch;
 
-    made->path = path;
     made->fd = made->fds[0] = made->fds[1] = -1;
     apr_pool_cleanup_register(pool, made, versions_end, apr_pool_cleanup_null);
     if (!versions_share(made) || apr_pool_create(&scratch, pool) != APR_SUCCESS) {
         return "cannot get memory that children share";
     }
-    const txt_request_t request = { .path = path, .fd = made->fds[0] };
+    const txt_request_t request = { .path = made->path, .fd = made->fds[0] };
     const char *error = txt_read(&made->txt[0], &made->common->seen, &request, scratch);
 
     if (error == NULL) {
@@ -117,8 +139,20 @@ const char *versions_load(versions_t **versions, const char *path, apr_pool_t *p
         error = apr_pstrdup(pool, error);
     }
     apr_pool_destroy(scratch);
-    *versions = made;
     return error;
+}
+
+static void versions_count(void *settings, rlp_plan_map_count_fn *count, void *baton,
+                           apr_pool_t *pool)
+{
+    const versions_t *versions = settings;
+    const apr_array_header_t *plans = rlp_world->plan_list;
+    uint32_t *counts = apr_pcalloc(pool, sizeof(*counts) * ((apr_size_t)plans->nelts + 1));
+
+    txt_count_plans(versions->txt[0], counts);
+    for (int i = 1; i <= plans->nelts; i++) {
+        count(baton, APR_ARRAY_IDX(plans, i - 1, const plan_t *)->limits->name, counts[i]);
+    }
 }
 
 /* --- in a child, one version after the other */
@@ -172,11 +206,13 @@ static void versions_start(versions_t *versions, uint32_t version)
 
 /* A child begins with the parent's version if that is the latest, and locks it before anybody can
    read another into its place. */
-void versions_begin(versions_t *versions, server_rec *server)
+static apr_status_t versions_child(void *settings, apr_pool_t *pchild)
 {
-    versions_common_t *common = versions->common;
+    versions_t *versions = settings;
+    const versions_common_t *common = versions->common;
 
-    versions->server = server;
+    (void)pchild;
+    versions->server = ap_server_conf;
     while (true) {
         const uint32_t version = __atomic_load_n(&common->version, __ATOMIC_ACQUIRE);
         const int fd = versions->fds[version % 2];
@@ -192,7 +228,7 @@ void versions_begin(versions_t *versions, server_rec *server)
         if (version != 0) {
             versions_start(versions, version);
         }
-        return;
+        return APR_SUCCESS;
     }
 }
 
@@ -209,8 +245,9 @@ static void versions_reclaim(int fd)
     (void)versions_lock(fd, F_UNLCK);
 }
 
-/* Reads into the memory that nobody uses, which this process has locked. */
-static void versions_read(versions_t *versions, const char *type, volatile apr_uint32_t *stop,
+/* Reads into the memory that nobody uses, which this process has locked. What was looked at counts
+   as seen at the end alone: who is stopped or killed in between leaves it to another process. */
+static void versions_read(versions_t *versions, file_mark_t seen, volatile apr_uint32_t *stop,
                           apr_pool_t *pool)
 {
     versions_common_t *common = versions->common;
@@ -219,26 +256,28 @@ static void versions_read(versions_t *versions, const char *type, volatile apr_u
                                     .fd = versions->fds[next % 2],
                                     .stop = stop };
     const txt_t *txt = NULL;
-    const char *error = txt_read(&txt, &common->seen, &request, pool);
+    const char *error = txt_read(&txt, &seen, &request, pool);
 
     if (error != NULL) {
         versions_reclaim(request.fd);
         if (*error != '\0') {
+            common->seen = seen;
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, versions->server,
-                         "RLP012: plan map of %s: %s; what was read before stays in force", type,
-                         error);
+                         "RLP012: plan map of %s: %s; what was read before stays in force",
+                         versions->type, error);
         }
         return;
     }
     (void)versions_lock(request.fd, F_RDLCK);
+    common->seen = seen;
     __atomic_store_n(&common->version, next, __ATOMIC_RELEASE);
     versions_switch(versions, next, txt);
     ap_log_error(APLOG_MARK, APLOG_INFO, 0, versions->server,
-                 "RLP013: plan map of %s: read again: %s", type, versions->path);
+                 "RLP013: plan map of %s: read again: %s", versions->type, versions->path);
 }
 
 /* With the lock to read. */
-static void versions_look(versions_t *versions, const char *type, volatile apr_uint32_t *stop)
+static void versions_look(versions_t *versions, volatile apr_uint32_t *stop)
 {
     versions_common_t *common = versions->common;
     const int spare = versions->fds[(common->version + 1) % 2];
@@ -254,16 +293,17 @@ static void versions_look(versions_t *versions, const char *type, volatile apr_u
     const file_mark_t mark = plan_map_mark(versions->path, pool);
 
     if (!plan_map_same(&mark, &common->seen) && plan_map_settled(&mark)) {
-        common->seen = mark;
-        versions_read(versions, type, stop, pool);
+        versions_read(versions, mark, stop, pool);
     } else {
         versions_reclaim(spare);
     }
     apr_pool_destroy(pool);
 }
 
-void versions_refresh(versions_t *versions, const char *type, volatile apr_uint32_t *stop)
+/* Looks for a new version, reads it for all children if nobody else does, and takes it over. */
+static void versions_refresh(void *settings, volatile apr_uint32_t *stop)
 {
+    versions_t *versions = settings;
     versions_common_t *common = versions->common;
     const uint32_t now = (uint32_t)(rlp_clock_monotonic() / RLP_SECOND);
     uint32_t looked = __atomic_load_n(&common->looked, __ATOMIC_RELAXED);
@@ -274,16 +314,20 @@ void versions_refresh(versions_t *versions, const char *type, volatile apr_uint3
         return; /* once a second is enough, whoever does it */
     }
     if (versions_lock(versions->fd, F_WRLCK)) {
-        versions_look(versions, type, stop);
+        versions_look(versions, stop);
         (void)versions_lock(versions->fd, F_UNLCK);
     }
 }
 
-const plan_t *versions_find(versions_t *versions, const char *value)
+static const char *versions_find(const char **plan, void *settings, const char *value,
+                                 request_rec *r, apr_pool_t *pool)
 {
+    versions_t *versions = settings;
     uint32_t version;
     uint32_t *readers;
 
+    (void)r;
+    (void)pool;
     while (true) {
         version = __atomic_load_n(&versions->version, __ATOMIC_SEQ_CST);
         readers = &versions->readers[version % 2];
@@ -294,17 +338,22 @@ const plan_t *versions_find(versions_t *versions, const char *value)
         __atomic_sub_fetch(readers, 1, __ATOMIC_RELEASE);
     }
     const txt_t *txt = versions->txt[version % 2];
-    const plan_t *plan = txt ? txt_find(txt, value) : NULL;
+    const plan_t *found = txt ? txt_find(txt, value) : NULL;
 
     __atomic_sub_fetch(readers, 1, __ATOMIC_RELEASE);
-    return plan;
+    *plan = found ? found->limits->name : NULL;
+    return NULL;
 }
 
-void versions_count(const versions_t *versions, uint32_t counts[])
-{
-    const txt_t *txt = versions->txt[versions->version % 2];
-
-    if (txt != NULL) {
-        txt_count_plans(txt, counts);
-    }
-}
+const rlp_plan_map_provider_t versions_provider = {
+    .argument = "FILE",
+    .no_ttl = "the file is in memory, and is read again when it changes",
+    .no_timeout = "the file is in memory",
+    .configure = versions_configure,
+    .describe = versions_describe,
+    .open = versions_open,
+    .count = versions_count,
+    .child = versions_child,
+    .refresh = versions_refresh,
+    .find = versions_find,
+};

@@ -191,22 +191,17 @@ typedef struct {
 typedef enum { UNKNOWN_NEXT, UNKNOWN_DEFAULT, UNKNOWN_DENY } unknown_t;
 
 typedef struct plan_map_state_t plan_map_state_t;
-typedef struct plan_source_t plan_source_t;
 
 typedef struct {
     const char *type;
-    const plan_source_t *source; /* its kind */
-    const char *path;            /* of a file */
-    const ap_expr_info_t *expr;  /* of expr:, its text is the name of a plan, empty for none */
-    const char *dbm;             /* of dbm:, its type */
-    const char *statement;       /* of dbd:, */
-    const char *label;           /* and what mod_dbd has it by */
-    const rlp_plan_map_provider_t *provider; /* of another module; NULL: it is one of ours */
-    void *settings;                          /* what it has made of its argument */
-    server_rec *server;                      /* where it was declared */
-    rlp_time_t ttl;                          /* how long an answer is taken; 0: not said */
-    rlp_time_t timeout;                      /* how long a request waits for one; 0: not said */
-    plan_map_state_t *state;                 /* what is in memory */
+    const char *words; /* "PROVIDER:ARGUMENT" */
+    const char *name;  /* of the provider, as it was written */
+    const rlp_plan_map_provider_t *provider;
+    void *settings;          /* what it has made of the words */
+    server_rec *server;      /* where it was declared */
+    rlp_time_t ttl;          /* how long an answer is taken; 0: none is kept */
+    rlp_time_t timeout;      /* how long a request waits for one; 0: it asks itself */
+    plan_map_state_t *state; /* what is in memory */
     unknown_t unknown;
     bool unknown_given;
     int status;
@@ -342,7 +337,7 @@ typedef struct {
     turns_t *turns;                           /* of this child, for those who wait */
     denials_t *denials;                       /* of this child, what its log has */
     cache_t *cache;                           /* answers of slow plan maps; NULL: there are none */
-    askers_t *askers; /* of this child, threads that ask databases; NULL: there are none */
+    askers_t *askers; /* of this child, threads that ask sources that block; NULL: there are none */
     char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
                        char *); /* of mod_ssl; NULL: it is not here */
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
@@ -571,20 +566,23 @@ const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word);
 /* Parses ttl= or timeout=, if it is one; *known says so. NULL, or what was expected. */
 const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known);
 
-/* Reads the map's file, if it has one. NULL, or what is wrong. */
+/* Opens the map's source. NULL, or what is wrong. */
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
 
 /* Opens what children share of slow maps, in the parent. What is in the pool need not last. */
 apr_status_t plan_map_open(apr_pool_t *pool);
 
-/* Makes ready for a child, which reads files again when they change. */
+/* Makes ready for a child, which looks for what changes. */
 void plan_map_begin(apr_pool_t *pchild, server_rec *server);
+
+/* What the map's source is called. */
+const char *plan_map_describe(const plan_map_t *map);
 
 /* The map of that type for this server, NULL for none. */
 const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
 
 /* Adds how many of its values have each plan to counts, by plan_t.index, as far as it is known. */
-void plan_map_count(const plan_map_t *map, uint32_t counts[]);
+void plan_map_count(const plan_map_t *map, uint32_t counts[], apr_pool_t *pool);
 
 /* The plan that the map says the value has; NULL: the value is unknown. */
 const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);

@@ -20,6 +20,7 @@ static const char *const provider_store_names[] = { "shm",
 #endif
                                                     NULL };
 static const char *const provider_identity_names[] = { "header", "cookie", "env", "expr", NULL };
+static const char *const provider_plan_map_names[] = { "txt", "dbm", "dbd", "expr", NULL };
 
 const provider_kind_t provider_algorithms = { .group = RLP_ALGORITHM_GROUP,
                                               .version = RLP_ALGORITHM_VERSION,
@@ -36,7 +37,7 @@ const provider_kind_t provider_identities = { .group = RLP_IDENTITY_GROUP,
 const provider_kind_t provider_plan_maps = { .group = RLP_PLAN_MAP_GROUP,
                                              .version = RLP_PLAN_MAP_VERSION,
                                              .noun = "plan source",
-                                             .built_in = provider_no_names };
+                                             .built_in = provider_plan_map_names };
 static const provider_kind_t provider_clocks = { .group = RLP_CLOCK_GROUP,
                                                  .version = RLP_CLOCK_VERSION,
                                                  .noun = "clock",
@@ -63,6 +64,9 @@ void provider_register(apr_pool_t *pool)
     }
     for (int i = 0; provider_identity_names[i] != NULL; i++) {
         provider_add(pool, &provider_identities, provider_identity_names[i], identity_providers[i]);
+    }
+    for (int i = 0; provider_plan_map_names[i] != NULL; i++) {
+        provider_add(pool, &provider_plan_maps, provider_plan_map_names[i], plan_map_providers[i]);
     }
 }
 

@@ -70,6 +70,9 @@ const char *store_shm_describe(apr_pool_t *pool);
 /* The sources of identities that stand behind NAME=, in the order of provider_identities. */
 extern const rlp_identity_provider_t *const identity_providers[];
 
+/* The sources of plans, in the order of provider_plan_maps. */
+extern const rlp_plan_map_provider_t *const plan_map_providers[];
+
 #pragma GCC visibility pop
 
 #endif

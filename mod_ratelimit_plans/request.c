@@ -169,8 +169,13 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
     usual_t usual;
 
     if (!request_collect_usual(&usual, charges, r, conf) ||
-        rlp_check(rlp_world->store, charges, usual.n, &question, &answer) != APR_SUCCESS ||
-        answer.verdict != RLP_ALLOW || answer.damaged) {
+        rlp_check(rlp_world->store, charges, usual.n, &question, &answer) != APR_SUCCESS) {
+        return decide_request(r, conf, PHASE_BOTH, false);
+    }
+    if (answer.damaged) { /* mended by now: who asks again does not hear of it */
+        decide_log_damage(r);
+    }
+    if (answer.verdict != RLP_ALLOW) {
         return decide_request(r, conf, PHASE_BOTH, false);
     }
     if (conf->traits == 0 && conf->fields == FIELDS_OFF) { /* all rules judge all requests */

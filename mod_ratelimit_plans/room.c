@@ -74,7 +74,7 @@ static const uint32_t *room_values(const need_t *need, const plan_map_t *map, ap
 
     if (counts == NULL) {
         counts = apr_pcalloc(pool, sizeof(*counts) * ((apr_size_t)rlp_world->plan_list->nelts + 1));
-        plan_map_count(map, counts);
+        plan_map_count(map, counts, pool);
         apr_hash_set(need->counts, apr_pmemdup(pool, (const void *)&map, sizeof(uintptr_t)),
                      sizeof(uintptr_t), counts);
     }

@@ -290,7 +290,8 @@ END
 # --- a child on its way out, whose slot in the scoreboard another one takes: MPM worker's way
 
 if ($RLP::Httpd::mpm eq 'worker') {
-    my $server = server('concurrent=2', "${one_process}MaxConnectionsPerChild 6\n");
+    # more connections than come below, so that the second child does not end, too: then others would wait for a third
+    my $server = server('concurrent=2', "${one_process}MaxConnectionsPerChild 40\n");
     my ($old) = $server->children;
     my ($held) = held($server, 1);
     RLP::Httpd::wait_for(sub { look($server); (my @children = $server->children) > 1 });

@@ -128,7 +128,10 @@ refused('an argument that the plan source refuses', "${load}RateLimitIdentity k=
     'RateLimitPlanMap: expected members:VALUE=PLAN..., got "members:one"');
 refused('V-13 the nearest plan source', "${load}RateLimitPlanMap k member:one=x", 2,
     'RateLimitPlanMap: expected txt:FILE, ', ' or "members:VALUE=PLAN...", got "member:one=x" (members:?)');
-refused('no ttl= where nothing is kept', "${load}RateLimitPlanMap k members:one=x ttl=5s", 2, 'expected no ttl= with ');
+refused('no ttl= where nothing is kept', "${load}RateLimitPlanMap k members:one=x ttl=5s", 2,
+    'expected no ttl= with members:, since it is asked for each request; leave it out, got "ttl=5s"');
+refused('no variant where the plan source has none', "${load}RateLimitPlanMap k members=x:one=x", 2,
+    'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL", "expr:EXPR" or "members:VALUE=PLAN...", got "members=x:one=x"');
 
 # --- a store
 
@@ -206,6 +209,12 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     ($code, $said) = $server->configtest();
     is($code, 0, 'none, without it') || diag $said;
 
+    $server->configure("${load}RateLimitIdentity k=header:K ip\nRateLimitPlanMap k txt: timeout=50ms\n");
+    ($code, $said) = $server->configtest('-DMISFIT_TXT');
+    is($code, 0, 'a plan source registered later takes the place of one of ours') || diag $said;
+    ($code, $said) = $server->configtest();
+    ok($code != 0 && $said =~ /expected txt:FILE with a path, got "txt:"/, 'which else is there') || diag $said;
+
     $server->configure("${load}RateLimitEngine On\nRateLimitStore s hollow\nRateLimitRule r rate=1/s\n");
     like($server->try_start, qr/RateLimitStore: expected a store with owners and secret/, 'a store without what a store has')
         || $server->stop;
@@ -231,6 +240,20 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
 
 {
     my $server = RLP::Httpd->new(config => $load
+            . "RateLimitEngine On\nRateLimitIdentity ip\nRateLimitRule r rate=100/s algorithm=broken\nRateLimitHeaders Both\n");
+    $server->start;
+    my $connection = $server->connection;
+    my @left;
+    for (1 .. 4) {
+        $connection->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        push @left, $connection->response->{fields}{'x-ratelimit-remaining'} // '-';
+    }
+    is("@left", '99 98 97 96', 'T-27 a counter found damaged is charged once a request, on a kept connection too');
+    $server->stop;
+}
+
+{
+    my $server = RLP::Httpd->new(config => $load
             . "RateLimitEngine On\nRateLimitPlan slow rate=10/week\nRateLimitIdentity key=header:X-Key ip\n"
             . "RateLimitRule site rate=5000/week\nRateLimitPlanMap key drowsy: timeout=50ms\n");
     $server->start;
@@ -239,6 +262,29 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     ok(RLP::Httpd::wait_for(sub { $limit->('a') == 10 }), 'its answer counts when it has come');
     is($limit->('fail'), 5000, 'a value without an answer is unknown');
     is($limit->('a'), 10, 'and others are not');
+    $server->stop;
+}
+
+# A source that does not block, and uses the rest of the contract.
+{
+    my $config = $load . "RateLimitEngine On\nRateLimitPlan slow rate=10/week\nRateLimitIdentity key=header:X-Key ip\n"
+        . "RateLimitRule site rate=5000/week\nRateLimitPlanMap key moody=any:thing ttl=1min\n";
+    my $server = RLP::Httpd->new(config => $config);
+    $server->start;
+    my $limit = sub { return $server->get('/index.html', "X-Key: $_[0]")->{fields}{'x-ratelimit-limit'} };
+    my $in_a_row = 0;
+    ok(RLP::Httpd::wait_for(sub { $in_a_row = $limit->('a') == 10 ? $in_a_row + 1 : 0; $in_a_row > 30 }),
+        'a source is told to look for changes, its version ends what was kept before, and its answers are kept for all children');
+    is($limit->('fail'), 5000, 'a value for which it fails is unknown');
+    like($server->log_text, qr/RLP017: plan map of key: it is in a mood; values that were known stay known/, 'and the log has its words');
+    my ($code, $said) = $server->configtest('-DDUMP_RATELIMIT');
+    like($said, qr/plans of key by moody, else the next identity/, 'the dump has its name') || diag $said;
+    $config =~ s{slow rate=10/week}{slow quota=100/day};
+    $server->configure($config);
+    ($code, $said) = $server->configtest();
+    $said =~ s/\s+/ /g;
+    like($said, qr/the store is too small for all quotas: 4294967295 by rule site for 4294967295 values of "key"/, 'and its values are counted, as far as that goes')
+        || diag $said;
     $server->stop;
 }
 

@@ -124,6 +124,16 @@ sub logged {
     cmp_ok($sum->() - $before, '<', 2048, 'random unknown keys take no memory (kB)');
     replace($server, 'keys', "${many}one enterprise\n");
     ok(becomes($server, 'one', 1000), 'a large map is read again');
+
+    # who reads a new version is killed in the midst of it
+    replace($server, 'keys', "${many}one free\n");
+    my $keys_file = $server->file('keys');
+    my $reader = RLP::Httpd::wait_for(sub {
+        limit($server, 'one');
+        return (grep { my $pid = $_; grep { (readlink // '') eq $keys_file } glob "/proc/$pid/fd/*" } $server->children)[0];
+    }, 15);
+    ok($reader && kill('KILL', $reader), 'P-07 the child that reads a new version is killed');
+    ok(becomes($server, 'one', 10), 'and another reads it');
 }
 
 # --- expr

@@ -115,6 +115,7 @@ static void place_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     rlp_hold_t *holds = state;
     const int n = (int)(limit->state_size / sizeof(*holds));
     places_t places = place_find(holds, n, op);
+    const int before = places.end;
 
     *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (op->kind == RLP_RELEASE) {
@@ -133,6 +134,7 @@ static void place_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
             d->changed = true;
         }
     }
+    d->reach = (uint32_t)(places.end > before ? places.end : before) * sizeof(*holds);
     place_report(d, &places, limit, op->now);
 }
 

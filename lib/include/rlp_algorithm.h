@@ -133,6 +133,8 @@ typedef struct {
     rlp_time_t reset;   /* until full again, or the end of the window; RLP_TIME_NEVER */
     rlp_time_t expires; /* instant from which the state is as good as a new one; RLP_TIME_NEVER */
     int64_t remaining;  /* whole units usable right now, 0 or more */
+    uint32_t reach;     /* changed: bytes of the state, from its beginning, behind which none is; 0:
+                           any may be */
 } rlp_decision_t;
 
 /* Which of the optional words of a limit an algorithm knows; the parser refuses the others. */

@@ -37,6 +37,8 @@ typedef struct {
     bool held;          /* set with dirty: the state is an array of rlp_hold_t, and neither expires
                            nor is forgotten while the owner of one lives; then it may be */
     bool dirty;         /* keep the state */
+    uint32_t
+        reach; /* set with dirty: bytes, from its beginning, that may have been changed; 0: any */
 } rlp_entry_t;
 
 /* Judges n loaded states at the instant now of the store's time line and marks what is to be kept.

@@ -7,7 +7,6 @@
 #include <apr_sha1.h>
 #include <apr_strings.h>
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -497,7 +496,7 @@ static int64_t script_number(const char *bytes, int index)
         word = word << 8 | (unsigned char)bytes[8 * index + i];
     }
     memcpy(&value, &word, sizeof(value));
-    if (!(value >= 0 && value <= (double)SCRIPT_EXACT) || value != floor(value)) {
+    if (!(value >= 0 && value <= (double)SCRIPT_EXACT) || value != (double)(int64_t)value) {
         return -1;
     }
     return (int64_t)value;

@@ -295,6 +295,14 @@ SLAB_INLINE bool slab_fresh(const place_t *place, rlp_time_t now)
     return place->slot == NULL || slab_expired(place->slot, now);
 }
 
+/* The lines of a slot that is kept as far as it may have been changed. */
+SLAB_INLINE uint32_t slab_reach(const rlp_entry_t *entry, const place_t *place)
+{
+    const uint32_t lines = slab_lines(entry->reach);
+
+    return entry->reach > 0 && lines < place->lines ? lines : place->lines;
+}
+
 /* How many lines this update will save before it writes them. */
 static uint32_t slab_changes(rlp_entry_t *const entries[], const place_t places[], int n,
                              rlp_time_t now)
@@ -303,7 +311,7 @@ static uint32_t slab_changes(rlp_entry_t *const entries[], const place_t places[
 
     for (int i = 0; i < n; i++) {
         const place_t *place = &places[i];
-        const uint32_t lines = slab_fresh(place, now) ? 1 : place->lines;
+        const uint32_t lines = slab_fresh(place, now) ? 1 : slab_reach(entries[i], place);
 
         changes += entries[i]->dirty;
         for (uint32_t k = 1; k < lines && entries[i]->dirty; k++) {
@@ -334,7 +342,9 @@ static void slab_write_anew(const slab_t *slab, const rlp_entry_t *entry, const 
 /* Writes the lines that differ. */
 static void slab_write_changes(const slab_t *slab, const rlp_entry_t *entry, const place_t *place)
 {
-    for (uint32_t i = 1; i < place->lines; i++) {
+    const uint32_t lines = slab_reach(entry, place);
+
+    for (uint32_t i = 1; i < lines; i++) {
         const part_t part = slab_part(entry, place->slot, i);
 
         if (slab_differs(&part)) {

@@ -5,16 +5,17 @@
  * collision handling (one compare-and-swap in a flat table). One line of JSON a run.
  *
  *   decision [-i library|floor] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] [-s SECONDS]
- *            [-m MEGABYTES] [-l LIMITS] [-t MICROSECONDS] [-r] [-n DECISIONS]
+ *            [-m MEGABYTES] [-l LIMITS] [-c] [-t MICROSECONDS] [-r] [-n DECISIONS]
  *
  * -l  the limits of the plan, in the words of a plan; all are asked in each decision. Places of a
  *     concurrency limit are given back in groups, and how long that takes is told beside what the
  *     decisions take.
+ * -c  the clock is read for each decision, as a server does that has just waited for a request.
  * -t  the clock is not read but moves so far with each decision; for one process.
  * -r  refusals are expected; otherwise the limits must never be reached.
  * -n  so many decisions in this process, without a figure: for a profiler, which counts.
  *
- * The clock is read once in 256 decisions, since a server reads it for other reasons too. The ratio
+ * Without -c the clock is read once in 256 decisions, which leaves the decision alone. The ratio
  * of two runs, one after the other, is what counts.
  */
 
@@ -65,6 +66,7 @@ typedef struct {
     char *limits;
     int64_t tick; /* microseconds of a decision; CLOCK_READ */
     bool refuses;
+    bool reads;         /* the clock, for each decision */
     uint32_t decisions; /* 0: for some seconds */
     uint32_t *stream;
     control_t *control;
@@ -276,8 +278,8 @@ static void walk_group(walk_t *walk)
         walk->now = begin * 1000;
     }
     for (int i = 0; i < GROUP; i++) {
+        walk->now = bench->reads ? walk_clock() * 1000 : walk->now + tick;
         bench_decide(bench, bench->stream[walk->at++ % STREAM], walk->now);
-        walk->now += tick;
     }
     walk->deciding += walk_clock() - begin;
     if (bench->holding >= 0) {
@@ -502,6 +504,9 @@ static bool bench_option(bench_t *bench, int option)
     case 't':
         bench->tick = strtol(optarg, NULL, 10);
         return true;
+    case 'c':
+        bench->reads = true;
+        return true;
     case 'r':
         bench->refuses = true;
         return true;
@@ -517,7 +522,7 @@ static bool bench_options(bench_t *bench, int argc, char *argv[])
 {
     int option;
 
-    while ((option = getopt(argc, argv, "i:d:k:p:s:m:l:t:rn:")) != -1) {
+    while ((option = getopt(argc, argv, "i:d:k:p:s:m:l:t:crn:")) != -1) {
         if (!bench_option(bench, option)) {
             return false;
         }
@@ -540,7 +545,8 @@ int main(int argc, char *argv[])
 
     if (!bench_options(&bench, argc, argv)) {
         fputs("usage: decision [-i library|floor] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] "
-              "[-s SECONDS]\n                [-m MEGABYTES] [-l LIMITS] [-t MICROSECONDS] [-r] "
+              "[-s SECONDS]\n                [-m MEGABYTES] [-l LIMITS] [-c] [-t MICROSECONDS] "
+              "[-r] "
               "[-n DECISIONS]\n",
               stderr);
         return 64;

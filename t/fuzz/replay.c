@@ -64,6 +64,7 @@ int main(void)
             replay_file(apr_pstrcat(pool, path, "/", info.name, NULL), info.name, ++n, pool);
         }
     }
+    apr_dir_close(dir);
     printf("1..%d\n", n);
     return n > 0 ? 0 : 1;
 }

@@ -12,10 +12,11 @@
 #include <apr_hash.h>
 #include <apr_strings.h>
 
-static const char *members_configure(void **settings, const char *argument, cmd_parms *cmd)
+static const char *members_configure(void **settings, const rlp_plan_map_words_t *words,
+                                     cmd_parms *cmd)
 {
     apr_hash_t *plans = apr_hash_make(cmd->pool);
-    const char *rest = argument;
+    const char *rest = words->argument;
 
     while (*rest != '\0') {
         char *member = ap_getword_white(cmd->pool, &rest);
@@ -23,7 +24,7 @@ static const char *members_configure(void **settings, const char *argument, cmd_
 
         if (equals == NULL || equals == member || equals[1] == '\0') {
             return apr_psprintf(cmd->pool, "expected members:VALUE=PLAN..., got \"members:%s\"",
-                                argument);
+                                words->argument);
         }
         *equals = '\0';
         apr_hash_set(plans, member, APR_HASH_KEY_STRING, equals + 1);
@@ -32,13 +33,13 @@ static const char *members_configure(void **settings, const char *argument, cmd_
     return NULL;
 }
 
-static apr_status_t members_find(const char **plan, void *settings, const char *value,
-                                 request_rec *r, apr_pool_t *pool)
+static const char *members_find(const char **plan, void *settings, const char *value,
+                                request_rec *r, apr_pool_t *pool)
 {
     (void)r;
     (void)pool;
     *plan = apr_hash_get(settings, value, APR_HASH_KEY_STRING);
-    return APR_SUCCESS;
+    return NULL;
 }
 
 static const rlp_plan_map_provider_t members = { .argument = "VALUE=PLAN...",

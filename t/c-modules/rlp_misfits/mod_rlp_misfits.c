@@ -9,6 +9,8 @@
 #include <ap_provider.h>
 #include <http_core.h>
 
+#include <apr_atomic.h>
+
 #define MISFIT_OTHER_VERSION "0"
 
 /* Answers nonsense; the cost says of which kind. Its state has an odd size. */
@@ -27,12 +29,28 @@ static void misfit_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
     *d = nonsense[(uint64_t)(op->units / RLP_UNIT) % 4];
 }
 
+/* Counts, and says each time that it has found its state damaged. */
+static void misfit_broken(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
+                          rlp_decision_t *d)
+{
+    uint64_t *count = state;
+
+    (void)limit;
+    *count += op->kind == RLP_TAKE;
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW,
+                           .damaged = true,
+                           .changed = op->kind == RLP_TAKE,
+                           .expires = op->now + 3600 * RLP_SECOND,
+                           .remaining = 100 - (int64_t)*count };
+}
+
 static uint32_t misfit_size(const rlp_limit_t *limit)
 {
     return (uint32_t)limit->count;
 }
 
 static const rlp_algorithm_t wild = { .name = "wild", .state_size = 13, .step = misfit_step };
+static const rlp_algorithm_t broken = { .name = "broken", .state_size = 8, .step = misfit_broken };
 static const rlp_algorithm_t wide = { .name = "wide",
                                       .state_size_of = misfit_size,
                                       .step = misfit_step };
@@ -60,23 +78,74 @@ static const char *misfit_open(rlp_store_t **store, void *settings, const rlp_cl
 }
 
 /* Takes 400 ms for an answer. */
-static apr_status_t misfit_find(const char **plan, void *settings, const char *value,
-                                request_rec *r, apr_pool_t *pool)
+static const char *misfit_find(const char **plan, void *settings, const char *value, request_rec *r,
+                               apr_pool_t *pool)
 {
     (void)settings;
     (void)pool;
     apr_sleep(r ? 0 : 400 * 1000);
     *plan = *value == 'x' ? "nonesuch" : "slow";
-    return *value == 'f' ? APR_EGENERAL : APR_SUCCESS;
+    return *value == 'f' ? "it is too drowsy" : NULL;
 }
 
-static const char *misfit_map_configure(void **settings, const char *argument, cmd_parms *cmd)
+static const char *misfit_map_configure(void **settings, const rlp_plan_map_words_t *words,
+                                        cmd_parms *cmd)
 {
-    (void)argument;
+    (void)words;
     (void)cmd;
     *settings = NULL;
     return NULL;
 }
+
+/* Knows nothing before it is told to look for changes. Then each process is told a value's plan
+   only the first time that it asks: who is told it more often is told what was kept. */
+static volatile apr_uint32_t misfit_looks;
+
+static void misfit_refresh(void *settings, volatile apr_uint32_t *stop)
+{
+    (void)settings;
+    (void)stop;
+    apr_atomic_inc32(&misfit_looks);
+}
+
+static uint64_t misfit_version(void *settings, apr_pool_t *pool)
+{
+    (void)settings;
+    (void)pool;
+    return apr_atomic_read32(&misfit_looks) > 0;
+}
+
+static apr_uint32_t misfit_asked; /* how often, in this process */
+
+static const char *misfit_moody_find(const char **plan, void *settings, const char *value,
+                                     request_rec *r, apr_pool_t *pool)
+{
+    const bool known = misfit_version(settings, pool) != 0;
+
+    (void)r;
+    if (*value == 'f') {
+        return "it is in a mood";
+    }
+    *plan = known && apr_atomic_inc32(&misfit_asked) == 0 ? "slow" : NULL;
+    return NULL;
+}
+
+static void misfit_count(void *settings, rlp_plan_map_count_fn *count, void *baton,
+                         apr_pool_t *pool)
+{
+    (void)settings;
+    (void)pool;
+    count(baton, "slow", UINT64_C(1) << 40);
+    count(baton, "nonesuch", 1);
+}
+
+static const rlp_plan_map_provider_t moody = { .variant = "MOOD",
+                                               .kept = true,
+                                               .configure = misfit_map_configure,
+                                               .count = misfit_count,
+                                               .refresh = misfit_refresh,
+                                               .version = misfit_version,
+                                               .find = misfit_moody_find };
 
 static const rlp_plan_map_provider_t drowsy = { .blocks = true,
                                                 .configure = misfit_map_configure,
@@ -101,9 +170,20 @@ static const rlp_store_provider_t bare_store;
 static const rlp_identity_provider_t bare_identity;
 static const rlp_plan_map_provider_t bare_map;
 
+/* Takes the places of others, where the test says so. */
+static void misfits_on_demand(apr_pool_t *pool)
+{
+    if (ap_exists_config_define("MISFIT_CLOCK")) {
+        ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, MISFIT_OTHER_VERSION, &wild);
+    }
+    if (ap_exists_config_define("MISFIT_TXT")) {
+        ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "txt", RLP_PLAN_MAP_VERSION, &drowsy);
+    }
+}
+
 static void misfits_hooks(apr_pool_t *pool)
 {
-    static const rlp_algorithm_t *const algorithms[] = { &wild,    &wide,   &stepless,
+    static const rlp_algorithm_t *const algorithms[] = { &wild,    &broken, &wide,  &stepless,
                                                          &unsized, &places, &greedy };
 
     for (size_t i = 0; i < sizeof(algorithms) / sizeof(algorithms[0]); i++) {
@@ -117,12 +197,11 @@ static void misfits_hooks(apr_pool_t *pool)
     ap_register_provider(pool, RLP_STORE_GROUP, "bare", RLP_STORE_VERSION, &bare_store);
     ap_register_provider(pool, RLP_IDENTITY_GROUP, "bare", RLP_IDENTITY_VERSION, &bare_identity);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "bare", RLP_PLAN_MAP_VERSION, &bare_map);
+    ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "moody", RLP_PLAN_MAP_VERSION, &moody);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "drowsy", RLP_PLAN_MAP_VERSION, &drowsy);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "dated", MISFIT_OTHER_VERSION, &drowsy);
-    if (ap_exists_config_define("MISFIT_CLOCK")) {
-        ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, MISFIT_OTHER_VERSION, &wild);
-    }
     ap_register_provider(pool, RLP_IDENTITY_GROUP, "dated", MISFIT_OTHER_VERSION, &wild);
+    misfits_on_demand(pool);
 }
 
 module AP_MODULE_DECLARE_DATA rlp_misfits_module = {
