@@ -83,7 +83,9 @@ static void wait_set_patience(decide_t *d, rlp_time_t spent)
     }
 }
 
-#define WAIT_NAP (2 * INT64_C(1000)) /* between two looks for a place */
+/* between two looks for a place: in shared memory, and where each asks a server */
+#define WAIT_NAP (2 * INT64_C(1000))
+#define WAIT_NAP_REMOTE (50 * INT64_C(1000))
 
 /* Asks again and again until there is a place, patience ends or waiting does; in the order of
    coming among the requests of this process. */
@@ -105,7 +107,7 @@ static apr_status_t wait_queue(decide_t *d, rlp_question_t *question, rlp_answer
             lacks = rv == APR_SUCCESS && !last && wait_lacks_places(d);
         }
         if (lacks) {
-            *turn = turn_wait(d->r, WAIT_NAP);
+            *turn = turn_wait(d->r, rlp_world->store->type->decide ? WAIT_NAP_REMOTE : WAIT_NAP);
             d->verdict->action = "delay";
             wait_set_patience(d, rlp_clock_monotonic() - begin);
         }
