@@ -15,6 +15,8 @@ use RLP::Httpd;
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 
 my $plans = "RateLimitPlan free rate=10/week\nRateLimitPlan pro rate=100/week\nRateLimitPlan enterprise rate=1000/week\n";
+my $one_process = "StartServers 1\nServerLimit 1\n"
+    . ($RLP::Httpd::mpm eq 'prefork' ? "MinSpareServers 1\nMaxSpareServers 1\nMaxRequestWorkers 1\n" : "ThreadsPerChild 8\nMaxRequestWorkers 8\n");
 my $keys = "${plans}RateLimitEngine On\nRateLimitIdentity key=header:X-Key ip\nRateLimitRule site rate=5/week\n";
 
 # The limit that a request with this key is told: 5 is that of whom no plan is known.
@@ -173,7 +175,8 @@ SKIP: {
     skip 'httxt2dbm is missing (Debian: apache2-utils)', 1 if !$httxt2dbm;
     my $hashed = 'sha256:' . sha256_hex('secret');
     for my $type (qw(db gdbm sdbm)) {
-        my $server = RLP::Httpd->new(config => "${keys}RateLimitPlanMap key dbm=$type:keys\n");
+        # one process: each opens the file by itself, and the last good version is what it has seen
+        my $server = RLP::Httpd->new(config => "${keys}${one_process}RateLimitPlanMap key dbm=$type:keys\n");
         if (!eval { make_dbm($server, $type, 'keys', "one pro\ntwo enterprise\n$hashed pro\n") }) {
             diag("no DBM files of the type $type here");
             next;
