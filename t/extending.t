@@ -146,8 +146,12 @@ refused('no variant where the plan source has none', "${load}RateLimitPlanMap k 
     push @answers, map { $server->get('/index.html')->{status} } 1 .. 5;
     ok($server->graceful, 'httpd is restarted');
     push @answers, map { $server->get('/index.html')->{status} } 1 .. 20;
-    is(scalar(grep { $_ == 200 } @answers), 40, 'a store of another module counts exactly, for all children and across restarts');
-    is(scalar(grep { $_ == 429 } @answers), 15, 'and refuses the others');
+    # a connection that is lost with a child, or while httpd restarts, may have been counted or not
+    my ($passed, $refused, $lost) = map { my $status = $_; scalar grep { ($_ || 0) == $status } @answers } 200, 429, 0;
+    cmp_ok($lost, '<', 5, 'all but few requests are answered');
+    ok($passed <= 40 && $passed >= 40 - $lost, 'a store of another module counts exactly, for all children and across restarts')
+        or diag("$passed passed, $refused refused, $lost lost");
+    is($refused, 55 - $passed - $lost, 'and refuses the others');
     is(join(' ', glob "\Q$server->{dir}\E/run/*.shm"), '', 'there is no file of shared memory');
     $server->stop;
 }
