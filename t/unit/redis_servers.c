@@ -27,8 +27,6 @@
 #define SETS 3
 #define PLAIN "--save --appendonly no --repl-diskless-sync-delay 0 --busy-reply-threshold 20"
 
-static apr_pool_t *endpoints; /* closes them */
-
 /* An endpoint with its breakers and what they told. */
 typedef struct {
     redis_endpoint_t *endpoint;
@@ -63,7 +61,7 @@ static site_t *site_open(const char *text)
 
     assert_null(redis_url_parse(&url, text, NULL, unit_pool()));
     assert_int_equal(redis_endpoint_create(&site->endpoint, &url, &settings, site->breakers, 16,
-                                           endpoints),
+                                           unit_pool()),
                      APR_SUCCESS);
     return site;
 }
@@ -398,7 +396,7 @@ static void test_sentinels(void **state)
                                 NULL, unit_pool()));
     url.sentinels.password = "watch";
     assert_int_equal(redis_endpoint_create(&site->endpoint, &url, &settings, site->breakers, 16,
-                                           endpoints),
+                                           unit_pool()),
                      APR_SUCCESS);
     site_await(site, "SET key 1", got);
     assert_string_equal(server_ask(ports[0], "GET key"), "1");
@@ -599,7 +597,6 @@ static void test_cluster(void **state)
 
 int main(void)
 {
-    apr_pool_create(&endpoints, unit_pool());
     unit_add("K-08 K-18: killed, and back without data", test_killed, NULL);
     unit_add("K-16: stopped, and continued", test_stopped, NULL);
     unit_add("K-18: scripts flushed", test_script, NULL);
@@ -608,8 +605,5 @@ int main(void)
     unit_add("passwords and rights, by TCP and by a UNIX socket", test_password, NULL);
     unit_add("three servers and three Sentinels: failover", test_sentinels, NULL);
     unit_add("three masters and three replicas: slot migration, failover", test_cluster, NULL);
-    const int failed = unit_run();
-
-    apr_pool_destroy(endpoints);
-    return failed;
+    return unit_run();
 }

@@ -17,8 +17,6 @@
 
 #define TIMEOUT (500 * RLP_SECOND / 1000)
 
-static apr_pool_t *endpoints; /* closes them */
-
 typedef struct scene_t scene_t;
 
 /* What two peers play: each knows its number by its port. */
@@ -95,7 +93,7 @@ static redis_endpoint_t *scene_begin(scene_t *scene)
     atomic_store(&scene->asking[1], 0);
     scene_fill(scene, scene->url, text);
     assert_null(redis_url_parse(&url, text, NULL, unit_pool()));
-    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 8, endpoints),
+    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 8, unit_pool()),
                      APR_SUCCESS);
     return endpoint;
 }
@@ -394,7 +392,6 @@ static void test_demoted(void **state)
 
 int main(void)
 {
-    apr_pool_create(&endpoints, unit_pool());
     unit_add("MOVED is followed once and remembered", test_moved, NULL);
     unit_add("MOVED and ASK to nowhere", test_moved_nowhere, NULL);
     unit_add("MOVED to another port of the same host", test_moved_same_host, NULL);
@@ -407,8 +404,5 @@ int main(void)
         unit_add_case("Sentinels", sentinels[i].name, test_sentinel, &sentinels[i]);
     }
     unit_add("READONLY: the Sentinels are asked again", test_demoted, NULL);
-    const int failed = unit_run();
-
-    apr_pool_destroy(endpoints);
-    return failed;
+    return unit_run();
 }

@@ -499,6 +499,9 @@ static void walk_refund(walk_t *walk)
     op.charged_at = at;
     expect(walk, world->served[newest].at == at, "turns are in order");
     world->served[newest].units += op.units;
+    if (world->served[newest].units == 0 && !walk->strict) {
+        world->n--; /* a count of nothing keeps nobody in order */
+    }
     walk_do(walk, &op);
     rule_remaining(walk, walk_peek(walk, 0, walk->now).remaining);
 }
