@@ -66,6 +66,14 @@ __attribute__((noinline)) static void decide_find_who(decide_t *d, const chain_t
     decide_mark_connection(d->r);
 }
 
+__attribute__((noinline)) static const who_t *decide_ordered(decide_t *d)
+{
+    if (d->who->found) {
+        ordered_apply(d->who);
+    }
+    return d->who;
+}
+
 DECIDE_INLINE const who_t *decide_who(decide_t *d, const rule_t *rule)
 {
     const chain_t *chain = decide_chain(rule, d->conf);
@@ -77,17 +85,18 @@ DECIDE_INLINE const who_t *decide_who(decide_t *d, const rule_t *rule)
 
     if (address == NULL || d->who != NULL) {
         decide_find_who(d, chain);
-        return d->who;
+        return ordered_any() ? decide_ordered(d) : d->who;
     }
     d->who = &d->first;
     d->first.chain = chain;
     d->first.plan = NULL;
     d->first.found = true;
     d->first.refuse = 0;
+    d->first.banned = 0;
     d->first.text = address->text;
     d->first.len = address->len;
     d->first.fingerprint = address->fingerprint;
-    return d->who;
+    return ordered_any() ? decide_ordered(d) : d->who;
 }
 
 /* Adds the limits of a rule under one plan to what will be asked. False: there is no room for
@@ -209,6 +218,9 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
         }
         return true;
     }
+    if (who->banned > 0 && !decide_is_apart(d->conf, rule)) {
+        d->banned = who;
+    }
     const variant_t *variant =
         who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
             ? rule->variants[0]
@@ -221,8 +233,7 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
     return decide_add_all(d, rule, who, variant);
 }
 
-/* Adds those of the rules that have not been judged for the client's request. */
-static bool decide_collect(decide_t *d, uint64_t rules)
+bool decide_collect(decide_t *d, uint64_t rules)
 {
     for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
         const int i = __builtin_ctzll(bits);
@@ -452,7 +463,7 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
-DECIDE_INLINE void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
+void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
 {
     d->r = r;
     d->conf = conf;
@@ -460,6 +471,7 @@ DECIDE_INLINE void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *c
     d->before = NULL;
     d->who = NULL;
     d->judged = 0;
+    d->banned = NULL;
     d->refuse = 0;
     d->room = 0;
     d->costed = false;
@@ -492,6 +504,9 @@ int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool
 
     d.verdict = decide_verdict(r, conf, d.before, d.n, d.room);
     d.verdict->judged = d.judged;
+    if (d.banned != NULL) {
+        return ordered_refuse(&d, in_handler);
+    }
     if (d.refuse) {
         return decide_refuse_unknown(&d);
     }

@@ -7,6 +7,7 @@
  * they count and what the store says, decide_wait.c lets it wait, request.c hooks that into httpd.
  */
 
+#include "override.h"
 #include "private.h"
 
 #include <string.h>
@@ -29,16 +30,17 @@ typedef struct {
     const verdict_t *before; /* what was decided before an internal redirect, or NULL */
     verdict_t *verdict;
     unsigned phases;
-    who_t *who;       /* the last one looked for; the first has its room in here */
-    uint64_t judged;  /* rules of the section, a bit each */
-    int refuse;       /* status by which a map refuses an unknown value, or nobody is served */
-    size_t room;      /* for the text of RateLimit */
-    bool costed;      /* cost is known */
-    bool plain;       /* nothing is to be done after the decision */
-    bool waits;       /* may have to wait */
-    bool dated;       /* the wall clock is asked for */
-    rlp_units_t cost; /* by the section */
-    int group;        /* of the next branches */
+    who_t *who;          /* the last one looked for; the first has its room in here */
+    uint64_t judged;     /* rules of the section, a bit each */
+    const who_t *banned; /* one of those whom rules count; NULL: nobody */
+    int refuse;          /* status by which a map refuses an unknown value, or nobody is served */
+    size_t room;         /* for the text of RateLimit */
+    bool costed;         /* cost is known */
+    bool plain;          /* nothing is to be done after the decision */
+    bool waits;          /* may have to wait */
+    bool dated;          /* the wall clock is asked for */
+    rlp_units_t cost;    /* by the section */
+    int group;           /* of the next branches */
     int n;
     const rule_t *rules[RLP_ENTRIES_MAX];
     struct {
@@ -133,6 +135,27 @@ int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool
 
 /* Says that a counter was damaged, once a process. */
 void decide_log_damage(const request_rec *r);
+
+/* Adds those of the rules that have not been judged for the client's request. False: there is no
+   room for more. */
+bool decide_collect(decide_t *d, uint64_t rules);
+
+/* Ready for a request in a section. */
+void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf);
+
+/* --- ordered.c */
+
+/* Puts what people have ordered for the identity into it. */
+void ordered_apply(who_t *who);
+
+/* Is there anything ordered for anybody? */
+DECIDE_INLINE bool ordered_any(void)
+{
+    return override_any(rlp_world->ordered_count);
+}
+
+/* A request of somebody banned: what the hook returns. */
+int ordered_refuse(const decide_t *d, bool in_handler);
 
 /* --- decide_wait.c */
 

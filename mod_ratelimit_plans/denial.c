@@ -142,6 +142,19 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
     }
 }
 
+void denial_log_banned(const request_rec *r, const char *identity, const server_conf_t *server)
+{
+    const rlp_time_t repeat = server->key_repeat == RLP_UNSET ? RLP_KEY_REPEAT : server->key_repeat;
+    uint32_t missed;
+
+    if (APLOG_R_IS_LEVEL(r, APLOG_INFO) &&
+        denial_due(denial_fingerprint(identity), (uint32_t)((repeat + RLP_SECOND - 1) / RLP_SECOND),
+                   &missed)) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "RLP070: a ban refuses %s",
+                      identity_logged(identity, server->key_plain == 1, r->pool));
+    }
+}
+
 void denial_log_ignored(const rule_t *rule, const char *why)
 {
     uint32_t missed;

@@ -555,6 +555,7 @@ void identity_find(who_t *who, const chain_t *chain, request_rec *r, const serve
 {
     who->chain = chain;
     who->refuse = 0;
+    who->banned = 0;
     who->found = false;
     for (int i = 0; i < chain->n && !who->found && !who->refuse; i++) {
         who->found = identity_find_one(who, &chain->items[i], r, server);

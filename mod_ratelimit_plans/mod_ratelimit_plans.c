@@ -4,6 +4,7 @@
  * The module: hooks and the life of the store.
  */
 
+#include "admin.h"
 #include "annex.h"
 #include "provider.h"
 
@@ -94,6 +95,7 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
                      "RateLimitStore: cannot get memory for what is kept beside the counters");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    ordered_open(pool);
     const apr_status_t rv = plan_map_open(temp);
 
     if (rv != APR_SUCCESS) {

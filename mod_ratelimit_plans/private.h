@@ -81,8 +81,9 @@ typedef struct {
     const chain_t *chain; /* by which it was found */
     const plan_t *plan;   /* what a map says; NULL: nothing */
     bool found;
-    int refuse;       /* a map says: unknown=deny, with this status; else 0 */
-    const char *text; /* "TYPE:VALUE", secrets digested */
+    int refuse;        /* a map says: unknown=deny, with this status; else 0 */
+    rlp_time_t banned; /* for so long, by what people have ordered; 0: not */
+    const char *text;  /* "TYPE:VALUE", secrets digested */
     size_t len;
     uint64_t fingerprint; /* of the text; 0: not known */
     char room[RLP_WHO_MAX];
@@ -300,6 +301,7 @@ typedef struct {
 #define RLP_DELAY_BUDGET 10 /* percent */
 #define RLP_KEY_REPEAT (60 * RLP_SECOND)
 
+typedef struct ordered_t ordered_t;
 typedef struct turns_t turns_t;
 typedef struct denials_t denials_t;
 typedef struct cache_t cache_t;
@@ -334,6 +336,8 @@ typedef struct {
     const rlp_algorithm_t *const *algorithms; /* of algorithm= */
     rlp_store_t *store;                       /* NULL: no rule needs it */
     void *annex;                              /* of the store (annex.h) */
+    ordered_t *ordered;                       /* bans, and plans given for a time; NULL: none */
+    const uint32_t *ordered_count;            /* of those that may be in force */
     rlp_hold_t owner;                         /* this child, for concurrency limits */
     turns_t *turns;                           /* of this child, for those who wait */
     denials_t *denials;                       /* of this child, what its log has */
@@ -556,6 +560,9 @@ void denial_begin(apr_pool_t *pchild);
 /* Tells that a rule of .htaccess does not count, unless it was told lately. */
 void denial_log_ignored(const rule_t *rule, const char *why);
 
+/* Tells of a refusal by a ban, unless it was told lately. */
+void denial_log_banned(const request_rec *r, const char *identity, const server_conf_t *server);
+
 /* Tells of a refusal, unless it was told lately or there is too much to tell. */
 void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);
 
@@ -715,6 +722,9 @@ const verdict_t *request_verdict_so_far(const request_rec *r);
 
 /* Hook: judges a request before authentication. */
 int request_header_parser(request_rec *r);
+
+/* Is it a request for one of our own pages? Those are never charged. */
+bool request_is_own(const request_rec *r);
 
 /* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 int request_fixups(request_rec *r);

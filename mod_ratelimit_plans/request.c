@@ -4,6 +4,7 @@
  * The hooks: which requests are judged when, once each; and the short way that most of them take.
  */
 
+#include "admin.h"
 #include "decide.h"
 
 #include <http_core.h>
@@ -187,10 +188,27 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
     return DECLINED;
 }
 
+static const char request_own[] = "ratelimit-";
+
+static bool request_is_own_name(const char *handler)
+{
+    return handler != NULL && strncmp(handler, request_own, sizeof(request_own) - 1) == 0 &&
+           (strcmp(handler, quota_handler_name) == 0 || strcmp(handler, admin_handler_name) == 0);
+}
+
+/* What SetHandler says is in the section before it is in the request. */
+__attribute__((noinline)) bool request_is_own(const request_rec *r)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+
+    return request_is_own_name(r->handler ? r->handler : core->handler);
+}
+
 /* With the engine on there is a store (plans_post_config()). */
 DECIDE_INLINE bool request_concerned(const request_rec *r, const dir_conf_t *conf)
 {
-    return conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL;
+    return conf->engine > ENGINE_OFF && conf->rules->nelts > 0 && r->main == NULL &&
+           (r->handler == NULL || !request_is_own(r));
 }
 
 /* Whether passing requests need no more than their charges and header fields. */
@@ -221,7 +239,7 @@ int request_header_parser(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
 
-    if (!(conf->traits & TRAIT_EARLY) || !request_concerned(r, conf) ||
+    if (!(conf->traits & TRAIT_EARLY) || !request_concerned(r, conf) || request_is_own(r) ||
         request_is_error_document(r) || request_is_uncounted(r) || request_is_exempt(r, conf)) {
         return DECLINED;
     }
@@ -273,12 +291,18 @@ int request_fixups(request_rec *r)
     if (!request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    if (request_is_usual(conf) && request_verdict(r) == NULL) { /* what was decided is kept */
+    if (request_is_usual(conf) && request_verdict(r) == NULL &&
+        !ordered_any()) { /* what was decided is kept */
         return request_decide_usual(r, conf);
     }
     return request_is_exempt(r, conf)
                ? request_exempt(r, conf)
                : decide_request(r, conf, request_phases_left(r, conf), false);
+}
+
+static int request_answer_own(request_rec *r)
+{
+    return strcmp(r->handler, quota_handler_name) == 0 ? quota_handler(r) : admin_handler(r);
 }
 
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
@@ -293,6 +317,9 @@ int request_handler(request_rec *r)
     }
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
+    }
+    if (r->handler != NULL && r->main == NULL && request_is_own(r)) {
+        return request_answer_own(r);
     }
     if (request_is_judged(r, verdict, conf)) {
         return DECLINED;

@@ -1,0 +1,511 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * ratelimit-admin about one identity: what it has left, and what people change of that.
+ */
+
+#include "admin.h"
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+/* One action on the counters of one identity. */
+typedef struct {
+    admin_t *admin;
+    admin_target_t target;
+    const char *rule;   /* that alone; NULL: all */
+    const plan_t *plan; /* as if it had that; NULL: what it has */
+    rlp_units_t units;  /* to be given back; 0: none */
+    int n;              /* limits found */
+    apr_status_t rv;
+} action_t;
+
+/* --- counters */
+
+static rlp_question_t action_question(void)
+{
+    const rlp_time_t now = rlp_world->clock->monotonic();
+
+    return (rlp_question_t){ .now = now,
+                             .wall = rlp_world->clock->wall(),
+                             .owner = rlp_world->owner,
+                             .charged_at = rlp_store_time(rlp_world->store, now) };
+}
+
+static void action_charge(const action_t *action, rlp_charge_t *charge, const rule_t *rule,
+                          const variant_t *variant, int limit, bool dry)
+{
+    rlp_charge_init(charge, action->target.text, strlen(action->target.text),
+                    variant->signatures[dry][limit], &variant->plan->limits[limit]);
+    charge->rule = rule->scope;
+    charge->entry.key.size = variant->sizes[limit];
+    if (charge->entry.key.size > sizeof(charge->room)) {
+        charge->entry.state = apr_palloc(action->admin->r->pool, charge->entry.key.size);
+    }
+}
+
+/* Gives units back. A charge of nothing tells a store that decides by itself what time it is
+   there. */
+static apr_status_t action_give(rlp_charge_t *charge, rlp_units_t units)
+{
+    rlp_question_t question = action_question();
+    rlp_answer_t answer;
+
+    charge->cost = 0;
+    apr_status_t rv = rlp_check(rlp_world->store, charge, 1, &question, &answer);
+
+    charge->cost = -units;
+    if (rv == APR_SUCCESS) {
+        rv = rlp_settle(rlp_world->store, charge, 1, &question, &answer);
+    }
+    return rv;
+}
+
+static void action_remember(action_t *action, apr_status_t rv)
+{
+    action->rv = action->rv == APR_SUCCESS ? rv : action->rv;
+}
+
+/* Gives back under each limit that counts what comes and goes, not what is in flight. */
+static void action_give_all(action_t *action, const rule_t *rule, const variant_t *variant,
+                            bool dry)
+{
+    for (int i = 0; i < variant->plan->n; i++) {
+        rlp_charge_t charge;
+
+        if (!variant->plan->limits[i].algorithm->holds) {
+            action_charge(action, &charge, rule, variant, i, dry);
+            action_remember(action, action_give(&charge, action->units));
+        }
+    }
+}
+
+/* Tells of each limit. */
+static void action_tell(action_t *action, const rule_t *rule, const variant_t *variant)
+{
+    for (int i = 0; i < variant->plan->n; i++) {
+        const rlp_question_t question = action_question();
+        rlp_charge_t charge;
+        rlp_answer_t answer;
+
+        action_charge(action, &charge, rule, variant, i, rule->dry);
+        const apr_status_t rv = rlp_peek(rlp_world->store, &charge, 1, &question, &answer);
+
+        action_remember(action, rv);
+        if (rv == APR_SUCCESS) {
+            probe_limit(&action->admin->out, rule, variant, i, &charge.decision);
+        }
+        action->n++;
+    }
+}
+
+/* --- rules */
+
+static bool action_counts(const action_t *action, const rule_t *rule)
+{
+    bool counts = rule->key == NULL; /* the chain of a section, which may be any */
+
+    for (int i = 0; rule->key != NULL && i < rule->key->n; i++) {
+        const identity_t *identity = &rule->key->items[i];
+
+        counts |= identity->label_len == action->target.label_len &&
+                  memcmp(identity->label, action->target.label, identity->label_len) == 0;
+    }
+    return counts;
+}
+
+static bool action_is_meant(const action_t *action, const rule_t *rule)
+{
+    return action->rule == NULL || strcmp(action->rule, rule->name) == 0 ||
+           strcmp(action->rule, rule->scope) == 0;
+}
+
+static const server_conf_t *action_server(const rule_t *rule)
+{
+    return ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+}
+
+/* What a map says of the value. One that is an expression speaks of a request, and is not asked. */
+static const plan_t *action_mapped(const action_t *action, const rule_t *rule)
+{
+    const admin_target_t *target = &action->target;
+    const plan_map_t *map =
+        target->type && target->value ? plan_map_of(action_server(rule), target->type) : NULL;
+
+    return map != NULL && ap_cstr_casecmp(map->name, "expr") != 0
+               ? plan_map_find(map, target->value, action->admin->r)
+               : NULL;
+}
+
+static bool action_override(const action_t *action, override_t *found)
+{
+    const char *text = action->target.text;
+    const override_key_t key = override_key(rlp_world->store, text, strlen(text));
+
+    *found = (override_t){ .ban = 0 };
+    if (ordered_table() == NULL || !override_find(ordered_table(), &key, ordered_now(), found)) {
+        *found = (override_t){ .ban = 0 };
+        return false;
+    }
+    return true;
+}
+
+/* The rule's limits for the identity; NULL: none. */
+static const variant_t *action_variant(const action_t *action, const rule_t *rule)
+{
+    who_t who = { .plan = action->plan };
+    override_t found;
+
+    if (who.plan == NULL && action_override(action, &found) && found.plan != 0) {
+        who.plan = ordered_plan(found.plan);
+    }
+    if (who.plan == NULL) {
+        who.plan = action_mapped(action, rule);
+    }
+    return rule_variant(rule, &who, action_server(rule), action->admin->r->pool);
+}
+
+typedef void action_fn(action_t *action, const rule_t *rule);
+
+/* All rules that may count the identity, those that share counters once. */
+static void action_each(action_t *action, action_fn *fn)
+{
+    apr_hash_t *scopes = apr_hash_make(action->admin->r->pool);
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        if (!rule->off && action_is_meant(action, rule) && action_counts(action, rule) &&
+            apr_hash_get(scopes, rule->scope, APR_HASH_KEY_STRING) == NULL) {
+            apr_hash_set(scopes, rule->scope, APR_HASH_KEY_STRING, rule->scope);
+            fn(action, rule);
+        }
+    }
+}
+
+static void action_tell_rule(action_t *action, const rule_t *rule)
+{
+    for (const variant_t *variant = action_variant(action, rule); variant;
+         variant = variant->then) {
+        action_tell(action, rule, variant);
+    }
+}
+
+static void action_grant_rule(action_t *action, const rule_t *rule)
+{
+    for (const variant_t *variant = action_variant(action, rule); variant;
+         variant = variant->then) {
+        action_give_all(action, rule, variant, rule->dry);
+    }
+}
+
+/* Under every plan, so that none that was had before is left; and of dry runs, too. */
+static void action_reset_rule(action_t *action, const rule_t *rule)
+{
+    for (int i = 0; i <= rlp_world->plan_list->nelts; i++) {
+        if (rule->variants[i] != NULL) {
+            action_give_all(action, rule, rule->variants[i], false);
+            action_give_all(action, rule, rule->variants[i], true);
+        }
+    }
+}
+
+/* --- what is common to actions */
+
+static const char *action_unknown_rule(const action_t *action)
+{
+    apr_pool_t *pool = action->admin->r->pool;
+    const char **names =
+        apr_pcalloc(pool, sizeof(char *) * ((apr_size_t)rlp_world->rules->nelts + 1));
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        names[i] = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *)->name;
+    }
+    return apr_psprintf(pool, "expected a rule of the server's configuration, got \"%s\"%s",
+                        action->rule, config_near_whole(action->rule, names, pool));
+}
+
+static bool action_rule_exists(const action_t *action)
+{
+    bool exists = action->rule == NULL;
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        exists |= action_is_meant(action, APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *));
+    }
+    return exists;
+}
+
+static const char *action_begin(action_t *action, admin_t *admin)
+{
+    const char *error = NULL;
+
+    *action = (action_t){ .admin = admin, .rv = APR_SUCCESS };
+    action->rule = admin_text(admin, "rule", &error);
+    if (error == NULL) {
+        error = admin_target(&action->target, admin);
+    }
+    if (error == NULL && !action_rule_exists(action)) {
+        error = action_unknown_rule(action);
+    }
+    return error;
+}
+
+/* NULL, or that the store could not be asked. */
+static const char *action_end(action_t *action)
+{
+    if (action->rv == APR_SUCCESS) {
+        return NULL;
+    }
+    action->admin->status = HTTP_SERVICE_UNAVAILABLE;
+    return "expected a store that answers: some counters could not be asked or changed";
+}
+
+/* Whom it is about, and what has been ordered. */
+static void action_tell_override(const action_t *action)
+{
+    json_out_t *out = &action->admin->out;
+    override_t found;
+
+    (void)action_override(action, &found);
+    const plan_t *plan = found.plan ? ordered_plan(found.plan) : NULL;
+
+    json_string(out, "identity", action->target.text);
+    json_string(out, "banned_until", admin_time(found.ban, out->pool));
+    json_string(out, "set_plan", plan ? plan->limits->name : NULL);
+    json_string(out, "set_plan_until", admin_time(found.until, out->pool));
+}
+
+static const char *action_tell_all(action_t *action)
+{
+    json_out_t *out = &action->admin->out;
+
+    action_tell_override(action);
+    json_open(out, "limits", '[');
+    action_each(action, action_tell_rule);
+    json_close(out, ']');
+    return action_end(action);
+}
+
+static const char *action_of_rule(const action_t *action)
+{
+    return action->rule ? apr_pstrcat(action->admin->r->pool, " of rule ", action->rule, NULL) : "";
+}
+
+/* --- actions on counters */
+
+const char *admin_get(admin_t *admin)
+{
+    action_t action;
+    const char *error = action_begin(&action, admin);
+
+    if (error == NULL) {
+        action.plan = admin_plan(admin, &error);
+    }
+    return error ? error : action_tell_all(&action);
+}
+
+const char *admin_reset(admin_t *admin)
+{
+    action_t action;
+    const char *error = action_begin(&action, admin);
+
+    if (error != NULL) {
+        return error;
+    }
+    action.units = RLP_UNITS_MAX;
+    action_each(&action, action_reset_rule);
+    admin->audit =
+        apr_psprintf(admin->r->pool, "reset %s%s", action.target.shown, action_of_rule(&action));
+    return action_tell_all(&action);
+}
+
+static const char *action_units(action_t *action)
+{
+    const json_t *units = json_member(action->admin->ask, "units");
+
+    if (units == NULL || units->kind != JSON_NUMBER ||
+        rlp_units_parse(&action->units, units->text, action->admin->r->pool) != NULL ||
+        action->units == 0) {
+        return "expected \"units\": a number above 0 with at most three decimals, which are given "
+               "back";
+    }
+    return NULL;
+}
+
+const char *admin_grant(admin_t *admin)
+{
+    action_t action;
+    const char *error = action_begin(&action, admin);
+
+    error = error ? error : action_units(&action);
+    if (error == NULL) {
+        action.plan = admin_plan(admin, &error);
+    }
+    if (error != NULL) {
+        return error;
+    }
+    action_each(&action, action_grant_rule);
+    admin->audit =
+        apr_psprintf(admin->r->pool, "grant %s to %s%s", json_member(admin->ask, "units")->text,
+                     action.target.shown, action_of_rule(&action));
+    return action_tell_all(&action);
+}
+
+/* --- bans, and plans given for a time */
+
+static const char *action_result(admin_t *admin, override_result_t result)
+{
+    switch (result) {
+    case OVERRIDE_FULL:
+        admin->status = HTTP_INSUFFICIENT_STORAGE;
+        return "expected fewer than 4096 bans and plans in force: end some, or wait for the ends "
+               "of others";
+    case OVERRIDE_BUSY:
+        admin->status = HTTP_SERVICE_UNAVAILABLE;
+        return "expected no other change under way for a second: try again";
+    case OVERRIDE_NONE:
+    case OVERRIDE_DONE:
+        break;
+    }
+    return NULL;
+}
+
+/* Puts what is wanted in force, and tells what then is. */
+static const char *action_order(action_t *action, const override_t *wanted, const char *audit)
+{
+    admin_t *admin = action->admin;
+    const char *text = action->target.text;
+    const override_key_t key = override_key(rlp_world->store, text, strlen(text));
+
+    if (ordered_table() == NULL) {
+        admin->status = HTTP_SERVICE_UNAVAILABLE;
+        return "expected a store with room for bans and plans";
+    }
+    const override_result_t result =
+        override_set(ordered_table(), &key, wanted, action->target.shown, ordered_now());
+
+    if (result == OVERRIDE_DONE) {
+        admin->audit = audit;
+    }
+    const char *error = action_result(admin, result);
+
+    if (error == NULL) {
+        json_bool(&admin->out, "changed", result == OVERRIDE_DONE);
+        action_tell_override(action);
+    }
+    return error;
+}
+
+const char *admin_ban(admin_t *admin)
+{
+    action_t action;
+    override_t wanted;
+    rlp_time_t until = 0;
+    const char *error = action_begin(&action, admin);
+
+    error = error ? error : admin_moment(&until, admin);
+    if (error != NULL) {
+        return error;
+    }
+    (void)action_override(&action, &wanted);
+    wanted.ban = until;
+    return action_order(&action, &wanted,
+                        apr_psprintf(admin->r->pool, "ban %s until %s", action.target.shown,
+                                     admin_time(until, admin->r->pool)));
+}
+
+const char *admin_unban(admin_t *admin)
+{
+    action_t action;
+    override_t wanted;
+    const char *error = action_begin(&action, admin);
+
+    if (error != NULL) {
+        return error;
+    }
+    if (!action_override(&action, &wanted) || wanted.ban == 0) {
+        json_bool(&admin->out, "changed", false);
+        action_tell_override(&action);
+        return NULL;
+    }
+    wanted.ban = 0;
+    return action_order(&action, &wanted,
+                        apr_psprintf(admin->r->pool, "unban %s", action.target.shown));
+}
+
+/* "plan": null ends what was set. */
+static const char *action_end_plan(action_t *action)
+{
+    override_t wanted;
+
+    if (!action_override(action, &wanted) || wanted.plan == 0) {
+        json_bool(&action->admin->out, "changed", false);
+        action_tell_override(action);
+        return NULL;
+    }
+    wanted.plan = 0;
+    wanted.until = 0;
+    return action_order(action, &wanted,
+                        apr_psprintf(action->admin->r->pool, "set-plan of %s ends",
+                                     action->target.shown));
+}
+
+static bool action_ends_plan(const admin_t *admin)
+{
+    const json_t *plan = json_member(admin->ask, "plan");
+
+    return plan != NULL && plan->kind == JSON_NULL;
+}
+
+const char *admin_set_plan(admin_t *admin)
+{
+    action_t action;
+    override_t wanted;
+    const char *error = action_begin(&action, admin);
+
+    if (error != NULL || action_ends_plan(admin)) {
+        return error ? error : action_end_plan(&action);
+    }
+    (void)action_override(&action, &wanted);
+    const plan_t *plan = admin_plan(admin, &error);
+
+    if (error == NULL && plan == NULL) {
+        error = "expected \"plan\": the name of a plan, or null to end what was set";
+    }
+    error = error ? error : admin_moment(&wanted.until, admin);
+    if (error != NULL) {
+        return error;
+    }
+    wanted.plan = override_plan_hash(plan->limits->name);
+    return action_order(&action, &wanted,
+                        apr_psprintf(admin->r->pool, "set-plan of %s to %s until %s",
+                                     action.target.shown, plan->limits->name,
+                                     admin_time(wanted.until, admin->r->pool)));
+}
+
+/* --- all of them */
+
+static void action_list_one(void *baton, const char *shown, const override_t *found)
+{
+    json_out_t *out = baton;
+    const plan_t *plan = found->plan ? ordered_plan(found->plan) : NULL;
+
+    json_open(out, NULL, '{');
+    json_string(out, "identity", shown);
+    json_string(out, "banned_until", admin_time(found->ban, out->pool));
+    json_string(out, "set_plan", plan ? plan->limits->name : NULL);
+    json_string(out, "set_plan_until", admin_time(found->until, out->pool));
+    json_close(out, '}');
+}
+
+const char *admin_list(admin_t *admin)
+{
+    json_number(&admin->out, "room", OVERRIDES_MAX);
+    json_open(&admin->out, "overrides", '[');
+    if (ordered_table() != NULL) {
+        override_visit(ordered_table(), ordered_now(), action_list_one, &admin->out);
+    }
+    json_close(&admin->out, ']');
+    return NULL;
+}

@@ -1,0 +1,326 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * What the members of a request to ratelimit-admin say: whom, until when, which plan.
+ */
+
+#include "admin.h"
+#include "value.h"
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+#include <apr_time.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#define TARGET_VALUE_MAX 64 /* longer ones are counted by a digest (identity.c) */
+#define TARGET_DIGEST 32
+#define TARGET_YEARS (10 * 366 * 86400 * RLP_SECOND)
+
+const char *admin_text(const admin_t *admin, const char *name, const char **error)
+{
+    const json_t *member = json_member(admin->ask, name);
+
+    if (member == NULL || member->kind == JSON_STRING) {
+        return member ? member->text : NULL;
+    }
+    *error = apr_psprintf(admin->r->pool, "expected a string as \"%s\"", name);
+    return NULL;
+}
+
+/* --- whom */
+
+/* The identity of some chain that has this label; NULL: none. */
+static const identity_t *target_identity(const char *text, size_t label_len)
+{
+    for (int i = 0; i < rlp_world->chains->nelts; i++) {
+        const chain_t *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
+
+        for (int j = 0; j < chain->n; j++) {
+            const identity_t *identity = &chain->items[j];
+
+            if (identity->label_len == label_len && memcmp(identity->label, text, label_len) == 0) {
+                return identity;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* "user:, ip:" and so on. */
+static const char *target_labels(apr_pool_t *pool)
+{
+    apr_hash_t *seen = apr_hash_make(pool);
+    const char *list = "";
+
+    for (int i = 0; i < rlp_world->chains->nelts; i++) {
+        const chain_t *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
+
+        for (int j = 0; j < chain->n; j++) {
+            const char *label = chain->items[j].label;
+
+            if (apr_hash_get(seen, label, APR_HASH_KEY_STRING) == NULL) {
+                apr_hash_set(seen, label, APR_HASH_KEY_STRING, label);
+                list = apr_pstrcat(pool, list, *list ? ", " : "", label, NULL);
+            }
+        }
+    }
+    return list;
+}
+
+/* As identities are written: no sign that has to be escaped, and no "%" without its digits. */
+static bool target_is_escaped(const char *value)
+{
+    for (; *value != '\0'; value++) {
+        if (*value == '%') {
+            if (!apr_isxdigit(value[1]) || !apr_isxdigit(value[2])) {
+                return false;
+            }
+            value += 2;
+        } else if (!apr_isalnum(*value) && strchr("_.:@-#+", *value) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What stands behind the escapes. */
+static const char *target_unescape(const char *value, apr_pool_t *pool)
+{
+    char *text = apr_pstrdup(pool, value);
+    char *to = text;
+
+    for (const char *at = value; *at != '\0'; at++, to++) {
+        *to = *at;
+        if (*at == '%') {
+            const char digits[] = { at[1], at[2], '\0' };
+
+            *to = (char)apr_strtoi64(digits, NULL, 16);
+            at += 2;
+        }
+    }
+    *to = '\0';
+    return text;
+}
+
+static const char *target_digest(const char *value, apr_pool_t *pool)
+{
+    char digest[TARGET_DIGEST + 1];
+
+    rlp_store_digest(rlp_world->store, value, strlen(value), digest);
+    return apr_pstrdup(pool, digest);
+}
+
+/* The value as it is counted, from one as people write it. NULL: it is none of that kind. */
+static const char *target_address(const identity_part_t *part, const char *value, apr_pool_t *pool)
+{
+    char *text = apr_palloc(pool, VALUE_ADDRESS_MAX + 1);
+    const size_t len = value_address(text, target_unescape(value, pool), part->bits4, part->bits6);
+
+    text[len] = '\0';
+    return len ? text : NULL;
+}
+
+static const char *target_plain(admin_target_t *target, const char *value, apr_pool_t *pool)
+{
+    if (*value == '#' && target_is_escaped(value)) {
+        return value; /* a digest of a long one */
+    }
+    target->value = target_is_escaped(value) ? target_unescape(value, pool) : value;
+    if (strlen(target->value) > TARGET_VALUE_MAX) {
+        return apr_pstrcat(pool, "#", target_digest(target->value, pool), NULL);
+    }
+    char *text = apr_palloc(pool, 3 * strlen(target->value) + 1);
+
+    text[value_escape(text, target->value)] = '\0';
+    return text;
+}
+
+/* A value that a client chooses is counted by its digest. */
+static const char *target_chosen(const char *value)
+{
+    return strlen(value) == TARGET_DIGEST && strspn(value, "0123456789abcdef") == TARGET_DIGEST
+               ? value
+               : NULL;
+}
+
+/* The value of an identity of one part. NULL: *error says what was expected. */
+static const char *target_single(admin_target_t *target, const identity_t *identity,
+                                 const char *value, const char **error, apr_pool_t *pool)
+{
+    const identity_part_t *part = &identity->parts[0];
+    const char *text = NULL;
+
+    target->type = part->name;
+    if (part->type->source == SOURCE_IP) {
+        target->value = target_unescape(value, pool);
+        text = target_address(part, value, pool);
+        *error =
+            text ? NULL : apr_psprintf(pool, "expected an address behind \"%s\"", identity->label);
+    } else if (part->type->chosen) {
+        text = target_chosen(value);
+        *error = text ? NULL
+                      : apr_psprintf(pool,
+                                     "expected the digest of a value behind \"%s\", 32 "
+                                     "digits as in the log; or \"identity\": \"%s\" and "
+                                     "the value as \"secret\"",
+                                     identity->label, part->name);
+    } else {
+        text = target_plain(target, value, pool);
+    }
+    return text;
+}
+
+/* "identity": "TYPE" and "secret": what its client sends. */
+static const char *target_secret(admin_target_t *target, const char *type, const char *secret,
+                                 apr_pool_t *pool)
+{
+    const char *label = apr_pstrcat(pool, type, ":", NULL);
+    const identity_t *identity = target_identity(label, strlen(label));
+
+    if (identity == NULL || identity->n != 1 || !identity->parts[0].type->chosen || !*secret) {
+        return apr_psprintf(pool,
+                            "expected \"secret\" with \"identity\": \"TYPE\" alone, and a type "
+                            "whose values clients choose");
+    }
+    target->label = identity->label;
+    target->label_len = identity->label_len;
+    target->type = identity->parts[0].name;
+    target->value = secret;
+    target->text = apr_pstrcat(pool, label, target_digest(secret, pool), NULL);
+    return NULL;
+}
+
+static const char *target_read(admin_target_t *target, const char *text, apr_pool_t *pool)
+{
+    const char *colon = strchr(text, ':');
+    const size_t label_len = colon ? (size_t)(colon - text) + 1 : 0;
+    const identity_t *identity = colon ? target_identity(text, label_len) : NULL;
+    const char *error = NULL;
+    const char *value = NULL;
+
+    if (identity == NULL || colon[1] == '\0') {
+        return apr_psprintf(pool,
+                            "expected \"identity\": TYPE:VALUE with a type that is counted (%s)",
+                            target_labels(pool));
+    }
+    if (identity->n == 1) {
+        value = target_single(target, identity, colon + 1, &error, pool);
+    } else if (target_is_escaped(colon + 1)) {
+        value = colon + 1;
+    } else {
+        error = "expected an identity of several parts as it stands in RATELIMIT_IDENTITY";
+    }
+    target->label = identity->label;
+    target->label_len = identity->label_len;
+    target->text = value ? apr_pstrcat(pool, identity->label, value, NULL) : NULL;
+    return error;
+}
+
+const char *admin_target(admin_target_t *target, admin_t *admin)
+{
+    apr_pool_t *pool = admin->r->pool;
+    const server_conf_t *server =
+        ap_get_module_config(admin->r->server->module_config, &ratelimit_plans_module);
+    const char *error = NULL;
+    const char *text = admin_text(admin, "identity", &error);
+    const char *secret = admin_text(admin, "secret", &error);
+
+    *target = (admin_target_t){ .text = NULL };
+    if (error != NULL) {
+        return error;
+    }
+    error = secret != NULL && text != NULL ? target_secret(target, text, secret, pool)
+                                           : target_read(target, text ? text : "", pool);
+    if (error == NULL) {
+        target->shown = identity_logged(target->text, server->key_plain == 1, pool);
+    }
+    return error;
+}
+
+/* --- until when */
+
+/* 2026-11-21T14:00:00Z, as the wall clock has it; 0: it is none. */
+static rlp_time_t target_instant(const char *text)
+{
+    apr_time_exp_t parts = { .tm_mday = 0 };
+    apr_time_t time = 0;
+    int end = 0;
+
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", /* NOLINT: all are at most four digits */
+               &parts.tm_year, &parts.tm_mon, &parts.tm_mday, &parts.tm_hour, &parts.tm_min,
+               &parts.tm_sec, &end) != 6 ||
+        end != 20 || text[end] != '\0') {
+        return 0;
+    }
+    parts.tm_year -= 1900;
+    parts.tm_mon -= 1;
+    return parts.tm_year >= 70 && parts.tm_mon >= 0 && parts.tm_mon < 12 && parts.tm_mday >= 1 &&
+                   parts.tm_mday <= 31 && parts.tm_hour < 24 && parts.tm_min < 60 &&
+                   parts.tm_sec < 61 && apr_time_exp_gmt_get(&time, &parts) == APR_SUCCESS
+               ? time
+               : 0;
+}
+
+/* How long from now; 0 or below: it is past, or no moment. */
+static rlp_time_t target_span(const char *span, const char *until, apr_pool_t *pool)
+{
+    rlp_time_t left = 0;
+
+    if (span != NULL) {
+        return rlp_duration_parse(&left, span, pool) == NULL ? left : 0;
+    }
+    left = target_instant(until);
+    return left > 0 ? left - rlp_world->clock->wall() : 0;
+}
+
+const char *admin_moment(rlp_time_t *moment, admin_t *admin)
+{
+    const char *error = NULL;
+    const char *span = admin_text(admin, "for", &error);
+    const char *until = admin_text(admin, "until", &error);
+
+    if (error != NULL) {
+        return error;
+    }
+    const rlp_time_t left =
+        (span != NULL) != (until != NULL) ? target_span(span, until, admin->r->pool) : 0;
+
+    if (left <= 0 || left > TARGET_YEARS) {
+        return "expected either \"for\": a span such as \"90s\" or \"2h\", or \"until\": a moment "
+               "to come such as \"2026-12-31T23:59:59Z\", ten years away at most";
+    }
+    *moment = ordered_now() + left;
+    return NULL;
+}
+
+const char *admin_time(rlp_time_t moment, apr_pool_t *pool)
+{
+    const rlp_time_t wall =
+        rlp_world->clock->wall() + (moment - ordered_now()) + RLP_SECOND / 2; /* to the nearest */
+    apr_time_exp_t parts;
+
+    if (moment == 0) {
+        return NULL;
+    }
+    apr_time_exp_gmt(&parts, wall);
+    return apr_psprintf(pool, "%04d-%02d-%02dT%02d:%02d:%02dZ", parts.tm_year + 1900,
+                        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+/* --- which plan */
+
+const plan_t *admin_plan(const admin_t *admin, const char **error)
+{
+    const char *name = admin_text(admin, "plan", error);
+    const plan_t *plan = name ? apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING) : NULL;
+
+    if (name != NULL && plan == NULL) {
+        *error = apr_psprintf(admin->r->pool,
+                              "expected a plan that RateLimitPlan declares, got "
+                              "\"%s\"%s",
+                              name, rule_near_plan(name, admin->r->pool));
+    }
+    return plan;
+}

@@ -1,0 +1,85 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Bans, and plans given for a time, where requests meet them.
+ */
+
+#include "admin.h"
+#include "decide.h"
+
+#include <apr_strings.h>
+
+struct ordered_t {
+    override_table_t table;
+    uint64_t *plans; /* override_plan_hash() of each, by plan_t.index - 1 */
+};
+
+void ordered_open(apr_pool_t *pool)
+{
+    static const uint32_t none = 0;
+    const int n = rlp_world->plan_list->nelts;
+    ordered_t *ordered = apr_pcalloc(pool, sizeof(*ordered));
+
+    rlp_world->ordered_count = &none;
+    if (!override_attach(&ordered->table, rlp_world->annex)) {
+        return;
+    }
+    ordered->plans = apr_palloc(pool, sizeof(*ordered->plans) * (apr_size_t)(n ? n : 1));
+    for (int i = 0; i < n; i++) {
+        const plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *);
+
+        ordered->plans[i] = override_plan_hash(plan->limits->name);
+    }
+    rlp_world->ordered = ordered;
+    rlp_world->ordered_count = &ordered->table.head->count;
+}
+
+rlp_time_t ordered_now(void)
+{
+    return rlp_store_time(rlp_world->store, rlp_world->clock->monotonic());
+}
+
+const override_table_t *ordered_table(void)
+{
+    return rlp_world->ordered ? &rlp_world->ordered->table : NULL;
+}
+
+const plan_t *ordered_plan(uint64_t hash)
+{
+    for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
+        if (rlp_world->ordered->plans[i] == hash) {
+            return APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *);
+        }
+    }
+    return NULL; /* no longer configured */
+}
+
+void ordered_apply(who_t *who)
+{
+    const override_table_t *table = &rlp_world->ordered->table;
+    const override_key_t key = override_key(rlp_world->store, who->text, who->len);
+    const rlp_time_t now = ordered_now();
+    override_t found;
+
+    override_tidy(table, now);
+    if (!override_find(table, &key, now, &found)) {
+        return;
+    }
+    const plan_t *plan = found.plan ? ordered_plan(found.plan) : NULL;
+
+    who->banned = found.ban ? found.ban - now : 0;
+    who->plan = plan ? plan : who->plan;
+}
+
+int ordered_refuse(const decide_t *d, bool in_handler)
+{
+    verdict_t *verdict = d->verdict;
+
+    verdict->action = "deny";
+    verdict->denied = true;
+    verdict->retry = d->banned->banned;
+    verdict->identity = apr_pstrmemdup(d->r->pool, d->banned->text, d->banned->len);
+    respond_env(d->r, verdict);
+    denial_log_banned(d->r, verdict->identity, d->server);
+    return respond_deny(d->r, verdict, d->conf, in_handler);
+}

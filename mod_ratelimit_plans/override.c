@@ -1,0 +1,280 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "override.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TAG_NEVER 0
+#define TAG_GONE 1
+#define TAG_FIRST 2
+
+#define OVERRIDE_NAP 1000000L /* nanoseconds between two looks at the lock */
+#define OVERRIDE_NAPS 1000
+
+bool override_attach(override_table_t *overrides, void *annex)
+{
+    if (annex == NULL || annex_area(annex, ANNEX_OVERRIDES) == NULL) {
+        return false;
+    }
+    overrides->head = (override_head_t *)annex_head(annex, ANNEX_OVERRIDES)->room;
+    overrides->area = annex_area(annex, ANNEX_OVERRIDES);
+    return true;
+}
+
+override_key_t override_key(const rlp_store_t *store, const char *identity, size_t len)
+{
+    char digest[33];
+
+    rlp_store_digest(store, identity, len, digest);
+    digest[16] = '\0';
+    override_key_t key = { .fingerprint = rlp_store_fingerprint(store, identity, len),
+                           .digest = strtoull(digest, NULL, 16) };
+
+    if (key.fingerprint < TAG_FIRST) { /* the store makes none */
+        key.fingerprint = key.digest | TAG_FIRST;
+    }
+    return key;
+}
+
+uint64_t override_plan_hash(const char *name)
+{
+    uint8_t digest[RLP_DIGEST_SIZE];
+    uint64_t hash;
+
+    rlp_digest(digest, name, strlen(name));
+    memcpy(&hash, digest, sizeof(hash));
+    return hash ? hash : 1;
+}
+
+/* --- reading */
+
+static uint64_t override_tag(const override_area_t *area, uint32_t at)
+{
+    return __atomic_load_n(&area->tags[at], __ATOMIC_ACQUIRE);
+}
+
+/* What the entry says for that identity at that moment; false: nothing. */
+static bool override_read(const override_entry_t *entry, uint64_t digest, rlp_time_t now,
+                          override_t *found)
+{
+    found->ban = __atomic_load_n(&entry->ban, __ATOMIC_RELAXED);
+    found->until = __atomic_load_n(&entry->until, __ATOMIC_RELAXED);
+    found->plan = __atomic_load_n(&entry->plan, __ATOMIC_RELAXED);
+    if (found->ban <= now) {
+        found->ban = 0;
+    }
+    if (found->until <= now || found->plan == 0) {
+        found->until = 0;
+        found->plan = 0;
+    }
+    return __atomic_load_n(&entry->digest, __ATOMIC_RELAXED) == digest &&
+           (found->ban != 0 || found->plan != 0);
+}
+
+bool override_find(const override_table_t *overrides, const override_key_t *key, rlp_time_t now,
+                   override_t *found)
+{
+    const override_area_t *area = overrides->area;
+    uint32_t at = (uint32_t)(key->fingerprint % OVERRIDES_MAX);
+
+    for (int i = 0; i < OVERRIDES_MAX; i++, at = (at + 1) % OVERRIDES_MAX) {
+        const uint64_t tag = override_tag(area, at);
+
+        if (tag == TAG_NEVER) {
+            return false;
+        }
+        if (tag != key->fingerprint ||
+            !override_read(&area->entries[at], key->digest, now, found)) {
+            continue;
+        }
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (override_tag(area, at) == tag) { /* else it was given to another meanwhile */
+            return true;
+        }
+    }
+    return false;
+}
+
+void override_visit(const override_table_t *overrides, rlp_time_t now, override_visit_fn *visit,
+                    void *baton)
+{
+    const override_area_t *area = overrides->area;
+
+    for (uint32_t at = 0; at < OVERRIDES_MAX; at++) {
+        const override_entry_t *entry = &area->entries[at];
+        char shown[OVERRIDE_SHOWN + 1] = "";
+        override_t found;
+
+        if (override_tag(area, at) >= TAG_FIRST &&
+            override_read(entry, __atomic_load_n(&entry->digest, __ATOMIC_RELAXED), now, &found)) {
+            memcpy(shown, entry->shown, OVERRIDE_SHOWN);
+            visit(baton, shown, &found);
+        }
+    }
+}
+
+/* --- changing */
+
+/* Takes the lock if nobody has it, or nobody who lives. */
+static bool override_try_lock(override_head_t *head)
+{
+    uint32_t locker = __atomic_load_n(&head->locker, __ATOMIC_RELAXED);
+
+    if (locker != 0 && (kill((pid_t)locker, 0) == 0 || errno != ESRCH)) {
+        return false;
+    }
+    return __atomic_compare_exchange_n(&head->locker, &locker, (uint32_t)gettid(), false,
+                                       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static bool override_lock(override_head_t *head)
+{
+    const struct timespec nap = { .tv_nsec = OVERRIDE_NAP };
+
+    for (int i = 0; i < OVERRIDE_NAPS; i++) {
+        if (override_try_lock(head)) {
+            return true;
+        }
+        (void)nanosleep(&nap, NULL);
+    }
+    return false;
+}
+
+static void override_unlock(override_head_t *head)
+{
+    __atomic_store_n(&head->locker, 0, __ATOMIC_RELEASE);
+}
+
+static void override_put_tag(override_area_t *area, uint32_t at, uint64_t tag)
+{
+    __atomic_store_n(&area->tags[at], tag, __ATOMIC_RELEASE);
+}
+
+/* Where nobody looks further anyway, what is gone is as good as never used. */
+static void override_shorten(override_area_t *area, uint32_t at)
+{
+    while (override_tag(area, at) == TAG_GONE &&
+           override_tag(area, (at + 1) % OVERRIDES_MAX) == TAG_NEVER) {
+        override_put_tag(area, at, TAG_NEVER);
+        at = (at + OVERRIDES_MAX - 1) % OVERRIDES_MAX;
+    }
+}
+
+/* When the first of the two ends. */
+static rlp_time_t override_end(const override_t *found)
+{
+    return found->ban != 0 && (found->until == 0 || found->ban < found->until) ? found->ban
+                                                                               : found->until;
+}
+
+/* Ends what has ended, and counts the rest: a killed process may have left another count. */
+static void override_sweep(const override_table_t *overrides, rlp_time_t now)
+{
+    override_area_t *area = overrides->area;
+    rlp_time_t next = RLP_TIME_NEVER;
+    uint32_t count = 0;
+
+    for (uint32_t at = OVERRIDES_MAX; at-- > 0;) {
+        const override_entry_t *entry = &area->entries[at];
+        override_t found;
+
+        if (override_tag(area, at) < TAG_FIRST) {
+            override_shorten(area, at);
+        } else if (override_read(entry, entry->digest, now, &found)) {
+            next = override_end(&found) < next ? override_end(&found) : next;
+            count++;
+        } else {
+            override_put_tag(area, at, TAG_GONE);
+            override_shorten(area, at);
+        }
+    }
+    __atomic_store_n(&overrides->head->next, next, __ATOMIC_RELAXED);
+    __atomic_store_n(&overrides->head->count, count, __ATOMIC_RELEASE);
+}
+
+void override_tidy(const override_table_t *overrides, rlp_time_t now)
+{
+    override_head_t *head = overrides->head;
+
+    if (now >= __atomic_load_n(&head->next, __ATOMIC_RELAXED) && override_try_lock(head)) {
+        override_sweep(overrides, now);
+        override_unlock(head);
+    }
+}
+
+/* Where the identity is, or where it can be put; -1: nowhere. */
+static int override_place(const override_area_t *area, const override_key_t *key, bool *found)
+{
+    uint32_t at = (uint32_t)(key->fingerprint % OVERRIDES_MAX);
+    int place = -1;
+
+    *found = false;
+    for (int i = 0; i < OVERRIDES_MAX; i++, at = (at + 1) % OVERRIDES_MAX) {
+        const uint64_t tag = override_tag(area, at);
+
+        if (tag == key->fingerprint && area->entries[at].digest == key->digest) {
+            *found = true;
+            return (int)at;
+        }
+        if (tag < TAG_FIRST && place < 0) {
+            place = (int)at;
+        }
+        if (tag == TAG_NEVER) {
+            break;
+        }
+    }
+    return place;
+}
+
+static void override_write(override_entry_t *entry, const override_key_t *key,
+                           const override_t *wanted, const char *shown)
+{
+    const size_t len = strlen(shown);
+
+    memset(entry->shown, 0, sizeof(entry->shown));
+    memcpy(entry->shown, shown, len < OVERRIDE_SHOWN ? len : OVERRIDE_SHOWN);
+    __atomic_store_n(&entry->ban, wanted->ban, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->until, wanted->until, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->plan, wanted->plan, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->digest, key->digest, __ATOMIC_RELAXED);
+}
+
+static override_result_t override_set_locked(const override_table_t *overrides,
+                                             const override_key_t *key, const override_t *wanted,
+                                             const char *shown)
+{
+    const bool ends = wanted->ban == 0 && wanted->plan == 0;
+    bool found;
+    const int place = override_place(overrides->area, key, &found);
+
+    if (!found && ends) {
+        return OVERRIDE_NONE;
+    }
+    if (place < 0) {
+        return OVERRIDE_FULL;
+    }
+    override_write(&overrides->area->entries[place], key, wanted, shown);
+    if (!found) {
+        override_put_tag(overrides->area, (uint32_t)place, key->fingerprint);
+    }
+    return OVERRIDE_DONE;
+}
+
+override_result_t override_set(const override_table_t *overrides, const override_key_t *key,
+                               const override_t *wanted, const char *shown, rlp_time_t now)
+{
+    if (!override_lock(overrides->head)) {
+        return OVERRIDE_BUSY;
+    }
+    override_sweep(overrides, now);
+    const override_result_t result = override_set_locked(overrides, key, wanted, shown);
+
+    override_sweep(overrides, now);
+    override_unlock(overrides->head);
+    return result;
+}
