@@ -360,7 +360,7 @@ static size_t json_put_character(json_out_t *out, const char *text)
     if (c >= 0x80) {
         const size_t len = json_utf8((const unsigned char *)text);
 
-        json_put(out, len ? text : "\\ufffd", len ? len : 6);
+        json_put(out, len ? text : "\xef\xbf\xbd", len ? len : 3);
         return len ? len : 1;
     }
     if (c < ' ' || c == 0x7f || c == '<' || c == '>' || c == '&') {

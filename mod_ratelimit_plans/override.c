@@ -193,6 +193,10 @@ static void override_sweep(const override_table_t *overrides, rlp_time_t now)
             override_shorten(area, at);
         }
     }
+    /* where all were used once, nothing ends a search */
+    for (uint32_t at = 0; count == 0 && at < OVERRIDES_MAX; at++) {
+        override_put_tag(area, at, TAG_NEVER);
+    }
     __atomic_store_n(&overrides->head->next, next, __ATOMIC_RELAXED);
     __atomic_store_n(&overrides->head->count, count, __ATOMIC_RELEASE);
 }

@@ -723,9 +723,6 @@ const verdict_t *request_verdict_so_far(const request_rec *r);
 /* Hook: judges a request before authentication. */
 int request_header_parser(request_rec *r);
 
-/* Is it a request for one of our own pages? Those are never charged. */
-bool request_is_own(const request_rec *r);
-
 /* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);

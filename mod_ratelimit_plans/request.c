@@ -196,12 +196,19 @@ static bool request_is_own_name(const char *handler)
            (strcmp(handler, quota_handler_name) == 0 || strcmp(handler, admin_handler_name) == 0);
 }
 
-/* What SetHandler says is in the section before it is in the request. */
-__attribute__((noinline)) bool request_is_own(const request_rec *r)
+__attribute__((noinline)) static bool request_is_own(const request_rec *r)
+{
+    return request_is_own_name(r->handler);
+}
+
+/* Before authentication, what SetHandler says is not in the request yet. */
+static bool request_will_be_own(request_rec *r)
 {
     const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    const char *error = NULL;
 
-    return request_is_own_name(r->handler ? r->handler : core->handler);
+    return core->expr_handler != NULL &&
+           request_is_own_name(ap_expr_str_exec(r, core->expr_handler, &error));
 }
 
 /* With the engine on there is a store (plans_post_config()). */
@@ -239,7 +246,7 @@ int request_header_parser(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
 
-    if (!(conf->traits & TRAIT_EARLY) || !request_concerned(r, conf) || request_is_own(r) ||
+    if (!(conf->traits & TRAIT_EARLY) || !request_concerned(r, conf) || request_will_be_own(r) ||
         request_is_error_document(r) || request_is_uncounted(r) || request_is_exempt(r, conf)) {
         return DECLINED;
     }
