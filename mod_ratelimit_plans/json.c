@@ -430,3 +430,9 @@ void json_bool(json_out_t *out, const char *name, bool value)
     json_begin_value(out, name);
     json_put_word(out, value ? "true" : "false");
 }
+
+void json_figure(json_out_t *out, const char *name, const char *digits)
+{
+    json_begin_value(out, name);
+    json_put_word(out, digits);
+}

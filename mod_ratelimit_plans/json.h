@@ -62,6 +62,9 @@ void json_string(json_out_t *out, const char *name, const char *value);
 void json_number(json_out_t *out, const char *name, int64_t value);
 void json_bool(json_out_t *out, const char *name, bool value);
 
+/* A number as it is written. */
+void json_figure(json_out_t *out, const char *name, const char *digits);
+
 #pragma GCC visibility pop
 
 #endif

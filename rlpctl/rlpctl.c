@@ -4,6 +4,7 @@
  * rlpctl: what would this plan do? Reads moments and costs, answers as a server would.
  */
 
+#include "ask.h"
 #include "hash_key.h"
 #include "rlp.h"
 
@@ -31,7 +32,8 @@
     "  --delay=DURATION     let a request wait for its turn, no longer than that\n"           \
     "  --help, --version\n"                                                                   \
     "\n"                                                                                      \
-    "rlpctl hash-key --help: keys as their digests, for plan maps\n"
+    "rlpctl hash-key --help: keys as their digests, for plan maps\n"                          \
+    "rlpctl get --help: ask and change a running server\n"
 
 enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
 
@@ -356,6 +358,8 @@ int main(int argc, const char *const *argv)
         status = EXIT_SUCCESS;
     } else if (argc > 2 && strcmp(argv[1], "try") == 0) {
         status = try_main(argc - 2, argv + 2, pool);
+    } else if (argc > 1 && ask_is_command(argv[1])) {
+        status = ask_main(argc - 1, argv + 1, pool);
     } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
         status = hash_key_main(argc - 2, argv + 2);
     } else {

@@ -93,6 +93,11 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
    it. */
 void *rlp_segment_annex(const rlp_segment_t *segment);
 
+/* The same for a tool: the file of a store as it is, whatever its size, which no server has open.
+   It is neither made nor replaced: what cannot be used is refused. */
+apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
+                                const char **message, apr_pool_t *pool);
+
 /* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);
 
@@ -105,6 +110,10 @@ size_t rlp_segment_room(size_t size, uint32_t state);
    than 256 lines of 64 bytes in states already kept fails with APR_EINVAL and keeps nothing; states
    that are new or expired count as one line. */
 apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool);
+
+/* Forgets all counters of an identity, of all rules; how many those were. Looks at every counter,
+   and only while nobody else uses the segment. */
+uint64_t rlp_shm_forget(rlp_store_t *store, const char *identity, size_t len);
 
 /* The largest state that such a store keeps, bytes; an update of a larger one fails with
    APR_EINVAL. The same for all segments, whatever their size; but a small one has few slots for

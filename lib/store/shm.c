@@ -301,6 +301,58 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
     return rv;
 }
 
+/* Maps the file of a store, which is open and locked; what is none is refused. */
+static apr_status_t shm_borrow_file(const shm_job_t *job, rlp_segment_t *segment)
+{
+    struct stat info;
+    slab_t slab;
+
+    if (fstat(segment->fd, &info) != 0) {
+        return shm_fail(job, "cannot look at the store file", errno);
+    }
+    if (!S_ISREG(info.st_mode) || info.st_size < RLP_ANNEX_SIZE + RLP_SEGMENT_MIN) {
+        return shm_fail(job, "not a store of this module:", EINVAL);
+    }
+    const apr_status_t rv = shm_map(job, segment, (size_t)info.st_size - RLP_ANNEX_SIZE);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    const char *reason = slab_attach(&slab, segment->memory, segment->size);
+
+    if (reason != NULL) {
+        *job->message =
+            apr_psprintf(job->pool, "the store file %s is unusable: %s", job->path, reason);
+        return APR_EINVAL;
+    }
+    slab_unlock_all(&slab);
+    shm_resume_time(&slab, job->clock);
+    return APR_SUCCESS;
+}
+
+apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
+                                const char **message, apr_pool_t *pool)
+{
+    const shm_job_t job = { .path = path, .clock = clock, .message = message, .pool = pool };
+
+    *segment = (rlp_segment_t){ .fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK) };
+    if (segment->fd < 0) {
+        return shm_fail(&job, "cannot open the store file", errno);
+    }
+    apr_status_t rv = shm_lock(&job, segment->fd);
+
+    if (rv == EAGAIN || rv == EACCES) {
+        *message = apr_psprintf(pool, "the store file %s is in use by a server: ask that", path);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = shm_borrow_file(&job, segment);
+    }
+    if (rv != APR_SUCCESS) {
+        rlp_segment_close(segment);
+    }
+    return rv;
+}
+
 void *rlp_segment_annex(const rlp_segment_t *segment)
 {
     return (char *)segment->memory + segment->size;
@@ -392,6 +444,11 @@ apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, a
     shm->head.secret = shm->key + APR_SIPHASH_KSIZE;
     *store = &shm->head;
     return APR_SUCCESS;
+}
+
+uint64_t rlp_shm_forget(rlp_store_t *store, const char *identity, size_t len)
+{
+    return slab_forget(&((shm_t *)store)->slab, shm_fingerprint(store, identity, len));
 }
 
 uint32_t rlp_shm_state_max(const rlp_store_t *store)

@@ -72,6 +72,9 @@ rlp_time_t slab_last(const slab_t *slab);
 int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
                 void *baton);
 
+/* Forgets all counters of a fingerprint; how many those were. Only while nobody else uses it. */
+uint64_t slab_forget(slab_t *slab, uint64_t fingerprint);
+
 /* Copies all live counters of one slab into another, formatted with the same key, whatever their
    sizes. What processes held is left behind: no holder outlives a change of size. Only while nobody
    else uses either. */

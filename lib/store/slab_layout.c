@@ -204,3 +204,31 @@ void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now)
     }
     slab_shard(to, 0)->last = slab_last(from);
 }
+
+static uint64_t slab_forget_class(const slab_t *slab, int size_class, uint64_t fingerprint)
+{
+    const size_t size = slab_classes[size_class].size;
+    const size_t n = slab_extent(slab, size_class) / size * slab->shards;
+    unsigned char *at = slab->base + slab->classes[size_class].offset;
+    uint64_t forgotten = 0;
+
+    for (size_t i = 0; i < n; i++, at += size) {
+        slot_t *slot = (slot_t *)(void *)at;
+
+        if (slot->fingerprint == fingerprint && slot->fate != 0) {
+            slot->fate = 0; /* expired: the slot stays used */
+            forgotten++;
+        }
+    }
+    return forgotten;
+}
+
+uint64_t slab_forget(slab_t *slab, uint64_t fingerprint)
+{
+    uint64_t forgotten = 0;
+
+    for (int size_class = 0; size_class < SLAB_CLASSES; size_class++) {
+        forgotten += slab_forget_class(slab, size_class, fingerprint);
+    }
+    return forgotten;
+}

@@ -1,0 +1,400 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "ask.h"
+
+#include "json.h"
+#include "offline.h"
+#include "outline.h"
+#include "post.h"
+
+#include <apr_strings.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#define ASK_USAGE                                                                        \
+    "usage: rlpctl COMMAND --url=http://HOST[:PORT]/PATH [OPTION]... [WORD]...\n"        \
+    "\n"                                                                                 \
+    "  get IDENTITY [--rule=NAME] [--plan=NAME]     what is left\n"                      \
+    "  reset IDENTITY [--rule=NAME]                 all is left again\n"                 \
+    "  grant IDENTITY UNITS [--rule=NAME] [--plan=NAME]\n"                               \
+    "  ban IDENTITY WHEN                            WHEN: 2h, or 2026-12-31T23:59:59Z\n" \
+    "  unban IDENTITY\n"                                                                 \
+    "  set-plan IDENTITY PLAN WHEN                  or: set-plan IDENTITY none\n"        \
+    "  overrides                                    bans and plans that were set\n"      \
+    "  plans                                        what is configured\n"                \
+    "  explain URL [--method=GET] [--ip=ADDRESS] [--user=NAME]\n"                        \
+    "          [--header=\"NAME: VALUE\"]... [--env=NAME=VALUE]...\n"                    \
+    "\n"                                                                                 \
+    "IDENTITY is TYPE:VALUE, such as ip:192.0.2.1; of a secret: TYPE --secret, and\n"    \
+    "the value on standard input.\n"                                                     \
+    "  --socket=PATH      a UNIX socket in the place of HOST and PORT\n"                 \
+    "  --host=NAME        the field Host\n"                                              \
+    "  --login=NAME --password=FILE   for a server that demands a user (-: standard\n"   \
+    "                     input)\n"                                                      \
+    "  --file=PATH        a store that no server has open, in the place of --url; for\n" \
+    "                     ban, unban, set-plan, overrides and reset\n"                   \
+    "  --json             the answer as it is\n"
+
+#define ASK_SECRET_MAX 8192
+
+typedef struct {
+    const char *name;
+    const char
+        *words;   /* the members that its words are: i identity, u units, w when, p plan, l url */
+    bool offline; /* has a meaning for a file */
+} ask_command_t;
+
+static const ask_command_t ask_commands[] = {
+    { "get", "i", false },     { "reset", "i", true }, { "grant", "iu", false },
+    { "ban", "iw", true },     { "unban", "i", true }, { "set-plan", "ipw", true },
+    { "overrides", "", true }, { "plans", "", false }, { "explain", "l", false },
+};
+
+typedef struct {
+    const ask_command_t *command;
+    apr_pool_t *pool;
+    bool json;
+    bool secret;
+    const char *file;
+    post_server_t server;
+    const char *password; /* where it is */
+    const char *rule;
+    const char *plan;
+    const char *method;
+    const char *ip;
+    const char *user;
+    apr_array_header_t *headers; /* const char *: NAME: VALUE */
+    apr_array_header_t *env;     /* const char *: NAME=VALUE */
+    apr_array_header_t *words;   /* const char * */
+} ask_t;
+
+static const ask_command_t *ask_command(const char *word)
+{
+    for (size_t i = 0; i < sizeof(ask_commands) / sizeof(ask_commands[0]); i++) {
+        if (strcmp(word, ask_commands[i].name) == 0) {
+            return &ask_commands[i];
+        }
+    }
+    return NULL;
+}
+
+bool ask_is_command(const char *word)
+{
+    return ask_command(word) != NULL;
+}
+
+static int ask_fail(const char *error, int status)
+{
+    fprintf(stderr, "rlpctl: %s\n", error);
+    return status;
+}
+
+/* --- words */
+
+/* What stands behind an option's "="; NULL: it is another option. */
+static const char *ask_value(const char *word, const char *name)
+{
+    const size_t len = strlen(name);
+
+    return strncmp(word, name, len) == 0 ? word + len : NULL;
+}
+
+/* An option with one value. */
+static bool ask_single(ask_t *ask, const char *word)
+{
+    const struct {
+        const char *name;
+        const char **to;
+    } options[] = { { "--url=", &ask->server.url },    { "--socket=", &ask->server.socket },
+                    { "--host=", &ask->server.host },  { "--login=", &ask->server.login },
+                    { "--password=", &ask->password }, { "--file=", &ask->file },
+                    { "--rule=", &ask->rule },         { "--plan=", &ask->plan },
+                    { "--method=", &ask->method },     { "--ip=", &ask->ip },
+                    { "--user=", &ask->user } };
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        const char *value = ask_value(word, options[i].name);
+
+        if (value != NULL && *value != '\0') {
+            *options[i].to = value;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool ask_option(ask_t *ask, const char *word)
+{
+    const char *header = ask_value(word, "--header=");
+    const char *env = ask_value(word, "--env=");
+
+    if (header != NULL && strchr(header, ':') != NULL) {
+        APR_ARRAY_PUSH(ask->headers, const char *) = header;
+        return true;
+    }
+    if (env != NULL && strchr(env, '=') != NULL) {
+        APR_ARRAY_PUSH(ask->env, const char *) = env;
+        return true;
+    }
+    if (strcmp(word, "--json") == 0 || strcmp(word, "--secret") == 0) {
+        ask->json |= word[2] == 'j';
+        ask->secret |= word[2] == 's';
+        return true;
+    }
+    return ask_single(ask, word);
+}
+
+/* NULL, or what was expected. */
+static const char *ask_read(ask_t *ask, int argc, const char *const argv[])
+{
+    for (int i = 1; i < argc; i++) {
+        if (argv[i][0] != '-') {
+            APR_ARRAY_PUSH(ask->words, const char *) = argv[i];
+        } else if (!ask_option(ask, argv[i])) {
+            return apr_psprintf(ask->pool,
+                                "expected an option as rlpctl %s --help has it, got "
+                                "\"%s\"",
+                                argv[0], argv[i]);
+        }
+    }
+    const int n = ask->words->nelts;
+    const int wanted = (int)strlen(ask->command->words);
+    /* of a plan that ends there is no moment */
+    const bool ends =
+        wanted == 3 && n == 2 && strcmp(APR_ARRAY_IDX(ask->words, 1, const char *), "none") == 0;
+
+    if (n != wanted && !ends) {
+        return apr_psprintf(ask->pool, "expected %d words behind %s, got %d", wanted,
+                            ask->command->name, n);
+    }
+    if (ask->file != NULL && !ask->command->offline) {
+        return apr_psprintf(ask->pool, "expected --url with %s: a file knows no plans",
+                            ask->command->name);
+    }
+    return NULL;
+}
+
+/* The first line of a file, or of standard input, without its end. NULL: there is none. */
+static const char *ask_line(const char *path, apr_pool_t *pool)
+{
+    const bool standard = strcmp(path, "-") == 0;
+    FILE *in = standard ? stdin : fopen(path, "re");
+    char *line = apr_pcalloc(pool, ASK_SECRET_MAX);
+    const bool read = in != NULL && fgets(line, ASK_SECRET_MAX, in) != NULL;
+
+    if (in != NULL && !standard) {
+        (void)fclose(in);
+    }
+    line[strcspn(line, "\r\n")] = '\0';
+    return read && *line != '\0' ? line : NULL;
+}
+
+/* Reads what is never an argument. */
+static const char *ask_secrets(ask_t *ask, const char **secret)
+{
+    *secret = NULL;
+    if (ask->server.login != NULL) {
+        if (ask->password == NULL) {
+            return "expected --password=FILE, or - for standard input, with --login";
+        }
+        ask->server.password = ask_line(ask->password, ask->pool);
+        if (ask->server.password == NULL) {
+            return apr_psprintf(ask->pool, "expected a password in the first line of %s",
+                                ask->password);
+        }
+    }
+    if (ask->secret) {
+        *secret = ask_line("-", ask->pool);
+        return *secret ? NULL : "expected a secret on standard input";
+    }
+    return NULL;
+}
+
+/* --- the question */
+
+/* 2h, or a moment. */
+static void ask_put_when(json_out_t *out, const char *when)
+{
+    json_string(out, strchr(when, 'T') != NULL && strchr(when, ':') != NULL ? "until" : "for",
+                when);
+}
+
+static void ask_put_units(json_out_t *out, const char *units)
+{
+    if (*units != '\0' && units[strspn(units, "0123456789.")] == '\0') {
+        json_figure(out, "units", units);
+    } else {
+        json_string(out, "units", units); /* the server says what it expected */
+    }
+}
+
+static void ask_put_word(json_out_t *out, char member, const char *word)
+{
+    switch (member) {
+    case 'i':
+        json_string(out, "identity", word);
+        break;
+    case 'u':
+        ask_put_units(out, word);
+        break;
+    case 'p':
+        json_string(out, "plan", strcmp(word, "none") == 0 ? NULL : word);
+        break;
+    case 'l':
+        json_string(out, "url", word);
+        break;
+    default:
+        ask_put_when(out, word);
+        break;
+    }
+}
+
+static void ask_put_pairs(json_out_t *out, const char *name, const apr_array_header_t *pairs,
+                          char sign)
+{
+    if (pairs->nelts == 0) {
+        return;
+    }
+    json_open(out, name, '{');
+    for (int i = 0; i < pairs->nelts; i++) {
+        const char *pair = APR_ARRAY_IDX(pairs, i, const char *);
+        const char *value = strchr(pair, sign);
+
+        json_string(out, apr_pstrmemdup(out->pool, pair, (apr_size_t)(value - pair)),
+                    value + 1 + strspn(value + 1, sign == ':' ? " " : ""));
+    }
+    json_close(out, '}');
+}
+
+static const char *ask_question(const ask_t *ask, const char *secret)
+{
+    const struct {
+        const char *name;
+        const char *value;
+    } members[] = { { "secret", secret },      { "rule", ask->rule }, { "plan", ask->plan },
+                    { "method", ask->method }, { "ip", ask->ip },     { "user", ask->user } };
+    json_out_t out = json_out(ask->pool);
+
+    json_open(&out, NULL, '{');
+    json_string(&out, "action", ask->command->name);
+    for (int i = 0; i < ask->words->nelts; i++) {
+        ask_put_word(&out, ask->command->words[i], APR_ARRAY_IDX(ask->words, i, const char *));
+    }
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        if (members[i].value != NULL) {
+            json_string(&out, members[i].name, members[i].value);
+        }
+    }
+    ask_put_pairs(&out, "headers", ask->headers, ':');
+    ask_put_pairs(&out, "env", ask->env, '=');
+    json_close(&out, '}');
+    return apr_pstrmemdup(ask->pool, out.text, out.len);
+}
+
+/* --- the answer */
+
+static int ask_status(int status)
+{
+    if (status == 200) {
+        return EXIT_SUCCESS;
+    }
+    if (status == 401 || status == 403) {
+        return EX_NOPERM;
+    }
+    return status >= 500 || status == 404 || status == 405 ? EX_UNAVAILABLE : EX_DATAERR;
+}
+
+static int ask_print(const ask_t *ask, const post_answer_t *answer)
+{
+    const json_t *value = NULL;
+    const bool read = json_parse(&value, answer->body, answer->len, ask->pool) == NULL &&
+                      value->kind == JSON_OBJECT;
+    const json_t *detail = read ? json_member(value, "detail") : NULL;
+
+    if (answer->status != 200 || !read) {
+        return ask_fail(apr_psprintf(ask->pool, "the server answers %d: %s", answer->status,
+                                     detail && detail->kind == JSON_STRING
+                                         ? detail->text
+                                         : "it is not ratelimit-admin that has this path"),
+                        answer->status == 200 ? EX_UNAVAILABLE : ask_status(answer->status));
+    }
+    if (ask->json) {
+        (void)fwrite(answer->body, 1, answer->len, stdout);
+    } else {
+        outline_print(value);
+    }
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : ask_fail("cannot write", EX_IOERR);
+}
+
+static int ask_server(ask_t *ask, const char *secret)
+{
+    post_answer_t answer = { .status = 0 };
+    int unreachable = 0;
+
+    if (ask->server.url == NULL) {
+        ask->server.url = getenv("RLPCTL_URL");
+    }
+    if (ask->server.url == NULL && ask->server.socket == NULL) {
+        return ask_fail("expected --url=http://HOST[:PORT]/PATH of ratelimit-admin, or RLPCTL_URL "
+                        "in the environment",
+                        EX_USAGE);
+    }
+    const char *error =
+        post_json(&answer, &ask->server, ask_question(ask, secret), &unreachable, ask->pool);
+
+    if (error != NULL) {
+        return ask_fail(error, unreachable ? EX_UNAVAILABLE : EX_USAGE);
+    }
+    return ask_print(ask, &answer);
+}
+
+/* The store of a file. */
+static int ask_file(const ask_t *ask, const char *secret)
+{
+    const char *words[3] = { NULL };
+
+    for (int i = 0; i < ask->words->nelts; i++) {
+        words[i] = APR_ARRAY_IDX(ask->words, i, const char *);
+    }
+    const offline_t job = {
+        .path = ask->file,
+        .command = ask->command->name,
+        .identity = words[0],
+        .secret = secret,
+        .plan = ask->command->words[0] && ask->command->words[1] == 'p' ? words[1] : NULL,
+        .when = ask->command->words[0] && ask->command->words[1] == 'p' ? words[2] : words[1],
+        .pool = ask->pool
+    };
+    json_out_t out = json_out(ask->pool);
+    const char *error = offline_run(&job, &out);
+
+    if (error != NULL) {
+        return ask_fail(error, EX_DATAERR);
+    }
+    return ask_print(ask, &(post_answer_t){ .status = 200, .body = out.text, .len = out.len });
+}
+
+int ask_main(int argc, const char *const argv[], apr_pool_t *pool)
+{
+    ask_t ask = { .command = ask_command(argv[0]),
+                  .pool = pool,
+                  .headers = apr_array_make(pool, 4, sizeof(char *)),
+                  .env = apr_array_make(pool, 4, sizeof(char *)),
+                  .words = apr_array_make(pool, 4, sizeof(char *)) };
+    const char *secret = NULL;
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(ASK_USAGE, stdout);
+        return EXIT_SUCCESS;
+    }
+    const char *error = ask_read(&ask, argc, argv);
+
+    error = error ? error : ask_secrets(&ask, &secret);
+    if (error != NULL) {
+        return ask_fail(error, EX_USAGE);
+    }
+    return ask.file ? ask_file(&ask, secret) : ask_server(&ask, secret);
+}

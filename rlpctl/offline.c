@@ -1,0 +1,224 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "offline.h"
+
+#include "override.h"
+#include "rlp.h"
+
+#include <apr_strings.h>
+#include <apr_time.h>
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct {
+    const offline_t *job;
+    json_out_t *out;
+    rlp_segment_t segment;
+    rlp_store_t *store;
+    override_table_t table;
+    rlp_clock_t clock;
+    const char *identity;
+} file_t;
+
+static rlp_time_t file_now(const file_t *file)
+{
+    return rlp_store_time(file->store, file->clock.monotonic);
+}
+
+/* 2026-11-21T14:00:00Z; 0: it is none. */
+static rlp_time_t file_instant(const char *text)
+{
+    apr_time_exp_t parts = { .tm_mday = 0 };
+    apr_time_t time = 0;
+    int end = 0;
+
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", /* NOLINT: all are at most four digits */
+               &parts.tm_year, &parts.tm_mon, &parts.tm_mday, &parts.tm_hour, &parts.tm_min,
+               &parts.tm_sec, &end) != 6 ||
+        end != 20 || text[end] != '\0') {
+        return 0;
+    }
+    parts.tm_year -= 1900;
+    parts.tm_mon -= 1;
+    return parts.tm_mon >= 0 && parts.tm_mon < 12 &&
+                   apr_time_exp_gmt_get(&time, &parts) == APR_SUCCESS
+               ? time
+               : 0;
+}
+
+/* The moment on the store's time line. NULL, or what was expected. */
+static const char *file_moment(rlp_time_t *moment, const file_t *file)
+{
+    const char *when = file->job->when;
+    rlp_time_t left = 0;
+
+    if (rlp_duration_parse(&left, when, file->job->pool) != NULL) {
+        left = file_instant(when);
+        left = left > 0 ? left - file->clock.wall : 0;
+    }
+    *moment = file_now(file) + left;
+    return left > 0 ? NULL
+                    : "expected a span such as 2h, or a moment to come such as "
+                      "2026-12-31T23:59:59Z";
+}
+
+static const char *file_time(const file_t *file, rlp_time_t moment)
+{
+    apr_time_exp_t parts;
+
+    if (moment == 0) {
+        return NULL;
+    }
+    apr_time_exp_gmt(&parts, file->clock.wall + (moment - file_now(file)) + RLP_SECOND / 2);
+    return apr_psprintf(file->job->pool, "%04d-%02d-%02dT%02d:%02d:%02dZ", parts.tm_year + 1900,
+                        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+static override_t file_found(const file_t *file)
+{
+    const override_key_t key = override_key(file->store, file->identity, strlen(file->identity));
+    override_t found;
+
+    return override_find(&file->table, &key, file_now(file), &found) ? found
+                                                                     : (override_t){ .ban = 0 };
+}
+
+static void file_tell(const file_t *file, const char *shown, const override_t *found)
+{
+    json_string(file->out, "identity", shown);
+    json_string(file->out, "banned_until", file_time(file, found->ban));
+    json_bool(file->out, "has_plan", found->plan != 0);
+    json_string(file->out, "set_plan_until", file_time(file, found->until));
+}
+
+static const char *file_order(const file_t *file, const override_t *wanted)
+{
+    const override_key_t key = override_key(file->store, file->identity, strlen(file->identity));
+    const override_result_t result =
+        override_set(&file->table, &key, wanted, file->identity, file_now(file));
+    const override_t found = file_found(file);
+
+    json_bool(file->out, "changed", result == OVERRIDE_DONE);
+    file_tell(file, file->identity, &found);
+    return result == OVERRIDE_FULL   ? "expected fewer than 4096 bans and plans in force"
+           : result == OVERRIDE_BUSY ? "expected no other change under way"
+                                     : NULL;
+}
+
+static const char *file_ban(file_t *file)
+{
+    override_t wanted = file_found(file);
+    const char *error = file_moment(&wanted.ban, file);
+
+    return error ? error : file_order(file, &wanted);
+}
+
+static const char *file_unban(file_t *file)
+{
+    override_t wanted = file_found(file);
+
+    wanted.ban = 0;
+    return file_order(file, &wanted);
+}
+
+static const char *file_set_plan(file_t *file)
+{
+    override_t wanted = file_found(file);
+    const bool ends = strcmp(file->job->plan, "none") == 0;
+    const char *error = ends ? NULL : rlp_name_check(file->job->plan, file->job->pool);
+
+    wanted.plan = ends ? 0 : override_plan_hash(file->job->plan);
+    wanted.until = 0;
+    if (error == NULL && !ends) {
+        error = file_moment(&wanted.until, file);
+    }
+    return error ? error : file_order(file, &wanted);
+}
+
+static const char *file_reset(file_t *file)
+{
+    json_number(file->out, "forgotten",
+                (int64_t)rlp_shm_forget(file->store, file->identity, strlen(file->identity)));
+    json_string(file->out, "identity", file->identity);
+    return NULL;
+}
+
+static void file_list_one(void *baton, const char *shown, const override_t *found)
+{
+    const file_t *file = baton;
+
+    json_open(file->out, NULL, '{');
+    file_tell(file, shown, found);
+    json_close(file->out, '}');
+}
+
+static const char *file_list(file_t *file)
+{
+    json_number(file->out, "room", OVERRIDES_MAX);
+    json_open(file->out, "overrides", '[');
+    override_visit(&file->table, file_now(file), file_list_one, file);
+    json_close(file->out, ']');
+    return NULL;
+}
+
+static const struct {
+    const char *name;
+    const char *(*run)(file_t *file);
+} file_commands[] = { { "ban", file_ban },
+                      { "unban", file_unban },
+                      { "set-plan", file_set_plan },
+                      { "reset", file_reset },
+                      { "overrides", file_list } };
+
+/* Whom; a value that a client chooses is counted by its digest. */
+static const char *file_identity(file_t *file)
+{
+    const offline_t *job = file->job;
+    char digest[33];
+
+    file->identity = job->identity;
+    if (job->secret != NULL) {
+        rlp_store_digest(file->store, job->secret, strlen(job->secret), digest);
+        file->identity = apr_pstrcat(job->pool, job->identity, ":", digest, NULL);
+    }
+    return file->identity == NULL || strchr(file->identity, ':') != NULL
+               ? NULL
+               : "expected TYPE:VALUE as it stands in RATELIMIT_IDENTITY";
+}
+
+static const char *file_command(file_t *file)
+{
+    const char *error = file_identity(file);
+
+    for (size_t i = 0; error == NULL && i < sizeof(file_commands) / sizeof(file_commands[0]); i++) {
+        if (strcmp(file->job->command, file_commands[i].name) == 0) {
+            error = file_commands[i].run(file);
+        }
+    }
+    return error;
+}
+
+const char *offline_run(const offline_t *job, json_out_t *out)
+{
+    file_t file = { .job = job, .out = out };
+    const char *error = NULL;
+
+    rlp_clock_read(&file.clock);
+    if (rlp_segment_borrow(&file.segment, job->path, &file.clock, &error, job->pool) !=
+        APR_SUCCESS) {
+        return error;
+    }
+    if (rlp_shm_create(&file.store, &file.segment, job->pool) != APR_SUCCESS) {
+        error = "the store in the file is damaged";
+    } else if (!override_attach(&file.table, rlp_segment_annex(&file.segment))) {
+        error = "no server has made its areas in this file yet: start one once";
+    } else {
+        json_open(out, NULL, '{');
+        json_string(out, "action", job->command);
+        error = file_command(&file);
+        json_close(out, '}');
+    }
+    rlp_segment_close(&file.segment);
+    return error;
+}

@@ -1,0 +1,24 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef OFFLINE_H
+#define OFFLINE_H
+
+/*
+ * Commands on the file of a store that no server has open.
+ */
+
+#include "json.h"
+
+typedef struct {
+    const char *path;
+    const char *command;
+    const char *identity; /* as it is counted; NULL: the command has none */
+    const char *secret;   /* NULL, or the value of which identity is the type */
+    const char *plan;     /* of set-plan; "none" ends it */
+    const char *when;     /* NULL: the command has none */
+    apr_pool_t *pool;
+} offline_t;
+
+/* Runs the command and writes an object. NULL, or what was expected. */
+const char *offline_run(const offline_t *job, json_out_t *out);
+
+#endif
