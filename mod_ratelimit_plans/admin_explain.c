@@ -208,7 +208,7 @@ static void explain_answer(json_out_t *out, request_rec *made, const dir_conf_t 
     const probe_answer_t told =
         exempt ? (probe_answer_t){ .action = "exempt" } : probe_ask(made, conf);
 
-    json_string(out, "action", told.failed ? "error" : told.action);
+    json_string(out, "verdict", told.failed ? "error" : told.action);
     if (told.status != 0) {
         json_number(out, "status", told.status);
     } else {
@@ -228,7 +228,7 @@ static const char *explain_tell(json_out_t *out, request_rec *made, int status)
     json_string(out, "method", made->method);
     json_string(out, "engine", engines[conf->engine > ENGINE_OFF ? conf->engine : ENGINE_OFF]);
     if (status != OK) { /* no rule is met */
-        json_string(out, "action", NULL);
+        json_string(out, "verdict", NULL);
         json_number(out, "status", status);
         json_open(out, "headers", '{');
         json_close(out, '}');

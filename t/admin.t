@@ -383,7 +383,7 @@ is_deeply([ map { "$_->{plan}: $_->{limits}" } @{ $plans->{plans} } ], ['pro: 10
 is((grep { $_->{rule} eq 'kinds' } @{ $plans->{rules} })[0]{section}, '<Location "/kinds">', 'rules');
 
 my $explained = done({ action => 'explain', url => 'http://localhost/site?x=1', ip => '192.0.2.77' });
-is_deeply([ @{$explained}{qw(host path method engine action status)} ], [ 'localhost', '/site', 'GET', 'on', 'pass', undef ], 'explain: what');
+is_deeply([ @{$explained}{qw(host path method engine verdict status)} ], [ 'localhost', '/site', 'GET', 'on', 'pass', undef ], 'explain: what');
 is($explained->{headers}{RateLimit}, '"site";r=10;t=600', 'explain: what would be sent');
 my %rule = map { $_->{rule} => $_ } @{ $explained->{rules} };
 is_deeply([ @{ $rule{site} }{qw(applies because refuses identity plan)} ],
@@ -402,10 +402,10 @@ is($rule{keys}{identity}, $key->{identity}, 'explain: a key, as its digest');
 is(done({ action => 'explain', url => '/off' })->{engine}, 'off', 'explain: engine off');
 is(done({ action => 'explain', url => '/dry' })->{engine}, 'log-only', 'explain: a dry run');
 is(done({ action => 'explain', url => 'http://other.test/site' })->{host}, 'other.test', 'explain: another host');
-is(done({ action => 'explain', url => '/exempt' })->{action}, 'exempt', 'explain: who is exempt');
+is(done({ action => 'explain', url => "/exempt" })->{verdict}, 'exempt', 'explain: who is exempt');
 $server->get('/site') for 1 .. 11;
 $explained = done({ action => 'explain', url => '/site', ip => '127.0.0.1' });
-is("$explained->{action} $explained->{status}", 'deny 429', 'explain: a refusal');
+is("$explained->{verdict} $explained->{status}", 'deny 429', 'explain: a refusal');
 is($explained->{headers}{'Retry-After'}, $server->get('/site')->{fields}{'retry-after'}, 'explain: with its Retry-After, as the server has it');
 is($explained->{headers}{'X-RateLimit-Remaining'}, 0, 'explain: and its fields');
 done({ action => 'ban', identity => 'ip:192.0.2.77', for => '100s' });
