@@ -77,6 +77,7 @@ void probe_limit(json_out_t *out, const rule_t *rule, const variant_t *variant, 
 
 /* --- quota.c */
 
+/* For SetHandler. */
 extern const char quota_handler_name[];
 
 /* Tells the caller his own limits. */
@@ -84,6 +85,7 @@ int quota_handler(request_rec *r);
 
 /* --- admin.c */
 
+/* For SetHandler. */
 extern const char admin_handler_name[];
 
 /* What people ask, and what they are answered. */
@@ -134,18 +136,25 @@ const plan_t *admin_plan(const admin_t *admin, const char **error);
 /* The moment in ISO 8601, or NULL for 0. */
 const char *admin_time(rlp_time_t moment, apr_pool_t *pool);
 
-/* --- admin_action.c */
+/* --- admin_action.c. Each writes members of the answer. NULL, or what was expected; then status is
+   set if it is not 400. */
 
+/* What is left under each limit; all of it is there again; so much is. */
 const char *admin_get(admin_t *admin);
 const char *admin_reset(admin_t *admin);
 const char *admin_grant(admin_t *admin);
+
+/* A ban; its end; a plan for a time, or its end. */
 const char *admin_ban(admin_t *admin);
 const char *admin_unban(admin_t *admin);
 const char *admin_set_plan(admin_t *admin);
+
+/* Which of them are in force. */
 const char *admin_list(admin_t *admin);
 
 /* --- admin_explain.c */
 
+/* What is configured; what would become of a request. */
 const char *admin_plans(admin_t *admin);
 const char *admin_explain(admin_t *admin);
 

@@ -16,7 +16,7 @@
 
 #define TARGET_VALUE_MAX 64 /* longer ones are counted by a digest (identity.c) */
 #define TARGET_DIGEST 32
-#define TARGET_YEARS (10 * 366 * 86400 * RLP_SECOND)
+#define TARGET_YEARS (INT64_C(10) * 366 * 86400 * RLP_SECOND)
 
 const char *admin_text(const admin_t *admin, const char *name, const char **error)
 {
@@ -31,21 +31,44 @@ const char *admin_text(const admin_t *admin, const char *name, const char **erro
 
 /* --- whom */
 
-/* The identity of some chain that has this label; NULL: none. */
-static const identity_t *target_identity(const char *text, size_t label_len)
+static const identity_t *target_identity_of(const chain_t *chain, const char *text,
+                                            size_t label_len)
 {
-    for (int i = 0; i < rlp_world->chains->nelts; i++) {
-        const chain_t *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
+    for (int i = 0; i < chain->n; i++) {
+        const identity_t *identity = &chain->items[i];
 
-        for (int j = 0; j < chain->n; j++) {
-            const identity_t *identity = &chain->items[j];
-
-            if (identity->label_len == label_len && memcmp(identity->label, text, label_len) == 0) {
-                return identity;
-            }
+        if (identity->label_len == label_len && memcmp(identity->label, text, label_len) == 0) {
+            return identity;
         }
     }
     return NULL;
+}
+
+/* The identity of some chain that has this label; NULL: none. */
+static const identity_t *target_identity(const char *text, size_t label_len)
+{
+    const identity_t *found = NULL;
+
+    for (int i = 0; found == NULL && i < rlp_world->chains->nelts; i++) {
+        found = target_identity_of(APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *), text,
+                                   label_len);
+    }
+    return found;
+}
+
+/* Adds those of a chain that are not in the list. */
+static const char *target_labels_of(const char *list, const chain_t *chain, apr_hash_t *seen,
+                                    apr_pool_t *pool)
+{
+    for (int i = 0; i < chain->n; i++) {
+        const char *label = chain->items[i].label;
+
+        if (apr_hash_get(seen, label, APR_HASH_KEY_STRING) == NULL) {
+            apr_hash_set(seen, label, APR_HASH_KEY_STRING, label);
+            list = apr_pstrcat(pool, list, *list ? ", " : "", label, NULL);
+        }
+    }
+    return list;
 }
 
 /* "user:, ip:" and so on. */
@@ -55,34 +78,28 @@ static const char *target_labels(apr_pool_t *pool)
     const char *list = "";
 
     for (int i = 0; i < rlp_world->chains->nelts; i++) {
-        const chain_t *chain = APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *);
-
-        for (int j = 0; j < chain->n; j++) {
-            const char *label = chain->items[j].label;
-
-            if (apr_hash_get(seen, label, APR_HASH_KEY_STRING) == NULL) {
-                apr_hash_set(seen, label, APR_HASH_KEY_STRING, label);
-                list = apr_pstrcat(pool, list, *list ? ", " : "", label, NULL);
-            }
-        }
+        list = target_labels_of(list, APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *), seen,
+                                pool);
     }
     return list;
+}
+
+/* The bytes of the plain sign or the escape that the text begins with; 0: it is neither. */
+static size_t target_sign(const char *text)
+{
+    if (*text == '%') {
+        return apr_isxdigit(text[1]) && apr_isxdigit(text[2]) ? 3 : 0;
+    }
+    return apr_isalnum(*text) || strchr("_.:@-#+", *text) != NULL ? 1 : 0;
 }
 
 /* As identities are written: no sign that has to be escaped, and no "%" without its digits. */
 static bool target_is_escaped(const char *value)
 {
-    for (; *value != '\0'; value++) {
-        if (*value == '%') {
-            if (!apr_isxdigit(value[1]) || !apr_isxdigit(value[2])) {
-                return false;
-            }
-            value += 2;
-        } else if (!apr_isalnum(*value) && strchr("_.:@-#+", *value) == NULL) {
-            return false;
-        }
+    while (*value != '\0' && target_sign(value) > 0) {
+        value += target_sign(value);
     }
-    return true;
+    return *value == '\0';
 }
 
 /* What stands behind the escapes. */

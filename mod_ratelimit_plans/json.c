@@ -26,7 +26,7 @@ static bool json_fail(json_in_t *in, const char *expected)
 
 static void json_skip(json_in_t *in)
 {
-    while (in->at < in->end && memchr(" \t\r\n", *in->at, 4) != NULL) {
+    while (in->at < in->end && *in->at != '\0' && strchr(" \t\r\n", *in->at) != NULL) {
         in->at++;
     }
 }
@@ -35,7 +35,10 @@ static void json_skip(json_in_t *in)
 static char json_next(json_in_t *in)
 {
     json_skip(in);
-    return in->at < in->end ? *in->at : '\0';
+    if (in->at == in->end) {
+        return '\0';
+    }
+    return *in->at;
 }
 
 static bool json_take(json_in_t *in, const char *word)
@@ -63,7 +66,7 @@ static int json_hex(json_in_t *in)
         if (!apr_isxdigit(c)) {
             return -1;
         }
-        number = number * 16 + (c <= '9' ? c - '0' : apr_tolower(c) - 'a' + 10);
+        number = number * 16 + (apr_isdigit(c) ? c - '0' : (c | 0x20) - 'a' + 10);
     }
     return number;
 }
@@ -209,6 +212,7 @@ static bool json_read_name(json_in_t *in, const json_t *object, json_t *item)
 }
 
 /* The items of an array or the members of an object; its first sign is behind us. */
+/* NOLINTNEXTLINE(misc-no-recursion): depth bounds it */
 static bool json_read_items(json_in_t *in, json_t *value, int depth)
 {
     const bool object = value->kind == JSON_OBJECT;
@@ -254,6 +258,7 @@ static bool json_read_word(json_in_t *in, json_t *value)
     return json_read_number(in, value);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): JSON_DEPTH_MAX bounds it */
 static bool json_read(json_in_t *in, json_t *value, int depth)
 {
     const char next = json_next(in);

@@ -119,7 +119,7 @@ static void test_full(void **state)
     (void)state;
     for (uint64_t i = 0; i < OVERRIDES_MAX; i++) {
         assert_int_equal(override_test_ban(&f, override_test_crowded(i),
-                                           NOW + 1 + (int)(i % 2) * 100),
+                                           NOW + 1 + (i % 2 ? 100 : 0)),
                          OVERRIDE_DONE);
     }
     assert_int_equal(f.table.head->count, OVERRIDES_MAX);
