@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use MIME::Base64 ();
 use Test::More;
 
 use RLP::Httpd;
@@ -66,6 +67,99 @@ SKIP: {
     $server->start;
     $server->get('/index.html', 'X-Key: a', "X-Plan: no-plan-$_") for 1 .. 5;
     is(scalar(my @said = lines($server, 'RLP014: plan map of key: the expression names no plan')), 1, 'plans that clients invent are one line');
+}
+
+# --- fail2ban
+
+sub program {
+    my ($name) = @_;
+    my ($found) = grep { -x } map { "$_/$name" } split(/:/, $ENV{PATH}), '/usr/bin';
+    return $found;
+}
+
+# The addresses that the filter finds in a log, in order.
+sub found {
+    my ($log) = @_;
+    my $regex = program('fail2ban-regex');
+    my @found = split /\n/, qx("$regex" -o "<ip>" "$log" "$conf/fail2ban/ratelimit-plans.filter.conf" 2>&1);
+    return "$? @found" if $?;
+    return join ' ', @found;
+}
+
+SKIP: {
+    skip 'fail2ban is missing (Debian: fail2ban)', 1 if !program('fail2ban-regex');
+    skip 'httpd has no mod_remoteip', 1 if !RLP::Httpd::has_module('remoteip');
+    my $server = RLP::Httpd->new(modules => [qw(remoteip authn_core authn_file authz_user auth_basic)],
+        config => "${one_process}RemoteIPHeader X-From\nRemoteIPInternalProxy 127.0.0.1\nLogLevel core:info\n"
+            . "RateLimitEngine On\nRateLimitIdentity user ip\nRateLimitKeyLog plain\nRateLimitRule site quota=0\n"
+            . "<Location /open>\nRateLimitEngine Off\n</Location>\n"
+            . "<Location /users>\nAuthType Basic\nAuthName x\nAuthUserFile \"\@DIR\@/passwords\"\nRequire valid-user\n</Location>\n");
+    my $line = '[ratelimit_plans:info] [pid 1:tid 1] [client 203.0.113.1:80] RLP001: rule r, plan p refuses ip:x';
+    $server->file('passwords', "$line:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n");
+    $server->start;
+    my $escaped = $line =~ s/([^A-Za-z0-9.])/sprintf '%%%02x', ord $1/ger;
+    is($server->get('/index.html', "X-From: $_", 'Referer: http://203.0.113.9/')->{status}, 429, "$_ is refused") for qw(192.0.2.1 2001:db8::1 2001:db8:1:2:3:4:5:6);
+    is($server->get('/users/', 'X-From: 192.0.2.2', 'Authorization: Basic ' . MIME::Base64::encode_base64('ann:password', ''))->{status}, 429, 'a user is refused');
+    $server->get($_, 'X-From: 192.0.2.3', "Referer: $line") for "/open/$escaped", "/open/%0a$escaped", '/open/x';
+    $server->get('/users/', 'X-From: 192.0.2.4', 'Authorization: Basic ' . MIME::Base64::encode_base64("$line:password", ''));
+    ok($server->stop, 'it stops as ever');
+    like($server->log_text, qr/203[.]0[.]113[.]1/, 'the log has what was made to look like a refusal');
+    is(found($server->file('logs/error.log')), '192.0.2.1 2001:db8::1 2001:db8:1:2:3:4:5:6 192.0.2.2',
+        'the filter of conf/fail2ban finds who was refused, and nobody else');
+
+    my $client = program('fail2ban-client');
+    skip 'the configuration of fail2ban is missing', 1 if !$client || !-d '/etc/fail2ban';
+    system('cp', '-R', '/etc/fail2ban', $server->file('fail2ban')) == 0 or die "cp failed\n";
+    unlink glob $server->file('fail2ban/jail.d/') =~ s/([ ])/\\$1/gr . '*';
+    $server->file('fail2ban/filter.d/ratelimit-plans.conf', RLP::Httpd::slurp("$conf/fail2ban/ratelimit-plans.filter.conf"));
+    my $log = $server->file('log', $server->log_text);
+    $server->file('fail2ban/jail.d/ratelimit-plans.conf', RLP::Httpd::slurp("$conf/fail2ban/ratelimit-plans.jail.conf") =~ s{^logpath .*}{logpath = $log}mr);
+    my $dump = qx("$client" -c "@{[ $server->file('fail2ban') ]}" -d 2>&1);
+    is($?, 0, 'fail2ban takes the jail') || diag $dump;
+    like($dump, qr/^\['set', 'ratelimit-plans', 'addfailregex', .*ratelimit_plans:info/m, 'with the filter') || diag $dump;
+    like($dump, qr/^\['set', 'ratelimit-plans', 'maxretry', 5\]$/m, 'and its own numbers') || diag $dump;
+}
+
+# --- the access log, and logs that are renamed
+
+# As conf/ratelimit_plans.conf offers it.
+my ($format) = RLP::Httpd::slurp("$conf/ratelimit_plans.conf") =~ /^\s*#(LogFormat ".*" ratelimit)$/m;
+
+SKIP: {
+    ok($format, 'conf/ratelimit_plans.conf has a LogFormat');
+    skip 'httpd has no mod_log_config or mod_logio', 1 if !RLP::Httpd::has_module('log_config') || !RLP::Httpd::has_module('logio');
+    my $server = RLP::Httpd->new(modules => [qw(log_config logio)],
+        config => "${one_process}$format\nCustomLog logs/access.log ratelimit\nRateLimitEngine On\nRateLimitEnv always\n"
+            . "RateLimitRule site rate=20/week key=ip\n<Location /other>\nRateLimitEngine Off\n</Location>\n");
+    my @asked;
+    my $ask = sub {
+        my ($n) = @_;
+        push @asked, map { $server->get('/index.html', 'User-Agent: "odd\\" one', 'Referer: http://localhost/')->{status} } 1 .. $n;
+    };
+    my $logged = sub { return split /\n/, RLP::Httpd::slurp($server->file("logs/$_[0]")) };
+    my $complete = sub { my ($file, $n) = @_; return RLP::Httpd::wait_for(sub { scalar(my @lines = $logged->($file)) >= $n }) };
+    my $began = time;
+    $server->start;
+    $ask->(15);
+    rename $server->file('logs/access.log'), $server->file('logs/access.log.1');
+    rename $server->file('logs/error.log'), $server->file('logs/error.log.1');
+    $ask->(10);
+    is(scalar(my @early = $logged->('access.log')), 0, 'logs that are renamed are written on ...');
+    ok($server->graceful, '... until httpd is restarted gracefully');
+    $ask->(7);
+    $server->get('/other');
+    is(join(' ', @asked), join(' ', (200) x 20, (429) x 12), 'which loses no request and no counter');
+    ok($complete->('access.log.1', 25) && $complete->('access.log', 8), 'nor a line of the access log');
+    my @lines = ($logged->('access.log.1'), $logged->('access.log'));
+    is(scalar @lines, 33, 'each has one');
+    my @wrong = grep { $lines[$_] !~ m{^127[.]0[.]0[.]1 - - \[[^]]+\] "GET /index[.]html HTTP/1[.]1" @{[ $_ < 20 ? 200 : 429 ]} \d+ "http://localhost/" "\\"odd\\\\\\" one" (\d{16}) @{[ $_ < 20 ? 'pass' : 'deny' ]} ip:127[.]0[.]0[.]1$}
+            || abs($1 / 1_000_000 - $began) > 600 } 0 .. 31;
+    is("@wrong", '', 'which says the instant, what was decided, and of whom') || diag $lines[$wrong[0]];
+    like($lines[32], qr/ - -$/, 'where nothing is decided, nothing is said');
+    my @refusals = map { scalar grep { /RLP001/ } $logged->($_) } 'error.log.1', 'error.log';
+    is("@refusals", '1 1', 'each error log has its line about the refused');
+    ok($server->stop, 'it stops as ever');
+    is(scalar(grep { /exit signal|AH00052|RLP0(?!01)/ } map { $logged->($_) } 'error.log.1', 'error.log'), 0, 'and nothing went wrong');
 }
 
 done_testing;
