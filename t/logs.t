@@ -32,7 +32,7 @@ my $failing = q{file('@DIR@/nowhere') == 'x'};
 my @expressions = (
     # what the line has, how it is said, statuses of three requests
     [ 'if= of rule wrong', qq{RateLimitRule wrong rate=1/week "if=$failing"}, '200 200 200' ],
-    [ 'count= of rule wrong', qq{RateLimitRule wrong rate=1/week "count=response:$failing"}, '200 200 200' ],
+    [ 'count= of rule wrong', qq{RateLimitRule wrong rate=99/week "count=response:$failing"}, '200 200 200' ],
     [ 'RateLimitRefund for rule wrong', qq{RateLimitRule wrong rate=99/week\nRateLimitRefund "expr=$failing"}, '200 200 200' ],
     [ 'RateLimitExempt', qq{RateLimitRule wrong rate=1/week\nRateLimitExempt "expr=$failing"}, '200 429 429' ],
     [ 'identity odd', qq{RateLimitIdentity "odd=expr:%{base64:x}%{file:\@DIR\@/nowhere}"\nRateLimitRule wrong rate=1/week}, '200 200 200' ],
