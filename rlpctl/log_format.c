@@ -20,6 +20,7 @@ typedef struct {
     const char *literal;   /* what follows */
     size_t literal_len;
     bool quoted;
+    bool number;      /* or a dash */
     bool clf_follows; /* its literal is followed by the [ of a moment: values may have blanks */
     int wanted;       /* where its value goes; -1: nowhere */
     log_time_part_t part;
@@ -90,8 +91,12 @@ static const char *format_add(log_format_t *format, const char *directive, log_t
         return apr_psprintf(format->pool, "expected something between %s and what follows it",
                             before->directive);
     }
-    format->fields[format->n++] =
-        (format_field_t){ .directive = directive, .literal = "", .wanted = -1, .part = part };
+    const bool number =
+        directive != NULL && directive[2] == '\0' && strchr("sbBOISDT", directive[1]) != NULL;
+
+    format->fields[format->n++] = (format_field_t){
+        .directive = directive, .literal = "", .wanted = -1, .part = part, .number = number
+    };
     return NULL;
 }
 
@@ -350,6 +355,16 @@ static bool match_literal(const format_field_t *field, const char *at, const cha
            (!field->clf_follows || (behind < end && *behind == '['));
 }
 
+static bool match_number(const char *text, const char *end)
+{
+    const char *at = text;
+
+    while (at < end && *at >= '0' && *at <= '9') {
+        at++;
+    }
+    return (at == end && at > text) || (end - text == 1 && *text == '-');
+}
+
 /* The end of a field, where its literal begins; NULL if that does not come. */
 static const char *match_field(const format_field_t *field, const char *text, const char *end)
 {
@@ -399,7 +414,7 @@ static const char *match_one(log_format_t *format, const format_field_t *field, 
             return NULL;
         }
     }
-    if (behind == NULL) {
+    if (behind == NULL || (field->number && !match_number(at, behind))) {
         return NULL;
     }
     if (field->wanted >= 0) {

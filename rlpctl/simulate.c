@@ -15,26 +15,26 @@
 
 #define SIMULATE_DIFFERENT 1 /* exit status: verdicts are not those of the log */
 
-#define SIMULATE_USAGE                                                                      \
-    "usage: rlpctl simulate --plan='NAME=LIMIT...' [OPTION]... [FILE]...\n"                 \
-    "\n"                                                                                    \
-    "Replays access logs (standard input without FILE; gzip or not) against plans:\n"       \
-    "who would have been refused, when, and which plan would have been enough.\n"           \
-    "\n"                                                                                    \
-    "  --plan='NAME=LIMIT...'  such as 'free=rate=10/min burst=20'; may be repeated,\n"     \
-    "                          the cheapest first\n"                                        \
-    "  --format=FORMAT         common, combined (default), vhost_combined, ratelimit\n"     \
-    "                          or a LogFormat such as '%a %u %t \"%r\" %>s %{usec}t'\n"     \
-    "  --key=KEY               whom to count: ip (default), ip/24,48, user, vhost,\n"       \
-    "                          vhost+ip, '%{X-API-Key}i', or user,ip: the first there is\n" \
-    "  --status=LIST           count only these: 200,4xx or all but these: !429,!5xx\n"     \
-    "  --cost=N                units that a request costs (1)\n"                            \
-    "  --delay=DURATION        let a request wait for its turn, no longer than that\n"      \
-    "  --compare               compare with what the log says (RATELIMIT_ACTION)\n"         \
-    "  --json                  one JSON object instead of text\n"                           \
-    "  --html=FILE             write a page with charts, too\n"                             \
-    "\n"                                                                                    \
-    "Exit status: 0; 1 --compare found differences; 64 not understood; 65 no line of\n"     \
+#define SIMULATE_USAGE                                                                  \
+    "usage: rlpctl simulate --plan='NAME=LIMIT...' [OPTION]... [FILE]...\n"             \
+    "\n"                                                                                \
+    "Replays access logs (standard input without FILE; gzip or not) against plans:\n"   \
+    "who would have been refused, when, and which plan would have been enough.\n"       \
+    "\n"                                                                                \
+    "  --plan='NAME=LIMIT...'  such as 'free=rate=10/min burst=20'; may be repeated,\n" \
+    "                          the cheapest first\n"                                    \
+    "  --format=FORMAT         common, combined (default), vhost_combined, ratelimit\n" \
+    "                          or a LogFormat such as '%a %u %t \"%r\" %>s %{usec}t'\n" \
+    "  --key=KEY               whom to count: ip (default), ip/24,48, user, vhost,\n"   \
+    "                          vhost+ip, '%{X-API-Key}i'; user,ip: the first of them\n" \
+    "  --status=LIST           count only these: 200,4xx or all but these: !429,!5xx\n" \
+    "  --cost=N                units that a request costs (1)\n"                        \
+    "  --delay=DURATION        let a request wait for its turn, no longer than that\n"  \
+    "  --compare               compare with what the log says (RATELIMIT_ACTION)\n"     \
+    "  --json                  one JSON object instead of text\n"                       \
+    "  --html=FILE             write a page with charts, too\n"                         \
+    "\n"                                                                                \
+    "Exit status: 0; 1 --compare found differences; 64 not understood; 65 no line of\n" \
     "the log was; 66 a file cannot be read; 74 nothing can be written\n"
 
 /* Sets an option's value; NULL, or what was expected. */
