@@ -347,16 +347,12 @@ static size_t key_one(const log_key_t *key, int first, const log_line_t *said, c
 
 size_t log_key_of(const log_key_t *key, const log_line_t *said, char identity[LOG_KEY_SIZE])
 {
-    for (int i = 0; i < key->n; i++) {
-        if (i == 0 || key->parts[i].next) {
-            const size_t len = key_one(key, i, said, identity);
+    size_t len = 0;
 
-            if (len > 0) {
-                return len;
-            }
-        }
+    for (int i = 0; i < key->n && len == 0; i++) {
+        len = i == 0 || key->parts[i].next ? key_one(key, i, said, identity) : 0;
     }
-    return 0;
+    return len;
 }
 
 static bool key_is_secret(const log_key_t *key, const char *text, size_t len)

@@ -206,6 +206,15 @@ static void text_hour(const text_t *text, const replay_hour_t *hour)
     fputs("\n", text->out);
 }
 
+static void text_hours_head(const text_t *text)
+{
+    fputs("\nrefused in the hour    requests", text->out);
+    for (int i = 0; i < text->replay->plans; i++) {
+        fprintf(text->out, "  %16s", text->replay->plan[i].plan->name);
+    }
+    fputs("\n", text->out);
+}
+
 /* The hours in which a plan refuses something, the first of them. */
 static void text_hours(const text_t *text)
 {
@@ -217,11 +226,7 @@ static void text_hours(const text_t *text)
             continue;
         }
         if (n == 0) {
-            fputs("\nrefused in the hour    requests", text->out);
-            for (int k = 0; k < replay->plans; k++) {
-                fprintf(text->out, "  %16s", replay->plan[k].plan->name);
-            }
-            fputs("\n", text->out);
+            text_hours_head(text);
         }
         if (n++ < TEXT_HOURS) {
             text_hour(text, &replay->hour[i]);

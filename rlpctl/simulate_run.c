@@ -98,7 +98,7 @@ static replay_verdict_t run_logged(log_text_t action)
     if (run_same(action, "pass") || run_same(action, "-")) {
         return REPLAY_PASS;
     }
-    if (run_same(action, "deny") || run_same(action, "would-deny")) {
+    if (run_same(action, "deny") || run_same(action, "would-deny") || run_same(action, "mark")) {
         return REPLAY_DENY;
     }
     return run_same(action, "delay") ? REPLAY_DELAY : REPLAY_UNKNOWN;
@@ -177,7 +177,23 @@ static const char *run_input(simulate_t *simulate, int input, run_progress_t *pr
     return error;
 }
 
-/* The moment of the first line of a file that can be read; that of others is the beginning. */
+/* The moment of the first line that is of the format; 0 if there is none soon. */
+static rlp_time_t run_peek(simulate_t *simulate, log_read_t *reader)
+{
+    const char *line;
+    size_t len;
+
+    for (int i = 0; i < RUN_PEEKED && (line = log_read_line(reader, &len)) != NULL; i++) {
+        log_line_t said;
+
+        if (log_format_match(simulate->format, line, len, &said)) {
+            return said.at;
+        }
+    }
+    return 0;
+}
+
+/* When a file begins; what cannot be looked at twice comes first. */
 static rlp_time_t run_first(simulate_t *simulate, const char *name)
 {
     rlp_time_t first = 0;
@@ -186,17 +202,7 @@ static rlp_time_t run_first(simulate_t *simulate, const char *name)
 
     apr_pool_create(&pool, simulate->pool);
     if (log_read_open(&reader, name, pool) == NULL && reader.size > 0) {
-        const char *line;
-        log_line_t said;
-        size_t len;
-
-        for (int i = 0; i < RUN_PEEKED && first == 0; i++) {
-            line = log_read_line(&reader, &len);
-            if (line == NULL) {
-                break;
-            }
-            first = log_format_match(simulate->format, line, len, &said) ? said.at : 0;
-        }
+        first = run_peek(simulate, &reader);
     }
     apr_pool_destroy(pool);
     return first;
