@@ -61,7 +61,13 @@ static char *format_plain(const char *text, apr_pool_t *pool)
     for (; *text; text++) {
         if (*text == '\\' && text[1] != '\0') {
             text++;
-            *to++ = *text == 't' ? '\t' : *text == 'n' ? '\n' : *text;
+            *to = *text;
+            if (*text == 't') {
+                *to = '\t';
+            } else if (*text == 'n') {
+                *to = '\n';
+            }
+            to++;
         } else {
             *to++ = *text;
         }
@@ -459,7 +465,10 @@ static const char *unescape_one(char *to, const char *at, const char *end)
         *to = (char)(unescape_digit(at[1]) * 16 + unescape_digit(at[2]));
         return at + 3;
     }
-    *to = letter != NULL && (letter - letters) % 2 == 0 ? letter[1] : *at;
+    *to = *at;
+    if (letter != NULL && (letter - letters) % 2 == 0) {
+        *to = letter[1];
+    }
     return at + 1;
 }
 

@@ -93,8 +93,8 @@ rlp_time_t log_time_since(const log_time_t *time)
         return -1;
     }
     const int64_t days = time_days(time->year, time->month, time->day);
-    const int64_t seconds =
-        days * 86400 + time->hour * 3600 + time->minute * 60 + time->second - time->zone;
+    const int64_t minutes = (days * 24 + time->hour) * 60 + time->minute;
+    const int64_t seconds = minutes * 60 + time->second - time->zone;
 
     return seconds < 0 ? -1 : seconds * RLP_SECOND;
 }

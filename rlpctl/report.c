@@ -128,18 +128,22 @@ int report_top(const replay_t *replay, int plan, uint32_t numbers[REPORT_TOP])
     return n;
 }
 
+/* Are there more refusals, or as many and more delays? */
+static bool report_worse(const replay_sum_t *sum, const replay_sum_t *than)
+{
+    return sum->refused > than->refused ||
+           (sum->refused == than->refused && sum->delayed > than->delayed);
+}
+
 const replay_hour_t *report_worst(const replay_t *replay, int plan)
 {
+    static const replay_sum_t none;
     const int run = replay->runs - 1;
     const replay_hour_t *worst = NULL;
 
     for (int i = 0; i < replay->hours; i++) {
-        const replay_sum_t *sum = &replay->hour[i].sums[plan][run];
-        const replay_sum_t *most = worst ? &worst->sums[plan][run] : NULL;
-
-        if (sum->refused + sum->delayed > 0 &&
-            (most == NULL || sum->refused > most->refused ||
-             (sum->refused == most->refused && sum->delayed > most->delayed))) {
+        if (report_worse(&replay->hour[i].sums[plan][run],
+                         worst ? &worst->sums[plan][run] : &none)) {
             worst = &replay->hour[i];
         }
     }
