@@ -47,7 +47,7 @@ static const struct {
     { "combined", "%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-Agent}i\"" },
     { "vhost_combined", "%v:%p %h %l %u %t \"%r\" %>s %O \"%{Referer}i\" \"%{User-Agent}i\"" },
     { "ratelimit", "%a %l %u %t \"%r\" %>s %O \"%{Referer}i\" \"%{User-Agent}i\" %{usec}t "
-                   "%{RATELIMIT_ACTION}e %{RATELIMIT_IDENTITY}e" },
+                   "%{RATELIMIT_ACTION}e %{RATELIMIT_IDENTITY}e %{RATELIMIT_TIME}e" },
 };
 
 /* --- compiling */
@@ -196,6 +196,9 @@ static const char *format_directive(log_format_t *format, const char **text)
     if (*at == 't') {
         return format_time(format, argument);
     }
+    if (strcmp(argument, "RATELIMIT_TIME") == 0 && *at == 'e') {
+        return format_add(format, NULL, LOG_TIME_DECIDED);
+    }
     const char *name = apr_pstrmemdup(format->pool, at, letters);
 
     return format_add(format,
@@ -257,7 +260,8 @@ static rlp_time_t format_tick(const log_format_t *format)
     const bool whole = date || format_has(format, LOG_TIME_CLF) ||
                        format_has(format, LOG_TIME_SEC) || format_has(format, LOG_TIME_MSEC);
 
-    if (format_has(format, LOG_TIME_USEC) || (whole && format_has(format, LOG_TIME_USEC_FRAC))) {
+    if (format_has(format, LOG_TIME_USEC) || format_has(format, LOG_TIME_DECIDED) ||
+        (whole && format_has(format, LOG_TIME_USEC_FRAC))) {
         return 1;
     }
     if (format_has(format, LOG_TIME_MSEC) || (whole && format_has(format, LOG_TIME_MSEC_FRAC))) {
@@ -282,7 +286,7 @@ static void format_choose(log_format_t *format)
         format_field_t *field = &format->fields[i];
 
         field->idle |=
-            (best == LOG_TIME_USEC && field->part != best) ||
+            (best == LOG_TIME_USEC && field->part != best && field->part != LOG_TIME_DECIDED) ||
             (best != LOG_TIME_NONE && field->part <= LOG_TIME_USEC && field->part != best) ||
             (exact && field->part == LOG_TIME_MSEC_FRAC);
     }
@@ -395,6 +399,9 @@ static const char *match_field(const format_field_t *field, const char *text, co
 /* The moment of all pieces. */
 static rlp_time_t match_time(const log_format_t *format, const log_time_t *time)
 {
+    if (time->decided > 0) {
+        return time->decided;
+    }
     if (format->parts == 0) {
         const rlp_time_t since = log_time_since(time);
 

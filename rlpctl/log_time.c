@@ -137,15 +137,21 @@ static const char *time_clf(log_time_t *time, const char *text, const char *end,
 }
 
 /* A number of so many microseconds each. */
-static const char *time_epoch(log_time_t *time, const char *text, const char *end, rlp_time_t each)
+static const char *time_epoch(rlp_time_t *since, const char *text, const char *end, rlp_time_t each)
 {
-    const char *behind = time_digits(&time->since, text, end, 1, TIME_DIGITS_MAX);
+    const char *behind = time_digits(since, text, end, 1, TIME_DIGITS_MAX);
 
-    if (behind == NULL || time->since > TIME_MAX / each) {
+    if (behind == NULL || *since > TIME_MAX / each) {
         return NULL;
     }
-    time->since *= each;
+    *since *= each;
     return behind;
+}
+
+/* Variables that are not set are a dash in logs. */
+static const char *time_decided(log_time_t *time, const char *text, const char *end)
+{
+    return text < end && *text == '-' ? text + 1 : time_epoch(&time->decided, text, end, 1);
 }
 
 static const char *time_fraction(log_time_t *time, const char *text, const char *end, int digits)
@@ -219,15 +225,17 @@ const char *log_time_read(log_time_t *time, log_time_part_t part, const char *te
     case LOG_TIME_CLF:
         return time_clf(time, text, end, seen);
     case LOG_TIME_SEC:
-        return time_epoch(time, text, end, RLP_SECOND);
+        return time_epoch(&time->since, text, end, RLP_SECOND);
     case LOG_TIME_MSEC:
-        return time_epoch(time, text, end, 1000);
+        return time_epoch(&time->since, text, end, 1000);
     case LOG_TIME_USEC:
-        return time_epoch(time, text, end, 1);
+        return time_epoch(&time->since, text, end, 1);
     case LOG_TIME_MSEC_FRAC:
         return time_fraction(time, text, end, 3);
     case LOG_TIME_USEC_FRAC:
         return time_fraction(time, text, end, 6);
+    case LOG_TIME_DECIDED:
+        return time_decided(time, text, end);
     default:
         return time_read_date(time, part, text, end);
     }

@@ -19,6 +19,7 @@ typedef enum {
     LOG_TIME_USEC,
     LOG_TIME_MSEC_FRAC,
     LOG_TIME_USEC_FRAC,
+    LOG_TIME_DECIDED, /* RATELIMIT_TIME, or a dash */
     LOG_TIME_YEAR,
     LOG_TIME_SHORT_YEAR,
     LOG_TIME_MONTH,
@@ -32,7 +33,8 @@ typedef enum {
 
 /* What the pieces of a line have said; all 0 at its beginning, but day and month. */
 typedef struct {
-    rlp_time_t since; /* the epoch, where the line has that */
+    rlp_time_t since;   /* the epoch, where the line has that */
+    rlp_time_t decided; /* the same of the module; 0: it says nothing */
     rlp_time_t fraction;
     int year;
     int month; /* 1 to 12 */

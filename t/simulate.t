@@ -67,7 +67,7 @@ sub own_line {
     my ($at, $ip, $action) = @_;
     my $combined = line(int $at, $ip);
     chomp $combined;
-    return $combined . sprintf " %d %s ip:$ip\n", ($base + $at) * 1_000_000, $action;
+    return $combined . sprintf " %d %s ip:$ip -\n", ($base + $at) * 1_000_000, $action;
 }
 
 # --- counts

@@ -37,8 +37,16 @@ static const line_t lines[] = {
       "vhost:www.example+ip:192.0.2.1" },
     { "our own: the microseconds count", "ratelimit", "identity",
       "192.0.2.1 - - " CLF
-      " \"GET / HTTP/1.1\" 200 5 \"-\" \"curl\" 1763726400123456 pass user:ann",
+      " \"GET / HTTP/1.1\" 200 5 \"-\" \"curl\" 1763726400123456 pass user:ann -",
       NOON + 123456, "user:ann" },
+
+    { "our own: the moment of the decision counts more", "ratelimit", "identity",
+      "192.0.2.1 - - " CLF " \"GET / HTTP/1.1\" 200 5 \"-\" \"curl\" 1763726400123456 pass "
+      "user:ann 1763726400654321",
+      NOON + 654321, "user:ann" },
+    { "no moment but that of no decision", "%{RATELIMIT_TIME}e %h", "ip", "- a", -1, NULL },
+    { "the moment of the decision by itself", "%{RATELIMIT_TIME}e %h", "ip", "1763726400000007 a",
+      NOON + 7, "ip:a" },
 
     { "east", "%h %t", "ip", "192.0.2.1 [21/Nov/2025:13:30:00 +0130]", NOON, "ip:192.0.2.1" },
     { "west", "%h %t", "ip", "192.0.2.1 [21/Nov/2025:04:00:00 -0800]", NOON, "ip:192.0.2.1" },
