@@ -76,6 +76,8 @@ static redis_fault_t session_reply(redis_wire_t *wire, bool role, rlp_time_t dea
     fault = redis_reply_fault(reply);
     if (fault != REDIS_FAULT_NONE) {
         apr_cpystrn(why, reply->str, REDIS_WHY_MAX);
+        /* a redirection and the like are about a command, and nobody has sent one yet */
+        fault = redis_remedy(fault)->counts ? fault : REDIS_FAULT_CONNECT;
     } else if (role && !session_is_master(reply)) {
         apr_cpystrn(why, "the server is no master (yet)", REDIS_WHY_MAX);
         fault = REDIS_FAULT_READONLY;
