@@ -143,6 +143,14 @@ sub reply {
     return \@list;
 }
 
+# Adds what has come without a question, as after MONITOR, to a text; false where nothing has.
+sub heard {
+    my ($self, $text) = @_;
+    my $more = $self->more($self->socket, time + 0.1);
+    $$text .= substr $self->{in}, 0, length $self->{in}, '';
+    return $more;
+}
+
 # Asks until the answer matches; dies after the deadline.
 sub await {
     my ($self, $pattern, @words) = @_;
