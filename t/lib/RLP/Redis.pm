@@ -169,6 +169,7 @@ sub keys_like {
 # The keys without a TTL.
 sub lasting {
     my ($self) = @_;
+    $self->ask('READONLY'); # a replica of a Cluster, too
     return grep { $self->ask('PTTL', $_) == -1 } $self->keys_like;
 }
 
