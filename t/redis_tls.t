@@ -57,10 +57,10 @@ my $redis = eval {
 } or plan skip_all => 'redis-server was built without TLS';
 
 sub server {
-    my ($options, $host) = @_;
+    my ($options, $host, $timeout) = @_;
     my $url = 'rediss://' . ($host || '127.0.0.1') . ":$tls_port/0";
     return RLP::Httpd->new(config => <<"CONF");
-RateLimitStore shared redis url=$url failure=closed timeout=5s connect=5s recovery=200ms $options
+RateLimitStore shared redis url=$url failure=closed timeout=@{[ $timeout || '5s' ]} connect=5s recovery=200ms $options
 RateLimitEngine On
 RateLimitIdentity ip
 RateLimitRule site rate=10/hour
@@ -98,7 +98,7 @@ fails('a certificate by another authority', "tls-ca=$dir/ours.pem tls-cert=$dir/
 works('a certificate', "tls-ca=$dir/ours.pem tls-cert=$dir/client.pem tls-key=$dir/client.key");
 
 subtest 'faults' => sub {
-    my $server = server("tls-ca=$dir/ours.pem tls-cert=$dir/client.pem tls-key=$dir/client.key")->start;
+    my $server = server("tls-ca=$dir/ours.pem tls-cert=$dir/client.pem tls-key=$dir/client.key", '', '500ms')->start;
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'it is there');
     $redis->suspend;
     is($server->statuses(6, '/index.html'), join(' ', (503) x 6), 'it hangs');
@@ -113,7 +113,7 @@ subtest 'faults' => sub {
 };
 
 subtest 'a peer without TLS' => sub {
-    my $server = server("tls-ca=$dir/ours.pem");
+    my $server = server("tls-ca=$dir/ours.pem", '', '500ms');
     $server->configure(RLP::Httpd::slurp($server->config_file) =~ s/:$tls_port/:@{[ $redis->port ]}/r)->start;
     is($server->statuses(3, '/index.html'), '503 503 503', 'is not spoken to in the open');
     ok($server->stop, 'it stops as ever');
