@@ -7,6 +7,7 @@
 #include "ask.h"
 #include "hash_key.h"
 #include "rlp.h"
+#include "simulate.h"
 
 #include <apr_file_io.h>
 #include <apr_general.h>
@@ -33,6 +34,7 @@
     "  --help, --version\n"                                                                   \
     "\n"                                                                                      \
     "rlpctl hash-key --help: keys as their digests, for plan maps\n"                          \
+    "rlpctl simulate --help: access logs replayed against plans\n"                            \
     "rlpctl get --help: ask and change a running server\n"
 
 enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
@@ -362,6 +364,8 @@ int main(int argc, const char *const *argv)
         status = ask_main(argc - 1, argv + 1, pool);
     } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
         status = hash_key_main(argc - 2, argv + 2);
+    } else if (argc > 1 && strcmp(argv[1], "simulate") == 0) {
+        status = simulate_main(argc - 2, argv + 2, pool);
     } else {
         fputs(TRY_USAGE, stderr);
     }
