@@ -55,22 +55,16 @@ static const struct {
 /* As httpd reads it: \" \\ \n \t stand for one character. */
 static char *format_plain(const char *text, apr_pool_t *pool)
 {
+    static const char escapes[] = "t\tn\n";
     char *plain = apr_palloc(pool, strlen(text) + 1);
     char *to = plain;
 
     for (; *text; text++) {
-        if (*text == '\\' && text[1] != '\0') {
-            text++;
-            *to = *text;
-            if (*text == 't') {
-                *to = '\t';
-            } else if (*text == 'n') {
-                *to = '\n';
-            }
-            to++;
-        } else {
-            *to++ = *text;
-        }
+        const bool escaped = *text == '\\' && text[1] != '\0';
+        const char c = escaped ? *++text : *text;
+        const char *letter = escaped ? strchr(escapes, c) : NULL;
+
+        *to++ = letter != NULL && (letter - escapes) % 2 == 0 ? letter[1] : c;
     }
     *to = '\0';
     return plain;
