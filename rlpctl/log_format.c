@@ -52,19 +52,32 @@ static const struct {
 
 /* --- compiling */
 
+static char format_escaped(char c)
+{
+    if (c == 't') {
+        return '\t';
+    }
+    if (c == 'n') {
+        return '\n';
+    }
+    return c;
+}
+
 /* As httpd reads it: \" \\ \n \t stand for one character. */
 static char *format_plain(const char *text, apr_pool_t *pool)
 {
-    static const char escapes[] = "t\tn\n";
     char *plain = apr_palloc(pool, strlen(text) + 1);
     char *to = plain;
 
     for (; *text; text++) {
         const bool escaped = *text == '\\' && text[1] != '\0';
-        const char c = escaped ? *++text : *text;
-        const char *letter = escaped ? strchr(escapes, c) : NULL;
 
-        *to++ = letter != NULL && (letter - escapes) % 2 == 0 ? letter[1] : c;
+        text += escaped;
+        *to = *text;
+        if (escaped) {
+            *to = format_escaped(*text);
+        }
+        to++;
     }
     *to = '\0';
     return plain;
