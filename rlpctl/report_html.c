@@ -141,7 +141,7 @@ static void html_left_out(const html_t *html)
         { html->simulate->filtered, "were left out by their status or action" },
         { html->simulate->anonymous, "had nobody to count, and were left out" },
         { html->replay->late,
-          "came more than two minutes out of order, and were judged as later ones" },
+          "were too far out of order, and were judged with the lines beside them" },
     };
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {

@@ -169,6 +169,35 @@ is($said->{requests}, 0, 'nothing of nothing');
 is((simulate('', '--plan=one=quota=2'))[0], 0, 'which is no failure');
 is((simulate("nonsense\n", '--plan=one=quota=2'))[0], 65, 'nothing of what is no log is one');
 
+# --- a long log: memory is bounded by identities
+
+SKIP: {
+    skip '/proc is not here', 2 if !-e "/proc/$$/status";
+    my $pid = open3(my $to, my $from, undef, $rlpctl, 'simulate', '--json', '--plan=one=rate=1/min');
+    my $second = 0;
+    my $highest = sub {
+        my ($kilobytes) = slurp("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m;
+        return $kilobytes;
+    };
+    my $feed = sub {
+        my ($seconds) = @_;
+        for my $at ($second .. $second + $seconds - 1) {
+            my $time = line($at, '') =~ s/^ //r;
+            print {$to} join '', map {"10.0.0.$_ $time"} 1 .. 100;
+        }
+        $second += $seconds;
+    };
+    $feed->(300);
+    my $before = $highest->();
+    $feed->(2700);
+    my $after = $highest->();
+    close $to or die "close: $!\n";
+    my $report = decode_json(do { local $/ = undef; <$from> });
+    waitpid $pid, 0;
+    is($report->{requests}, 300_000, 'a long log on standard input');
+    cmp_ok($after, '<', $before * 1.2 + 2000, 'ten times the lines take no more memory') or diag("$before kB, $after kB");
+}
+
 # --- text and HTML, with hostile names
 
 my $hostile = qq{<script>alert(1)</script>&"'\x1b]0;x\x07\xe2\x80\xae\xff};
