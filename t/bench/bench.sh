@@ -9,7 +9,8 @@
 # 3. Hostile paths against path=: nanoseconds, and instructions of the first.
 # 4. Delay in httpd (delay.pl).
 # 5. Plan maps of a million keys: lookups (lookup), and start, memory and reload in httpd (maps.pl).
-# 6. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
+# 6. Lines of access logs that rlpctl simulate replays (simulate.sh).
+# 7. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
 #    not depend on what else the machine does.
 set -eu
 
@@ -131,6 +132,9 @@ echo "Plan maps of a million keys: lookups; start, memory and reload in httpd"
 awk 'BEGIN { for (i = 1; i <= 1000000; i++) printf "%032x free\n", i }' >"$scratch/keys"
 "$build/t/bench/lookup" "$scratch/keys"
 perl "$here/maps.pl" "$build"
+
+echo
+sh "$here/simulate.sh" "$build"
 
 if ! have valgrind; then
     echo 'Instructions of a request: not counted, valgrind is missing'
