@@ -170,6 +170,15 @@ static void take_undo(const take_t *take, int refusing, int end)
     }
 }
 
+static void lease_nudge(const lease_store_t *store, uint32_t index)
+{
+    lease_renew_fn *renew = __atomic_load_n(&store->renew, __ATOMIC_ACQUIRE);
+
+    if (renew != NULL) {
+        renew(store->baton, index);
+    }
+}
+
 /* Makes the leased charges. *refusing is the one that refuses, or -1. */
 static apr_status_t take_leased(take_t *take, int *refusing)
 {
@@ -194,8 +203,8 @@ static apr_status_t take_leased(take_t *take, int *refusing)
         charge->decision = result.decision;
         charge->holder = result.id;
         charge->counted_at = result.charged_at;
-        if (result.renew && take->store->renew != NULL) {
-            take->store->renew(take->store->baton, result.index);
+        if (result.renew) {
+            lease_nudge(take->store, result.index);
         }
         if (result.outcome == LEASE_REFUSED) {
             *refusing = i;
@@ -383,8 +392,8 @@ void lease_store_tell(rlp_store_t *head, lease_renew_fn *renew, void *baton)
 {
     lease_store_t *store = (lease_store_t *)head;
 
-    store->baton = baton;
-    store->renew = renew;
+    store->baton = renew != NULL ? baton : store->baton;
+    __atomic_store_n(&store->renew, renew, __ATOMIC_RELEASE);
 }
 
 static void lease_see_to(const lease_store_t *store, uint32_t index, bool all)
