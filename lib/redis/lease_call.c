@@ -16,6 +16,7 @@
 #define CALL_TOLD 4      /* and behind it */
 #define CALL_NUMBERS (CALL_HEAD + CALL_DECISION + CALL_TOLD)
 #define CALL_DAMAGED 4 /* flag beside the verdict */
+#define CALL_FLAGS_END 8
 
 _Static_assert(sizeof(((lease_packet_t *)0)->numbers) == (size_t)(8 * 7),
                "who asks, and six numbers");
@@ -103,5 +104,5 @@ bool lease_unpack(lease_answer_t *answer, const lease_question_t *question, cons
                                 .lasts = numbers[9],
                                 .turns = script_span(numbers[10]),
                                 .others = numbers[11] };
-    return numbers[0] == 1 && numbers[2] < 2 * CALL_DAMAGED && call_plausible(answer, question);
+    return numbers[0] == 1 && numbers[2] < CALL_FLAGS_END && call_plausible(answer, question);
 }

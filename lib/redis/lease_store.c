@@ -163,7 +163,7 @@ static void take_undo(const take_t *take, int refusing, int end)
         if (i == refusing) {
             continue;
         }
-        if (take->leased[i] && i < end) {
+        if (i < end && take->leased[i]) {
             lease_settle_one(take->store, charge, -charge->cost, &done);
         }
         charge->spared = !take->leased[i] || !lease_look_at(take->store, charge);
