@@ -80,7 +80,8 @@ rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
     const lease_store_settings_t made = { .exact = exact,
                                           .table = far_lease_table(settings, pool),
                                           .endpoint = endpoint,
-                                          .timeout = settings->timeout };
+                                          .timeout = settings->timeout,
+                                          .usual = settings->leases };
 
     return made.table != NULL ? lease_store_create(&made, pool) : NULL;
 }

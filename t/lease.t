@@ -126,7 +126,7 @@ sub field {
 
 # --- tests
 
-subtest 'two servers of four processes, one limit of 1000' => sub {
+subtest 'T-25 two servers of four processes, one limit of 1000' => sub {
     my $begin = time;
     my @servers = map { server('one', 'RateLimitRule site rate=1000/hour') } 1 .. 2;
     my $admitted = crowd(2, 400, @servers);
@@ -137,6 +137,14 @@ subtest 'two servers of four processes, one limit of 1000' => sub {
     cmp_ok($admitted, '>=', 970, 'and nearly all');
     cmp_ok($servers[$_]->get('/index.html')->{status}, '==', 429, "server $_ refuses") for 0 .. 1;
     ok($_->stop, 'it stops as ever') for @servers;
+};
+
+subtest 'T-24 50 at once, limit 5' => sub {
+    my @servers = map { server('many', 'RateLimitRule site rate=5/hour') } 1 .. 2;
+    my $admitted = crowd(3, 10, @servers);
+    cmp_ok($admitted, '<=', 5, 'no more than five are served');
+    RLP::Httpd::wait_for(sub { $admitted += crowd(1, 10, @servers); return $admitted >= 5 }, 20);
+    is($admitted, 5, 'and five are');
 };
 
 subtest 'windows' => sub {

@@ -68,8 +68,7 @@ static apr_status_t lease_exchange(const lease_store_t *store, lease_question_t 
 /* Is the charge made from a lease? */
 static bool lease_is_for(const lease_store_t *store, const rlp_charge_t *charge)
 {
-    (void)store;
-    return lease_fits(charge);
+    return store->settings.usual && lease_fits(charge);
 }
 
 static lease_charge_t lease_charge(const lease_store_t *store, const rlp_charge_t *charge)

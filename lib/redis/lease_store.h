@@ -16,6 +16,7 @@ typedef struct {
     lease_table_t *table; /* shared by the processes of this host */
     redis_endpoint_t *endpoint;
     rlp_time_t timeout; /* of one exchange */
+    bool usual;         /* charges are leased that do not say whether they are */
 } lease_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */

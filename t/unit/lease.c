@@ -413,7 +413,7 @@ int main(void)
     script_sha(sha);
     freeReplyObject(redis_server_ask("SCRIPT LOAD %b", text, len));
     for (size_t i = 0; i < UNIT_N(faulty); i++) {
-        unit_add_case("never above the limit", faulty[i].words, test_never_above, &faulty[i]);
+        unit_add_case("T-29: never above the limit", faulty[i].words, test_never_above, &faulty[i]);
     }
     for (size_t i = 0; i < UNIT_N(dues); i++) {
         unit_add_case("what is due", dues[i].trial.words, test_due, &dues[i]);

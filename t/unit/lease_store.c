@@ -12,6 +12,7 @@
 
 #include <apr_strings.h>
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ static redis_breaker_t breakers[4];
 static rlp_store_t *stores[HOSTS];
 static lease_table_t *tables[HOSTS];
 static unsigned never;
+static const rlp_limit_t *thread_limit;
 
 static redis_endpoint_t *endpoint_open(void)
 {
@@ -68,7 +70,8 @@ static rlp_store_t *store_open(lease_table_t *table)
     const lease_store_settings_t settings = { .exact = redis_store_create(&made, unit_pool()),
                                               .table = table,
                                               .endpoint = made.endpoint,
-                                              .timeout = PATIENCE };
+                                              .timeout = PATIENCE,
+                                              .usual = true };
 
     return lease_store_create(&settings, unit_pool());
 }
@@ -129,6 +132,20 @@ static int host_admits(int host, int requests, const char *words)
         admitted += host_take(host, &charge, 1).verdict == RLP_ALLOW;
     }
     return admitted;
+}
+
+/* What is left of the limit of the threads, when no host has a lease: by a look at Redis. */
+static int threads_left(void)
+{
+    const rlp_question_t question = question_now();
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    rlp_charge_init(&charge, "user:42", 7, 42, thread_limit);
+    charge.rule = "api";
+    charge.max_wait = 1;
+    assert_int_equal(rlp_peek(stores[0], &charge, 1, &question, &answer), APR_SUCCESS);
+    return (int)charge.decision.remaining;
 }
 
 /* --- charges */
@@ -267,6 +284,85 @@ static void test_full(void **state)
             assert_int_equal(host_take(0, &charge, 1).verdict, round < 3 ? RLP_ALLOW : RLP_DENY);
         }
     }
+}
+
+/* docs/redis-format.md: under which signature it stands. */
+static bool key_has_lease(const char *key, const char *rule, const char *words)
+{
+    uint64_t signature = ~rlp_signature(rule, NULL, &unit_plan(words)->limits[0]) & 0xff;
+    redisReply *value = redis_server_ask("GET %s", key);
+    unsigned char bytes[8];
+
+    signature |= rlp_signature(rule, NULL, &unit_plan(words)->limits[0]) & ~UINT64_C(0xff);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (unsigned char)(signature >> 8 * i);
+    }
+    const bool has = value->type == REDIS_REPLY_STRING &&
+                     memmem(value->str, value->len, bytes, sizeof(bytes)) != NULL;
+
+    freeReplyObject(value);
+    return has;
+}
+
+/* Leases are not lost where the key has many limits. */
+static void test_many(void **state)
+{
+    int admitted = 0;
+
+    (void)state;
+    hosts_fresh();
+    for (int i = 0; i < 20; i++) {
+        admitted +=
+            host_admits(0, i == 0 ? 40 : 5, apr_psprintf(unit_pool(), "rate=100/%dh", i + 1));
+    }
+    assert_int_equal(admitted, 40 + 19 * 5);
+    assert_true(key_has_lease("t:rlp:{user:42}:api", "api", "rate=100/h"));
+    admitted = host_admits(1, 100, "rate=100/h");
+    admitted += host_admits(0, 100, "rate=100/h");
+    assert_int_equal(admitted, 60);
+}
+
+#define THREADS 8
+
+static void *thread_take(void *data)
+{
+    int *admitted = data;
+
+    for (int i = 0; i < 500; i++) {
+        rlp_charge_t charge = { .cost = 0 };
+        const rlp_question_t question = question_now();
+        rlp_answer_t answer;
+
+        rlp_charge_init(&charge, "user:42", 7, 42, thread_limit);
+        charge.rule = "api";
+        if (rlp_check(stores[i % HOSTS], &charge, 1, &question, &answer) == APR_SUCCESS) {
+            *admitted += answer.verdict == RLP_ALLOW;
+        }
+    }
+    return NULL;
+}
+
+/* Of two hosts at once. */
+static void test_threads(void **state)
+{
+    pthread_t threads[THREADS];
+    int admitted[THREADS] = { 0 };
+    int sum = 0;
+
+    (void)state;
+    hosts_fresh();
+    thread_limit = &unit_plan("rate=1000/10weeks")->limits[0];
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, thread_take, &admitted[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        sum += admitted[i];
+    }
+    for (int i = 0; i < HOSTS; i++) {
+        lease_store_return(stores[i], true, &never);
+    }
+    assert_int_equal(sum + threads_left(), 1000);
 }
 
 /* --- corrections */
@@ -460,6 +556,8 @@ int main(void)
     unit_add("who waits is told without a lease", test_exact_beside, NULL);
     unit_add("a look", test_peek, NULL);
     unit_add("no room for a lease", test_full, NULL);
+    unit_add("many limits of one key", test_many, NULL);
+    unit_add("T-25: threads of two hosts", test_threads, NULL);
     unit_add("a refund goes to the lease", test_refund, NULL);
     unit_add("a late cost is a debt", test_debt, NULL);
     unit_add("what is left goes back", test_return, NULL);

@@ -184,6 +184,9 @@ for _, key in ipairs(keys) do
         others = others + 1
       end
     end
+    if others > OTHERS_MAX then
+      others = others - lease_stays(key.limits)
+    end
     if others > 0 then
       table.sort(key.limits, function(a, b)
         if a.slot ~= b.slot then

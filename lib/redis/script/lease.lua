@@ -16,6 +16,23 @@ local function lease_signature(signature)
   return string.char(255 - string.byte(signature)) .. sub(signature, 2)
 end
 
+-- Among other limits than those asked for, those with leases stay, and so do their leases; how many. Without its
+-- leases a limit would be exceeded.
+local function lease_stays(limits)
+  local partners = {}
+  for _, limit in ipairs(limits) do
+    partners[lease_signature(limit.signature)] = true
+  end
+  local stay = 0
+  for _, limit in ipairs(limits) do
+    if not limit.slot and partners[limit.signature] and limit.expires > now then
+      limit.slot = true
+      stay = stay + 1
+    end
+  end
+  return stay
+end
+
 -- The leases in the order of their ends, and the sum of their units. What is none counts for nothing.
 local function leases_read(value, from, size)
   local leases = { units = 0, ends = now }
