@@ -239,6 +239,7 @@ struct verdict_t {
     after_t *after;       /* what is still to be done; NULL: nothing */
     int status;           /* denied: what is answered */
     rlp_time_t retry;     /* 0: none */
+    rlp_time_t at;        /* when the store was asked, monotonic; 0: it was not */
     const char *identity; /* NULL: nobody reads it */
     int n;
     outcome_t *outcomes;        /* of all redirects, in the order of the fields */

@@ -9,6 +9,7 @@
 
 #include "provider.h"
 
+#include "redis/tls.h"
 #include "redis/topology.h"
 #include "redis/url.h"
 
@@ -22,6 +23,8 @@ typedef struct {
     const char *password; /* where it is read from */
     const char *prefix;
     const char *secret; /* NULL: not given */
+    redis_tls_settings_t secure;
+    redis_tls_t *tls; /* NULL: the URL is not rediss:// */
     int64_t timeout;
     int64_t connect;
     int64_t recovery;
