@@ -43,7 +43,8 @@ typedef struct {
     const far_settings_t *settings;
     redis_endpoint_t *endpoint;
     rlp_store_t *redis;
-    rlp_store_t *local; /* stands in; NULL: nobody does */
+    rlp_store_t *leases; /* before it; NULL: there are none */
+    rlp_store_t *local;  /* stands in; NULL: nobody does */
     server_rec *server;
     unsigned char secret[RLP_DIGEST_SIZE];
     apr_uint32_t complained; /* the second of the latest line; 0: none */
@@ -241,6 +242,13 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .secret = store->secret };
 
     store->redis = redis_store_create(&inner, pool);
+    if (store->settings->leases) {
+        store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
+        if (store->leases == NULL) {
+            return "cannot get memory for the leases of this host";
+        }
+        store->redis = store->leases;
+    }
     *made = &store->head;
     return NULL;
 }
@@ -313,6 +321,9 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
     if (rv == APR_SUCCESS) {
         apr_pool_pre_cleanup_register(pchild, keeper, keeper_stop);
     }
+    if (rv == APR_SUCCESS && keeper->store->leases != NULL) {
+        rv = far_lease_child(keeper->store->leases, pchild);
+    }
     return rv;
 }
 
@@ -324,4 +335,5 @@ const rlp_store_provider_t store_redis_provider = { .options = far_options_usage
                                                     .limit = far_limit,
                                                     .digest = far_digest,
                                                     .describe = far_describe,
+                                                    .doubt = far_doubt,
                                                     .refuses = far_refuses };
