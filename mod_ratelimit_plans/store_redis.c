@@ -284,6 +284,7 @@ static const char *far_describe(void *made, apr_pool_t *pool)
 typedef struct {
     redis_breaker_t breakers[FAR_BREAKERS];
     rlp_owners_t owners;
+    redis_denials_t denials;
 } far_shared_t;
 
 typedef struct {
@@ -424,7 +425,9 @@ static far_shared_t *far_share(apr_pool_t *pool)
     if (apr_shm_create(&shm, sizeof(far_shared_t), NULL, pool) != APR_SUCCESS) {
         return NULL;
     }
-    return memset(apr_shm_baseaddr_get(shm), 0, sizeof(far_shared_t));
+    far_shared_t *shared = memset(apr_shm_baseaddr_get(shm), 0, sizeof(far_shared_t));
+
+    return redis_denials_init(&shared->denials) == APR_SUCCESS ? shared : NULL;
 }
 
 /* The key of digests, the same on all hosts. */
@@ -483,7 +486,8 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .prefix = store->settings->prefix,
                                            .timeout = store->settings->timeout,
                                            .owners = store->head.owners,
-                                           .secret = store->secret };
+                                           .secret = store->secret,
+                                           .denials = &shared->denials };
 
     store->redis = redis_store_create(&inner, pool);
     *made = &store->head;

@@ -30,7 +30,8 @@ typedef struct {
 typedef struct {
     group_t *groups;
     int n;
-    char *text; /* of the keys */
+    char *text;     /* of the keys */
+    rlp_time_t now; /* of the question */
 } batch_t;
 
 /* --- keys */
@@ -162,6 +163,7 @@ static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_
     for (int i = 0; i < n; i++) {
         room += key_room(store, &charges[i]);
     }
+    batch->now = question->now;
     batch->n = batch_identities(identity, charges, n);
     batch->groups = calloc((size_t)batch->n, sizeof(*batch->groups));
     batch->text = malloc(room);
@@ -211,6 +213,7 @@ static apr_status_t batch_ask(batch_t *batch, const store_t *store)
     apr_status_t rv = APR_SUCCESS;
     size_t text_len;
     const char *text = script_text(&text_len);
+    const rlp_time_t begin = rlp_clock_monotonic();
 
     for (int i = 0; i < batch->n; i++) {
         group_t *group = &batch->groups[i];
@@ -224,10 +227,16 @@ static apr_status_t batch_ask(batch_t *batch, const store_t *store)
                                    .script_len = text_len };
     }
     redis_endpoint_exchange(store->settings.endpoint, calls, batch->n,
-                            rlp_clock_monotonic() + store->settings.timeout);
+                            begin + store->settings.timeout);
+    redis_told_t told = { .asked = batch->now, .lag = rlp_clock_monotonic() - begin };
+
     for (int i = 0; i < batch->n; i++) {
+        const group_t *group = &batch->groups[i];
         const apr_status_t one = batch_read(&batch->groups[i], &calls[i]);
 
+        told.server = group->now;
+        redis_denials_learn(one == APR_SUCCESS ? store->settings.denials : NULL, group->charges,
+                            group->call.n, &told);
         rv = rv == APR_SUCCESS ? one : rv;
         freeReplyObject(calls[i].reply);
     }
@@ -320,6 +329,11 @@ static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n
 {
     const store_t *store = (const store_t *)head;
     batch_t batch;
+
+    if (kind <= RLP_PEEK &&
+        redis_denials_refuse(store->settings.denials, charges, n, question->now, answer)) {
+        return APR_SUCCESS;
+    }
     apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
 
     answer->retry = 0;

@@ -1,0 +1,68 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef REDIS_DENIAL_H
+#define REDIS_DENIAL_H
+
+/*
+ * What Redis said last of each limit, in memory that all processes of a host share: until the time
+ * that it named, a refusal needs no round trip. Without locks: an entry that two write at once, or
+ * that somebody has damaged, is none.
+ */
+
+#include "rlp.h"
+
+#define REDIS_DENIALS 65536 /* limits of identities that are remembered */
+#define REDIS_DENIAL_WORDS 8
+
+/* How long at most what was said is believed: others may have given something back since. */
+#define REDIS_DENIAL_BELIEVED RLP_SECOND
+
+typedef struct {
+    uint64_t words[REDIS_DENIAL_WORDS]; /* the first seals the others */
+} redis_denial_t;
+
+/* In shared memory. */
+typedef struct {
+    unsigned char key[2][16]; /* of the fingerprints */
+    uint64_t era;             /* what was learnt in another is forgotten */
+    redis_denial_t entries[REDIS_DENIALS];
+} redis_denials_t;
+
+/* When an answer was given. */
+typedef struct {
+    rlp_time_t asked;  /* on the caller's clock (rlp_question_t.now) */
+    rlp_time_t lag;    /* from then to the answer */
+    rlp_time_t server; /* on the server's clock: an older answer takes no newer one's place */
+} redis_told_t;
+
+/* A limit as it was when Redis spoke of it last. */
+typedef struct {
+    rlp_time_t age;
+    rlp_time_t server; /* the server's time of it, another for each answer */
+    rlp_time_t reset;  /* until full again, or the end of the window; RLP_TIME_NEVER */
+    int64_t remaining; /* whole units */
+} redis_level_t;
+
+/* Makes it ready, in memory that is all zero. */
+apr_status_t redis_denials_init(redis_denials_t *denials);
+
+/* Is the request refused for sure? Then its decisions and the answer are those that Redis would
+   give. Nothing is remembered where denials is NULL. Refusals for want of a place are never
+   sure. */
+bool redis_denials_refuse(const redis_denials_t *denials, rlp_charge_t charges[], int n,
+                          rlp_time_t now, rlp_answer_t *answer);
+
+/* Remembers what Redis decided about charges, of any question. */
+void redis_denials_learn(redis_denials_t *denials, rlp_charge_t *const charges[], int n,
+                         const redis_told_t *told);
+
+/* What was said last of a charge's limit, however long ago. False: nothing is known. */
+bool redis_denials_level(const redis_denials_t *denials, const rlp_charge_t *charge, rlp_time_t now,
+                         redis_level_t *level);
+
+/* Forgets what is known of the charges' limits: they were granted something, or were reset. */
+void redis_denials_forget(redis_denials_t *denials, const rlp_charge_t charges[], int n);
+
+/* ... of all. */
+void redis_denials_forget_all(redis_denials_t *denials);
+
+#endif
