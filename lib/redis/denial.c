@@ -18,7 +18,7 @@ _Static_assert(sizeof(((redis_denials_t *)NULL)->key[0]) == APR_SIPHASH_KSIZE, "
 
 /* Behind the seal. */
 enum {
-    WORD_ASKED = 1, /* caller's clock */
+    WORD_ASKED = 1, /* when */
     WORD_REMAINING, /* and the lag above */
     WORD_NEXT,
     WORD_RESET,
@@ -168,13 +168,18 @@ static said_t denial_said(const rlp_charge_t *charge)
     return charge->decision.verdict == RLP_DENY ? SAID_DENY : SAID_NEVER;
 }
 
+static bool denial_decides_branch(const rlp_charge_t *charge)
+{
+    return charge->branch == RLP_FIRST && charge->limit->algorithm->quota;
+}
+
 /* Nothing is told of a spared one but that a quota of its branch is used up. */
 static bool denial_teaches(const rlp_charge_t *charge)
 {
     const rlp_decision_t *d = &charge->decision;
 
     if (charge->spared) {
-        return charge->branch == RLP_FIRST && charge->limit->algorithm->quota;
+        return denial_decides_branch(charge);
     }
     return !d->damaged && d->remaining >= 0 && (uint64_t)d->remaining < DENIAL_REMAINING_END;
 }
@@ -311,12 +316,13 @@ static bool denial_used_up(const rlp_charge_t charges[], const fact_t facts[], i
 {
     *groups = 0;
     for (int i = 0; i < n; i++) {
-        if (charges[i].branch == RLP_FIRST && charges[i].limit->algorithm->quota) {
-            if (!facts[i].known) {
-                return false;
-            }
-            *groups |= (uint64_t)facts[i].used_up << charges[i].group;
+        if (!denial_decides_branch(&charges[i])) {
+            continue;
         }
+        if (!facts[i].known) {
+            return false;
+        }
+        *groups |= (uint64_t)facts[i].used_up << charges[i].group;
     }
     return true;
 }

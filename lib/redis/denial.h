@@ -29,7 +29,7 @@ typedef struct {
 
 /* When an answer was given. */
 typedef struct {
-    rlp_time_t asked;  /* on the caller's clock (rlp_question_t.now) */
+    rlp_time_t asked;  /* rlp_clock_monotonic(), as is now below */
     rlp_time_t lag;    /* from then to the answer */
     rlp_time_t server; /* on the server's clock: an older answer takes no newer one's place */
 } redis_told_t;

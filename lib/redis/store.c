@@ -30,8 +30,7 @@ typedef struct {
 typedef struct {
     group_t *groups;
     int n;
-    char *text;     /* of the keys */
-    rlp_time_t now; /* of the question */
+    char *text; /* of the keys */
 } batch_t;
 
 /* --- keys */
@@ -163,7 +162,6 @@ static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_
     for (int i = 0; i < n; i++) {
         room += key_room(store, &charges[i]);
     }
-    batch->now = question->now;
     batch->n = batch_identities(identity, charges, n);
     batch->groups = calloc((size_t)batch->n, sizeof(*batch->groups));
     batch->text = malloc(room);
@@ -228,7 +226,7 @@ static apr_status_t batch_ask(batch_t *batch, const store_t *store)
     }
     redis_endpoint_exchange(store->settings.endpoint, calls, batch->n,
                             begin + store->settings.timeout);
-    redis_told_t told = { .asked = batch->now, .lag = rlp_clock_monotonic() - begin };
+    redis_told_t told = { .asked = begin, .lag = rlp_clock_monotonic() - begin };
 
     for (int i = 0; i < batch->n; i++) {
         const group_t *group = &batch->groups[i];
@@ -331,7 +329,7 @@ static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n
     batch_t batch;
 
     if (kind <= RLP_PEEK &&
-        redis_denials_refuse(store->settings.denials, charges, n, question->now, answer)) {
+        redis_denials_refuse(store->settings.denials, charges, n, rlp_clock_monotonic(), answer)) {
         return APR_SUCCESS;
     }
     apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
