@@ -333,6 +333,7 @@ typedef struct {
     void *store_settings;                     /* what it has made of its options */
     const rlp_algorithm_t *const *algorithms; /* of algorithm= */
     rlp_store_t *store;                       /* NULL: no rule needs it */
+    void *annex;                              /* of the store (annex.h) */
     rlp_hold_t owner;                         /* this child, for concurrency limits */
     turns_t *turns;                           /* of this child, for those who wait */
     denials_t *denials;                       /* of this child, what its log has */

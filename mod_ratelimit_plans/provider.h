@@ -64,6 +64,9 @@ extern const rlp_store_provider_t store_redis_provider;
 /* Its size, in bytes; 0: the store is another one. */
 size_t store_shm_size(void);
 
+/* The annex of its segment; NULL: this server has none open. */
+void *store_shm_annex(void);
+
 /* What the store in use is, in words; NULL if it is another's. */
 const char *store_shm_describe(apr_pool_t *pool);
 

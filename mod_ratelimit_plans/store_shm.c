@@ -165,6 +165,13 @@ size_t store_shm_size(void)
     return rlp_world->store_provider == &store_shm_provider ? settings->size : 0;
 }
 
+void *store_shm_annex(void)
+{
+    const retained_t *retained = shm_retained();
+
+    return retained->segment.memory ? rlp_segment_annex(&retained->segment) : NULL;
+}
+
 const char *store_shm_describe(apr_pool_t *pool)
 {
     const shm_settings_t *settings = rlp_world->store_settings;
