@@ -25,7 +25,7 @@ typedef struct {
     int64_t connect;
     int64_t recovery;
     int64_t threshold;
-    int64_t hosts;
+    int64_t hosts; /* 0: those that live */
     failure_t failure;
     unsigned given; /* options, a bit each */
     void *local;    /* settings of the store that stands in */

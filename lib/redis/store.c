@@ -205,6 +205,16 @@ static apr_status_t batch_read(group_t *group, const redis_call_t *call)
     return APR_SUCCESS;
 }
 
+/* The line stays with all who read it, but when it changes. */
+static void batch_tell(uint32_t *away, apr_status_t rv)
+{
+    const uint32_t now = rv != APR_SUCCESS;
+
+    if (away != NULL && __atomic_load_n(away, __ATOMIC_RELAXED) != now) {
+        __atomic_store_n(away, now, __ATOMIC_RELAXED);
+    }
+}
+
 static apr_status_t batch_ask(batch_t *batch, const store_t *store)
 {
     redis_call_t calls[REDIS_CALLS_MAX];
@@ -238,6 +248,7 @@ static apr_status_t batch_ask(batch_t *batch, const store_t *store)
         rv = rv == APR_SUCCESS ? one : rv;
         freeReplyObject(calls[i].reply);
     }
+    batch_tell(store->settings.away, rv);
     return rv;
 }
 

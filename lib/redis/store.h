@@ -17,6 +17,7 @@ typedef struct {
     rlp_owners_t *owners;        /* the head's (rlp_store_t) */
     const unsigned char *secret; /* the head's */
     redis_denials_t *denials;    /* what is remembered of answers; NULL: nothing */
+    uint32_t *away; /* is told, for all processes, whether the latest question had none (1); NULL */
 } redis_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */
