@@ -57,11 +57,8 @@ static uint64_t denial_fingerprint(const redis_denials_t *denials, const rlp_cha
     const rlp_key_t *key = &charge->entry.key;
     const rlp_limit_t *limit = charge->limit;
     const uint64_t words[] = { apr_siphash24(key->identity, key->identity_len, denials->key[0]),
-                               key->signature,
-                               (uint64_t)limit->count,
-                               (uint64_t)limit->burst,
-                               (uint64_t)limit->initial,
-                               __atomic_load_n(&denials->era, __ATOMIC_RELAXED) };
+                               key->signature, (uint64_t)limit->count, (uint64_t)limit->burst,
+                               (uint64_t)limit->initial };
 
     return apr_siphash24(words, sizeof(words), denials->key[1]);
 }
@@ -369,8 +366,10 @@ bool redis_denials_refuse(const redis_denials_t *denials, rlp_charge_t charges[]
     }
     for (int i = 0; i < n; i++) {
         charges[i].spared = denial_spared(&charges[i], used_up);
-        charges[i].decision =
-            charges[i].spared ? (rlp_decision_t){ .verdict = RLP_ALLOW } : facts[i].decision;
+        charges[i].decision = facts[i].decision;
+        if (charges[i].spared) {
+            charges[i].decision = (rlp_decision_t){ .verdict = RLP_ALLOW };
+        }
     }
     check_answer(charges, n, answer);
     return true;
@@ -405,12 +404,5 @@ void redis_denials_forget(redis_denials_t *denials, const rlp_charge_t charges[]
         if (found >= 0) {
             denial_store(&denials->entries[found], nothing);
         }
-    }
-}
-
-void redis_denials_forget_all(redis_denials_t *denials)
-{
-    if (denials != NULL) {
-        __atomic_add_fetch(&denials->era, 1, __ATOMIC_RELAXED);
     }
 }

@@ -23,7 +23,6 @@ typedef struct {
 /* In shared memory. */
 typedef struct {
     unsigned char key[2][16]; /* of the fingerprints */
-    uint64_t era;             /* what was learnt in another is forgotten */
     redis_denial_t entries[REDIS_DENIALS];
 } redis_denials_t;
 
@@ -59,10 +58,8 @@ void redis_denials_learn(redis_denials_t *denials, rlp_charge_t *const charges[]
 bool redis_denials_level(const redis_denials_t *denials, const rlp_charge_t *charge, rlp_time_t now,
                          redis_level_t *level);
 
-/* Forgets what is known of the charges' limits: they were granted something, or were reset. */
+/* Forgets what is known of the charges' limits, which were changed past the store in Redis. What it
+   is asked itself, such as to give something back, it learns. */
 void redis_denials_forget(redis_denials_t *denials, const rlp_charge_t charges[], int n);
-
-/* ... of all. */
-void redis_denials_forget_all(redis_denials_t *denials);
 
 #endif

@@ -183,10 +183,6 @@ static void test_forgets(void **state)
     redis_denials_forget(&denials, charges, 1);
     assert_false(refuses(&charges[0], T0, &answer));
     assert_true(refuses(&charges[1], T0, &answer));
-    redis_denials_forget_all(&denials);
-    assert_false(refuses(&charges[1], T0, &answer));
-    learn_denial(&charges[1], T0);
-    assert_true(refuses(&charges[1], T0, &answer));
 }
 
 /* What the server said earlier, but came later, is old. */
