@@ -55,6 +55,14 @@ typedef struct {
     apr_uint32_t complained; /* the second of the latest line; 0: none */
 } far_t;
 
+/* The same question to the store that stands in, with this host's share of the limits. */
+static apr_status_t far_stand_in(const far_t *store, rlp_charge_t *charges, int n,
+                                 const rlp_question_t *question, rlp_op_kind_t kind,
+                                 rlp_answer_t *answer)
+{
+    return redis_local_decide(store->stands, charges, n, question, kind, answer);
+}
+
 /* The breaker tells what it does; this tells the rest now and then. */
 static void far_complain(far_t *store, apr_status_t rv)
 {
@@ -88,8 +96,7 @@ static apr_status_t far_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
             return rv;
         }
     }
-    return store->stands ? redis_local_decide(store->stands, charges, n, question, kind, answer)
-                         : rv;
+    return store->local ? far_stand_in(store, charges, n, question, kind, answer) : rv;
 }
 
 static rlp_time_t far_time(const rlp_store_t *head, rlp_time_t now)
