@@ -197,7 +197,7 @@ static const unsigned char *far_host(void)
     return id;
 }
 
-static void far_stand(far_t *store, far_shared_t *shared, apr_pool_t *pool)
+static bool far_stand(far_t *store, far_shared_t *shared, apr_pool_t *pool)
 {
     const redis_local_settings_t settings = { .redis = store->redis,
                                               .local = store->local,
@@ -210,9 +210,11 @@ static void far_stand(far_t *store, far_shared_t *shared, apr_pool_t *pool)
                                                        .timeout = store->settings->timeout,
                                                        .ttl = REDIS_HOSTS_TTL } };
 
-    if (store->local != NULL) {
-        store->stands = redis_local_create(&settings, pool);
+    if (store->local == NULL) {
+        return true;
     }
+    store->stands = redis_local_create(&settings, pool);
+    return store->stands != NULL;
 }
 
 static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_t *clock,
@@ -247,9 +249,8 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .away = &shared->local.away };
 
     store->redis = redis_store_create(&inner, pool);
-    far_stand(store, shared, pool);
     *made = &store->head;
-    return NULL;
+    return far_stand(store, shared, pool) ? NULL : "cannot get memory to count without Redis";
 }
 
 /* --- the thread of a child that sees to names, Sentinels and slots, and to what was counted
@@ -317,9 +318,6 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
 
     if (rv == APR_SUCCESS) {
         rv = apr_thread_cond_create(&keeper->cond, pchild);
-    }
-    if (rv == APR_SUCCESS && keeper->store->stands) {
-        rv = redis_local_child(keeper->store->stands, pchild);
     }
     if (rv == APR_SUCCESS) {
         rv = plan_map_thread(&keeper->thread, keeper_run, keeper, pchild);

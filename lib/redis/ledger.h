@@ -36,7 +36,8 @@ rlp_units_t redis_part(rlp_units_t units, int64_t part, int64_t whole);
 rlp_units_t redis_left(const rlp_limit_t *limit, rlp_units_t units, rlp_time_t age,
                        rlp_time_t reset);
 
-/* An empty one, for a process. NULL: no memory. Lives in the pool. */
+/* An empty one, for this process or for its children, each its own. NULL: no memory. Lives in the
+   pool. */
 redis_ledger_t *redis_ledger_create(apr_pool_t *pool);
 
 /* Notes that so many units were charged to the limit of a charge, of which, as a whole, its

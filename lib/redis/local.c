@@ -9,7 +9,7 @@
 
 struct redis_local_t {
     redis_local_settings_t settings;
-    redis_ledger_t *ledger; /* of this process; NULL: nothing is noted */
+    redis_ledger_t *ledger; /* of this process */
 };
 
 /* A limit as this host has it. Its algorithm charges a new key first with what Redis had counted of
@@ -161,7 +161,7 @@ apr_status_t redis_local_decide(redis_local_t *local, rlp_charge_t *charges, int
         local_unstand(&stands[i], &charges[i]);
     }
     free(stands);
-    if (rv == APR_SUCCESS && local->ledger != NULL &&
+    if (rv == APR_SUCCESS &&
         (kind == RLP_SETTLE || (kind == RLP_TAKE && answer->verdict <= RLP_WAIT))) {
         local_note(local, charges, n);
     }
@@ -210,7 +210,7 @@ void redis_local_maintain(redis_local_t *local)
     if (redis_hosts_tell(&shared->hosts, &local->settings.own, rlp_clock_monotonic())) {
         __atomic_store_n(&shared->away, 0, __ATOMIC_RELAXED);
     }
-    if (local->ledger == NULL || __atomic_load_n(&shared->away, __ATOMIC_RELAXED) != 0) {
+    if (__atomic_load_n(&shared->away, __ATOMIC_RELAXED) != 0) {
         return;
     }
     const int n = redis_ledger_take(local->ledger, debts, LOCAL_BATCH);
@@ -230,11 +230,6 @@ redis_local_t *redis_local_create(const redis_local_settings_t *settings, apr_po
     redis_local_t *local = apr_pcalloc(pool, sizeof(*local));
 
     local->settings = *settings;
-    return local;
-}
-
-apr_status_t redis_local_child(redis_local_t *local, apr_pool_t *pool)
-{
     local->ledger = redis_ledger_create(pool);
-    return local->ledger != NULL ? APR_SUCCESS : APR_ENOMEM;
+    return local->ledger != NULL ? local : NULL;
 }

@@ -28,11 +28,9 @@ typedef struct {
 
 typedef struct redis_local_t redis_local_t;
 
-/* Lives in the pool. May be made in a parent and used in its children. */
+/* Lives in the pool; NULL: no memory. May be made in a parent and used in its children, each of
+   which notes for itself what it counts here. */
 redis_local_t *redis_local_create(const redis_local_settings_t *settings, apr_pool_t *pool);
-
-/* Makes ready for a process, which from then on notes what it counts here. */
-apr_status_t redis_local_child(redis_local_t *local, apr_pool_t *pool);
 
 /* Answers in the place of Redis. Charges made here have no counted_at; their corrections come here,
    too. */

@@ -77,7 +77,7 @@ static void fresh(int64_t hosts)
     assert_int_equal(rlp_memory_create(&here, unit_pool()), APR_SUCCESS);
     settings.local = here;
     local = redis_local_create(&settings, unit_pool());
-    assert_int_equal(redis_local_child(local, unit_pool()), APR_SUCCESS);
+    assert_non_null(local);
 }
 
 static void charge_init(rlp_charge_t *charge, const char *identity, const char *words)
