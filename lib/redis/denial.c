@@ -6,6 +6,7 @@
 
 #include <apr_general.h>
 #include <apr_siphash.h>
+#include <apr_time.h>
 
 #include <string.h>
 
@@ -373,6 +374,82 @@ bool redis_denials_refuse(const redis_denials_t *denials, rlp_charge_t charges[]
     }
     check_answer(charges, n, answer);
     return true;
+}
+
+/* --- one asks for all */
+
+#define DENIAL_NAP 100 /* microseconds, twice as long each time */
+#define DENIAL_NAP_MAX 1600
+
+/* Was a request like this refused when the entry was made, or told that there is nothing left? */
+static bool denial_was(const rlp_charge_t *charge, uint64_t fingerprint,
+                       const uint64_t words[REDIS_DENIAL_WORDS])
+{
+    const uint64_t said = words[WORD_REQUEST] & SAID_MASK;
+
+    if ((said == SAID_DENY || said == SAID_NEVER) &&
+        words[WORD_REQUEST] - said == denial_request(fingerprint, charge)) {
+        return true;
+    }
+    return words[WORD_REMAINING] % DENIAL_REMAINING_END == 0 && words[WORD_NEXT] > 0 &&
+           charge->cost == RLP_UNIT && charge->max_wait == 0;
+}
+
+/* The number of the first entry of which that is so; -1: of none. */
+static int64_t denial_ended(const redis_denials_t *denials, const rlp_charge_t charges[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        const rlp_charge_t *charge = &charges[i];
+        const uint64_t fingerprint = denial_fingerprint(denials, charge);
+        uint64_t words[REDIS_DENIAL_WORDS];
+        const int64_t found =
+            charge->limit->algorithm->holds ? -1 : denial_find(denials, fingerprint, words);
+
+        if (found >= 0 && denial_was(charge, fingerprint, words)) {
+            return found;
+        }
+    }
+    return -1;
+}
+
+/* Does somebody ask? A time too far away is none of this clock. */
+static bool denial_is_asked(rlp_time_t until, rlp_time_t now)
+{
+    return until > now && until - now <= RLP_SECOND;
+}
+
+bool redis_denials_await(redis_denials_t *denials, const rlp_charge_t charges[], int n,
+                         rlp_time_t end, rlp_time_t **asking)
+{
+    rlp_time_t now = rlp_clock_monotonic();
+    const int64_t found = denials != NULL && now < end ? denial_ended(denials, charges, n) : -1;
+
+    *asking = NULL;
+    if (found < 0) {
+        return false;
+    }
+    rlp_time_t *word = &denials->asked_until[found];
+    rlp_time_t until = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+
+    if (!denial_is_asked(until, now) &&
+        __atomic_compare_exchange_n(word, &until, end, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        *asking = word;
+        return false;
+    }
+    for (rlp_time_t nap = DENIAL_NAP; denial_is_asked(until, now) && now < end;) {
+        apr_sleep(nap);
+        nap = nap < DENIAL_NAP_MAX ? 2 * nap : nap;
+        now = rlp_clock_monotonic();
+        until = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    }
+    return true;
+}
+
+void redis_denials_asked(rlp_time_t *asking)
+{
+    if (asking != NULL) {
+        __atomic_store_n(asking, 0, __ATOMIC_RELEASE);
+    }
 }
 
 /* --- the rest */

@@ -24,6 +24,7 @@ typedef struct {
 typedef struct {
     unsigned char key[2][16]; /* of the fingerprints */
     redis_denial_t entries[REDIS_DENIALS];
+    rlp_time_t asked_until[REDIS_DENIALS]; /* somebody asks about the entry now; 0: nobody does */
 } redis_denials_t;
 
 /* When an answer was given. */
@@ -49,6 +50,16 @@ apr_status_t redis_denials_init(redis_denials_t *denials);
    sure. */
 bool redis_denials_refuse(const redis_denials_t *denials, rlp_charge_t charges[], int n,
                           rlp_time_t now, rlp_answer_t *answer);
+
+/* When a refusal has ended, one request asks what is there now, and those that come meanwhile wait
+   for its answer, until the end (less than a second away) at most. True: there is one, or should
+   be, and the memory is to be looked at again. Otherwise the caller asks, and afterwards says so of
+   *asking. */
+bool redis_denials_await(redis_denials_t *denials, const rlp_charge_t charges[], int n,
+                         rlp_time_t end, rlp_time_t **asking);
+
+/* It has been asked, with whatever outcome. NULL: nobody waits for it. */
+void redis_denials_asked(rlp_time_t *asking);
 
 /* Remembers what Redis decided about charges, of any question. */
 void redis_denials_learn(redis_denials_t *denials, rlp_charge_t *const charges[], int n,

@@ -215,7 +215,7 @@ static void batch_tell(uint32_t *away, apr_status_t rv)
     }
 }
 
-static apr_status_t batch_ask(batch_t *batch, const store_t *store)
+static apr_status_t batch_ask(batch_t *batch, const store_t *store, rlp_time_t deadline)
 {
     redis_call_t calls[REDIS_CALLS_MAX];
     apr_status_t rv = APR_SUCCESS;
@@ -234,8 +234,7 @@ static apr_status_t batch_ask(batch_t *batch, const store_t *store)
                                    .script = text,
                                    .script_len = text_len };
     }
-    redis_endpoint_exchange(store->settings.endpoint, calls, batch->n,
-                            begin + store->settings.timeout);
+    redis_endpoint_exchange(store->settings.endpoint, calls, batch->n, deadline);
     redis_told_t told = { .asked = begin, .lag = rlp_clock_monotonic() - begin };
 
     for (int i = 0; i < batch->n; i++) {
@@ -284,7 +283,7 @@ static apr_status_t store_ask(const store_t *store, rlp_charge_t charges[], int 
     apr_status_t rv = batch_make(&batch, store, charges, n, op, question);
 
     if (rv == APR_SUCCESS) {
-        rv = batch_ask(&batch, store);
+        rv = batch_ask(&batch, store, rlp_clock_monotonic() + store->settings.timeout);
     }
     batch_free(&batch);
     return rv;
@@ -332,22 +331,40 @@ static void store_return_all(const store_t *store, const batch_t *batch,
     }
 }
 
+/* Is the answer known, or will it be when another request has its own? */
+static bool store_remembers(const store_t *store, rlp_charge_t charges[], int n,
+                            rlp_answer_t *answer, rlp_time_t **asking)
+{
+    redis_denials_t *denials = store->settings.denials;
+    const rlp_time_t half = store->settings.timeout / 2;
+    const rlp_time_t end = rlp_clock_monotonic() + (half < RLP_SECOND ? half : RLP_SECOND);
+
+    do {
+        if (redis_denials_refuse(denials, charges, n, rlp_clock_monotonic(), answer)) {
+            return true;
+        }
+    } while (redis_denials_await(denials, charges, n, end, asking));
+    return false;
+}
+
 static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
                                  const rlp_question_t *question, rlp_op_kind_t kind,
                                  rlp_answer_t *answer)
 {
     const store_t *store = (const store_t *)head;
+    const rlp_time_t deadline = rlp_clock_monotonic() + store->settings.timeout;
+    rlp_time_t *asking = NULL;
     batch_t batch;
 
-    if (kind <= RLP_PEEK &&
-        redis_denials_refuse(store->settings.denials, charges, n, rlp_clock_monotonic(), answer)) {
+    if (kind <= RLP_PEEK && store_remembers(store, charges, n, answer, &asking)) {
         return APR_SUCCESS;
     }
     apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
 
     answer->retry = 0;
     if (rv == APR_SUCCESS) {
-        rv = batch_ask(&batch, store);
+        rv = batch_ask(&batch, store, deadline);
+        redis_denials_asked(asking);
         if (kind == RLP_TAKE) {
             store_return_all(store, &batch, question);
         }

@@ -211,6 +211,44 @@ static void test_order(void **state)
     assert_int_equal(level.server, 1);
 }
 
+/* When it has ended one asks, and others wait for him, if he does not take too long. */
+static void test_await(void **state)
+{
+    const rlp_time_t now = rlp_clock_monotonic();
+    const rlp_time_t soon = now + 20 * RLP_SECOND / 1000;
+    rlp_time_t *asking;
+    rlp_time_t *other;
+    rlp_charge_t charge;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=5/hour");
+    assert_false(redis_denials_await(&denials, &charge, 1, soon, &asking)); /* nothing is known */
+    assert_null(asking);
+    learn_denial(&charge, now - 2 * RLP_SECOND);
+    assert_false(redis_denials_await(&denials, &charge, 1, soon, &asking));
+    assert_non_null(asking);
+    assert_true(redis_denials_await(&denials, &charge, 1, soon, &other));
+    assert_null(other);
+    assert_true(rlp_clock_monotonic() >= soon);
+    assert_false(redis_denials_await(&denials, &charge, 1, soon, &other)); /* waits no more */
+    assert_null(other);
+    const rlp_time_t later = rlp_clock_monotonic() + RLP_SECOND / 2;
+
+    assert_false(redis_denials_await(&denials, &charge, 1, later, &other)); /* as if he had died */
+    assert_ptr_equal(other, asking);
+    redis_denials_asked(asking);
+    assert_false(redis_denials_await(&denials, &charge, 1, later, &other));
+    assert_ptr_equal(other, asking);
+    *asking = rlp_clock_monotonic() + 2 * RLP_SECOND; /* no time that anybody would name */
+    assert_false(redis_denials_await(&denials, &charge, 1, later, &other));
+    assert_ptr_equal(other, asking);
+    charge.cost = 3 * RLP_UNIT; /* of which nothing is known */
+    assert_false(redis_denials_await(&denials, &charge, 1, later, &other));
+    assert_null(other);
+    redis_denials_asked(other);
+}
+
 /* Whatever bit of it is another, an entry is none. */
 static void test_damaged(void **state)
 {
@@ -419,6 +457,59 @@ static void test_hammer(void **state)
     assert_true(asked - admitted <= refused / 20);
 }
 
+#define CROWD 8
+
+typedef struct {
+    pthread_t thread;
+    rlp_charge_t charge;
+    rlp_time_t end;
+    int admitted;
+    int refused;
+} crowd_t;
+
+static void *crowd_run(void *data)
+{
+    crowd_t *crowd = data;
+
+    while (rlp_clock_monotonic() < crowd->end) {
+        const rlp_question_t question = { .now = rlp_clock_monotonic() };
+        rlp_answer_t answer = { .verdict = RLP_NEVER };
+
+        if (rlp_check(store, &crowd->charge, 1, &question, &answer) == APR_SUCCESS) {
+            crowd->admitted += answer.verdict == RLP_ALLOW;
+            crowd->refused += answer.verdict == RLP_DENY;
+        }
+    }
+    return NULL;
+}
+
+/* Many at once: when there is something left again, not all of them ask. */
+static void test_crowd(void **state)
+{
+    const rlp_time_t end = rlp_clock_monotonic() + RLP_SECOND;
+    crowd_t crowd[CROWD];
+    int admitted = 0;
+    int refused = 0;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < CROWD; i++) {
+        crowd[i] = (crowd_t){ .end = end };
+        charge_init(&crowd[i].charge, "user:42", "rate=100/s burst=1");
+        assert_int_equal(pthread_create(&crowd[i].thread, NULL, crowd_run, &crowd[i]), 0);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        pthread_join(crowd[i].thread, NULL);
+        admitted += crowd[i].admitted;
+        refused += crowd[i].refused;
+    }
+    const int asked = server_asked();
+
+    assert_true(admitted > 0 && refused > 20 * admitted);
+    assert_true(asked - admitted <= refused / 20);
+    assert_in_range(asked, admitted, 4 * admitted + CROWD); /* CROWD of each, if all asked */
+}
+
 /* Each algorithm, and several limits: what is remembered is what Redis says. */
 static const char *const told_plans[] = {
     "rate=5/day",
@@ -620,6 +711,7 @@ static void add_with_server(void)
     forgetful = store_open(NULL);
     unit_add("round trips of who is refused", test_round_trips, NULL);
     unit_add("a client that does not let up", test_hammer, NULL);
+    unit_add("a crowd of one client", test_crowd, NULL);
     for (size_t i = 0; i < UNIT_N(told_plans); i++) {
         unit_add_case("as Redis tells it", told_plans[i], test_told, &told_plans[i]);
     }
@@ -641,6 +733,7 @@ int main(void)
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
     unit_add("what is forgotten", test_forgets, NULL);
     unit_add("the order of answers", test_order, NULL);
+    unit_add("one asks for all", test_await, NULL);
     unit_add("a damaged entry", test_damaged, NULL);
     unit_add("a full table", test_full, NULL);
     unit_add("an entry that two threads write", test_torn, NULL);
