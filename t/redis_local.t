@@ -6,85 +6,32 @@
 use strict;
 use warnings;
 
-use File::Temp ();
-use IO::Socket::INET;
-use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
 use RLP::Httpd;
+use RLP::Redis;
+use RLP::RedisPeer;
 
-plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
-plan skip_all => 'the module was built without Redis' if !RLP::Httpd::has_redis();
+plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 
-my ($program) = grep { -x } map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
-plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
-
-my $dir = File::Temp->newdir('rlp-redis-XXXXXX', TMPDIR => 1);
-my $port = RLP::Httpd::free_port();
-my $owner = $$;
-my $redis; # its process
-
-END {
-    my $status = $?;
-    if ($redis && $$ == $owner) {
-        kill 'KILL', $redis;
-        waitpid $redis, 0;
-    }
-    $? = $status;
-}
-
-# --- Redis
-
-# What it answers to a command of these words: one line, or the bulk behind it; nothing if it is not there.
-sub ask {
-    my (@words) = @_;
-    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 5) or return;
-    print {$socket} '*' . @words . "\r\n", map { '$' . length($_) . "\r\n$_\r\n" } @words;
-    my $line = <$socket> // return;
-    $line =~ s/\r\n\z//;
-    my ($type, $rest) = $line =~ /\A(.)(.*)\z/s;
-    return $rest if $type ne '$';
-    return if $rest < 0;
-    read $socket, my $bulk, $rest + 2;
-    return substr $bulk, 0, $rest;
-}
-
-sub redis_start {
-    $redis = fork // die "fork: $!\n";
-    if ($redis == 0) {
-        open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
-        exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir"
-            or POSIX::_exit(127);
-    }
-    RLP::Httpd::wait_for(sub { (ask('PING') // '') eq 'PONG' }) or die "redis-server did not start\n";
-    return;
-}
-
-sub redis_kill {
-    kill 'KILL', $redis;
-    waitpid $redis, 0;
-    undef $redis;
-    return;
-}
+my $redis = RLP::Redis->alone;
+my $peer = RLP::RedisPeer->new($redis->port);
 
 # How often it was asked to decide, since the statistics were reset.
-sub decided {
-    my ($calls) = ask('INFO', 'commandstats') =~ /^cmdstat_evalsha:calls=(\d+)/m;
-    return $calls // 0;
-}
+sub decided { return $redis->calls('evalsha') }
 
 # What is used of a client's only limit, a quota (docs/redis-format.md).
 sub used {
     my ($key) = @_;
-    my $value = ask('GET', $key) // return 0;
+    my $value = $redis->ask('GET', $key) or return 0;
     return unpack('d<', substr $value, 32, 8) / 1000;
 }
 
 # The hosts that live, each with the millisecond of its end.
 sub hosts {
     my ($prefix) = @_;
-    my $value = ask('GET', "${prefix}rlp:hosts") // '';
+    my $value = $redis->ask('GET', "${prefix}rlp:hosts");
     return map { unpack 'd<', substr $value, 16 * $_ + 8, 8 } 0 .. length($value) / 16 - 1;
 }
 
@@ -94,7 +41,7 @@ my $patient = 'timeout=5s connect=5s recovery=200ms';
 
 sub server {
     my ($options, $rules) = @_;
-    return RLP::Httpd->new(config => "RateLimitStore shared redis url=redis://127.0.0.1:$port/0 $options\n"
+    return RLP::Httpd->new(config => "RateLimitStore shared redis url=redis://127.0.0.1:@{[ $peer->port ]}/0 $options\n"
             . "RateLimitEngine On\nRateLimitIdentity ip\n$rules\n")->start;
 }
 
@@ -103,13 +50,11 @@ sub field {
     return $response->{fields}{$name} // '-';
 }
 
-redis_start();
-
 # --- refusals
 
 subtest 'a client that is refused costs no round trips' => sub {
     my $server = server("$patient prefix=r:", 'RateLimitRule site rate=10/hour');
-    ask('CONFIG', 'RESETSTAT');
+    $redis->ask('CONFIG', 'RESETSTAT');
     my $begin = time;
     is($server->statuses(10, '/index.html'), join(' ', (200) x 10), 'ten are admitted');
     is(decided(), 10, 'by ten round trips');
@@ -131,7 +76,7 @@ subtest 'a client that is refused costs no round trips' => sub {
 subtest 'what is changed in Redis is seen soon' => sub {
     my $server = server("$patient prefix=g:", 'RateLimitRule site quota=2/year');
     is($server->statuses(4, '/index.html'), '200 200 429 429', 'used up');
-    is(ask('DEL', 'g:rlp:{ip:127.0.0.1}:site'), 1, 'somebody forgets it');
+    is($redis->ask('DEL', 'g:rlp:{ip:127.0.0.1}:site'), 1, 'somebody forgets it');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'and it is there again');
     is($server->statuses(2, '/index.html'), '200 429', 'and no more than that');
 };
@@ -141,17 +86,23 @@ subtest 'what is changed in Redis is seen soon' => sub {
 subtest 'K-14 hosts= says the share, which begins with what is left' => sub {
     my $server = server("$patient prefix=h: hosts=2", 'RateLimitRule site quota=10/year');
     my $key = 'h:rlp:{ip:127.0.0.1}:site';
-    is($server->statuses(4, '/index.html'), '200 200 200 200', 'four of ten');
-    is(used($key), 4, 'counted in Redis');
-    redis_kill();
-    my $response = $server->get('/index.html');
-    is($response->{status}, 200, 'it is away');
-    is(field($response, 'x-ratelimit-remaining'), 2, 'and of the six that are left this host has three');
-    is($server->statuses(4, '/index.html'), '200 200 429 429', 'and no more');
-    redis_start();
-    ok(RLP::Httpd::wait_for(sub { used($key) == 3 }, 60), 'when it is back, though it has lost all, it is told of the three');
-    is($server->statuses(8, '/index.html'), join(' ', (200) x 7, 429), 'so that seven of ten are left');
-    is(used($key), 10, 'and told once');
+    for my $outage (1, 2) {
+        is($server->statuses(2, '/index.html'), '200 200', 'two of ten, counted in Redis');
+        my $before = used($key);
+        is($before, $outage == 1 ? 2 : 8, 'with what was counted before');
+        $peer->do('say -LOADING Redis is loading the dataset in memory\r\n');
+        my $left = (10 - $before) / 2;
+        my $response = $server->get('/index.html');
+        is($response->{status}, 200, 'it is away');
+        is(field($response, 'x-ratelimit-remaining'), $left - 1, 'and of what is left this host has a half');
+        is($server->statuses($left + 1, '/index.html'), join(' ', (200) x ($left - 1), 429, 429), 'and no more');
+        $peer->do('pass');
+        ok(RLP::Httpd::wait_for(sub { used($key) == $before + $left }, 60), 'when it is back it is told of that');
+    }
+    is(used($key), 9, 'and told once');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'one is left');
+    is($server->statuses(2, '/index.html'), '429 429', 'and no more');
+    is(used($key), 10, 'which Redis knows');
     unlike($server->log_text, qr/RLP004|AH00052|exit signal/, 'nothing else went wrong');
 };
 
@@ -159,15 +110,15 @@ subtest 'K-14 the hosts that live are counted' => sub {
     my @servers = map { server("$patient prefix=n:", 'RateLimitRule site quota=10/year') } 1 .. 2;
     my $key = 'n:rlp:{ip:127.0.0.1}:site';
     ok(RLP::Httpd::wait_for(sub { hosts('n:') == 2 }), 'both tell that they live');
-    my ($from) = ask('PTTL', 'n:rlp:hosts');
+    my ($from) = $redis->ask('PTTL', 'n:rlp:hosts');
     cmp_ok($from, '>', 0, 'under a key with a TTL');
     my @first = hosts('n:');
     # who has told again since has heard of the other
     ok(RLP::Httpd::wait_for(sub { 2 == grep { my $ends = $_; !grep { $_ == $ends } @first } hosts('n:') }), 'and again');
-    ok(RLP::Httpd::wait_for(sub { my ($calls) = ask('INFO', 'commandstats') =~ /^cmdstat_eval:calls=(\d+)/m; $calls > 0 }), 'by a script of its own');
-    redis_kill();
+    ok(RLP::Httpd::wait_for(sub { $redis->calls('eval') > 0 }), 'by a script of its own');
+    $redis->kill9;
     is($_->statuses(7, '/index.html'), '200 200 200 200 200 429 429', 'each admits a half') for @servers;
-    redis_start();
+    $redis->start;
     ok(RLP::Httpd::wait_for(sub { used($key) == 10 }, 60), 'and together they tell Redis of all');
     ok(RLP::Httpd::wait_for(sub { $servers[0]->get('/index.html')->{status} == 429 }), 'which refuses');
     ok($_->graceful, 'a graceful restart') for @servers;
