@@ -427,6 +427,33 @@ static void test_places(void **state)
     assert_int_equal(left("user:1", "concurrent=4"), 4);
 }
 
+/* A quota of which one is left, and what takes over then. */
+static void test_branches(void **state)
+{
+    static const char *const words[] = { "quota=4/year", "rate=2/day" };
+    rlp_charge_t charges[2];
+
+    (void)state;
+    fresh(1);
+    assert_int_equal(admits("user:1", words[0], 3), 3);
+    for (int i = 0; i < 5; i++) {
+        const rlp_question_t question = question_now();
+        rlp_answer_t answer;
+
+        for (int k = 0; k < 2; k++) {
+            charge_init(&charges[k], "user:1", words[k]);
+            charges[k].branch = k == 0 ? RLP_FIRST : RLP_INSTEAD;
+        }
+        assert_int_equal(redis_local_decide(local, charges, 2, &question, RLP_TAKE, &answer),
+                         APR_SUCCESS);
+        assert_int_equal(answer.verdict, i < 3 ? RLP_ALLOW : RLP_DENY);
+        assert_int_equal(charges[0].spared, i > 0);
+    }
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", words[0]), 0);
+    assert_int_equal(left("user:1", words[1]), 0);
+}
+
 static int64_t keys(void)
 {
     redisReply *reply = redis_server_ask("KEYS t:rlp:{*");
@@ -526,6 +553,7 @@ static void add_with_server(void)
     unit_add("corrections", test_correct, NULL);
     unit_add("a look charges nothing", test_peek, NULL);
     unit_add("places are this host's", test_places, NULL);
+    unit_add("a plan that takes over", test_branches, NULL);
     unit_add("a part at a time", test_batches, NULL);
 }
 
