@@ -29,7 +29,7 @@ typedef struct {
     int64_t connect;
     int64_t recovery;
     int64_t threshold;
-    int64_t hosts;
+    int64_t hosts; /* 0: those that live */
     failure_t failure;
     bool leases;    /* sync=lease */
     unsigned given; /* options, a bit each */

@@ -246,8 +246,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
                                   .timeout = 30 * FAR_MS,
                                   .connect = 100 * FAR_MS,
                                   .recovery = 2 * RLP_SECOND,
-                                  .threshold = 3,
-                                  .hosts = 1 };
+                                  .threshold = 3 };
     *made = settings;
     for (int i = 0; i < n && error == NULL; i++) {
         error = far_option(settings, options[i], pool);
@@ -282,10 +281,13 @@ const char *far_digest(void *made)
 const char *far_describe(void *made, apr_pool_t *pool)
 {
     const far_settings_t *settings = made;
-    const char *hosts =
-        settings->failure != FAR_LOCAL || settings->hosts == 1
-            ? ""
-            : apr_psprintf(pool, ", one of %" APR_INT64_T_FMT " hosts", settings->hosts);
+    const char *hosts = "";
+
+    if (settings->failure == FAR_LOCAL && settings->hosts == 0) {
+        hosts = ", one of the hosts that live";
+    } else if (settings->failure == FAR_LOCAL && settings->hosts > 1) {
+        hosts = apr_psprintf(pool, ", one of %" APR_INT64_T_FMT " hosts", settings->hosts);
+    }
 
     return apr_psprintf(pool, "Redis at %s%s; failure=%s%s", redis_url_print(&settings->url, pool),
                         settings->leases ? "; sync=lease" : "", far_failures[settings->failure],

@@ -6,8 +6,8 @@
  * The store in Redis: the script decides there, in one round trip for all identities of a request.
  */
 
+#include "redis/denial.h"
 #include "redis/topology.h"
-#include "rlp.h"
 
 /* What it is made of. */
 typedef struct {
@@ -16,6 +16,8 @@ typedef struct {
     rlp_time_t timeout;          /* of one exchange, names and errors included */
     rlp_owners_t *owners;        /* the head's (rlp_store_t) */
     const unsigned char *secret; /* the head's */
+    redis_denials_t *denials;    /* what is remembered of answers; NULL: nothing */
+    uint32_t *away; /* is told, for all processes, whether the latest question had none (1); NULL */
 } redis_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */
