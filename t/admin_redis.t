@@ -1,0 +1,66 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# ratelimit-admin where counters are in Redis: what is given back counts on every host; bans are those of one.
+
+use strict;
+use warnings;
+
+use JSON::PP qw(decode_json encode_json);
+use Test::More;
+
+use RLP::Httpd;
+use RLP::Redis;
+
+plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
+
+my $redis = RLP::Redis->new->start;
+
+sub host {
+    my ($options) = @_;
+    my $url = 'redis://127.0.0.1:' . $redis->port;
+    return RLP::Httpd->new(config => <<"END")->start;
+RateLimitStore far redis url=$url timeout=5s connect=5s $options
+RateLimitPlan pro rate=100/week
+RateLimitEngine On
+RateLimitRule site rate=5/week quota=50
+<Location "/admin">
+    SetHandler ratelimit-admin
+</Location>
+END
+}
+
+sub admin {
+    my ($host, $ask) = @_;
+    my $body = encode_json({ identity => 'ip:127.0.0.1', %{$ask} });
+    my $connection = $host->connection;
+    $connection->send(join "\r\n", 'POST /admin HTTP/1.1', 'Host: localhost', 'Connection: close',
+        'Content-Type: application/json', 'Content-Length: ' . length $body, '', $body);
+    my $response = $connection->response('POST');
+    is($response->{status}, 200, $body) or diag($response->{body});
+    return decode_json($response->{body});
+}
+
+for my $options ('failure=local', 'failure=open') {
+    my ($one, $two) = map { host("$options prefix=" . ($options =~ tr/a-z//cdr)) } 1 .. 2;
+    is($one->statuses(6, '/index.html'), '200 200 200 200 200 429', "$options: all is used");
+    is($two->statuses(2, '/index.html'), '429 429', 'on the other host, too');
+    is(admin($one, { action => 'get' })->{limits}[0]{remaining}, 0, 'get');
+    admin($one, { action => 'grant', units => 2 });
+    is($one->statuses(1, '/index.html'), '200', 'one of two is used here');
+    ok(RLP::Httpd::wait_for(sub { $two->get('/index.html')->{status} == 200 }), 'one there');
+    is($one->statuses(1, '/index.html'), '429', 'and that was all');
+    admin($two, { action => 'reset' });
+    is($two->get('/index.html')->{fields}{'x-ratelimit-remaining'}, 4, 'reset: as new');
+    is(admin($two, { action => 'get' })->{limits}[1]{remaining}, 49, 'each limit of it');
+    admin($one, { action => 'ban', for => '1h' });
+    is($one->statuses(4, '/index.html'), '429 429 429 429', 'a ban is in force in all processes of its host');
+    is($two->statuses(1, '/index.html'), '200', 'not on another');
+    ok($one->graceful, 'graceful restart');
+    is($one->statuses(1, '/index.html'), '429', 'which the ban outlives');
+    admin($one, { action => 'unban' });
+    is($one->statuses(1, '/index.html'), '200', 'until it is ended');
+    ok($_->stop, 'stop') for $one, $two;
+}
+
+done_testing();
