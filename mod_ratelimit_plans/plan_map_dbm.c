@@ -6,6 +6,7 @@
  */
 
 #include "plan_map.h"
+#include "stats.h"
 
 #include <http_log.h>
 
@@ -187,6 +188,9 @@ static void dbm_reopen(dbm_state_t *state, apr_pool_t *pool)
     memcpy(state->seen, marks, sizeof(marks));
     const apr_status_t rv = dbm_open(&file, state);
 
+    if (rv != APR_SUCCESS || state->file.pool != NULL) {
+        stats_note_map(state->identity, state->path, rv == APR_SUCCESS);
+    }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, state->server,
                      "RLP012: plan map of %s: %s; what was read before stays in force",
