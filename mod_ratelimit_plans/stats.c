@@ -69,9 +69,12 @@ typedef struct {
 
 _Static_assert(sizeof(area_t) <= ANNEX_OVERRIDES_AT - ANNEX_PAGE, "the area has room for it");
 
+/* annex_open() has seen to what is there. */
 static area_t *stats_area(void)
 {
-    return rlp_world->annex ? annex_area(rlp_world->annex, ANNEX_STATISTICS) : NULL;
+    char *annex = rlp_world->annex;
+
+    return (area_t *)(void *)(annex + annex_areas[ANNEX_STATISTICS].at);
 }
 
 static rlp_time_t stats_now(void)
@@ -198,11 +201,10 @@ static void stats_close_minute(row_t *row, uint64_t from, uint64_t to)
 
 void stats_tick(void)
 {
-    area_t *area = rlp_world->store ? stats_area() : NULL;
-
-    if (area == NULL) {
+    if (rlp_world->store == NULL) {
         return;
     }
+    area_t *area = stats_area();
     const uint64_t now = (uint64_t)(stats_now() / STATS_MINUTE);
     const uint64_t from = stats_load(&area->minute);
 
@@ -322,9 +324,8 @@ static reads_t *stats_find_map(area_t *area, uint64_t digest)
 
 void stats_note_map(const char *type, const char *path, bool sound)
 {
-    area_t *area = rlp_world->store ? stats_area() : NULL;
     const uint64_t digest = stats_digest(type, path);
-    reads_t *map = area ? stats_find_map(area, digest) : NULL;
+    reads_t *map = rlp_world->store ? stats_find_map(stats_area(), digest) : NULL;
 
     if (map == NULL) {
         return;
@@ -384,7 +385,7 @@ static void stats_get_name(char *to, const char *from, size_t size)
     size_t i = 0;
 
     for (; i < size - 1 && from[i] != '\0'; i++) {
-        to[i] = from[i] > ' ' && from[i] < 0x7f ? from[i] : '?';
+        to[i] = (char)(from[i] > ' ' && from[i] < 0x7f ? from[i] : '?');
     }
     to[i] = '\0';
 }
@@ -487,11 +488,12 @@ static void stats_read_maps(stats_t *stats, const area_t *area)
 stats_t *stats_read(apr_pool_t *pool)
 {
     stats_t *stats = apr_pcalloc(pool, sizeof(*stats));
-    area_t *area = stats_area();
 
-    if (rlp_world->store == NULL || area == NULL) {
+    if (rlp_world->store == NULL) {
         return stats;
     }
+    area_t *area = stats_area();
+
     stats_tick();
     stats->begun = (rlp_time_t)area->begun;
     stats_read_rows(stats, area, pool);

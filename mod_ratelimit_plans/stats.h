@@ -69,6 +69,7 @@ typedef struct {
    is known. */
 uint64_t *stats_counts(const rule_t *rule, const variant_t *variant);
 
+/* One more. */
 static inline void stats_add(uint64_t *counts, stats_kind_t kind)
 {
     (void)__atomic_fetch_add(&counts[kind], 1, __ATOMIC_RELAXED);
@@ -91,11 +92,13 @@ stats_t *stats_read(apr_pool_t *pool);
 
 /* --- tally.c: what became of the charges of one question, for their rules */
 
+/* All are made. */
 void tally_passed(const decide_t *d);
 
-/* kind: STATS_REFUSED or STATS_WOULD_REFUSE; tightest: rlp_answer_t.tightest. */
+/* None is. kind: STATS_REFUSED or STATS_WOULD_REFUSE; tightest: rlp_answer_t.tightest. */
 void tally_refused(const decide_t *d, stats_kind_t kind, int tightest);
 
+/* The store could not be asked. */
 void tally_failed(const decide_t *d);
 
 /* The rules of a section that speak of a request that is exempt. */

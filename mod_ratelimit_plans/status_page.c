@@ -64,7 +64,7 @@ static void page_plain(const status_t *status, const char *part)
 
 /* --- numbers */
 
-/* With a comma between thousands. */
+/* With a space between thousands. */
 static const char *page_number(uint64_t number, apr_pool_t *pool)
 {
     const char *digits = apr_psprintf(pool, "%" APR_UINT64_T_FMT, number);
@@ -74,7 +74,7 @@ static const char *page_number(uint64_t number, apr_pool_t *pool)
 
     for (size_t i = 0; i < len; i++) {
         if (i > 0 && (len - i) % 3 == 0) {
-            *to++ = ',';
+            *to++ = ' ';
         }
         *to++ = digits[i];
     }
@@ -318,10 +318,10 @@ static void page_counts_cells(const status_t *status, const void *of)
     };
     const page_counts_t *counts = of;
 
+    page_cell(status, page_sum(counts->chart.hour.n[1]), " bad");
     for (int i = 0; i < STATS_KINDS; i++) {
         page_cell(status, counts->row->counts[i], classes[i]);
     }
-    page_cell(status, page_sum(counts->chart.hour.n[1]), " bad");
 }
 
 static void page_counts(const status_t *status, const void *of)
