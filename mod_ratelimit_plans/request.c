@@ -113,6 +113,7 @@ DECIDE_INLINE bool request_add_usual(usual_t *usual, rlp_charge_t charges[], con
         rlp_charge_init(charge, address->text, address->len, variant->signatures[0][i],
                         &variant->plan->limits[i]);
         charge->entry.key.fingerprint = address->fingerprint;
+        charge->rule = rule->scope;
     }
     return true;
 }

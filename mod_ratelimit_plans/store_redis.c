@@ -5,17 +5,14 @@
  * answer is said here, too.
  */
 
-#include "provider.h"
+#include "store_redis.h"
 
 #include "plan_map.h"
-#include "redis/script.h"
 #include "redis/store.h"
 
-#include <http_config.h>
 #include <http_log.h>
 
 #include <apr_atomic.h>
-#include <apr_lib.h>
 #include <apr_shm.h>
 #include <apr_strings.h>
 #include <apr_thread_cond.h>
@@ -32,251 +29,6 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define FAR_EVERY (APR_USEC_PER_SEC / 10)
 #define FAR_PATIENCE APR_USEC_PER_SEC        /* for the end of the thread */
 #define FAR_COMPLAIN (60 * APR_USEC_PER_SEC) /* between two lines of one process */
-
-typedef enum { FAR_LOCAL, FAR_OPEN, FAR_CLOSED } failure_t;
-
-static const char *const far_failures[] = { "local", "open", "closed", NULL };
-
-typedef struct {
-    const char *name;
-    redis_url_t url;
-    const char *url_text; /* NULL: not given */
-    const char *password; /* where it is read from */
-    const char *prefix;
-    const char *secret; /* NULL: not given */
-    int64_t timeout;
-    int64_t connect;
-    int64_t recovery;
-    int64_t threshold;
-    int64_t hosts;
-    failure_t failure;
-    unsigned given;
-    void *local; /* settings of the store that stands in */
-} far_settings_t;
-
-/* --- configuration */
-
-static const char *far_failure(far_settings_t *settings, const char *value, apr_pool_t *pool)
-{
-    const int failure = config_word(value, far_failures);
-
-    if (failure < 0) {
-        return apr_psprintf(pool, "expected failure=local, open or closed, got \"failure=%s\"%s",
-                            value, config_near_whole(value, far_failures, pool));
-    }
-    settings->failure = (failure_t)failure;
-    return NULL;
-}
-
-/* Paths are relative to ServerRoot. */
-static const char *far_source(const char *value, apr_pool_t *pool)
-{
-    const char *path = ap_cstr_casecmpn(value, "file:", 5) == 0 && value[5] != '\0'
-                           ? ap_server_root_relative(pool, value + 5)
-                           : NULL;
-
-    return path ? apr_pstrcat(pool, "file:", path, NULL) : value;
-}
-
-static const char *far_secret(far_settings_t *settings, const char *value, apr_pool_t *pool)
-{
-    const char *error = redis_secret_read(&settings->secret, far_source(value, pool), pool);
-
-    return error ? apr_pstrcat(pool, "secret=: ", error, NULL) : NULL;
-}
-
-static const char *far_url(far_settings_t *settings, const char *value, apr_pool_t *pool)
-{
-    (void)pool;
-    settings->url_text = value;
-    return NULL;
-}
-
-static const char *far_password(far_settings_t *settings, const char *value, apr_pool_t *pool)
-{
-    settings->password = far_source(value, pool);
-    return NULL;
-}
-
-static const char *far_prefix(far_settings_t *settings, const char *value, apr_pool_t *pool)
-{
-    for (const char *at = value; *at != '\0'; at++) {
-        if (!apr_isgraph(*at) || *at == '{' || *at == '}') {
-            return apr_psprintf(pool,
-                                "expected a prefix= of printable characters without braces, got "
-                                "\"prefix=%s\"",
-                                value);
-        }
-    }
-    settings->prefix = value;
-    return NULL;
-}
-
-/* What is a number: where it goes, and from where to where. */
-typedef struct {
-    const char *name;
-    const char *(*set)(far_settings_t *settings, const char *value, apr_pool_t *pool);
-    size_t number; /* offset of it, without set */
-    bool span;     /* a duration */
-    int64_t least;
-    int64_t most;
-    const char *range;
-} far_option_t;
-
-#define FAR_MS (RLP_SECOND / 1000)
-
-static const far_option_t far_options[] = {
-    { .name = "url=", .set = far_url },
-    { .name = "password=", .set = far_password },
-    { .name = "secret=", .set = far_secret },
-    { .name = "prefix=", .set = far_prefix },
-    { .name = "failure=", .set = far_failure },
-    { .name = "timeout=",
-      .number = offsetof(far_settings_t, timeout),
-      .span = true,
-      .least = FAR_MS,
-      .most = 10 * RLP_SECOND,
-      .range = "timeout= from 1ms to 10s" },
-    { .name = "connect=",
-      .number = offsetof(far_settings_t, connect),
-      .span = true,
-      .least = FAR_MS,
-      .most = 10 * RLP_SECOND,
-      .range = "connect= from 1ms to 10s" },
-    { .name = "recovery=",
-      .number = offsetof(far_settings_t, recovery),
-      .span = true,
-      .least = 100 * FAR_MS,
-      .most = 600 * RLP_SECOND,
-      .range = "recovery= from 100ms to 10min" },
-    { .name = "failure-threshold=",
-      .number = offsetof(far_settings_t, threshold),
-      .least = 1,
-      .most = 1000,
-      .range = "failure-threshold= from 1 to 1000" },
-    { .name = "hosts=",
-      .number = offsetof(far_settings_t, hosts),
-      .least = 1,
-      .most = 10000,
-      .range = "hosts= from 1 to 10000" },
-};
-
-#define FAR_OPTIONS ((int)(sizeof(far_options) / sizeof(far_options[0])))
-
-static const char *far_number(far_settings_t *settings, const far_option_t *option,
-                              const char *value, apr_pool_t *pool)
-{
-    int64_t *number = (int64_t *)((char *)settings + option->number);
-    char *end = NULL;
-    const char *error = NULL;
-
-    if (option->span) {
-        error = rlp_duration_parse(number, value, pool);
-    } else {
-        *number = apr_strtoi64(value, &end, 10);
-    }
-    if (error != NULL || (end != NULL && (*end != '\0' || !apr_isdigit(*value))) ||
-        *number < option->least || *number > option->most) {
-        return apr_psprintf(pool, "expected %s, got \"%s%s\"", option->range, option->name, value);
-    }
-    return NULL;
-}
-
-/* What does not begin like an option is not repeated in full: it may be a secret. */
-static const char *far_unknown(const char *word, apr_pool_t *pool)
-{
-    const char *names[FAR_OPTIONS + 1] = { NULL };
-    const char *name = apr_pstrmemdup(pool, word, strcspn(word, "="));
-
-    for (int i = 0; i < FAR_OPTIONS; i++) {
-        names[i] = far_options[i].name;
-    }
-    return apr_psprintf(pool,
-                        "expected url=, password=, secret=, prefix=, timeout=, connect=, failure=, "
-                        "failure-threshold=, recovery= or hosts=, got \"%.32s\"%s",
-                        strchr(name, ':') ? "..." : name, config_near(word, names, pool));
-}
-
-static const char *far_option(far_settings_t *settings, const char *word, apr_pool_t *pool)
-{
-    for (int i = 0; i < FAR_OPTIONS; i++) {
-        const far_option_t *option = &far_options[i];
-        const char *value = word + strlen(option->name);
-
-        if (ap_cstr_casecmpn(word, option->name, strlen(option->name)) != 0) {
-            continue;
-        }
-        if (settings->given >> i & 1) {
-            return apr_psprintf(pool, "expected each option once, got \"%s\" again", option->name);
-        }
-        settings->given |= 1U << i;
-        return option->set ? option->set(settings, value, pool)
-                           : far_number(settings, option, value, pool);
-    }
-    return far_unknown(word, pool);
-}
-
-static const char *far_configure_url(far_settings_t *settings, apr_pool_t *pool)
-{
-    if (settings->url_text == NULL) {
-        return "expected url=URL, got none";
-    }
-    return redis_url_parse(&settings->url, settings->url_text, settings->password, pool);
-}
-
-static const char *far_configure(void **made, const char *name, const char *const options[], int n,
-                                 apr_pool_t *pool)
-{
-    far_settings_t *settings = apr_pcalloc(pool, sizeof(*settings));
-    const char *error = NULL;
-
-    *settings = (far_settings_t){ .name = name,
-                                  .prefix = "",
-                                  .timeout = 30 * FAR_MS,
-                                  .connect = 100 * FAR_MS,
-                                  .recovery = 2 * RLP_SECOND,
-                                  .threshold = 3,
-                                  .hosts = 1 };
-    *made = settings;
-    for (int i = 0; i < n && error == NULL; i++) {
-        error = far_option(settings, options[i], pool);
-    }
-    if (error == NULL) {
-        error = far_configure_url(settings, pool);
-    }
-    if (error == NULL) {
-        error = store_shm_provider.configure(&settings->local, name, NULL, 0, pool);
-    }
-    return error;
-}
-
-static const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait,
-                             apr_pool_t *pool)
-{
-    (void)made;
-    return script_limit_error(limit, max_wait, pool);
-}
-
-static const char *far_digest(void *made)
-{
-    const far_settings_t *settings = made;
-
-    return settings->secret ? NULL
-                            : "expected secret=file:PATH or secret=env:NAME behind RateLimitStore, "
-                              "the key of the digests that stand for its values in Redis, got none";
-}
-
-static const char *far_describe(void *made, apr_pool_t *pool)
-{
-    const far_settings_t *settings = made;
-    const char *hosts =
-        settings->failure != FAR_LOCAL || settings->hosts == 1
-            ? ""
-            : apr_psprintf(pool, ", one of %" APR_INT64_T_FMT " hosts", settings->hosts);
-
-    return apr_psprintf(pool, "Redis at %s; failure=%s%s", redis_url_print(&settings->url, pool),
-                        far_failures[settings->failure], hosts);
-}
 
 /* --- asking */
 
@@ -584,16 +336,12 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
     return rv;
 }
 
-const rlp_store_provider_t store_redis_provider = {
-    .options = "url=URL [password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
-               "[timeout=DURATION] [connect=DURATION] [failure=local|open|closed] "
-               "[failure-threshold=N] [recovery=DURATION] [hosts=N]",
-    .state_max = SHM_STATE_MAX,
-    .configure = far_configure,
-    .open = far_open,
-    .child = far_child,
-    .limit = far_limit,
-    .digest = far_digest,
-    .describe = far_describe,
-    .refuses = far_refuses
-};
+const rlp_store_provider_t store_redis_provider = { .options = far_options_usage,
+                                                    .state_max = SHM_STATE_MAX,
+                                                    .configure = far_configure,
+                                                    .open = far_open,
+                                                    .child = far_child,
+                                                    .limit = far_limit,
+                                                    .digest = far_digest,
+                                                    .describe = far_describe,
+                                                    .refuses = far_refuses };

@@ -127,6 +127,17 @@ subtest 'T-25 two servers, one limit' => sub {
     ok($_->stop, 'it stops as ever') for @servers;
 };
 
+subtest 'T-25 one connection, many requests' => sub {
+    my $server = server("$patient prefix=kept:", 'RateLimitRule site rate=3/hour');
+    is($server->statuses(4, '/index.html'), '200 200 200 429', 'a request on a connection of its own');
+    my $connection = $server->connection;
+    for my $i (1 .. 3) {
+        $connection->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        is($connection->response('GET')->{status}, 429, "request $i of a connection is counted by the same counter");
+    }
+    is_deeply(ask('KEYS kept:*'), ['kept:rlp:{ip:127.0.0.1}:site'], 'which is one key');
+};
+
 subtest 'T-24 50 at once, limit 5' => sub {
     my @servers = map { server("$patient prefix=many:", 'RateLimitRule site rate=5/hour') } 1 .. 2;
     my @connections = map { $servers[$_ % 2]->connection } 1 .. 50;

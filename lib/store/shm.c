@@ -153,7 +153,7 @@ static void shm_move(const shm_job_t *job, const rlp_segment_t *segment, const s
     (void)slab_attach(&slab, segment->memory, segment->size);
     *slab_base(&slab) = *slab_base(old);
     slab_rehash(&slab, old, job->clock->monotonic + slab_base(old)->offset);
-    memcpy((char *)segment->memory + segment->size, old->base + old->size, RLP_ANNEX_SIZE);
+    memcpy(slab.base + slab.size, old->base + old->size, RLP_ANNEX_SIZE);
 }
 
 /* Puts a file made from nothing in the place of the one that is there. old: a usable store of

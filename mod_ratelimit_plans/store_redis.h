@@ -1,0 +1,51 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef STORE_REDIS_H
+#define STORE_REDIS_H
+
+/*
+ * What the files of the store "redis" share: store_redis_options.c reads what RateLimitStore says,
+ * store_redis.c decides by it.
+ */
+
+#include "provider.h"
+
+#include "redis/url.h"
+
+typedef enum { FAR_LOCAL, FAR_OPEN, FAR_CLOSED } failure_t;
+
+/* One store, as it was declared. */
+typedef struct {
+    const char *name;
+    redis_url_t url;
+    const char *url_text; /* NULL: not given */
+    const char *password; /* where it is read from */
+    const char *prefix;
+    const char *secret; /* NULL: not given */
+    int64_t timeout;
+    int64_t connect;
+    int64_t recovery;
+    int64_t threshold;
+    int64_t hosts;
+    failure_t failure;
+    unsigned given; /* options, a bit each */
+    void *local;    /* settings of the store that stands in */
+} far_settings_t;
+
+#pragma GCC visibility push(hidden)
+
+/* --- store_redis_options.c */
+
+/* The words of failure=, in the order of failure_t, ended by NULL. */
+extern const char *const far_failures[];
+
+/* As rlp_store_provider_t says. */
+extern const char far_options_usage[];
+const char *far_configure(void **made, const char *name, const char *const options[], int n,
+                          apr_pool_t *pool);
+const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);
+const char *far_digest(void *made);
+const char *far_describe(void *made, apr_pool_t *pool);
+
+#pragma GCC visibility pop
+
+#endif
