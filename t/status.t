@@ -3,7 +3,7 @@
 
 # The handler ratelimit-status: its figures agree with what clients counted, over several children and restarts; its
 # formats are what their readers expect; names that attack a reader do nothing. RLP_STATUS_REQUESTS: how many requests
-# are counted (4000).
+# are counted (4000). RLP_STATUS_IDENTITIES: how many are refused (400); if given, what is shown has its time measured.
 
 use strict;
 use warnings;
@@ -11,6 +11,7 @@ use warnings;
 use JSON::PP qw(decode_json);
 use POSIX ();
 use Test::More;
+use Time::HiRes qw(time);
 
 use RLP::Httpd;
 use RLP::Metrics;
@@ -18,6 +19,7 @@ use RLP::Metrics;
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 
 my $requests = $ENV{RLP_STATUS_REQUESTS} || 4000;
+my $crowd = $ENV{RLP_STATUS_IDENTITIES} || 400;
 my $clients = 4;
 my $room = int($requests / 2);
 my $children = $RLP::Httpd::mpm eq 'prefork' ? '' : "StartServers 4\nMinSpareThreads 32\n";
@@ -244,6 +246,25 @@ SKIP: {
     unlike(metrics($server), qr/who:|script/, 'metrics never name anybody');
     is(join("\n", RLP::Metrics::lint(metrics($server))), '', 'and are still in order');
 
+    # many of them: what is kept is bounded, and the page quick
+    my $connection = $server->connection;
+    for my $i (1 .. $crowd) {
+        $connection->send("GET /who HTTP/1.1\r\nHost: localhost\r\nX-Who: <b>$sign$i\r\n\r\n");
+        $connection->response;
+    }
+    my @took;
+    for my $format ('', '?format=json', '?format=prometheus') {
+        my $begin = time;
+        my $response = $server->get("/status$format");
+        push @took, sprintf '%.1f ms', 1000 * (time - $begin);
+        is($response->{status}, 200, "\"$format\" with $crowd identities");
+        unlike($response->{body}, qr/<b>|[^\x0a\x20-\x7e]/, 'none of which does anything');
+        cmp_ok(time - $begin, '<', 0.05, 'in less than 50 ms') if $ENV{RLP_STATUS_IDENTITIES};
+    }
+    note("page, JSON, metrics: @took");
+    cmp_ok(scalar @{ status($server)->{most_refused} }, '<=', 256, 'no more are kept than there is room for');
+    is(counts($server, 'who', 'default'), 'refused ' . ($crowd + @names), 'and all are counted');
+
     # what the page may show is what the log may
     $server->configure("${children}RateLimitEngine On\n$config$page");
     ok($server->graceful, 'RateLimitKeyLog hash comes with a graceful restart');
@@ -299,6 +320,52 @@ SKIP: {
     is($sum, $n, 'what has no room is counted too');
     is(counts($server, '(other)', ''), 'admitted ' . ($n - 512), 'together');
     is(join("\n", RLP::Metrics::lint(metrics($server))), '', 'and metrics are in order');
+    $server->stop;
+}
+
+# --- plan maps and Redis
+
+{
+    my $server = server("RateLimitPlan free rate=5/week\nRateLimitPlanMap user \"txt:\@DIR\@/users\"\n"
+            . "<Location /x>\n    RateLimitRule x plan=auto key=user\n</Location>\n");
+    my $users = $server->file('users', "ann free\n");
+    utime 1, 1, $users;
+    $server->start;
+    is_deeply(status($server)->{maps}, [], 'a map that was read but once is not told of');
+    $server->file('users', "ann free\nbob free\n");
+    utime 1000, 1000, $users;
+    my $map;
+    my $read = sub { ($map) = @{ status($server)->{maps} }; return $map && $map->{reloads} + $map->{failed_reloads} == $_[0] };
+    ok(RLP::Httpd::wait_for(sub { $read->(1) }), 'a changed map is read again');
+    is("$map->{identity} $map->{file} $map->{reloads} $map->{failed_reloads}", "user $map->{file} 1 0", 'and told of');
+    $server->file('users', "ann nonesuch\n");
+    utime 2000, 2000, $users;
+    ok(RLP::Httpd::wait_for(sub { $read->(2) }), 'a wrong one is not');
+    is("$map->{reloads} $map->{failed_reloads}", '1 1', 'and told of, too');
+    is(join("\n", RLP::Metrics::lint(metrics($server))), '', 'metrics of maps are in order');
+    like($server->get('/status')->{body}, qr/<h3 id="h-maps">/, 'the page has maps');
+    $server->stop;
+}
+
+SKIP: {
+    skip 'it was built without Redis', 6 if !RLP::Httpd::has_redis();
+    my $closed = RLP::Httpd::free_port();
+    my $server = server("RateLimitStore far redis url=redis://127.0.0.1:$closed failure=open\n"
+            . "<Location /x>\n    RateLimitRule x rate=2/week key=ip\n</Location>\n");
+    $server->start;
+    $server->get('/x') for 1 .. 12;
+    is(counts($server, 'x', 'default'), 'errors 12', 'what Redis did not answer');
+    my $server_seen;
+    my $open = sub { ($server_seen) = @{ status($server)->{store}{servers} }; return $server_seen && $server_seen->{breaker} ne 'closed' };
+    ok(RLP::Httpd::wait_for($open), 'its breaker is open') or diag(explain($server_seen));
+    like($server_seen->{name} // '', qr/\Q$closed\E/, 'the server is named');
+    my %sample = RLP::Metrics::samples(metrics($server));
+    my ($up) = grep { /^ratelimit_redis_up/ } keys %sample;
+    is($up ? $sample{$up} : 'none', 0, 'metrics say that it is away');
+    is(join("\n", RLP::Metrics::lint(metrics($server))), '', 'in order');
+    like($server->get('/status')->{body}, qr/class="note">Redis at .*\Q$closed\E/, 'and the page says so first');
+    ok($server->graceful, 'graceful');
+    is(counts($server, 'x', 'default'), 'errors 12', 'figures beside Redis live through it');
     $server->stop;
 }
 
