@@ -337,6 +337,7 @@ DECIDE_INLINE void decide_ask(decide_t *d)
         decide_unasked(d, rv, answer.retry);
         return;
     }
+    d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }
@@ -393,6 +394,7 @@ static void decide_ask_one_apart(decide_t *d)
         tally_failed(d);
         return;
     }
+    d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }

@@ -193,7 +193,10 @@ static apr_status_t far_connect(far_t *store, far_shared_t *shared, apr_pool_t *
     const far_settings_t *settings = store->settings;
     const char **scripts = apr_palloc(pool, sizeof(*scripts));
     const redis_settings_t made = {
-        .session = { .scripts = scripts, .n_scripts = 1, .connect = settings->connect },
+        .session = { .scripts = scripts,
+                     .n_scripts = 1,
+                     .connect = settings->connect,
+                     .tls = settings->tls },
         .breaker = { .threshold = (int)settings->threshold,
                      .recovery = settings->recovery,
                      .longest = settings->recovery > FAR_LONGEST ? settings->recovery : FAR_LONGEST,

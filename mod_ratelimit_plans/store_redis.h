@@ -9,6 +9,7 @@
 
 #include "provider.h"
 
+#include "redis/tls.h"
 #include "redis/url.h"
 
 typedef enum { FAR_LOCAL, FAR_OPEN, FAR_CLOSED } failure_t;
@@ -21,6 +22,8 @@ typedef struct {
     const char *password; /* where it is read from */
     const char *prefix;
     const char *secret; /* NULL: not given */
+    redis_tls_settings_t secure;
+    redis_tls_t *tls; /* NULL: the URL is not rediss:// */
     int64_t timeout;
     int64_t connect;
     int64_t recovery;

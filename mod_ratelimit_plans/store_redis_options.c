@@ -19,6 +19,7 @@ const char *const far_failures[] = { "local", "open", "closed", NULL };
 
 const char far_options_usage[] =
     "url=URL [password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
+    "[tls-ca=FILE] [tls-cert=FILE] [tls-key=FILE] [tls-name=NAME] "
     "[timeout=DURATION] [connect=DURATION] [failure=local|open|closed] "
     "[failure-threshold=N] [recovery=DURATION] [hosts=N]";
 
@@ -78,6 +79,30 @@ static const char *far_prefix(far_settings_t *settings, const char *value, apr_p
     return NULL;
 }
 
+static const char *far_tls_ca(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.ca = ap_server_root_relative(pool, value);
+    return NULL;
+}
+
+static const char *far_tls_cert(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.cert = ap_server_root_relative(pool, value);
+    return NULL;
+}
+
+static const char *far_tls_key(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.key = ap_server_root_relative(pool, value);
+    return NULL;
+}
+
+static const char *far_tls_name(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.name = value;
+    return *value != '\0' ? NULL : apr_pstrdup(pool, "expected a host name after tls-name=");
+}
+
 /* What is a number: where it goes, and from where to where. */
 typedef struct {
     const char *name;
@@ -96,6 +121,10 @@ static const far_option_t far_options[] = {
     { .name = "password=", .set = far_password },
     { .name = "secret=", .set = far_secret },
     { .name = "prefix=", .set = far_prefix },
+    { .name = "tls-ca=", .set = far_tls_ca },
+    { .name = "tls-cert=", .set = far_tls_cert },
+    { .name = "tls-key=", .set = far_tls_key },
+    { .name = "tls-name=", .set = far_tls_name },
     { .name = "failure=", .set = far_failure },
     { .name = "timeout=",
       .number = offsetof(far_settings_t, timeout),
@@ -158,7 +187,8 @@ static const char *far_unknown(const char *word, apr_pool_t *pool)
         names[i] = far_options[i].name;
     }
     return apr_psprintf(pool,
-                        "expected url=, password=, secret=, prefix=, timeout=, connect=, failure=, "
+                        "expected url=, password=, secret=, prefix=, tls-ca=, tls-cert=, tls-key=, "
+                        "tls-name=, timeout=, connect=, failure=, "
                         "failure-threshold=, recovery= or hosts=, got \"%.32s\"%s",
                         strchr(name, ':') ? "..." : name, config_near(word, names, pool));
 }
@@ -190,6 +220,20 @@ static const char *far_configure_url(far_settings_t *settings, apr_pool_t *pool)
     return redis_url_parse(&settings->url, settings->url_text, settings->password, pool);
 }
 
+/* Certificates, read now: a child may not. */
+static const char *far_configure_tls(far_settings_t *settings, apr_pool_t *pool)
+{
+    const redis_tls_settings_t *secure = &settings->secure;
+
+    if (settings->url.tls) {
+        settings->secure.name = secure->name ? secure->name : settings->url.addresses[0].host;
+        return redis_tls_create(&settings->tls, secure, pool);
+    }
+    return secure->ca || secure->cert || secure->key || secure->name
+               ? "expected tls-ca=, tls-cert=, tls-key= and tls-name= with url=rediss:// only"
+               : NULL;
+}
+
 const char *far_configure(void **made, const char *name, const char *const options[], int n,
                           apr_pool_t *pool)
 {
@@ -209,6 +253,9 @@ const char *far_configure(void **made, const char *name, const char *const optio
     }
     if (error == NULL) {
         error = far_configure_url(settings, pool);
+    }
+    if (error == NULL) {
+        error = far_configure_tls(settings, pool);
     }
     if (error == NULL) {
         error = store_shm_provider.configure(&settings->local, name, NULL, 0, pool);
