@@ -323,6 +323,21 @@ SKIP: {
     $server->stop;
 }
 
+# --- rules of .htaccess
+
+{
+    my $server = server("<Directory \"\@DIR\@/htdocs\">\n    AllowOverride Limit\n</Directory>\n");
+    mkdir $server->file('htdocs/tenant'), 0755;
+    $server->file('htdocs/tenant/.htaccess', "RateLimitRule mine rate=2/week key=ip\n");
+    $server->file('htdocs/tenant/page', "hello\n");
+    $server->start;
+    is($server->statuses(4, '/tenant/page'), '200 200 429 429', 'a rule of .htaccess refuses');
+    my ($row) = @{ status($server)->{counts} };
+    like($row->{rule}, qr{^mine@}, 'it is counted under its name and place');
+    is("$row->{admitted} $row->{refused}", '2 2', 'as any other');
+    $server->stop;
+}
+
 # --- plan maps and Redis
 
 {
