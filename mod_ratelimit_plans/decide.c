@@ -6,6 +6,7 @@
  */
 
 #include "decide.h"
+#include "stats.h"
 
 #include <http_log.h>
 #include <http_request.h>
@@ -215,11 +216,13 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
     if (!who->found) {
         if (who->refuse) {
             d->refuse = who->refuse;
+            d->stranger = rule;
         }
         return true;
     }
     if (who->banned > 0 && !decide_is_apart(d->conf, rule)) {
         d->banned = who;
+        d->stranger = rule;
     }
     const variant_t *variant =
         who->plan == NULL && rule->choice != CHOICE_NAMED && rule->own != NULL
@@ -304,6 +307,7 @@ static void decide_unasked(decide_t *d, apr_status_t rv, rlp_time_t retry)
 
     d->verdict->action = "error";
     decide_failed(d->r, rv);
+    tally_failed(d);
     if (refuses != NULL && refuses(rlp_world->store)) {
         d->refuse = HTTP_SERVICE_UNAVAILABLE;
         d->verdict->retry = retry;
@@ -353,8 +357,12 @@ DECIDE_INLINE void decide_ask(decide_t *d)
         d->verdict->action = "deny";
         d->verdict->denied = true;
         d->verdict->retry = answer.retry;
-    } else if (!d->plain) {
-        decide_admit(d, question.now);
+        tally_refused(d, STATS_REFUSED, answer.tightest);
+    } else {
+        tally_passed(d);
+        if (!d->plain) {
+            decide_admit(d, question.now);
+        }
     }
     decide_remember(d, answer.tightest);
 }
@@ -395,14 +403,20 @@ static void decide_ask_one_apart(decide_t *d)
     if (rv != APR_SUCCESS) {
         d->verdict->action = d->verdict->denied ? d->verdict->action : "error";
         decide_failed(d->r, rv);
+        tally_failed(d);
         return;
     }
     d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }
-    if (answer.verdict <= RLP_WAIT && !d->plain) {
-        after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+    if (answer.verdict > RLP_WAIT) {
+        tally_refused(d, STATS_WOULD_REFUSE, answer.tightest);
+    } else {
+        tally_passed(d);
+        if (!d->plain) {
+            after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+        }
     }
     decide_remember_apart(d);
 }
@@ -424,6 +438,7 @@ static int decide_refuse_unknown(decide_t *d)
 {
     d->verdict->action = "deny";
     d->verdict->denied = true;
+    stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
     respond_env(d->r, d->verdict);
     return respond_refuse(d->r, d->refuse);
 }
@@ -462,6 +477,7 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
         return DECLINED;
     }
     denial_log(d->r, verdict, d->server);
+    stats_note(verdict, d->server, d->r->pool);
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
@@ -479,6 +495,7 @@ void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
     d->costed = false;
     d->plain = true;
     d->waits = false;
+    d->delayed = false;
     d->dated = false;
     d->group = 0;
     d->n = 0;

@@ -34,13 +34,15 @@ typedef struct {
     uint64_t judged;     /* rules of the section, a bit each */
     const who_t *banned; /* one of those whom rules count; NULL: nobody */
     int refuse;          /* status by which a map refuses an unknown value, or nobody is served */
-    size_t room;         /* for the text of RateLimit */
-    bool costed;         /* cost is known */
-    bool plain;          /* nothing is to be done after the decision */
-    bool waits;          /* may have to wait */
-    bool dated;          /* the wall clock is asked for */
-    rlp_units_t cost;    /* by the section */
-    int group;           /* of the next branches */
+    const rule_t *stranger; /* the rule that counts one refused by a map or a ban */
+    size_t room;            /* for the text of RateLimit */
+    bool costed;            /* cost is known */
+    bool plain;             /* nothing is to be done after the decision */
+    bool waits;             /* may have to wait */
+    bool delayed;           /* has waited */
+    bool dated;             /* the wall clock is asked for */
+    rlp_units_t cost;       /* by the section */
+    int group;              /* of the next branches */
     int n;
     const rule_t *rules[RLP_ENTRIES_MAX];
     struct {

@@ -113,25 +113,33 @@ static const char *dump_limits(const rule_t *rule, apr_pool_t *pool)
                : apr_pstrcat(pool, plans, "; without one: unlimited", NULL);
 }
 
+const char *dump_rule_words(const rule_t *rule, apr_pool_t *pool)
+{
+    return apr_pstrcat(pool, dump_limits(rule, pool), rule->off ? "" : dump_choice(rule, pool),
+                       dump_effects(rule, pool), NULL);
+}
+
 static void dump_rule(apr_file_t *out, const rule_t *rule, apr_pool_t *pool)
 {
-    apr_file_printf(out, "  %s%s%s: %s%s%s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
-                    rule->section ? rule->section : "", dump_limits(rule, pool),
-                    rule->off ? "" : dump_choice(rule, pool), dump_effects(rule, pool), rule->file,
+    apr_file_printf(out, "  %s%s%s: %s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
+                    rule->section ? rule->section : "", dump_rule_words(rule, pool), rule->file,
                     rule->line);
 }
 
 /* --- what is declared for the whole server */
 
-static void dump_store(apr_file_t *out, apr_pool_t *pool)
+const char *dump_store_words(apr_pool_t *pool)
 {
     const rlp_store_provider_t *provider = rlp_world->store_provider;
     const char *text = provider->describe ? provider->describe(rlp_world->store_settings, pool)
                                           : store_shm_describe(pool);
 
-    apr_file_printf(out, "Rate limit store: %s\n",
-                    text ? text
-                         : apr_pstrcat(pool, rlp_world->store_name, ", of another module", NULL));
+    return text ? text : apr_pstrcat(pool, rlp_world->store_name, ", of another module", NULL);
+}
+
+static void dump_store(apr_file_t *out, apr_pool_t *pool)
+{
+    apr_file_printf(out, "Rate limit store: %s\n", dump_store_words(pool));
 }
 
 static void dump_plans(apr_file_t *out, apr_pool_t *pool)

@@ -6,6 +6,7 @@
 
 #include "admin.h"
 #include "decide.h"
+#include "stats.h"
 
 #include <apr_strings.h>
 
@@ -78,6 +79,7 @@ int ordered_refuse(const decide_t *d, bool in_handler)
     verdict->action = "deny";
     verdict->denied = true;
     verdict->retry = d->banned->banned;
+    stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
     verdict->identity = apr_pstrmemdup(d->r->pool, d->banned->text, d->banned->len);
     respond_env(d->r, verdict);
     denial_log_banned(d->r, verdict->identity, d->server);

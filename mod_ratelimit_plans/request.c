@@ -6,6 +6,7 @@
 
 #include "admin.h"
 #include "decide.h"
+#include "stats.h"
 
 #include <http_core.h>
 #include <http_request.h>
@@ -67,6 +68,9 @@ const verdict_t *request_verdict_so_far(const request_rec *r)
    so. */
 static int request_exempt(request_rec *r, const dir_conf_t *conf)
 {
+    if (request_verdict_so_far(r) == NULL) {
+        tally_exempt(r, conf);
+    }
     if (decide_before(r) == NULL) {
         ap_set_module_config(r->request_config, &ratelimit_plans_module,
                              (void *)(uintptr_t)&conf->exempted);
@@ -85,6 +89,8 @@ typedef struct {
     uint64_t judged; /* rules, a bit each */
     size_t room;     /* for what the fields tell of them */
     int n;
+    int n_counts;
+    uint64_t *counts[DECIDE_RULES_MAX]; /* statistics, of each rule */
 } usual_t;
 
 /* Adds what a rule counts. False: it takes a closer look. */
@@ -99,6 +105,8 @@ DECIDE_INLINE bool request_add_usual(usual_t *usual, rlp_charge_t charges[], con
     if (variant == NULL || address == NULL || usual->n + variant->plan->n > RLP_ENTRIES_MAX) {
         return false;
     }
+    usual->counts[usual->n_counts++] =
+        variant->counted ? variant->counted : stats_counts(rule, variant);
     usual->room += variant->room;
     for (int i = 0; i < variant->plan->n; i++, usual->n++) {
         rlp_charge_t *charge = &charges[usual->n];
@@ -118,8 +126,11 @@ DECIDE_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[],
     const int n = conf->rules->nelts;
     uint64_t bit = 1;
 
-    *usual = (usual_t){ 0 };
-    for (int i = 0; i < n; i++, bit <<= 1) {
+    usual->judged = 0;
+    usual->room = 0;
+    usual->n = 0;
+    usual->n_counts = 0;
+    for (int i = 0; i < n && n <= DECIDE_RULES_MAX; i++, bit <<= 1) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
 
         if (!rule_matches(rule, r)) {
@@ -130,7 +141,7 @@ DECIDE_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[],
         }
         usual->judged |= bit;
     }
-    return usual->n > 0 && n <= DECIDE_RULES_MAX;
+    return usual->n > 0;
 }
 
 /* Remembers the charges, and tells the client of them. */
@@ -179,6 +190,9 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
     }
     if (answer.verdict != RLP_ALLOW) {
         return decide_request(r, conf, PHASE_BOTH, false);
+    }
+    for (int i = 0; i < usual.n_counts; i++) {
+        stats_add(usual.counts[i], STATS_ADMITTED);
     }
     if (conf->traits == 0 && conf->fields == FIELDS_OFF) { /* all rules judge all requests */
         ap_set_module_config(r->request_config, &ratelimit_plans_module,

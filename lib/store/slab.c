@@ -383,6 +383,14 @@ SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const
     }
 }
 
+/* Takes note of a counter that goes before its time. */
+SLAB_INLINE void slab_count_victim(const place_t *place, rlp_time_t now)
+{
+    if (place->slot != NULL && slab_weight(place->slot, now) > 0) {
+        (void)__atomic_fetch_add(&place->shard->evicted, 1, __ATOMIC_RELAXED);
+    }
+}
+
 /* Writes what is dirty. */
 SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], place_t places[],
                            int n, rlp_time_t now)
@@ -397,6 +405,7 @@ SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], pla
 
         if (place->slot == NULL) {
             place->slot = slab_victim(slab, place, now, places, n);
+            slab_count_victim(place, now);
         }
         if (place->slot != NULL) { /* NULL: all taken by this update, or held */
             slab_commit(slab, entries[i], place, fresh, n == 1, now);

@@ -75,6 +75,16 @@ int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp
 /* Forgets all counters of a fingerprint; how many those were. Only while nobody else uses it. */
 uint64_t slab_forget(slab_t *slab, uint64_t fingerprint);
 
+/* What there is in it. */
+typedef struct {
+    uint64_t slots;   /* for counters, of all sizes */
+    uint64_t used;    /* of them, by counters that are not over; from a sample */
+    uint64_t evicted; /* counters forgotten before their time, to make room, ever */
+} slab_look_t;
+
+/* Looks, while others may update. */
+slab_look_t slab_look(const slab_t *slab, rlp_time_t now);
+
 /* Copies all live counters of one slab into another, formatted with the same key, whatever their
    sizes. What processes held is left behind: no holder outlives a change of size. Only while nobody
    else uses either. */
