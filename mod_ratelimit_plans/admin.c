@@ -39,6 +39,7 @@ static const struct {
     { "set-plan", admin_set_plan, { "identity", "secret", "plan", "for", "until" } },
     { "overrides", admin_list, { NULL } },
     { "plans", admin_plans, { NULL } },
+    { "top", admin_top, { NULL } },
     { "explain", admin_explain, { "url", "method", "ip", "user", "headers", "env" } },
 };
 

@@ -154,8 +154,9 @@ const char *admin_list(admin_t *admin);
 
 /* --- admin_explain.c */
 
-/* What is configured; what would become of a request. */
+/* What is configured; who is refused most; what would become of a request. */
 const char *admin_plans(admin_t *admin);
+const char *admin_top(admin_t *admin);
 const char *admin_explain(admin_t *admin);
 
 #pragma GCC visibility pop

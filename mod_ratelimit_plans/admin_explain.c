@@ -6,6 +6,7 @@
 
 #include "admin.h"
 #include "decide.h"
+#include "stats.h"
 
 #include <http_config.h>
 #include <http_core.h>
@@ -52,6 +53,28 @@ const char *admin_plans(admin_t *admin)
     json_open(out, "rules", '[');
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         plans_rule(out, APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *));
+    }
+    json_close(out, ']');
+    return NULL;
+}
+
+/* --- who is refused most */
+
+const char *admin_top(admin_t *admin)
+{
+    const stats_t *stats = stats_read(admin->r->pool);
+    json_out_t *out = &admin->out;
+
+    json_open(out, "most_refused", '[');
+    for (int i = 0; i < stats->n_top; i++) {
+        const stats_top_t *top = &stats->top[i];
+
+        json_open(out, NULL, '{');
+        json_number(out, "refused", (int64_t)top->refused);
+        json_number(out, "error", (int64_t)top->error);
+        json_string(out, "rule", top->rule);
+        json_string(out, "identity", top->identity);
+        json_close(out, '}');
     }
     json_close(out, ']');
     return NULL;

@@ -25,6 +25,7 @@
     "  set-plan IDENTITY PLAN WHEN                  or: set-plan IDENTITY none\n"        \
     "  overrides                                    bans and plans that were set\n"      \
     "  plans                                        what is configured\n"                \
+    "  top                                          who is refused most\n"               \
     "  explain URL [--method=GET] [--ip=ADDRESS] [--user=NAME]\n"                        \
     "          [--header=\"NAME: VALUE\"]... [--env=NAME=VALUE]...\n"                    \
     "\n"                                                                                 \
@@ -50,7 +51,8 @@ typedef struct {
 static const ask_command_t ask_commands[] = {
     { "get", "i", false },     { "reset", "i", true }, { "grant", "iu", false },
     { "ban", "iw", true },     { "unban", "i", true }, { "set-plan", "ipw", true },
-    { "overrides", "", true }, { "plans", "", false }, { "explain", "l", false },
+    { "overrides", "", true }, { "plans", "", false }, { "top", "", false },
+    { "explain", "l", false },
 };
 
 typedef struct {

@@ -90,6 +90,7 @@ is(left(), 97, 'the plan counts');
 is(answer('set-plan', 'ip:127.0.0.1', 'none')->{set_plan}, undef, 'set-plan none');
 is(left(), 1, 'it counts no more');
 is(answer('plans')->{plans}[0]{plan}, 'pro', 'plans');
+is_deeply(answer('top')->{most_refused}, [ { refused => 3, error => 0, rule => 'site', identity => 'ip:127.0.0.1' } ], 'top: who was refused by limits');
 my $explained = answer('explain', '/x', '--method=POST', '--ip=192.0.2.9', '--user=bob', '--header=X-API-Key: key-of-zoe', '--env=A=b');
 is_deeply([ map { "$_->{rule} $_->{plan}" } @{ $explained->{rules} } ], [ 'site default', 'keys pro' ], 'explain');
 my ($status, $out) = rlpctl_with("key-of-zoe\n", 'get', "--url=$url", '--secret', '--rule=keys', 'apikey');
