@@ -148,12 +148,12 @@ DECIDE_INLINE void request_tally_usual(const rule_t *rule)
 /* The same of all rules of a section, of which there is one at least. */
 DECIDE_INLINE void request_tally_all(const dir_conf_t *conf)
 {
-    const rule_t *const *rule = (const rule_t *const *)(const void *)conf->rules->elts;
-    const rule_t *const *const end = rule + conf->rules->nelts;
+    const rule_t *const *rules = (const rule_t *const *)(const void *)conf->rules->elts;
+    apr_size_t i = (apr_size_t)conf->rules->nelts;
 
     do {
-        request_tally_usual(*rule);
-    } while (++rule != end);
+        request_tally_usual(rules[--i]);
+    } while (i > 0);
 }
 
 /* Remembers the charges, and tells the client of them. */
@@ -326,13 +326,13 @@ static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verd
                                       : decide_request(r, conf, PHASE_BOTH, true);
 }
 
-/* The one hook for handlers, as each costs every request something; the names of pages of ours
-   begin alike. */
+/* The one hook for handlers, as each costs every request something. The names of pages of ours
+   begin alike; httpd has given every request the name of a handler by now. */
 int request_handler(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
     const verdict_t *verdict = request_verdict(r);
     const int rv = verdict == &conf->passed ? DECLINED : request_judge_late(r, conf, verdict);
 
-    return rv == DECLINED && r->handler != NULL && *r->handler == 'r' ? status_handler(r) : rv;
+    return rv == DECLINED && *r->handler == 'r' ? status_handler(r) : rv;
 }
