@@ -7,6 +7,7 @@
 #include "admin.h"
 #include "decide.h"
 #include "stats.h"
+#include "status.h"
 
 #include <http_core.h>
 #include <http_request.h>
@@ -89,8 +90,6 @@ typedef struct {
     uint64_t judged; /* rules, a bit each */
     size_t room;     /* for what the fields tell of them */
     int n;
-    int n_counts;
-    uint64_t *counts[DECIDE_RULES_MAX]; /* statistics, of each rule */
 } usual_t;
 
 /* Adds what a rule counts. False: it takes a closer look. */
@@ -105,8 +104,6 @@ DECIDE_INLINE bool request_add_usual(usual_t *usual, rlp_charge_t charges[], con
     if (variant == NULL || address == NULL || usual->n + variant->plan->n > RLP_ENTRIES_MAX) {
         return false;
     }
-    usual->counts[usual->n_counts++] =
-        variant->counted ? variant->counted : stats_counts(rule, variant);
     usual->room += variant->room;
     for (int i = 0; i < variant->plan->n; i++, usual->n++) {
         rlp_charge_t *charge = &charges[usual->n];
@@ -126,11 +123,8 @@ DECIDE_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[],
     const int n = conf->rules->nelts;
     uint64_t bit = 1;
 
-    usual->judged = 0;
-    usual->room = 0;
-    usual->n = 0;
-    usual->n_counts = 0;
-    for (int i = 0; i < n && n <= DECIDE_RULES_MAX; i++, bit <<= 1) {
+    *usual = (usual_t){ 0 };
+    for (int i = 0; i < n; i++, bit <<= 1) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
 
         if (!rule_matches(rule, r)) {
@@ -141,7 +135,26 @@ DECIDE_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[],
         }
         usual->judged |= bit;
     }
-    return usual->n > 0;
+    return usual->n > 0 && n <= DECIDE_RULES_MAX;
+}
+
+/* Statistics of a rule that has let a request pass. */
+DECIDE_INLINE void request_tally_usual(const rule_t *rule)
+{
+    const variant_t *variant = rule->usual;
+
+    stats_add(variant->counted ? variant->counted : stats_counts(rule, variant), STATS_ADMITTED);
+}
+
+/* The same of all rules of a section, of which there is one at least. */
+DECIDE_INLINE void request_tally_all(const dir_conf_t *conf)
+{
+    const rule_t *const *rules = (const rule_t *const *)(const void *)conf->rules->elts;
+    apr_size_t i = (apr_size_t)conf->rules->nelts;
+
+    do {
+        request_tally_usual(rules[--i]);
+    } while (i > 0);
 }
 
 /* Remembers the charges, and tells the client of them. */
@@ -154,6 +167,7 @@ DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, co
     for (uint64_t bits = usual->judged; bits != 0; bits &= bits - 1) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
 
+        request_tally_usual(rule);
         for (int i = 0; i < rule->usual->plan->n; i++) {
             outcome_t *outcome = &verdict->outcomes[verdict->n];
 
@@ -191,10 +205,8 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
     if (answer.verdict != RLP_ALLOW) {
         return decide_request(r, conf, PHASE_BOTH, false);
     }
-    for (int i = 0; i < usual.n_counts; i++) {
-        stats_add(usual.counts[i], STATS_ADMITTED);
-    }
     if (conf->traits == 0 && conf->fields == FIELDS_OFF) { /* all rules judge all requests */
+        request_tally_all(conf);
         ap_set_module_config(r->request_config, &ratelimit_plans_module,
                              (void *)(uintptr_t)&conf->passed);
     } else {
@@ -330,18 +342,12 @@ static int request_answer_own(request_rec *r)
 
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
    fixups, whose rules are judged here, or a directory's index would go round them. */
-int request_handler(request_rec *r)
+static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verdict_t *verdict)
 {
-    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
-    const verdict_t *verdict = request_verdict(r);
-
-    if (verdict == &conf->passed) {
-        return DECLINED;
-    }
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
     }
-    if (r->handler != NULL && r->main == NULL && request_is_own(r)) {
+    if (*r->handler == 'r' && r->main == NULL && request_is_own(r)) {
         return request_answer_own(r);
     }
     if (request_is_judged(r, verdict, conf)) {
@@ -352,4 +358,15 @@ int request_handler(request_rec *r)
     }
     return request_is_exempt(r, conf) ? request_exempt(r, conf)
                                       : decide_request(r, conf, PHASE_BOTH, true);
+}
+
+/* The one hook for handlers, as each costs every request something. The names of pages of ours
+   begin alike; httpd has given every request the name of a handler by now. */
+int request_handler(request_rec *r)
+{
+    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+    const verdict_t *verdict = request_verdict(r);
+    const int rv = verdict == &conf->passed ? DECLINED : request_judge_late(r, conf, verdict);
+
+    return rv == DECLINED && *r->handler == 'r' ? status_handler(r) : rv;
 }

@@ -114,7 +114,7 @@ static const status_format_t *status_format(request_rec *r)
 
 int status_handler(request_rec *r)
 {
-    if (r->handler == NULL || strcmp(r->handler, STATUS_HANDLER) != 0) {
+    if (strcmp(r->handler, STATUS_HANDLER) != 0) {
         return DECLINED;
     }
     r->allowed |= AP_METHOD_BIT << M_GET;

@@ -32,7 +32,7 @@ const char *status_plain(const char *text, apr_pool_t *pool);
 /* An instant of the wall clock as RFC 3339 has it. */
 const char *status_time(rlp_time_t time, apr_pool_t *pool);
 
-/* Hook: answers for SetHandler ratelimit-status. */
+/* Answers for SetHandler ratelimit-status; DECLINED for others. */
 int status_handler(request_rec *r);
 
 /* Adds a section to the page of mod_status, where that is loaded. */

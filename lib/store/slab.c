@@ -383,12 +383,17 @@ SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const
     }
 }
 
-/* Takes note of a counter that goes before its time. */
-SLAB_INLINE void slab_count_victim(const place_t *place, rlp_time_t now)
+/* A slot for a newcomer; takes note of a counter that goes before its time. */
+__attribute__((noinline)) static slot_t *slab_make_room(const slab_t *slab, const place_t *place,
+                                                        rlp_time_t now, const place_t taken[],
+                                                        int n)
 {
-    if (place->slot != NULL && slab_weight(place->slot, now) > 0) {
+    slot_t *slot = slab_victim(slab, place, now, taken, n);
+
+    if (slot != NULL && slab_weight(slot, now) > 0) {
         (void)__atomic_fetch_add(&place->shard->evicted, 1, __ATOMIC_RELAXED);
     }
+    return slot;
 }
 
 /* Writes what is dirty. */
@@ -404,8 +409,7 @@ SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], pla
         const bool fresh = place->lines > 1 && slab_fresh(place, now);
 
         if (place->slot == NULL) {
-            place->slot = slab_victim(slab, place, now, places, n);
-            slab_count_victim(place, now);
+            place->slot = slab_make_room(slab, place, now, places, n);
         }
         if (place->slot != NULL) { /* NULL: all taken by this update, or held */
             slab_commit(slab, entries[i], place, fresh, n == 1, now);

@@ -31,6 +31,7 @@ sub new {
 
     $self->{pid} = fork // die "fork: $!\n";
     if ($self->{pid} == 0) {
+        POSIX::setsid(); # it has children, which end with it
         my ($read, $write) = (POSIX::dup(fileno $theirs_in), POSIX::dup(fileno $theirs_out));
         my ($high_read, $high_write) = map { POSIX::dup2($_, $_ + 20) } $read, $write;
         POSIX::dup2($read + 20, 3);
@@ -153,9 +154,11 @@ sub picture {
 sub DESTROY {
     my ($self) = @_;
     local ($?, $!, $@);
+    my $tries = 100;
     return if !$self->{pid};
-    kill 'KILL', $self->{pid};
+    kill 'KILL', -$self->{pid};
     waitpid $self->{pid}, 0;
+    select undef, undef, undef, 0.02 while kill(0, -$self->{pid}) && $tries-- > 0;
     return;
 }
 
