@@ -85,6 +85,7 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
     const rlp_store_provider_t *provider = NULL;
+    void *settings = NULL;
 
     (void)dir;
     if (error != NULL) {
@@ -94,22 +95,20 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
         return apr_pstrcat(cmd->pool, "RateLimitStore: expected ", config_store_usage(cmd->pool),
                            NULL);
     }
-    if (rlp_world->store_name != NULL) {
-        return config_expected(cmd, "one store for the whole server", argv[0]);
-    }
     error = config_store_type(&provider, argv[1], cmd->pool);
     if (error == NULL) {
         error = rlp_name_check(argv[0], cmd->pool);
     }
     if (error == NULL) {
-        error = provider->configure(&rlp_world->store_settings, argv[0],
-                                    (const char *const *)argv + 2, argc - 2, cmd->pool);
+        error = provider->configure(&settings, argv[0], (const char *const *)argv + 2, argc - 2,
+                                    cmd->pool);
     }
     if (error == NULL && config_repeated(argc, argv, 2) != NULL) {
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
-    rlp_world->store_name = argv[0];
-    rlp_world->store_provider = provider;
+    if (error == NULL) {
+        error = stores_add(argv[0], provider, settings, cmd->pool);
+    }
     return config_prefix(cmd, error);
 }
 

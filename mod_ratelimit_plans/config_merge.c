@@ -42,8 +42,11 @@ void config_begin(apr_pool_t *pool)
     world->scopes = apr_hash_make(pool);
     world->kinds = apr_hash_make(pool);
     world->algorithms = algorithm_table(pool);
-    world->store_provider = provider_find(&provider_stores, "shm", pool);
-    (void)world->store_provider->configure(&world->store_settings, "default", NULL, 0, pool);
+    const rlp_store_provider_t *shm = provider_find(&provider_stores, "shm", pool);
+    void *settings = NULL;
+
+    (void)shm->configure(&settings, "default", NULL, 0, pool);
+    stores_begin(world, shm, settings);
     config_table_calendars(world);
     identity_begin(world);
     rlp_world = world;

@@ -27,6 +27,7 @@ typedef struct {
     int64_t threshold;
     int64_t hosts;
     failure_t failure;
+    bool stands_in; /* the store in memory, for some rule at least */
     unsigned given; /* options, a bit each */
     void *local;    /* settings of the store that stands in */
 } far_settings_t;
@@ -44,6 +45,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
                           apr_pool_t *pool);
 const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);
 const char *far_digest(void *made);
+const char *far_terms(void *made, const rlp_terms_t *terms);
 const char *far_describe(void *made, apr_pool_t *pool);
 
 #pragma GCC visibility pop

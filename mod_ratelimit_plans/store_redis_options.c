@@ -210,6 +210,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
     if (error == NULL) {
         error = far_configure_url(settings, pool);
     }
+    settings->stands_in = settings->failure == FAR_LOCAL;
     if (error == NULL) {
         error = store_shm_provider.configure(&settings->local, name, NULL, 0, pool);
     }
@@ -229,6 +230,14 @@ const char *far_digest(void *made)
     return settings->secret ? NULL
                             : "expected secret=file:PATH or secret=env:NAME behind RateLimitStore, "
                               "the key of the digests that stand for its values in Redis, got none";
+}
+
+const char *far_terms(void *made, const rlp_terms_t *terms)
+{
+    far_settings_t *settings = made;
+
+    settings->stands_in |= terms->failure == RLP_FAILURE_LOCAL;
+    return NULL;
 }
 
 const char *far_describe(void *made, apr_pool_t *pool)

@@ -152,7 +152,7 @@ SKIP: {
     none('every heading there is a directive', grep { !$directive{$_} } sort keys %heading);
     my $page = slurp('docs/mod_ratelimit_plans.8');
     none('every directive is in the manual page', grep { $page !~ /^[.]It Sy $_ /m } @directives);
-    my @options = code('mod_ratelimit_plans/rule.c') =~ /\{ "(\w+)=", (?:rule_|NULL)/g;
+    my @options = code('mod_ratelimit_plans/rule.c') =~ /\{ "(\w+)=", (?:rule_|stores_|NULL)/g;
     ok(@options > 5, 'the table of options of a rule can be read');
     none('every option of a rule is in the manual page',
         grep { $page !~ /^[.]It .*Cm $_ Ns = /m } @options);

@@ -1,0 +1,188 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# What rules and maps ask of a store in Redis: a store beside another, what becomes of a rule's requests while Redis is
+# away.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use IO::Socket::INET;
+use POSIX ();
+use Test::More;
+
+use RLP::Httpd;
+
+plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
+plan skip_all => 'the module was built without Redis' if !RLP::Httpd::has_redis();
+
+my ($program) = grep { -x } map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
+plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
+
+my $dir = File::Temp->newdir('rlp-redis-XXXXXX', TMPDIR => 1);
+my $owner = $$;
+my %redis; # port -> process
+
+END {
+    my $status = $?;
+    redis_kill($_) for $$ == $owner ? keys %redis : ();
+    $? = $status;
+}
+
+# --- Redis
+
+# What a server answers to a command of words: text, a list, nothing.
+sub ask {
+    my ($port, @words) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 20) or return;
+    print {$socket} '*' . @words . "\r\n" . join '', map { '$' . length() . "\r\n$_\r\n" } @words;
+    return reply($socket);
+}
+
+sub reply {
+    my ($socket) = @_;
+    my ($type, $rest) = (<$socket> // return) =~ /\A(.)(.*)\r\n\z/s;
+    if ($type eq '$' && $rest >= 0) {
+        read $socket, my $bulk, $rest + 2;
+        return substr $bulk, 0, $rest;
+    }
+    return [map { reply($socket) } 1 .. $rest] if $type eq '*';
+    return $type eq '$' ? undef : $rest;
+}
+
+sub redis_start {
+    my ($port, @options) = @_;
+    my $pid = fork // die "fork: $!\n";
+    if ($pid == 0) {
+        open STDOUT, '>', "$dir/log-$port" or POSIX::_exit(126);
+        exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir", @options
+            or POSIX::_exit(127);
+    }
+    $redis{$port} = $pid;
+    RLP::Httpd::wait_for(sub { defined ask($port, 'PING') }) or die "redis-server did not start\n";
+    return $port;
+}
+
+sub redis_kill {
+    my ($port) = @_;
+    my $pid = delete $redis{$port};
+    kill 'KILL', $pid;
+    waitpid $pid, 0;
+    return;
+}
+
+sub keys_like {
+    my ($port, $pattern) = @_;
+    return join ' ', sort @{ ask($port, 'KEYS', $pattern) };
+}
+
+# --- httpd
+
+# Options that let a slow machine be slow.
+my $patient = 'timeout=5s connect=5s recovery=30s';
+
+sub server {
+    my ($config) = @_;
+    my $server = RLP::Httpd->new(modules => ['headers']);
+    $server->configure("RateLimitEngine On\nRateLimitIdentity ip\n$config\n"
+            . "Header always set X-Action %{RATELIMIT_ACTION}e env=RATELIMIT_ACTION\n");
+    return $server->start;
+}
+
+# Status, RateLimit without times, RATELIMIT_ACTION.
+sub told {
+    my ($server, @fields) = @_;
+    my $response = $server->get('/index.html', @fields);
+    my $fields = $response->{fields};
+    return join ' ', $response->{status}, ($fields->{ratelimit} // '-') =~ s/;t=\d+//gr, $fields->{'x-action'} // '-';
+}
+
+my $port = redis_start(RLP::Httpd::free_port());
+
+sub store {
+    my ($name, $options) = @_;
+    return "RateLimitStore $name redis url=redis://127.0.0.1:$port/0 $patient prefix=$name: $options\n";
+}
+
+subtest 'near and far' => sub {
+    my $server = server("RateLimitStore near shm size=1M\n" . store('far', '')
+            . "RateLimitRule a rate=9/hour\nRateLimitRule b rate=3/hour store=far");
+    is(told($server), '200 "b";r=2, "a";r=8 -', 'a request is charged in both');
+    is(keys_like($port, '*'), 'far:rlp:{ip:127.0.0.1}:b', 'what counts far away is there');
+    told($server) for 1 .. 2;
+    is(told($server), '429 "b";r=0, "a";r=6 deny', 'Redis refuses: what was charged near is given back') for 1 .. 3;
+    ask($port, 'FLUSHALL');
+    is(told($server), '200 "b";r=2, "a";r=5 -', 'T-28 without data it goes on');
+    ask($port, 'FLUSHALL');
+    $server = server("RateLimitStore near shm size=1M\n" . store('far', '')
+            . "RateLimitRule a rate=1/hour\nRateLimitRule b rate=9/hour store=far");
+    is(told($server), '200 "a";r=0, "b";r=8 -', 'a request');
+    ask($port, 'CONFIG', 'RESETSTAT');
+    is(told($server), '429 "a";r=0 deny', 'the near store refuses') for 1 .. 3;
+    unlike(ask($port, 'INFO', 'commandstats'), qr/cmdstat_evalsha/, 'and Redis is not asked');
+};
+
+subtest 'far is the default, and one of another name' => sub {
+    my $server = server(store('one', '') . store('two', '') . "RateLimitRule a rate=9/hour\nRateLimitRule b rate=3/hour store=two");
+    is(told($server), '200 "b";r=2, "a";r=8 -', 'a request');
+    is(keys_like($port, 'one:*') . ' ' . keys_like($port, 'two:*'), 'one:rlp:{ip:127.0.0.1}:a two:rlp:{ip:127.0.0.1}:b', 'each has its keys');
+    told($server) for 1 .. 2;
+    is(told($server), '429 "b";r=0, "a";r=6 deny', 'all or none');
+};
+
+# Rules of each kind, alone and together, while Redis is away.
+subtest 'failure= of a rule' => sub {
+    my $where = 'path=/index.html';
+    my %rules = (
+        open => "RateLimitRule o rate=2/hour failure=open",
+        closed => "RateLimitRule c rate=2/hour failure=closed",
+        local => "RateLimitRule l rate=2/hour failure=local",
+        usual => "RateLimitRule u rate=2/hour",
+    );
+    for my $case (
+        # rules, failure= of the store, what three requests are told
+        ['open', 'local', '200 - error', '200 - error', '200 - error'],
+        ['closed', 'local', '503 - error', '503 - error', '503 - error'],
+        ['usual', 'local', '200 "u";r=1 -', '200 "u";r=0 -', '429 "u";r=0 deny'],
+        ['local', 'open', '200 "l";r=1 -', '200 "l";r=0 -', '429 "l";r=0 deny'],
+        ['usual', 'open', '200 - error', '200 - error', '200 - error'],
+        ['usual', 'closed', '503 - error', '503 - error', '503 - error'],
+        ['open', 'closed', '200 - error', '200 - error', '200 - error'],
+        ['open usual', 'local', '200 "u";r=1 error', '200 "u";r=0 error', '429 "u";r=0 deny'],
+        ['open local', 'closed', '200 "l";r=1 error', '200 "l";r=0 error', '429 "l";r=0 deny'],
+        ['open closed local', 'local', '503 - error', '503 - error', '503 - error'],
+    ) {
+        my ($names, $failure, @expected) = @$case;
+        my $server = server("RateLimitStore far redis url=redis://127.0.0.1:1/0 timeout=5s connect=5s recovery=30s failure=$failure\n"
+                . join "\n", map { $rules{$_} } split / /, $names);
+        is(join(', ', map { told($server) } 1 .. 3), join(', ', @expected), "rules $names, failure=$failure");
+    }
+};
+
+subtest 'a near store beside one that is away' => sub {
+    my $far = "RateLimitStore far redis url=redis://127.0.0.1:1/0 timeout=5s connect=5s recovery=30s";
+    my $rules = "RateLimitRule a rate=2/hour\nRateLimitRule b rate=2/hour store=far";
+    my $server = server("RateLimitStore near shm\n$far failure=open\n$rules");
+    is(join(', ', map { told($server) } 1 .. 3), '200 "a";r=1 error, 200 "a";r=0 error, 429 "a";r=0 deny', 'open: the near one counts');
+    $server = server("RateLimitStore near shm\n$far failure=closed\n$rules");
+    is(join(', ', map { told($server) } 1 .. 4), '503 - error, 503 - error, 503 - error, 503 - error', 'closed: nobody is served');
+    $server = server("RateLimitStore near shm\n$far failure=local\n$rules");
+    is(join(', ', map { told($server) } 1 .. 3), '200 "a";r=1, "b";r=1 -, 200 "a";r=0, "b";r=0 -, 429 "a";r=0 deny', 'local: both count');
+};
+
+subtest 'in words' => sub {
+    my $server = RLP::Httpd->new(config => store('far', '')
+            . "RateLimitEngine On\nRateLimitPlan p rate=2/hour concurrent=2 lease=10s\nRateLimitRule a plan=p failure=closed\n"
+            . "RateLimitStore near shm\nRateLimitRule b rate=1/s plan=none store=near\nRateLimitRule c rate=1/s store=far failure=open\n");
+    my ($code, $said) = $server->configtest('-D', 'DUMP_RATELIMIT');
+    is($code, 0, 'a plan is for the stores of its rules alone') or diag $said;
+    like($said, qr/^  a: .*, failure=closed \(/m, 'failure= of a rule');
+    like($said, qr/^  c: .*, in the store far, failure=open \(/m, 'and its store');
+    ($code, $said) = RLP::Httpd->new(config => store('far', '')
+            . "RateLimitStore near shm\nRateLimitPlan p concurrent=2 lease=10s\nRateLimitRule b plan=p store=near\n")->configtest;
+    isnt($code, 0, 'lease= in a store of this host');
+    like($said, qr/line 3 of .*RateLimitPlan: expected no lease= with a store of this host/, 'is refused');
+};
+
+done_testing;
