@@ -21,6 +21,12 @@ APLOG_USE_MODULE(ratelimit_plans);
 /* where a directive of sections may not stand, even if AllowOverrideList names it */
 #define CONFIG_SECTION (NOT_IN_LIMIT | NOT_IN_HTACCESS)
 
+#ifdef RLP_REDIS
+#define CONFIG_MAPS "txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\"|\"redis:KEY\""
+#else
+#define CONFIG_MAPS "txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\""
+#endif
+
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
 #define CONFIG_REPEAT_MAX (INT64_C(24) * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
@@ -409,8 +415,8 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
         return error;
     }
     if (argc < 2) {
-        return "RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" "
-               "[ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]";
+        return "RateLimitPlanMap: expected TYPE " CONFIG_MAPS
+               " [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]";
     }
     for (int i = 0; i < conf->maps->nelts; i++) {
         if (strcmp(APR_ARRAY_IDX(conf->maps, i, plan_map_t *)->type, argv[0]) == 0) {
@@ -661,7 +667,7 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
     AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),
     AP_INIT_TAKE_ARGV("RateLimitPlanMap", config_plan_map, NULL, RSRC_CONF,
-                      "TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" [ttl=DURATION] "
+                      "TYPE " CONFIG_MAPS " [ttl=DURATION] "
                       "[timeout=DURATION] [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),

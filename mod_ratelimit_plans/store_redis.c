@@ -218,6 +218,14 @@ static const rlp_store_type_t far_type = {
     .name = "redis", .time = far_time, .fingerprint = far_fingerprint, .decide = far_decide
 };
 
+void far_exchange(rlp_store_t *head, redis_call_t *call)
+{
+    const far_t *store = (const far_t *)head;
+
+    redis_endpoint_exchange(store->endpoint, call, 1,
+                            rlp_clock_monotonic() + store->settings->timeout);
+}
+
 /* --- opening */
 
 static void far_report(void *baton, const char *name, redis_change_t change, const char *why)

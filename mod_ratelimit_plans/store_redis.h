@@ -9,7 +9,7 @@
 
 #include "provider.h"
 
-#include "redis/url.h"
+#include "redis/connection.h"
 
 typedef enum { FAR_LOCAL, FAR_OPEN, FAR_CLOSED } failure_t;
 
@@ -47,6 +47,11 @@ const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait,
 const char *far_digest(void *made);
 const char *far_terms(void *made, const rlp_terms_t *terms);
 const char *far_describe(void *made, apr_pool_t *pool);
+
+/* --- store_redis.c */
+
+/* Asks a store in Redis one question of another kind, within its timeout=. */
+void far_exchange(rlp_store_t *head, redis_call_t *call);
 
 #pragma GCC visibility pop
 

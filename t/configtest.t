@@ -99,6 +99,9 @@ for my $case (
 my $name_rule = 'expected a name of 1 to 64 letters, digits, "_", "." or "-" that begins with a letter';
 my $no_name = 'a' x 65;
 my $stores = RLP::Httpd::has_redis() ? 'shm or redis' : 'shm';
+my $maps = 'txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR"' . (RLP::Httpd::has_redis() ? '|"redis:KEY"' : '');
+my $sources = 'txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL"'
+    . (RLP::Httpd::has_redis() ? ', "expr:EXPR", "redis:KEY" or "redis=STORE:KEY"' : ' or "expr:EXPR"');
 
 my @wrong = (
     ['RateLimitEngine', 'RateLimitEngine takes one argument'],
@@ -169,13 +172,13 @@ my @wrong = (
     ['RateLimitPlanChange maybe', 'RateLimitPlanChange: expected carry or reset, got "maybe"'],
     ['RateLimitPlanChange', 'RateLimitPlanChange takes one argument'],
 
-    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
-    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap', qq{RateLimitPlanMap: expected TYPE $maps [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]}],
+    ['RateLimitPlanMap user', qq{RateLimitPlanMap: expected TYPE $maps [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]}],
     ["${plans}RateLimitPlanMap user txt:keys\nRateLimitPlanMap user txt:keys",
         'RateLimitPlanMap: expected one map for each type of identity, got "user"'],
-    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "keys"'],
+    ['RateLimitPlanMap user keys', qq{RateLimitPlanMap: expected $sources, got "keys"}],
     ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE with a path, got "txt:"'],
-    ['RateLimitPlanMap user redis:keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "redis:keys"',
+    [RLP::Httpd::has_redis() ? 'RateLimitPlanMap user nosql:keys' : 'RateLimitPlanMap user redis:keys', qr/RateLimitPlanMap: expected \Q$sources\E, got "/,
         'V-14 a kind of map that is not here'],
     ['RateLimitPlanMap user dmb:keys', 'got "dmb:keys" (dbm:?)', 'V-13 a misspelt dbm:'],
     ['RateLimitPlanMap user txt=a:keys', 'got "txt=a:keys"'],
@@ -206,7 +209,7 @@ my @wrong = (
     ['RateLimitPlanMap user dbm:keys ttl=5s ttl=6s', 'RateLimitPlanMap: expected each option once, got "ttl=6s"'],
     ['RateLimitPlanMap user dbm:keys tll=5s', 'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION, got "tll=5s" (ttl=?)',
         'V-13 a misspelt ttl='],
-    ['RateLimitPlanMap user exp:pro', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "exp:pro" (expr:?)', 'V-13 a misspelt expr:'],
+    ['RateLimitPlanMap user exp:pro', qq{RateLimitPlanMap: expected $sources, got "exp:pro" (expr:?)}, 'V-13 a misspelt expr:'],
     ['RateLimitPlanMap user expr:', 'RateLimitPlanMap: expected an expression behind expr:, got "": nothing is there'],
     ['RateLimitPlanMap user "expr:%{no"', qr/RateLimitPlanMap: expected an expression behind expr:, got "%\{no": \S/],
     ['RateLimitPlanMap user expr:"%{env:PLAN}"',

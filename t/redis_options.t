@@ -185,4 +185,82 @@ subtest 'in words' => sub {
     like($said, qr/line 3 of .*RateLimitPlan: expected no lease= with a store of this host/, 'is refused');
 };
 
+# --- plan maps
+
+my $plans = "RateLimitPlan gold rate=9/hour\nRateLimitPlan free rate=1/hour\n";
+
+sub mapped {
+    my ($map, $options) = @_;
+    return server(store('far', $options // 'secret=env:PATH') . "RateLimitStore near shm size=1M\n${plans}RateLimitIdentity key=header:X-Key ip\n"
+            . "RateLimitPlanMap key $map\nRateLimitRule r store=near rate=5/hour");
+}
+
+subtest 'plans by keys and by fields' => sub {
+    ask($port, 'FLUSHALL');
+    ask($port, 'SET', 'plan:alice', 'gold');
+    ask($port, 'HSET', 'plans', 'alice', 'gold');
+    ask($port, 'HSET', 'plans of alice', '%', 'gold');
+    # SHA-256 of "alice"
+    my $digest = '2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90';
+    ask($port, 'SET', "plan:$digest", 'gold');
+    for my $map ('redis:plan:%s', '"redis:plans %s"', 'redis:plan:%h', 'redis=far:plan:%s') {
+        my $server = mapped($map);
+        like(told($server, 'X-Key: alice'), qr/"gold";r=8/, "$map: a known value");
+        like(told($server, 'X-Key: bob'), qr/"r";r=4/, "$map: an unknown one");
+        ask($port, 'CONFIG', 'RESETSTAT');
+        like(told($server, 'X-Key: alice'), qr/"gold";r=7/, "$map: again");
+        like(told($server, 'X-Key: bob'), qr/"r";r=3/, "$map: again unknown");
+        unlike(ask($port, 'INFO', 'commandstats'), qr/cmdstat_h?get/, "$map: what was answered is remembered");
+        unlike($server->log_text, qr/RLP017|RLP018|alice/, 'nothing is logged');
+    }
+};
+
+subtest 'what is no plan' => sub {
+    ask($port, 'SET', 'plan:carol', 'golden');
+    ask($port, 'LPUSH', 'plan:dave', 'gold');
+    my $server = mapped('redis:plan:%s');
+    like(told($server, 'X-Key: carol'), qr/"r";r=4/, 'a plan that nobody declares');
+    like($server->log_text, qr/RLP018: plan map of key/, 'is told');
+    $server = mapped('redis:plan:%s');
+    like(told($server, 'X-Key: dave'), qr/"r";r=4/, 'a key of another type');
+    like($server->log_text, qr/RLP017: plan map of key: Redis: /, 'is told');
+    unlike($server->log_text, qr/dave/, 'without the value');
+};
+
+subtest 'the server of the map is away' => sub {
+    my $away = redis_start(RLP::Httpd::free_port());
+    ask($away, 'SET', 'plan:alice', 'gold');
+    my $server = server("RateLimitStore far redis url=redis://127.0.0.1:$away/0 timeout=5s connect=5s recovery=200ms secret=env:PATH failure=local\n"
+            . "RateLimitStore near shm size=1M\n${plans}RateLimitIdentity key=header:X-Key ip\n"
+            . "RateLimitPlanMap key redis:plan:%s ttl=1s\nRateLimitRule r store=near rate=5/hour");
+    like(told($server, 'X-Key: alice'), qr/"gold";r=8/, 'it is there');
+    redis_kill($away);
+    select undef, undef, undef, 1.2; # ttl=
+    like(told($server, 'X-Key: alice'), qr/\A200 "gold";r=7/, 'what is known stays known');
+    like(told($server, 'X-Key: bob'), qr/\A200 "r";r=4/, 'another value is unknown');
+    like($server->log_text, qr/RLP017: plan map of key: Redis: /, 'and the log tells');
+    redis_start($away);
+    ask($away, 'SET', 'plan:bob', 'gold');
+    ok(RLP::Httpd::wait_for(sub { told($server, 'X-Key: bob') =~ /"gold"/ }), 'until it is back');
+    redis_kill($away);
+};
+
+for my $case (
+    ['redis:plan', 'expected a key with %s where the value goes, or %h for its digest'],
+    ['redis:', 'expected a key with %s'],
+    ['redis:plan:%d', 'expected a key with %s'],
+    ['"redis:a %s b"', 'expected a key with %s'],
+    ['redis:plan:%s timeout=10ms', 'expected no timeout= with redis:, since the timeout= of its store is for it, too'],
+    ['redis=near:plan:%s', 'expected the name of a store in Redis, got "redis=near:"'],
+    ['redis=nil:plan:%s', 'expected the name of a store in Redis, got "redis=nil:"'],
+) {
+    my ($map, $expected) = @$case;
+    my ($code, $said) = RLP::Httpd->new(config => store('far', '') . "RateLimitStore near shm\nRateLimitPlanMap user $map\n")->configtest;
+    isnt($code, 0, "refused: $map");
+    like($said, qr/line 3 of .*RateLimitPlanMap: \Q$expected\E/s, 'and says why');
+}
+my ($code, $said) = RLP::Httpd->new(config => "RateLimitPlanMap user redis:plan:%s\n")->configtest;
+isnt($code, 0, 'a map without a store');
+like($said, qr/line 1 of .*RateLimitPlanMap: expected a RateLimitStore of the type redis/s, 'is refused');
+
 done_testing;
