@@ -4,6 +4,7 @@
  * The module: hooks and the life of the store.
  */
 
+#include "annex.h"
 #include "provider.h"
 
 #include <ap_mpm.h>
@@ -65,6 +66,12 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
     if (error != NULL) {
         ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server, "RateLimitStore: %s",
                      error);
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    rlp_world->annex = annex_open();
+    if (rlp_world->annex == NULL) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server,
+                     "RateLimitStore: cannot get memory for what is kept beside the counters");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     const apr_status_t rv = plan_map_open(temp);

@@ -347,6 +347,7 @@ typedef struct {
     int segments;                               /* of shared memory, opened so far */
     const rlp_algorithm_t *const *algorithms;   /* of algorithm= */
     rlp_store_t *store;                         /* all of them as one; NULL: no rule needs it */
+    void *annex;                                /* of the first segment (annex.h) */
     rlp_hold_t owner;   /* this child in the first, for concurrency limits */
     turns_t *turns;     /* of this child, for those who wait */
     denials_t *denials; /* of this child, what its log has */

@@ -64,6 +64,9 @@ extern const rlp_store_provider_t store_redis_provider;
 /* The size of the first store, in bytes; 0: it is of another type. */
 size_t store_shm_size(void);
 
+/* The annex of its first segment; NULL: this server has none open. */
+void *store_shm_annex(void);
+
 /* What such a store is, in words. */
 const char *store_shm_describe(const void *settings, apr_pool_t *pool);
 

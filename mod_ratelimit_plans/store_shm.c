@@ -92,10 +92,13 @@ static const char *shm_path(const shm_settings_t *settings, apr_pool_t *pool)
                                                                        settings->name));
 }
 
-/* The next segment of this server process, made at the full start. */
-static retained_t *shm_retained(apr_pool_t *pool)
+/* A segment of this server process, made at the full start. They are numbered from 1, in the order
+   in which they are opened. */
+static retained_t *shm_retained(int number)
 {
-    const char *name = apr_psprintf(pool, SHM_RETAINED, ++rlp_world->segments);
+    char name[sizeof(SHM_RETAINED) + RLP_NUMBER_MAX];
+
+    apr_snprintf(name, sizeof(name), SHM_RETAINED, number);
     retained_t *retained = ap_retained_data_get(name);
 
     if (retained == NULL) {
@@ -139,7 +142,7 @@ static const char *shm_open(rlp_store_t **store, void *made, const rlp_clock_t *
                             server_rec *server, apr_pool_t *pool)
 {
     const shm_settings_t *settings = made;
-    retained_t *retained = shm_retained(pool);
+    retained_t *retained = shm_retained(++rlp_world->segments);
 
     if (retained->segment.memory == NULL) {
         const char *error = shm_open_segment(retained, settings, clock, server, pool);
@@ -164,6 +167,13 @@ size_t store_shm_size(void)
     const shm_settings_t *settings = rlp_world->store_settings;
 
     return rlp_world->store_provider == &store_shm_provider ? settings->size : 0;
+}
+
+void *store_shm_annex(void)
+{
+    const retained_t *retained = shm_retained(1);
+
+    return retained->segment.memory ? rlp_segment_annex(&retained->segment) : NULL;
 }
 
 const char *store_shm_describe(const void *made, apr_pool_t *pool)

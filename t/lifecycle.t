@@ -65,7 +65,7 @@ sub notes {
     is(remaining($server), 9, 'counters are kept, of the new limit');
     $server->stop;
     $server->start;
-    is(-s $server->file('store'), 4 * 1024 * 1024, 'a full start takes the new size');
+    is(-s $server->file('store'), 5 * 1024 * 1024, 'a full start takes the new size, and that of the annex');
     is(remaining($server), 8, 'with the counters kept');
     is(join("\n", notes($server)), '', 'and without a warning');
     $server->configure("RateLimitStore x shm size=1M file=store\n$on rate=20/week\n");
@@ -276,7 +276,7 @@ sub distrusts {
     like($notes[0] // '', qr/:warn(?:ing)?\].*\Q$path\E.*$reason.*empty/, "$name: a warning that names the file");
     is(remaining($server), 9, "$name: the store is empty");
     is(mode($path), '0600', "$name: the file is for the server alone");
-    is(-s $path, 2 * 1024 * 1024, "$name: the file has its size");
+    is(-s $path, 3 * 1024 * 1024, "$name: the file has its size, and that of the annex");
     $server->stop;
     $server->start;
     is(remaining($server), 8, "$name: and it is kept from then on");
@@ -293,10 +293,10 @@ sub patch {
     return;
 }
 
-distrusts('truncated', sub { truncate $_[0], 1_300_000 or die $! }, 'truncated');
+distrusts('truncated', sub { truncate $_[0], 2_300_000 or die $! }, 'truncated');
 distrusts('truncated to a page', sub { truncate $_[0], 4096 or die $! }, '');
 distrusts('truncated to ten bytes', sub { truncate $_[0], 10 or die $! }, '');
-distrusts('grown', sub { patch($_[0], 2 * 1024 * 1024, 'x' x 4096) }, '');
+distrusts('grown', sub { patch($_[0], 3 * 1024 * 1024, 'x' x 4096) }, '');
 distrusts('foreign', sub { RLP::Httpd::spill($_[0], "not a store\n" x 90_000); chmod 0600, $_[0] }, 'not a store');
 distrusts('small and foreign', sub { RLP::Httpd::spill($_[0], "hello\n"); chmod 0600, $_[0] }, '');
 distrusts('a corrupt header', sub { patch($_[0], 8, "\xff" x 64) }, '');

@@ -95,7 +95,7 @@ void rlp_joint_owner(rlp_store_t *joint, int i, rlp_hold_t owner);
 typedef struct {
     int fd; /* holds the lock on the file; -1: none */
     void *memory;
-    size_t size;
+    size_t size; /* of the counters; the annex lies behind them */
 } rlp_segment_t;
 
 /* The clocks at one moment, and which boot the monotonic one belongs to. */
@@ -106,15 +106,21 @@ typedef struct {
 } rlp_clock_t;
 
 #define RLP_SEGMENT_MIN 1048576 /* bytes */
+#define RLP_ANNEX_SIZE 1048576  /* bytes; the same for all segments */
 
 /* Opens or makes the segment file, locks it against other servers and maps it, read-write and
-   shared, size bytes (a whole number of pages, at least RLP_SEGMENT_MIN). Counters of an earlier
-   server live on; one of another size is rehashed. *message is a sentence for the administrator,
-   from the pool: what went wrong when it fails, else NULL or that an unusable file was replaced by
-   an empty one. The file is made 0600 and never reached through a symbolic link. For the parent in
-   a full start. */
+   shared, size bytes (a whole number of pages, at least RLP_SEGMENT_MIN) and the annex. Counters of
+   an earlier server live on; one of another size is rehashed. *message is a sentence for the
+   administrator, from the pool: what went wrong when it fails, else NULL or that an unusable file
+   was replaced by an empty one. The file is made 0600 and never reached through a symbolic link.
+   For the parent in a full start. */
 apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t size,
                               const rlp_clock_t *clock, const char **message, apr_pool_t *pool);
+
+/* What a server keeps beside the counters, RLP_ANNEX_SIZE bytes at a page's begin: all zero when
+   the file is made, and it lives as long. It may have been damaged: the library does not look at
+   it. */
+void *rlp_segment_annex(const rlp_segment_t *segment);
 
 /* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);

@@ -63,9 +63,11 @@ static apr_status_t shm_lock(const shm_job_t *job, int fd)
     return rv;
 }
 
+/* size: of the slab, behind which the annex lies. */
 static apr_status_t shm_map(const shm_job_t *job, rlp_segment_t *segment, size_t size)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, 0);
+    void *memory =
+        mmap(NULL, size + RLP_ANNEX_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, 0);
 
     if (memory == MAP_FAILED) {
         return shm_fail(job, "cannot map the store file", errno);
@@ -117,14 +119,14 @@ static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
     apr_status_t rv = fchmod(segment->fd, 0600) == 0 ? APR_SUCCESS : errno;
 
     if (rv == APR_SUCCESS) {
-        rv = posix_fallocate(segment->fd, 0, (off_t)job->size);
+        rv = posix_fallocate(segment->fd, 0, (off_t)(job->size + RLP_ANNEX_SIZE));
     }
     if (rv != APR_SUCCESS) {
         (void)!ftruncate(segment->fd, 0);
         return shm_fail(job,
                         apr_psprintf(job->pool,
                                      "cannot allocate %" APR_SIZE_T_FMT " bytes for the store file",
-                                     job->size),
+                                     job->size + RLP_ANNEX_SIZE),
                         rv);
     }
     rv = shm_map(job, segment, job->size);
@@ -141,7 +143,8 @@ static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
     return APR_SUCCESS;
 }
 
-/* Moves a store into a fresh segment of another size: its key, its time line, its counters. */
+/* Moves a store into a fresh segment of another size: its key, its time line, its counters, its
+   annex. */
 static void shm_move(const shm_job_t *job, const rlp_segment_t *segment, const slab_t *old)
 {
     slab_t slab;
@@ -150,6 +153,7 @@ static void shm_move(const shm_job_t *job, const rlp_segment_t *segment, const s
     (void)slab_attach(&slab, segment->memory, segment->size);
     *slab_base(&slab) = *slab_base(old);
     slab_rehash(&slab, old, job->clock->monotonic + slab_base(old)->offset);
+    memcpy(slab.base + slab.size, old->base + old->size, RLP_ANNEX_SIZE);
 }
 
 /* Puts a file made from nothing in the place of the one that is there. old: a usable store of
@@ -209,8 +213,11 @@ static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const
     if (reason == NULL && info->st_size == 0) {
         return shm_fill(job, segment);
     }
+    if (reason == NULL && info->st_size < RLP_ANNEX_SIZE) {
+        reason = "it is not a store of this module";
+    }
     if (reason == NULL) {
-        const apr_status_t rv = shm_map(job, segment, (size_t)info->st_size);
+        const apr_status_t rv = shm_map(job, segment, (size_t)info->st_size - RLP_ANNEX_SIZE);
 
         if (rv != APR_SUCCESS) {
             return rv;
@@ -294,6 +301,11 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
     return rv;
 }
 
+void *rlp_segment_annex(const rlp_segment_t *segment)
+{
+    return (char *)segment->memory + segment->size;
+}
+
 size_t rlp_segment_room(size_t size, uint32_t state)
 {
     return slab_room(size, state);
@@ -302,7 +314,7 @@ size_t rlp_segment_room(size_t size, uint32_t state)
 void rlp_segment_close(rlp_segment_t *segment)
 {
     if (segment->memory != NULL) {
-        (void)munmap(segment->memory, segment->size);
+        (void)munmap(segment->memory, segment->size + RLP_ANNEX_SIZE);
     }
     if (segment->fd >= 0) {
         (void)close(segment->fd);

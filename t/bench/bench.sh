@@ -3,7 +3,7 @@
 #
 # make bench: figures to look at, never a verdict. $1 is the build directory; RUNS= how often (5).
 #
-# 1. Decisions of the library beside a lock-free yardstick, run in turn: the ratios count.
+# 1. Decisions of the library beside two lock-free yardsticks, run in turn: the ratios count.
 # 2. Plans of several limits beside one token bucket, run in turn, and the exact log; their instructions
 #    too.
 # 3. Hostile paths against path=: nanoseconds, and instructions of the first.
@@ -31,24 +31,26 @@ rate() { "$build/t/bench/decision" "$@" | sed 's/.*"mops":\([0-9.]*\).*/\1/'; }
 compare() { # name, options
     name=$1
     shift
-    : >"$scratch/floor"
-    : >"$scratch/library"
-    : >"$scratch/ratio"
+    for kind in floor line library; do
+        : >"$scratch/$kind"
+    done
     i=0
     while [ "$i" -lt "$runs" ]; do
-        f=$(rate -i floor "$@")
-        l=$(rate -i library "$@")
-        echo "$f" >>"$scratch/floor"
-        echo "$l" >>"$scratch/library"
-        awk "BEGIN { printf \"%.2f\\n\", $f / $l }" >>"$scratch/ratio"
+        for kind in floor line library; do
+            rate -i "$kind" "$@" >>"$scratch/$kind"
+        done
         i=$((i + 1))
     done
-    printf '%-34s %10s %10s %8s\n' "$name" "$(median <"$scratch/floor")" \
-        "$(median <"$scratch/library")" "$(median <"$scratch/ratio")"
+    printf '%-34s %10s %10s %10s %8s %8s\n' "$name" "$(median <"$scratch/floor")" \
+        "$(median <"$scratch/line")" "$(median <"$scratch/library")" "$(ratio floor)" "$(ratio line)"
 }
 
-echo "Decisions, millions a second (medians of $runs; ratio: floor / library)"
-printf '%-34s %10s %10s %8s\n' '' floor library ratio
+ratio() { # of what it is to the library, a median of pairs
+    paste "$scratch/$1" "$scratch/library" | awk '{ printf "%.2f\n", $1 / $2 }' | median
+}
+
+echo "Decisions, millions a second (medians of $runs; ratios: floor / library, line / library)"
+printf '%-34s %10s %10s %10s %8s %8s\n' '' floor line library floor line
 compare 'one process, one key' -d hot -p 1
 compare 'one process, a million keys, Zipf' -d zipf -p 1
 compare 'one process, a million keys' -d uniform -p 1

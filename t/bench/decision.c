@@ -4,9 +4,12 @@
  * Decisions a second: the library's, and beside it a yardstick without locks, plans, eviction or
  * collision handling (one compare-and-swap in a flat table). One line of JSON a run.
  *
- *   decision [-i library|floor] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] [-s SECONDS]
+ *   decision [-i library|floor|line] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] [-s SECONDS]
  *            [-m MEGABYTES] [-l LIMITS] [-c] [-t MICROSECONDS] [-r] [-n DECISIONS]
  *
+ * -i  floor: the yardstick with 16 bytes a key and a hash that whoever knows it can steer; line:
+ * the same with what a server cannot go without, a line of 64 bytes a key and a keyed hash
+ *     (SipHash-2-4).
  * -l  the limits of the plan, in the words of a plan; all are asked in each decision. Places of a
  *     concurrency limit are given back in groups, and how long that takes is told beside what the
  *     decisions take.
@@ -22,6 +25,7 @@
 #include "rlp.h"
 
 #include <apr_general.h>
+#include <apr_siphash.h>
 
 #include <inttypes.h>
 #include <math.h>
@@ -57,7 +61,7 @@ typedef struct {
 } control_t;
 
 typedef struct {
-    bool floor;
+    size_t cell; /* bytes of a cell of the yardstick; 0: the library decides */
     const char *distribution;
     uint32_t keys;
     int processes;
@@ -77,7 +81,7 @@ typedef struct {
     rlp_hold_t owner;            /* this process */
     rlp_time_t wall;             /* of the wall clock from the monotonic one */
     int holding;                 /* index of the concurrency limit; -1: none */
-    cell_t *cells;
+    unsigned char *cells;
     uint64_t mask;
 } bench_t;
 
@@ -141,8 +145,14 @@ __extension__ typedef unsigned __int128 wide_t;
 
 /* --- the yardstick: one 16-byte cell a key, four to a line, GCRA in nanoseconds */
 
-static uint64_t floor_hash(uint64_t key)
+static uint64_t floor_hash(const bench_t *bench, uint64_t key)
 {
+    static const unsigned char secret[APR_SIPHASH_KSIZE] = { 1 };
+    const uint64_t identity[2] = { key, UINT64_C(0x2122232425262728) };
+
+    if (bench->cell > sizeof(cell_t)) {
+        return apr_siphash24(identity, sizeof(identity), secret);
+    }
     wide_t product = (wide_t)(key ^ UINT64_C(0xa0761d6478bd642f)) *
                      (UINT64_C(0x2122232425262728) ^ UINT64_C(0xe7037ed1a0b428db));
 
@@ -155,16 +165,17 @@ static uint64_t floor_hash(uint64_t key)
 static cell_t *floor_find(const bench_t *bench, uint64_t hash)
 {
     for (uint64_t line = hash >> 20;; line++) {
-        cell_t *cells = &bench->cells[(line & bench->mask) * 4];
+        unsigned char *cells = bench->cells + (line & bench->mask) * 4 * bench->cell;
 
-        for (int i = 0; i < 4; i++) {
-            uint64_t tag = atomic_load_explicit(&cells[i].tag, memory_order_acquire);
+        for (uint64_t i = 0; i < 4; i++) {
+            cell_t *cell = (cell_t *)(void *)(cells + (i + hash / 2) % 4 * bench->cell);
+            uint64_t tag = atomic_load_explicit(&cell->tag, memory_order_acquire);
 
-            if (tag == 0 && atomic_compare_exchange_strong(&cells[i].tag, &tag, hash | 1)) {
-                return &cells[i];
+            if (tag == 0 && atomic_compare_exchange_strong(&cell->tag, &tag, hash | 1)) {
+                return cell;
             }
             if (tag == (hash | 1)) {
-                return &cells[i];
+                return cell;
             }
         }
     }
@@ -172,7 +183,7 @@ static cell_t *floor_find(const bench_t *bench, uint64_t hash)
 
 static void floor_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
-    cell_t *cell = floor_find(bench, floor_hash(key));
+    cell_t *cell = floor_find(bench, floor_hash(bench, key));
     uint64_t time = atomic_load_explicit(&cell->time, memory_order_relaxed);
     uint64_t next;
 
@@ -234,7 +245,7 @@ static void library_release(const bench_t *bench, uint32_t key, uint64_t now)
 
 static void bench_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
-    if (bench->floor) {
+    if (bench->cell != 0) {
         floor_decide(bench, key, now);
     } else {
         library_decide(bench, key, now);
@@ -295,9 +306,9 @@ static walk_t walk_begin(const bench_t *bench, int child)
 /* A forked child has no page-table entries of shared memory yet. */
 static void bench_touch(const bench_t *bench)
 {
-    volatile unsigned char *memory =
-        bench->floor ? (volatile unsigned char *)bench->cells : bench->segment.memory;
-    const size_t size = bench->floor ? (bench->mask + 1) * 4 * sizeof(cell_t) : bench->segment.size;
+    volatile unsigned char *memory = bench->cell != 0 ? bench->cells : bench->segment.memory;
+    const size_t size =
+        bench->cell != 0 ? (bench->mask + 1) * 4 * bench->cell : bench->segment.size;
 
     for (size_t i = 0; i < size; i += 4096) {
         (void)memory[i];
@@ -314,7 +325,7 @@ static void bench_child(bench_t *bench, int child)
     CPU_SET((size_t)child % (size_t)sysconf(_SC_NPROCESSORS_ONLN), &cpu);
     (void)sched_setaffinity(0, sizeof(cpu), &cpu);
     bench_touch(bench);
-    if (!bench->floor) {
+    if (bench->cell == 0) {
         bench->owner = rlp_owner_open(bench->store, getpid());
     }
     for (uint32_t i = 0; i < STREAM / 8 / GROUP; i++) {
@@ -350,8 +361,11 @@ static void bench_print(const bench_t *bench)
     printf("{\"impl\":\"%s\",\"dist\":\"%s\",\"keys\":%" PRIu32
            ",\"procs\":%d,\"decisions\":%" PRIu64
            ",\"mops\":%.3f,\"ns\":%.2f,\"release_ns\":%.2f}\n",
-           bench->floor ? "floor" : "library", bench->distribution, bench->keys, bench->processes,
-           decisions, (double)decisions * bench->processes / (double)deciding,
+           bench->cell == 0                ? "library"
+           : bench->cell == sizeof(cell_t) ? "floor"
+                                           : "line",
+           bench->distribution, bench->keys, bench->processes, decisions,
+           (double)decisions * bench->processes / (double)deciding,
            (double)deciding * 1e3 / (double)decisions, (double)releasing * 1e3 / (double)decisions);
 }
 
@@ -454,8 +468,8 @@ static void bench_open(bench_t *bench, apr_pool_t *pool)
     }
     bench->mask = lines - 1;
     bench->control = bench_shared(sizeof(*bench->control));
-    if (bench->floor) {
-        bench->cells = bench_shared(lines * 4 * sizeof(cell_t));
+    if (bench->cell != 0) {
+        bench->cells = bench_shared(lines * 4 * bench->cell);
         return;
     }
     rlp_clock_read(&clock);
@@ -481,7 +495,9 @@ static bool bench_option(bench_t *bench, int option)
 {
     switch (option) {
     case 'i':
-        bench->floor = strcmp(optarg, "floor") == 0;
+        bench->cell = strcmp(optarg, "floor") == 0  ? sizeof(cell_t)
+                      : strcmp(optarg, "line") == 0 ? 64
+                                                    : 0;
         return true;
     case 'd':
         bench->distribution = optarg;
@@ -544,7 +560,8 @@ int main(int argc, char *argv[])
     apr_pool_t *pool;
 
     if (!bench_options(&bench, argc, argv)) {
-        fputs("usage: decision [-i library|floor] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] "
+        fputs("usage: decision [-i library|floor|line] [-d uniform|zipf|hot] [-k KEYS] [-p "
+              "PROCESSES] "
               "[-s SECONDS]\n                [-m MEGABYTES] [-l LIMITS] [-c] [-t MICROSECONDS] "
               "[-r] "
               "[-n DECISIONS]\n",

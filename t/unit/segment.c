@@ -181,7 +181,7 @@ static void test_mode(void **state)
         umask(before);
         assert_int_equal(stat(path, &info), 0);
         assert_int_equal(info.st_mode & 07777, 0600);
-        assert_int_equal(info.st_size, MB);
+        assert_int_equal(info.st_size, MB + RLP_ANNEX_SIZE);
         assert_true((size_t)info.st_blocks * 512 >= MB); /* no holes that a full disk could leave */
         rlp_segment_close(&segment);
         forget(path);
@@ -280,7 +280,7 @@ static void test_file_limit(void **state)
 
     setrlimit(RLIMIT_FSIZE, &before);
     assert_non_null(o.error);
-    assert_non_null(strstr(o.error, apr_pstrcat(unit_pool(), "cannot allocate 1048576 bytes for ",
+    assert_non_null(strstr(o.error, apr_pstrcat(unit_pool(), "cannot allocate 2097152 bytes for ",
                                                 "the store file ", path, ": ", NULL)));
     rlp_segment_t segment = open_well(path, MB, &first_boot);
 
@@ -353,7 +353,7 @@ static void spoil_size(const char *path)
 
 static void spoil_shorter(const char *path)
 {
-    assert_int_equal(truncate(path, MB - 4096), 0);
+    assert_int_equal(truncate(path, MB + RLP_ANNEX_SIZE - 4096), 0);
 }
 
 static void spoil_stub(const char *path)
@@ -363,13 +363,13 @@ static void spoil_stub(const char *path)
 
 static void spoil_longer(const char *path)
 {
-    assert_int_equal(truncate(path, 2 * MB), 0);
+    assert_int_equal(truncate(path, 2 * MB + RLP_ANNEX_SIZE), 0);
 }
 
 static void spoil_zero(const char *path)
 {
     assert_int_equal(truncate(path, 0), 0);
-    assert_int_equal(truncate(path, MB), 0);
+    assert_int_equal(truncate(path, MB + RLP_ANNEX_SIZE), 0);
 }
 
 static void spoil_text(const char *path)
@@ -576,6 +576,7 @@ static void digest(const rlp_segment_t *segment, const char *secret, char text[3
 static void test_size(void **state)
 {
     static const size_t sizes[] = { 3, 1, 16, 2, 1 };
+    static const char kept[] = "kept beside the counters";
     const char *path = new_path();
     char before[33];
     char after[33];
@@ -585,9 +586,15 @@ static void test_size(void **state)
     rlp_segment_t segment = open_well(path, MB, &first_boot);
 
     digest(&segment, "secret", before);
+    char *annex = rlp_segment_annex(&segment);
+
+    assert_true(annex[0] == 0 && memcmp(annex, annex + 1, RLP_ANNEX_SIZE - 1) == 0);
+    memcpy(annex + RLP_ANNEX_SIZE - sizeof(kept), kept, sizeof(kept));
     rlp_segment_close(&segment);
     for (size_t i = 0; i < UNIT_N(sizes); i++) {
         segment = open_well(path, sizes[i] * MB, &first_boot);
+        annex = rlp_segment_annex(&segment);
+        assert_string_equal(annex + RLP_ANNEX_SIZE - sizeof(kept), kept);
         assert_int_equal(spend(&segment, 1, UPTIME + 5 * RLP_SECOND).verdict, RLP_DENY);
         assert_true(find_big(&segment, &log_key, UPTIME + 5 * RLP_SECOND));
         assert_true(find_big(&segment, &quota_key, UPTIME + 5 * RLP_SECOND));

@@ -1,0 +1,63 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The annex lies behind the counters of a store in shared memory. Any other store has memory
+ * without a file beside it, which graceful restarts keep.
+ */
+
+#include "annex.h"
+
+#include "provider.h"
+
+#include <sys/mman.h>
+
+#define ANNEX_RETAINED "mod_ratelimit_plans annex 1"
+
+/* Outlives the unloading of this file: plain data. */
+typedef struct {
+    void *memory; /* NULL: none yet */
+} annex_retained_t;
+
+static void *annex_anonymous(void)
+{
+    annex_retained_t *retained = ap_retained_data_get(ANNEX_RETAINED);
+
+    if (retained == NULL) {
+        retained = ap_retained_data_create(ANNEX_RETAINED, sizeof(*retained));
+    }
+    if (retained->memory == NULL) {
+        void *memory =
+            mmap(NULL, RLP_ANNEX_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        retained->memory = memory == MAP_FAILED ? NULL : memory;
+    }
+    return retained->memory;
+}
+
+/* The magic is written last: what is cut off is begun anew. */
+static void annex_begin(void *annex, annex_area_t area)
+{
+    annex_head_t *head = annex_head(annex, area);
+
+    memset(head, 0, sizeof(*head));
+    memset((char *)annex + annex_areas[area].at, 0, annex_areas[area].size);
+    head->version = annex_areas[area].version;
+    head->size = annex_areas[area].size;
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(head->magic, annex_areas[area].magic, sizeof(head->magic));
+}
+
+void *annex_open(void)
+{
+    void *annex = store_shm_annex();
+
+    if (annex == NULL) {
+        annex = annex_anonymous();
+    }
+    for (int i = 0; annex != NULL && i < ANNEX_AREAS; i++) {
+        if (annex_area(annex, (annex_area_t)i) == NULL) {
+            annex_begin(annex, (annex_area_t)i);
+        }
+    }
+    return annex;
+}

@@ -1,0 +1,115 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The lock of a shard, whose owner may die at any instruction, and the undo of what it left
+ * (lib/store/slab.c: slab_lock, slab_remember, slab_roll_back, slab_settle). An update changes two
+ * lines; each is saved, counted as saved, then written, and what was written counts from the moment
+ * on at which none is saved.
+ *
+ * Whoever has the lock finds both lines as the last update that counted left them: no more charged,
+ * none lost, nothing torn. All who live come to their end.
+ *
+ * MUTANT: a line counts as saved before it is.
+ */
+
+#define CHILDREN 3
+#define UPDATES 2
+#define DEATHS 3
+#define FREE 255
+
+byte line[2];
+byte counted; /* updates that count */
+
+byte owner = FREE;
+bool owner_died;
+byte deaths;
+
+byte undo_line[2];
+byte undo_value[2];
+byte undo_n;
+
+#define MAY_DIE                                    \
+    if                                             \
+    :: deaths < DEATHS ->                          \
+        atomic { deaths++; owner_died = true; }    \
+        goto dead                                  \
+    :: true                                        \
+    fi
+
+inline remember(which)
+{
+#ifdef MUTANT
+    undo_n = which + 1;
+    MAY_DIE;
+#endif
+    undo_line[which] = which;
+    MAY_DIE;
+    undo_value[which] = line[which];
+    MAY_DIE;
+    undo_n = which + 1;
+    MAY_DIE
+}
+
+inline roll_back()
+{
+    k = undo_n;
+    do
+    :: k > 0 ->
+        k--;
+        line[undo_line[k]] = undo_value[k];
+        MAY_DIE
+    :: else -> break
+    od;
+    undo_n = 0;
+    MAY_DIE
+}
+
+proctype child(byte me)
+{
+    byte i = 0;
+    byte k;
+    byte value;
+    bool recovers;
+
+    do
+    :: i < UPDATES ->
+        atomic {
+            owner == FREE || owner_died;
+            recovers = owner_died;
+            owner_died = false;
+            owner = me
+        }
+        MAY_DIE;
+        if
+        :: recovers -> roll_back()
+        :: else
+        fi;
+        assert(line[0] == counted && line[1] == counted);
+        value = line[0] + 1;
+        remember(0);
+        line[0] = value;
+        MAY_DIE;
+        remember(1);
+        line[1] = value;
+        MAY_DIE;
+        atomic { undo_n = 0; counted++ }
+        MAY_DIE;
+        owner = FREE;
+        i++
+    :: else -> break
+    od;
+dead:
+    skip
+}
+
+init
+{
+    byte i = 0;
+
+    atomic {
+        do
+        :: i < CHILDREN -> run child(i); i++
+        :: else -> break
+        od
+    }
+}
