@@ -6,7 +6,7 @@
 
 #include "store_redis.h"
 
-#include "redis/script.h"
+#include "redis/store.h"
 
 #include <http_config.h>
 
@@ -220,7 +220,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
 const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool)
 {
     (void)made;
-    return script_limit_error(limit, max_wait, pool);
+    return redis_store_limit_error(limit, max_wait, pool);
 }
 
 const char *far_digest(void *made)

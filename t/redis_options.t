@@ -185,6 +185,30 @@ subtest 'in words' => sub {
     like($said, qr/line 3 of .*RateLimitPlan: expected no lease= with a store of this host/, 'is refused');
 };
 
+# --- an algorithm of another module
+
+my $examples = $ENV{C_MODULES} || ($ENV{builddir} || '.') . '/t/c-modules';
+my $strange = "$examples/mod_rlp_first_window.so";
+
+SKIP: {
+    skip 'the example modules are not built', 1 if !-e $strange;
+    subtest 'T-24 T-25 an algorithm of another module' => sub {
+        ask($port, 'FLUSHALL');
+        my $config = qq{LoadModule rlp_first_window_module "$strange"\n} . store('far', '')
+            . "RateLimitRule a rate=9/hour algorithm=first-window\nRateLimitRule b rate=20/hour";
+        my @servers = map { server($config) } 1 .. 2;
+        my @connections = map { $servers[$_ % 2]->connection } 1 .. 30;
+        $_->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") for @connections;
+        my %statuses;
+        $statuses{ $_->response('GET')->{status} }++ for @connections;
+        is_deeply(\%statuses, { 200 => 9, 429 => 21 }, 'of 30 at once nine are served');
+        is(told($servers[0]), '429 "a";r=0, "b";r=11 deny', 'and the other rule is charged for them alone');
+        like(keys_like($port, '*'), qr/\Afar:rlp:\{ip:127[.]0[.]0[.]1\}:a:[0-9a-f]{16} far:rlp:\{ip:127[.]0[.]0[.]1\}:b\z/, 'a key of its own');
+        my @lasting = grep { ask($port, 'PTTL', $_) < 0 } @{ ask($port, 'KEYS', '*') };
+        is("@lasting", '', 'with a TTL');
+    };
+}
+
 # --- plan maps
 
 my $plans = "RateLimitPlan gold rate=9/hour\nRateLimitPlan free rate=1/hour\n";

@@ -21,6 +21,11 @@ typedef struct {
 /* Makes the store. Lives in the pool; contacts nobody yet. */
 rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool_t *pool);
 
+/* NULL if the store can count the limit for requests that wait up to max_wait; else what was
+   expected. From the pool. */
+const char *redis_store_limit_error(const rlp_limit_t *limit, rlp_time_t max_wait,
+                                    apr_pool_t *pool);
+
 /* The text that a session loads when it opens (redis_session_t.scripts). */
 const char *redis_store_script(apr_pool_t *pool);
 

@@ -4,6 +4,8 @@
  * Several stores that answer as one.
  */
 
+#include "store/joint.h"
+
 #include "check.h"
 
 #include <apr_pools.h>
@@ -15,6 +17,7 @@ typedef struct {
 
 typedef struct {
     rlp_store_t head;
+    joint_choose_fn *choose; /* NULL: by their terms */
     int n;
     int *order; /* of asking */
     joint_part_t parts[];
@@ -35,13 +38,22 @@ typedef struct {
     int n;
     const rlp_question_t *question;
     rlp_op_kind_t kind;
+    int part[RLP_ENTRIES_MAX]; /* of each charge */
 } asking_t;
 
-static int joint_part(const joint_t *joint, const rlp_charge_t *charge)
+static void joint_choose(asking_t *asking)
 {
-    const int i = charge->terms ? charge->terms->store : 0;
+    const joint_t *joint = asking->joint;
 
-    return i >= 0 && i < joint->n ? i : 0;
+    if (joint->choose != NULL) {
+        joint->choose(asking->part, asking->charges, asking->n);
+        return;
+    }
+    for (int i = 0; i < asking->n; i++) {
+        const rlp_terms_t *terms = asking->charges[i].terms;
+
+        asking->part[i] = terms && terms->store >= 0 && terms->store < joint->n ? terms->store : 0;
+    }
 }
 
 /* --- shares */
@@ -70,7 +82,7 @@ static void share_take(share_t *share, const asking_t *asking, int part)
     share->part = &asking->joint->parts[part];
     share->n = 0;
     for (int i = 0; i < asking->n; i++) {
-        if (joint_part(asking->joint, &asking->charges[i]) == part) {
+        if (asking->part[i] == part) {
             share_add(share, asking, part, i);
         }
     }
@@ -128,7 +140,7 @@ static void joint_take_returned(share_t *share, const asking_t *asking, int part
     for (int i = 0; i < asking->n; i++) {
         const rlp_charge_t *charge = &asking->charges[i];
 
-        if (joint_part(asking->joint, charge) == part && !charge->spared && charge->cost > 0 &&
+        if (asking->part[i] == part && !charge->spared && charge->cost > 0 &&
             charge->limit->algorithm->holds == (kind == RLP_RELEASE)) {
             rlp_charge_t *copy = &share->charges[share->n];
 
@@ -167,7 +179,7 @@ static void joint_return_all(const asking_t *asking, int asked)
 static void joint_spare(const asking_t *asking, int part)
 {
     for (int i = 0; i < asking->n; i++) {
-        if (joint_part(asking->joint, &asking->charges[i]) == part) {
+        if (asking->part[i] == part) {
             asking->charges[i].spared = true;
         }
     }
@@ -180,6 +192,7 @@ typedef struct {
     int answered;    /* parts */
     apr_status_t rv; /* the first failure */
     bool over;       /* nobody else need be asked */
+    bool lost;       /* ... since there will be no answer */
     rlp_answer_t failed;
 } course_t;
 
@@ -190,10 +203,11 @@ static void joint_fail(course_t *course, const asking_t *asking, int i, const rl
     course->rv = course->rv == APR_SUCCESS ? rv : course->rv;
     course->failed.unasked = true;
     course->failed.told |= answer->told;
-    if (answer->refuses && asking->kind <= RLP_PEEK) {
-        course->failed.refuses = true;
+    if ((answer->refuses || asking->joint->choose != NULL) && asking->kind <= RLP_PEEK) {
+        course->failed.refuses = answer->refuses;
         course->failed.retry = answer->retry;
         course->over = true;
+        course->lost = true;
         joint_return_all(asking, i);
     }
 }
@@ -232,14 +246,12 @@ static void joint_ask(course_t *course, const asking_t *asking, int i)
 /* All charges go to one part; -1: they do not. */
 static int joint_only(const asking_t *asking)
 {
-    const int part = joint_part(asking->joint, &asking->charges[0]);
-
     for (int i = 1; i < asking->n; i++) {
-        if (joint_part(asking->joint, &asking->charges[i]) != part) {
+        if (asking->part[i] != asking->part[0]) {
             return -1;
         }
     }
-    return part;
+    return asking->part[0];
 }
 
 static apr_status_t joint_ask_all(const asking_t *asking, rlp_answer_t *answer)
@@ -249,7 +261,7 @@ static apr_status_t joint_ask_all(const asking_t *asking, rlp_answer_t *answer)
     for (int i = 0; i < asking->joint->n; i++) {
         joint_ask(&course, asking, i);
     }
-    if (course.answered > 0 && !course.failed.refuses) {
+    if (course.answered > 0 && !course.lost) {
         check_answer(asking->charges, asking->n, answer);
         answer->damaged |= course.failed.damaged;
         answer->unasked = course.failed.unasked;
@@ -273,11 +285,13 @@ static apr_status_t joint_decide(rlp_store_t *head, rlp_charge_t *charges, int n
                                  const rlp_question_t *question, rlp_op_kind_t kind,
                                  rlp_answer_t *answer)
 {
-    const asking_t asking = { .joint = (const joint_t *)head,
-                              .charges = charges,
-                              .n = n,
-                              .question = question,
-                              .kind = kind };
+    asking_t asking = { .joint = (const joint_t *)head,
+                        .charges = charges,
+                        .n = n,
+                        .question = question,
+                        .kind = kind };
+
+    joint_choose(&asking);
     const int part = joint_only(&asking);
 
     return part < 0 ? joint_ask_all(&asking, answer) : joint_ask_one(&asking, part, answer);
@@ -312,19 +326,36 @@ static int joint_sort(joint_t *joint, int n, bool far)
     return n;
 }
 
-rlp_store_t *rlp_joint_create(rlp_store_t *const stores[], int n, const unsigned char *secret,
-                              apr_pool_t *pool)
+static joint_t *joint_make(rlp_store_t *const stores[], int n, apr_pool_t *pool)
 {
     joint_t *joint = apr_pcalloc(pool, sizeof(*joint) + (apr_size_t)n * sizeof(joint_part_t));
 
-    joint->head = (rlp_store_t){ .type = &joint_type,
-                                 .owners = stores[0]->owners,
-                                 .secret = secret ? secret : stores[0]->secret };
+    joint->head = *stores[0];
+    joint->head.type = &joint_type;
     joint->n = n;
     joint->order = apr_pcalloc(pool, (apr_size_t)n * sizeof(*joint->order));
     for (int i = 0; i < n; i++) {
         joint->parts[i].store = stores[i];
+        joint->order[i] = i;
     }
+    return joint;
+}
+
+rlp_store_t *joint_create(rlp_store_t *const stores[], int n, joint_choose_fn *choose,
+                          apr_pool_t *pool)
+{
+    joint_t *joint = joint_make(stores, n, pool);
+
+    joint->choose = choose;
+    return &joint->head;
+}
+
+rlp_store_t *rlp_joint_create(rlp_store_t *const stores[], int n, const unsigned char *secret,
+                              apr_pool_t *pool)
+{
+    joint_t *joint = joint_make(stores, n, pool);
+
+    joint->head.secret = secret ? secret : stores[0]->secret;
     (void)joint_sort(joint, joint_sort(joint, 0, false), true);
     return &joint->head;
 }
