@@ -336,6 +336,7 @@ DECIDE_INLINE void decide_ask(decide_t *d)
     if (answer.unasked) {
         d->verdict->action = "error";
     }
+    d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }
@@ -387,6 +388,7 @@ static void decide_ask_one_apart(decide_t *d)
         decide_failed(d->r, &answer, rv);
         return;
     }
+    d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }

@@ -104,6 +104,9 @@ typedef struct {
     bool kept;   /* answers are kept for ttl=, as they are where it blocks */
     bool common; /* the words of the directive alone decide: what is kept of an answer is for all
                     hosts and types of identity that have the same words */
+    bool anew;   /* answers may change within a request, or are had faster than remembered: asked
+                    anew for each rule. Else, where nothing is kept, once for each value and
+                    request */
     const char *no_ttl;     /* why there is no ttl= where nothing is kept; NULL: since it is asked
                                for each request */
     const char *no_timeout; /* why there is no timeout= where nothing blocks; NULL: the same */

@@ -241,6 +241,7 @@ struct verdict_t {
     after_t *after;       /* what is still to be done; NULL: nothing */
     int status;           /* denied: what is answered */
     rlp_time_t retry;     /* 0: none */
+    rlp_time_t at;        /* when the store was asked, monotonic; 0: it was not */
     const char *identity; /* NULL: nobody reads it */
     int n;
     outcome_t *outcomes;        /* of all redirects, in the order of the fields */
@@ -343,15 +344,16 @@ typedef struct {
                                    all rules that name none, and is there if none is declared */
     const char *store_name;     /* of the first; NULL: not declared */
     const rlp_store_provider_t *store_provider; /* of the first */
-    void *store_settings;                       /* ... what it has made of its options */
-    int segments;                               /* of shared memory, opened so far */
-    const rlp_algorithm_t *const *algorithms;   /* of algorithm= */
-    rlp_store_t *store;                         /* all of them as one; NULL: no rule needs it */
-    void *annex;                                /* of the first segment (annex.h) */
-    rlp_hold_t owner;   /* this child in the first, for concurrency limits */
-    turns_t *turns;     /* of this child, for those who wait */
-    denials_t *denials; /* of this child, what its log has */
-    cache_t *cache;     /* answers of slow plan maps; NULL: there are none */
+    const char *store_fault; /* why the store that need not be declared cannot be had, or NULL */
+    void *store_settings;    /* ... what it has made of its options */
+    int segments;            /* of shared memory, opened so far */
+    const rlp_algorithm_t *const *algorithms; /* of algorithm= */
+    rlp_store_t *store;                       /* all of them as one; NULL: no rule needs it */
+    void *annex;                              /* of the first segment (annex.h) */
+    rlp_hold_t owner;                         /* this child in the first, for concurrency limits */
+    turns_t *turns;                           /* of this child, for those who wait */
+    denials_t *denials;                       /* of this child, what its log has */
+    cache_t *cache;                           /* answers of slow plan maps; NULL: there are none */
     askers_t *askers; /* of this child, threads that ask sources that block; NULL: there are none */
     char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
                        char *); /* of mod_ssl; NULL: it is not here */
@@ -443,8 +445,8 @@ const char *config_near_whole(const char *word, const char *const known[], apr_p
 const char *stores_add(const char *name, const rlp_store_provider_t *provider, void *settings,
                        apr_pool_t *pool);
 
-/* Begins with the store there is without a directive. */
-void stores_begin(world_t *world, const rlp_store_provider_t *provider, void *settings);
+/* Begins with the store there is without a directive, which is the world's first. */
+void stores_begin(world_t *world);
 
 /* The store in which a rule counts. */
 const depot_t *stores_of(const rule_t *rule);
@@ -608,6 +610,13 @@ void denial_begin(apr_pool_t *pchild);
 
 /* Tells that a rule of .htaccess does not count, unless it was told lately. */
 void denial_log_ignored(const rule_t *rule, const char *why);
+
+/* Is this, which clients can cause, to be told now? Once a minute of each host. */
+bool denial_tells(const request_rec *r, const char *what);
+
+/* Tells that an expression has failed, unless it was told lately: what and name say which. */
+void denial_log_expression(const request_rec *r, const char *what, const char *name,
+                           const char *error);
 
 /* Tells of a refusal, unless it was told lately or there is too much to tell. */
 void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);

@@ -33,13 +33,12 @@ static int stores_index(const char *name)
 
 /* --- configuration */
 
-void stores_begin(world_t *world, const rlp_store_provider_t *provider, void *settings)
+void stores_begin(world_t *world)
 {
     world->depots = apr_array_make(world->pool, 2, sizeof(depot_t));
-    world->store_provider = provider;
-    world->store_settings = settings;
-    APR_ARRAY_PUSH(world->depots, depot_t) =
-        (depot_t){ .name = "default", .provider = provider, .settings = settings };
+    APR_ARRAY_PUSH(world->depots, depot_t) = (depot_t){ .name = "default",
+                                                        .provider = world->store_provider,
+                                                        .settings = world->store_settings };
 }
 
 const char *stores_add(const char *name, const rlp_store_provider_t *provider, void *settings,
@@ -49,6 +48,7 @@ const char *stores_add(const char *name, const rlp_store_provider_t *provider, v
 
     if (rlp_world->store_name == NULL) {
         rlp_world->store_name = name;
+        rlp_world->store_fault = NULL;
         rlp_world->store_provider = provider;
         rlp_world->store_settings = settings;
         *stores_at(0) = depot;
