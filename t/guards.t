@@ -98,7 +98,7 @@ none(
     'the module and the tool know the library by its public headers only',
     map {
         my $f = $_;
-        map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^mod_ratelimit_plans/(?:store|plan_map)_redis} && m{^redis/}) }
+        map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^(?:mod_ratelimit_plans/(?:store|plan_map)_redis|rlpctl/redis)} && m{^redis/}) }
             map { /^"(.*)"$/ ? $1 : () } includes($f);
     } grep { m{^(?:mod_ratelimit_plans|rlpctl)/} } @production
 );

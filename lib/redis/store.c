@@ -122,6 +122,7 @@ static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_
         batch_add(&batch->groups[identity[i]], &key, &charges[i], op, question);
     }
     for (int i = 0; i < batch->n; i++) {
+        batch->groups[i].call.clock = store->settings.told_time ? &question->now : NULL;
         if (!script_pack(&batch->groups[i].packet, &batch->groups[i].call, store->sha)) {
             return APR_EINVAL;
         }

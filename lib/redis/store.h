@@ -16,6 +16,7 @@ typedef struct {
     rlp_time_t timeout;          /* of one exchange, names and errors included */
     rlp_owners_t *owners;        /* the head's (rlp_store_t) */
     const unsigned char *secret; /* the head's */
+    bool told_time; /* the question's now is the clock, not the server's: for tools and tests */
 } redis_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */
