@@ -386,6 +386,14 @@ static const char *rule_doubt(const identity_type_t *type, apr_pool_t *pool)
                             "mod_remoteip for trusted proxies",
                             type->name, forwarding);
     }
+    if (!type->chosen && stores_digest_error() != NULL) {
+        return apr_psprintf(
+            pool,
+            "a value of the identity \"%s\" that is too long for a key has a digest "
+            "in Redis that anybody can work out: secret= of RateLimitStore makes it "
+            "a keyed one",
+            type->name);
+    }
     if (type->chosen && !rule_has_map(type->name)) {
         return apr_psprintf(pool,
                             "the identity \"%s\" is never used: clients choose its value, and no "
@@ -417,7 +425,7 @@ static void rule_warn_all(server_rec *server, apr_pool_t *pool)
     for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
          i = apr_hash_next(i)) {
         const identity_type_t *type = apr_hash_this_val(i);
-        const char *doubt = rule_doubt(type, pool);
+        const char *doubt = type->file ? rule_doubt(type, pool) : NULL;
 
         if (doubt != NULL) {
             rule_warn(server, type->file, type->line, doubt);

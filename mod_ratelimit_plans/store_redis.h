@@ -17,8 +17,9 @@ typedef enum { FAR_LOCAL, FAR_OPEN, FAR_CLOSED } failure_t;
 typedef struct {
     const char *name;
     redis_url_t url;
-    const char *url_text; /* NULL: not given */
-    const char *password; /* where it is read from */
+    const char *url_text;    /* NULL: not given */
+    const char *password;    /* where it is read from */
+    redis_login_t sentinels; /* who asks the Sentinels */
     const char *prefix;
     const char *secret; /* NULL: not given */
     int64_t timeout;

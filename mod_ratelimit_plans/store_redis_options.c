@@ -18,7 +18,8 @@
 const char *const far_failures[] = { "local", "open", "closed", NULL };
 
 const char far_options_usage[] =
-    "url=URL [password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
+    "url=URL [password=file:PATH|env:NAME] [sentinel-user=NAME] "
+    "[sentinel-password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
     "[timeout=DURATION] [connect=DURATION] [failure=local|open|closed] "
     "[failure-threshold=N] [recovery=DURATION] [hosts=N]";
 
@@ -64,6 +65,22 @@ static const char *far_password(far_settings_t *settings, const char *value, apr
     return NULL;
 }
 
+static const char *far_sentinel_user(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->sentinels.user = value;
+    (void)pool;
+    return *value ? NULL : "expected sentinel-user=NAME, got none";
+}
+
+static const char *far_sentinel_password(far_settings_t *settings, const char *value,
+                                         apr_pool_t *pool)
+{
+    const char *error =
+        redis_secret_read(&settings->sentinels.password, far_source(value, pool), pool);
+
+    return error ? apr_pstrcat(pool, "sentinel-password=: ", error, NULL) : NULL;
+}
+
 static const char *far_prefix(far_settings_t *settings, const char *value, apr_pool_t *pool)
 {
     for (const char *at = value; *at != '\0'; at++) {
@@ -94,6 +111,8 @@ typedef struct {
 static const far_option_t far_options[] = {
     { .name = "url=", .set = far_url },
     { .name = "password=", .set = far_password },
+    { .name = "sentinel-user=", .set = far_sentinel_user },
+    { .name = "sentinel-password=", .set = far_sentinel_password },
     { .name = "secret=", .set = far_secret },
     { .name = "prefix=", .set = far_prefix },
     { .name = "failure=", .set = far_failure },
@@ -158,7 +177,8 @@ static const char *far_unknown(const char *word, apr_pool_t *pool)
         names[i] = far_options[i].name;
     }
     return apr_psprintf(pool,
-                        "expected url=, password=, secret=, prefix=, timeout=, connect=, failure=, "
+                        "expected url=, password=, sentinel-user=, sentinel-password=, secret=, "
+                        "prefix=, timeout=, connect=, failure=, "
                         "failure-threshold=, recovery= or hosts=, got \"%.32s\"%s",
                         strchr(name, ':') ? "..." : name, config_near(word, names, pool));
 }
@@ -187,7 +207,21 @@ static const char *far_configure_url(far_settings_t *settings, apr_pool_t *pool)
     if (settings->url_text == NULL) {
         return "expected url=URL, got none";
     }
-    return redis_url_parse(&settings->url, settings->url_text, settings->password, pool);
+    const char *error =
+        redis_url_parse(&settings->url, settings->url_text, settings->password, pool);
+
+    if (error != NULL) {
+        return error;
+    }
+    if (settings->url.kind != REDIS_SENTINEL &&
+        (settings->sentinels.user != NULL || settings->sentinels.password != NULL)) {
+        return "expected sentinel-user= and sentinel-password= with redis-sentinel:// only";
+    }
+    if (settings->sentinels.user != NULL && settings->sentinels.password == NULL) {
+        return "expected sentinel-password= with sentinel-user=, got none";
+    }
+    settings->url.sentinels = settings->sentinels;
+    return NULL;
 }
 
 const char *far_configure(void **made, const char *name, const char *const options[], int n,

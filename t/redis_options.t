@@ -269,6 +269,59 @@ subtest 'the server of the map is away' => sub {
     redis_kill($away);
 };
 
+# --- Sentinels with a login of their own
+
+subtest 'K-10 the login of the Sentinels' => sub {
+    my $watch = RLP::Httpd::free_port();
+    RLP::Httpd::spill("$dir/sentinel.conf", "port $watch\nbind 127.0.0.1\nrequirepass watch\nsentinel monitor main 127.0.0.1 $port 1\n");
+    my $pid = fork // die "fork: $!\n";
+    if ($pid == 0) {
+        open STDOUT, '>', "$dir/log-sentinel" or POSIX::_exit(126);
+        exec {$program} $program, "$dir/sentinel.conf", '--sentinel', '--dir', "$dir" or POSIX::_exit(127);
+    }
+    $redis{$watch} = $pid;
+    ok(RLP::Httpd::wait_for(sub { defined ask($watch, 'PING') }), 'a Sentinel');
+    RLP::Httpd::spill("$dir/watch", "watch\n");
+    for my $case (["sentinel-password=file:$dir/watch", 200], ["sentinel-user=default sentinel-password=file:$dir/watch", 200]) {
+        my ($options, $status) = @$case;
+        my $server = server("RateLimitStore far redis url=redis-sentinel://127.0.0.1:$watch/main $patient prefix=w: failure=closed $options\n"
+                . 'RateLimitRule r rate=100/hour');
+        ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == $status }), "answers $status with options \"$options\"");
+        is($server->get('/index.html')->{status}, $status, 'and stays so');
+        unlike($server->log_text, qr/watch(?!es|ed|-)/, 'the password is in no log');
+    }
+    redis_kill($watch);
+};
+
+for my $case (
+    ['redis://localhost sentinel-user=x sentinel-password=env:PATH', 'expected sentinel-user= and sentinel-password= with redis-sentinel:// only'],
+    ['redis-sentinel://localhost/main sentinel-user=x', 'expected sentinel-password= with sentinel-user=, got none'],
+    ['redis-sentinel://localhost/main sentinel-user=', 'expected sentinel-user=NAME, got none'],
+    ['redis-sentinel://localhost/main sentinel-password=mysecret', 'sentinel-password=: expected file:PATH or env:NAME'],
+) {
+    my ($words, $expected) = @$case;
+    my ($code, $said) = RLP::Httpd->new(config => "RateLimitStore x redis url=$words\n")->configtest;
+    isnt($code, 0, "refused: $words");
+    like($said, qr/\Q$expected\E/, 'and says why');
+    unlike($said, qr/mysecret/, 'without what may be a secret');
+}
+
+# --- digests
+
+for my $case (
+    ['RateLimitIdentity key=header:X-Key ip', 1, 'the identity "key": expected secret='],
+    ['RateLimitIdentity sid=cookie:sid ip', 1, 'the identity "sid": expected secret='],
+    ['RateLimitRule r rate=1/s key=vhost+key=header:X-Key', 1, 'the identity "key": expected secret='],
+    ['RateLimitRule r rate=1/s plan=none key=org=env:ORG', 0, 'a value of the identity "org" that is too long for a key has a digest in Redis that anybody can work out'],
+) {
+    my ($words, $refused, $expected) = @$case;
+    for my $secret ('', 'secret=env:PATH') {
+        my ($code, $said) = RLP::Httpd->new(config => store('far', $secret) . "RateLimitStore near shm\n$words\n")->configtest;
+        is($code ? 1 : 0, $secret ? 0 : $refused, "$words $secret");
+        $secret ? unlike($said, qr/secret=|work out/, 'nothing is missing') : like($said, qr/line 3 of .*\Q$expected\E/s, 'a secret is missing');
+    }
+}
+
 for my $case (
     ['redis:plan', 'expected a key with %s where the value goes, or %h for its digest'],
     ['redis:', 'expected a key with %s'],
