@@ -451,9 +451,10 @@ void stores_begin(world_t *world);
 /* The store in which a rule counts. */
 const depot_t *stores_of(const rule_t *rule);
 
-/* Reads store= and failure= behind RateLimitRule. NULL, or what was expected. */
+/* Reads store=, failure= and sync= behind RateLimitRule. NULL, or what was expected. */
 const char *stores_rule_store(rule_t *rule, cmd_parms *cmd, const char *value);
 const char *stores_rule_failure(rule_t *rule, cmd_parms *cmd, const char *value);
+const char *stores_rule_sync(rule_t *rule, cmd_parms *cmd, const char *value);
 
 /* Finds the store that a rule names, and asks it whether it can have what the rule wants. NULL, or
    what was expected. */

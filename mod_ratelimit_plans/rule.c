@@ -199,6 +199,7 @@ static const struct rule_option {
     { "phase=", rule_phase },
     { "store=", stores_rule_store },
     { "failure=", stores_rule_failure },
+    { "sync=", stores_rule_sync },
 };
 
 #define RULE_OPTIONS ((int)(sizeof(rule_options) / sizeof(rule_options[0])))
@@ -240,12 +241,12 @@ static const char *rule_unknown(const char *word, apr_pool_t *pool)
         "plan=",      "key=",     "method=",     "path=",      "if=",    "priority=",
         "cost=",      "reserve=", "count=",      "action=",    "mode=",  "phase=",
         "rate=",      "quota=",   "concurrent=", "bandwidth=", "burst=", "initial=",
-        "algorithm=", "start=",   "store=",      "failure=",   NULL
+        "algorithm=", "start=",   "store=",      "failure=",   "sync=",  NULL
     };
 
     return apr_psprintf(pool,
                         "expected a limit, plan=, key=, method=, path=, priority=, cost=, "
-                        "reserve=, count=, action=, mode=, phase=, store=, failure= or "
+                        "reserve=, count=, action=, mode=, phase=, store=, failure=, sync= or "
                         "\"if=EXPR\", got \"%s\"%s",
                         word, config_near(word, names, pool));
 }

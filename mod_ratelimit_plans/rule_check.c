@@ -278,6 +278,21 @@ const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
     return error ? error : rule_check_cost(rule, pool);
 }
 
+/* What the store has to say of the rule's own limits. */
+static void rule_warn_store(const rule_t *rule, apr_pool_t *pool)
+{
+    const depot_t *depot = stores_of(rule);
+    const bool asks = rule->terms == NULL || rule->terms->sync == RLP_SYNC_USUAL;
+    const char *doubt = rule->own != NULL && asks && depot->provider->doubt != NULL
+                            ? depot->provider->doubt(depot->settings, rule->own->limits,
+                                                     rule->own->n, rule->delays, pool)
+                            : NULL;
+
+    if (doubt != NULL) {
+        rule_warn(rule->server, rule->file, rule->line, doubt);
+    }
+}
+
 static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
 {
     const char *error = rule_fault(rule, pool);
@@ -290,6 +305,7 @@ static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
         rule_warn(rule->server, rule->file, rule->line,
                   "no request may wait: RateLimitDelay max=DURATION allows it");
     }
+    rule_warn_store(rule, pool);
     if (rule->choice == CHOICE_NAMED) {
         plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
 

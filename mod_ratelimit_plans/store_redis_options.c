@@ -20,7 +20,8 @@ const char *const far_failures[] = { "local", "open", "closed", NULL };
 const char far_options_usage[] =
     "url=URL [password=file:PATH|env:NAME] [sentinel-user=NAME] "
     "[sentinel-password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
-    "[timeout=DURATION] [connect=DURATION] [failure=local|open|closed] "
+    "[tls-ca=FILE] [tls-cert=FILE] [tls-key=FILE] [tls-name=NAME] "
+    "[timeout=DURATION] [connect=DURATION] [sync=exact|lease] [failure=local|open|closed] "
     "[failure-threshold=N] [recovery=DURATION] [hosts=N]";
 
 static const char *far_failure(far_settings_t *settings, const char *value, apr_pool_t *pool)
@@ -95,6 +96,30 @@ static const char *far_prefix(far_settings_t *settings, const char *value, apr_p
     return NULL;
 }
 
+static const char *far_tls_ca(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.ca = ap_server_root_relative(pool, value);
+    return NULL;
+}
+
+static const char *far_tls_cert(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.cert = ap_server_root_relative(pool, value);
+    return NULL;
+}
+
+static const char *far_tls_key(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.key = ap_server_root_relative(pool, value);
+    return NULL;
+}
+
+static const char *far_tls_name(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->secure.name = value;
+    return *value != '\0' ? NULL : apr_pstrdup(pool, "expected a host name after tls-name=");
+}
+
 /* What is a number: where it goes, and from where to where. */
 typedef struct {
     const char *name;
@@ -115,7 +140,12 @@ static const far_option_t far_options[] = {
     { .name = "sentinel-password=", .set = far_sentinel_password },
     { .name = "secret=", .set = far_secret },
     { .name = "prefix=", .set = far_prefix },
+    { .name = "tls-ca=", .set = far_tls_ca },
+    { .name = "tls-cert=", .set = far_tls_cert },
+    { .name = "tls-key=", .set = far_tls_key },
+    { .name = "tls-name=", .set = far_tls_name },
     { .name = "failure=", .set = far_failure },
+    { .name = "sync=", .set = far_sync },
     { .name = "timeout=",
       .number = offsetof(far_settings_t, timeout),
       .span = true,
@@ -178,7 +208,8 @@ static const char *far_unknown(const char *word, apr_pool_t *pool)
     }
     return apr_psprintf(pool,
                         "expected url=, password=, sentinel-user=, sentinel-password=, secret=, "
-                        "prefix=, timeout=, connect=, failure=, "
+                        "prefix=, tls-ca=, tls-cert=, tls-key=, tls-name=, timeout=, connect=, "
+                        "sync=, failure=, "
                         "failure-threshold=, recovery= or hosts=, got \"%.32s\"%s",
                         strchr(name, ':') ? "..." : name, config_near(word, names, pool));
 }
@@ -224,6 +255,20 @@ static const char *far_configure_url(far_settings_t *settings, apr_pool_t *pool)
     return NULL;
 }
 
+/* Certificates, read now: a child may not. */
+static const char *far_configure_tls(far_settings_t *settings, apr_pool_t *pool)
+{
+    const redis_tls_settings_t *secure = &settings->secure;
+
+    if (settings->url.tls) {
+        settings->secure.name = secure->name ? secure->name : settings->url.addresses[0].host;
+        return redis_tls_create(&settings->tls, secure, pool);
+    }
+    return secure->ca || secure->cert || secure->key || secure->name
+               ? "expected tls-ca=, tls-cert=, tls-key= and tls-name= with url=rediss:// only"
+               : NULL;
+}
+
 const char *far_configure(void **made, const char *name, const char *const options[], int n,
                           apr_pool_t *pool)
 {
@@ -235,8 +280,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
                                   .timeout = 30 * FAR_MS,
                                   .connect = 100 * FAR_MS,
                                   .recovery = 2 * RLP_SECOND,
-                                  .threshold = 3,
-                                  .hosts = 1 };
+                                  .threshold = 3 };
     *made = settings;
     for (int i = 0; i < n && error == NULL; i++) {
         error = far_option(settings, options[i], pool);
@@ -245,6 +289,9 @@ const char *far_configure(void **made, const char *name, const char *const optio
         error = far_configure_url(settings, pool);
     }
     settings->stands_in = settings->failure == FAR_LOCAL;
+    if (error == NULL) {
+        error = far_configure_tls(settings, pool);
+    }
     if (error == NULL) {
         error = store_shm_provider.configure(&settings->local, name, NULL, 0, pool);
     }
@@ -271,17 +318,22 @@ const char *far_terms(void *made, const rlp_terms_t *terms)
     far_settings_t *settings = made;
 
     settings->stands_in |= terms->failure == RLP_FAILURE_LOCAL;
+    settings->leased |= terms->sync == RLP_SYNC_LEASE;
     return NULL;
 }
 
 const char *far_describe(void *made, apr_pool_t *pool)
 {
     const far_settings_t *settings = made;
-    const char *hosts =
-        settings->failure != FAR_LOCAL || settings->hosts == 1
-            ? ""
-            : apr_psprintf(pool, ", one of %" APR_INT64_T_FMT " hosts", settings->hosts);
+    const char *hosts = "";
 
-    return apr_psprintf(pool, "Redis at %s; failure=%s%s", redis_url_print(&settings->url, pool),
-                        far_failures[settings->failure], hosts);
+    if (settings->failure == FAR_LOCAL && settings->hosts == 0) {
+        hosts = ", one of the hosts that live";
+    } else if (settings->failure == FAR_LOCAL && settings->hosts > 1) {
+        hosts = apr_psprintf(pool, ", one of %" APR_INT64_T_FMT " hosts", settings->hosts);
+    }
+
+    return apr_psprintf(pool, "Redis at %s%s; failure=%s%s", redis_url_print(&settings->url, pool),
+                        settings->leases ? "; sync=lease" : "", far_failures[settings->failure],
+                        hosts);
 }

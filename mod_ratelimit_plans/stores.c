@@ -104,6 +104,19 @@ const char *stores_rule_failure(rule_t *rule, cmd_parms *cmd, const char *value)
     return stores_outside(cmd, "failure=", value);
 }
 
+const char *stores_rule_sync(rule_t *rule, cmd_parms *cmd, const char *value)
+{
+    static const char *const words[] = { "exact", "lease", NULL };
+    const int sync = config_word(value, words);
+
+    if (sync < 0) {
+        return apr_psprintf(cmd->pool, "expected sync=exact or lease, got \"sync=%s\"%s", value,
+                            config_near_whole(value, words, cmd->pool));
+    }
+    stores_terms(rule, cmd->pool)->sync = RLP_SYNC_EXACT + (rlp_sync_t)sync;
+    return stores_outside(cmd, "sync=", value);
+}
+
 static const char *stores_near(const char *name, apr_pool_t *pool)
 {
     const int n = rlp_world->depots->nelts;
@@ -128,16 +141,17 @@ const char *stores_rule_check(rule_t *rule, apr_pool_t *pool)
             stores_terms(rule, pool)->store = i;
         }
     }
-    if (rule->terms == NULL || rule->terms->failure == RLP_FAILURE_USUAL) {
+    if (rule->terms == NULL ||
+        (rule->terms->failure == RLP_FAILURE_USUAL && rule->terms->sync == RLP_SYNC_USUAL)) {
         return NULL;
     }
     const depot_t *depot = stores_of(rule);
+    const char *word = rule->terms->failure == RLP_FAILURE_USUAL ? "sync=" : "failure=";
 
     return depot->provider->terms
                ? depot->provider->terms(depot->settings, rule->terms)
-               : apr_psprintf(pool,
-                              "expected no failure= with the store \"%s\", which is on this host",
-                              depot->name);
+               : apr_psprintf(pool, "expected no %s with the store \"%s\", which is on this host",
+                              word, depot->name);
 }
 
 const depot_t *stores_of(const rule_t *rule)
@@ -151,10 +165,14 @@ const char *stores_rule_describe(const rule_t *rule, apr_pool_t *pool)
                                             [RLP_FAILURE_LOCAL] = ", failure=local",
                                             [RLP_FAILURE_OPEN] = ", failure=open",
                                             [RLP_FAILURE_CLOSED] = ", failure=closed" };
+    static const char *const syncs[] = {
+        [RLP_SYNC_USUAL] = "", [RLP_SYNC_EXACT] = ", sync=exact", [RLP_SYNC_LEASE] = ", sync=lease"
+    };
     const char *where =
         rule->store_name ? apr_pstrcat(pool, ", in the store ", rule->store_name, NULL) : "";
 
-    return apr_pstrcat(pool, where, rule->terms ? failures[rule->terms->failure] : "", NULL);
+    return apr_pstrcat(pool, where, rule->terms ? failures[rule->terms->failure] : "",
+                       rule->terms ? syncs[rule->terms->sync] : "", NULL);
 }
 
 /* One secret is for all stores: the identities of a request are the same in each. */

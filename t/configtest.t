@@ -123,6 +123,8 @@ my @wrong = (
     ['RateLimitRule r rate=1/s failure=never', 'RateLimitRule: expected failure=local, open or closed, got "failure=never"'],
     ['RateLimitRule r rate=1/s failure=opne', 'RateLimitRule: expected failure=local, open or closed, got "failure=opne" (open?)', 'V-13 a misspelt failure='],
     ["RateLimitStore near shm\nRateLimitRule r rate=1/s failure=open", 'RateLimitRule: expected no failure= with the store "near", which is on this host', 'V-11 failure= without Redis'],
+    ["RateLimitStore near shm\nRateLimitRule r rate=1/s sync=lease", 'RateLimitRule: expected no sync= with the store "near", which is on this host', 'V-11 sync= without Redis'],
+    ['RateLimitRule r rate=1/s sync=leese', 'RateLimitRule: expected sync=exact or lease, got "sync=leese" (lease?)', 'V-13 a misspelt sync='],
     ['RateLimitRule r rate=1/s store=x store=x', 'RateLimitRule: expected store= once, got "store=x"'],
     ['RateLimitStore x shm sise=1M', 'RateLimitStore: expected size=SIZE or file=PATH, got "sise=1M"', 'V-13 an unknown store option'],
     ['RateLimitStore x shm 16M', 'expected size=SIZE or file=PATH, got "16M"'],

@@ -193,6 +193,7 @@ my @wrong = (
     [ 'RateLimitRule a rate=1/s key=user phase=early', 'RateLimitRule: expected a key= without user' ],
     [ 'RateLimitRule a rate=1/s cost=5', 'RateLimitRule: expected a cost of at most 1' ],
     [ 'RateLimitRule a rate=1/s store=default', 'RateLimitRule: expected no store= in .htaccess, got "store=default"' ],
+    [ 'RateLimitRule a rate=1/s sync=exact', 'RateLimitRule: expected no sync= in .htaccess, got "sync=exact"' ],
     [ 'RateLimitRule a rate=1/s failure=open', 'RateLimitRule: expected no failure= in .htaccess, got "failure=open"' ],
     [ 'RateLimitRule a concurrent=2 lease=60s', 'RateLimitRule: expected no lease=' ],
     [ 'RateLimitRule a rate=1/s bandwidth=1M/s', 'RateLimitRule: expected mod_ratelimit to be loaded' ],

@@ -28,10 +28,18 @@ typedef enum {
     RLP_FAILURE_CLOSED /* refused */
 } rlp_failure_t;
 
+/* How the hosts that share a store agree. */
+typedef enum {
+    RLP_SYNC_USUAL, /* as the store itself says */
+    RLP_SYNC_EXACT, /* each request asks */
+    RLP_SYNC_LEASE  /* units are drawn ahead, where they can be */
+} rlp_sync_t;
+
 /* What a rule wants for its charges. */
 typedef struct rlp_terms_t {
     int store; /* of those of rlp_joint_create() */
     rlp_failure_t failure;
+    rlp_sync_t sync;
 } rlp_terms_t;
 
 /* What a store that decides by itself is told (rlp.h). */

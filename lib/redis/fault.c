@@ -32,6 +32,8 @@ static const struct {
     { "ERR wrong number of arguments for 'auth'", REDIS_FAULT_DENIED }, /* a user before 6 */
     { "ERR DB index is out of range", REDIS_FAULT_DENIED },
     { "ERR invalid DB index", REDIS_FAULT_DENIED },
+    /* a script is too long for those who have not given the password */
+    { "ERR Protocol error: unauthenticated", REDIS_FAULT_DENIED },
 };
 
 static const redis_remedy_t fault_remedies[] = {

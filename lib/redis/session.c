@@ -76,6 +76,8 @@ static redis_fault_t session_reply(redis_wire_t *wire, bool role, rlp_time_t dea
     fault = redis_reply_fault(reply);
     if (fault != REDIS_FAULT_NONE) {
         apr_cpystrn(why, reply->str, REDIS_WHY_MAX);
+        /* a redirection and the like are about a command, and nobody has sent one yet */
+        fault = redis_remedy(fault)->counts ? fault : REDIS_FAULT_CONNECT;
     } else if (role && !session_is_master(reply)) {
         apr_cpystrn(why, "the server is no master (yet)", REDIS_WHY_MAX);
         fault = REDIS_FAULT_READONLY;
@@ -106,6 +108,9 @@ redis_fault_t redis_session_open(redis_wire_t *wire, redis_addresses_t *addresse
     why[0] = '\0';
     redis_fault_t fault = redis_wire_open(wire, addresses, until);
 
+    if (fault == REDIS_FAULT_NONE && session->tls != NULL) {
+        fault = redis_wire_secure(wire, session->tls, until, why, REDIS_WHY_MAX);
+    }
     if (fault == REDIS_FAULT_NONE) {
         fault = session_begin(wire, session, until, why);
     }

@@ -17,7 +17,8 @@ typedef struct {
     bool master;                /* the server must be one: Sentinel may not know yet */
     const char *const *scripts; /* loaded when a connection opens */
     int n_scripts;
-    rlp_time_t connect; /* connecting and beginning may take so long */
+    rlp_time_t connect;     /* connecting and beginning may take so long */
+    const redis_tls_t *tls; /* NULL: without */
 } redis_session_t;
 
 /* Connects and begins, pipelined: two round trips in all. `why` says in words what failed. */

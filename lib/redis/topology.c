@@ -174,6 +174,9 @@ apr_status_t redis_endpoint_create(redis_endpoint_t **endpoint, const redis_url_
 {
     redis_endpoint_t *made = apr_pcalloc(pool, sizeof(*made));
 
+    if (url->tls != (settings->session.tls != NULL)) {
+        return APR_EINVAL; /* never in the open by mistake */
+    }
     made->url = *url;
     made->settings = *settings;
     made->settings.session.login = url->login;

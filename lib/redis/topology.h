@@ -14,8 +14,9 @@
 typedef struct redis_endpoint_t redis_endpoint_t;
 
 /* An endpoint that contacts nobody yet; may be made in a parent and used in its children. The
-   settings' session.login, .db and .master are taken from the URL. The n breakers (1 or more) lie
-   in memory shared with all processes of the host. Lives in the pool, as do its connections. */
+   settings' session.login, .db and .master are taken from the URL; .tls is set if the URL says so.
+   The n breakers (1 or more) lie in memory shared with all processes of the host. Lives in the
+   pool, as do its connections. */
 apr_status_t redis_endpoint_create(redis_endpoint_t **endpoint, const redis_url_t *url,
                                    const redis_settings_t *settings, redis_breaker_t breakers[],
                                    int n, apr_pool_t *pool);

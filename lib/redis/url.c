@@ -6,6 +6,8 @@
 
 #include "redis/url.h"
 
+#include "redis/tls.h"
+
 #include <apr_lib.h>
 #include <apr_strings.h>
 
@@ -263,8 +265,8 @@ const char *redis_url_parse(redis_url_t *url, const char *text, const char *pass
     if (scheme == NULL) {
         return "expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://";
     }
-    if (scheme->tls) {
-        return "expected no rediss://: this build has no TLS for Redis";
+    if (scheme->tls && redis_tls_missing() != NULL) {
+        return redis_tls_missing();
     }
     *url = (redis_url_t){ .kind = scheme->kind, .tls = scheme->tls };
     const char *error =

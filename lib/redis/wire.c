@@ -184,9 +184,9 @@ static void *wire_create_array(const redisReadTask *task, wire_elements_t n)
                                                          : functions->usual->createArray(task, n);
 }
 
-static bool wire_reader(redis_wire_t *wire)
+static bool wire_bind(redis_wire_t *wire, redisReader *reader)
 {
-    wire->reader = redisReaderCreate();
+    wire->reader = reader;
     wire->functions = malloc(sizeof(*wire->functions));
     if (wire->reader == NULL || wire->functions == NULL) {
         return false;
@@ -214,16 +214,42 @@ redis_fault_t redis_wire_open(redis_wire_t *wire, redis_addresses_t *addresses, 
             addresses->first = which;
         }
     }
-    if (wire->fd >= 0 && !wire_reader(wire)) {
+    if (wire->fd >= 0 && !wire_bind(wire, redisReaderCreate())) {
         redis_wire_close(wire);
         return REDIS_FAULT_LOCAL;
     }
     return fault;
 }
 
+redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, rlp_time_t deadline,
+                                char *why, size_t size)
+{
+    short events = POLLOUT;
+    redis_fault_t fault = redis_tls_open(&wire->link, tls, wire->fd, why, size);
+
+    if (fault != REDIS_FAULT_NONE) {
+        return fault;
+    }
+    redisReaderFree(wire->reader);
+    free(wire->functions);
+    if (!wire_bind(wire, redis_tls_reader(wire->link))) {
+        return REDIS_FAULT_LOCAL;
+    }
+    while (events != 0 && fault == REDIS_FAULT_NONE) {
+        fault = wire_wait(wire->fd, events, deadline);
+        if (fault == REDIS_FAULT_NONE) {
+            fault = redis_tls_shake(wire->link, &events, why, size);
+        }
+    }
+    return fault;
+}
+
 void redis_wire_close(redis_wire_t *wire)
 {
-    if (wire->fd >= 0) {
+    if (wire->link != NULL) {
+        redis_tls_close(wire->link);
+        wire->reader = NULL;
+    } else if (wire->fd >= 0) {
         close(wire->fd);
     }
     if (wire->reader != NULL) {
@@ -241,9 +267,23 @@ bool redis_wire_idle(const redis_wire_t *wire)
            (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
+/* The same by TLS, without waiting. */
+static redis_fault_t wire_feed_tls(redis_wire_t *wire)
+{
+    size_t n = 0;
+    const redis_fault_t fault = redis_tls_read(wire->link, &n);
+
+    wire->unread += n;
+    return fault == REDIS_FAULT_NONE && wire->unread > REDIS_REPLY_MAX ? REDIS_FAULT_PROTOCOL
+                                                                       : fault;
+}
+
 /* Hands what has come to the reader; without MSG_DONTWAIT in flags it waits for a moment. */
 static redis_fault_t wire_feed(redis_wire_t *wire, int flags)
 {
+    if (wire->link != NULL) {
+        return wire_feed_tls(wire);
+    }
     char chunk[WIRE_CHUNK];
     const ssize_t n = recv(wire->fd, chunk, sizeof(chunk), flags);
 
@@ -271,9 +311,11 @@ static redis_fault_t wire_make_room(redis_wire_t *wire, rlp_time_t deadline)
 /* Waits for more, and feeds it. */
 static redis_fault_t wire_read(redis_wire_t *wire, rlp_time_t deadline)
 {
-    if (deadline - rlp_clock_monotonic() > (rlp_time_t)2 * WIRE_TICK) {
+    if (wire->link == NULL && deadline - rlp_clock_monotonic() > (rlp_time_t)2 * WIRE_TICK) {
         return wire_feed(wire, 0);
     }
+    /* what TLS has taken from the socket already, poll() does not see; but a record fits into what
+       hiredis reads at once */
     const redis_fault_t fault = wire_wait(wire->fd, POLLIN, deadline);
 
     return fault == REDIS_FAULT_NONE ? wire_feed(wire, MSG_DONTWAIT) : fault;
@@ -294,9 +336,28 @@ static int wire_skip(struct iovec buffers[], int n, size_t sent)
     return done;
 }
 
+static redis_fault_t wire_send_tls(redis_wire_t *wire, const struct iovec buffers[], int n,
+                                   rlp_time_t deadline)
+{
+    redis_fault_t fault = redis_tls_append(wire->link, buffers, n);
+    bool done = false;
+
+    while (fault == REDIS_FAULT_NONE) {
+        fault = redis_tls_write(wire->link, &done);
+        if (fault != REDIS_FAULT_NONE || done) {
+            return fault;
+        }
+        fault = wire_make_room(wire, deadline);
+    }
+    return fault;
+}
+
 redis_fault_t redis_wire_send(redis_wire_t *wire, struct iovec buffers[], int n,
                               rlp_time_t deadline)
 {
+    if (wire->link != NULL) {
+        return wire_send_tls(wire, buffers, n, deadline);
+    }
     while (n > 0) {
         const struct msghdr message = { .msg_iov = buffers, .msg_iovlen = (size_t)n };
         const ssize_t sent = sendmsg(wire->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -8,6 +8,7 @@
  */
 
 #include "redis/fault.h"
+#include "redis/tls.h"
 #include "redis/url.h"
 
 #include "rlp_algorithm.h"
@@ -45,7 +46,8 @@ typedef struct {
 } redis_functions_t;
 
 typedef struct {
-    int fd; /* -1: closed */
+    int fd;                 /* -1: closed */
+    redis_tls_link_t *link; /* has the socket and the reader; NULL: no TLS */
     redisReader *reader;
     redis_functions_t *functions; /* the reader's */
     size_t unread;                /* bytes received of replies that are not whole yet */
@@ -55,6 +57,10 @@ typedef struct {
    those not yet tried. */
 redis_fault_t redis_wire_open(redis_wire_t *wire, redis_addresses_t *addresses,
                               rlp_time_t deadline);
+
+/* Goes on by TLS. `why`, of size bytes, says in words what failed. */
+redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, rlp_time_t deadline,
+                                char *why, size_t size);
 
 /* Does nothing to a closed one. */
 void redis_wire_close(redis_wire_t *wire);

@@ -6,6 +6,7 @@
 
 #include "unit.h"
 
+#include "redis/tls.h"
 #include "redis/url.h"
 
 #include <apr_strings.h>
@@ -66,7 +67,6 @@ static const struct {
     { "localhost", "redis://, rediss://" },
     { "REDIS://h", "redis://, rediss://" },
     { "http://:" SECRET "@h", "redis://, rediss://" },
-    { "rediss://:" SECRET "@h", "no TLS" },
     { "redis://", "host name" },
     { "redis:///0", "host name" },
     { "redis://:" SECRET "@", "host name" },
@@ -131,6 +131,22 @@ static void test_wrong(void **state)
     }
 }
 
+static void test_tls(void **state)
+{
+    redis_url_t url;
+    const char *error = redis_url_parse(&url, "rediss://:" SECRET "@h", NULL, unit_pool());
+
+    (void)state;
+    if (redis_tls_missing() != NULL) {
+        assert_string_equal(error, redis_tls_missing());
+        assert_null(strstr(error, SECRET));
+        return;
+    }
+    assert_null(error);
+    assert_true(url.tls);
+    assert_string_equal(redis_url_print(&url, unit_pool()), "rediss://h:6379/0");
+}
+
 /* A file of the test's own with this text. */
 static const char *secret_file(const char *text)
 {
@@ -184,6 +200,7 @@ int main(void)
 {
     unit_add("what is accepted, and how it is shown", test_right, NULL);
     unit_add("what is refused, and that no password is shown", test_wrong, NULL);
+    unit_add("TLS, where hiredis has it", test_tls, NULL);
     unit_add("password=file: and env:", test_secret, NULL);
     return unit_run();
 }
