@@ -8,6 +8,9 @@
 -- hold exactly; lib/redis/script.c refuses limits whose numbers could grow further. The one larger thing,
 -- credit (count for each microsecond, up to 2^63 in C), is a span in whole microseconds and a rest below
 -- count.
+--
+-- Names in capitals that stand for a number or a text are replaced by it (embed.sh): to a closure each would be an
+-- upvalue, made anew with each call.
 
 local floor, fmod = math.floor, math.fmod
 local read, write, sub = struct.unpack, struct.pack, string.sub
@@ -15,10 +18,10 @@ local read, write, sub = struct.unpack, struct.pack, string.sub
 local TAKE, PEEK, SETTLE, RELEASE, RENEW = 0, 1, 2, 3, 4
 local ALLOW, WAIT, DENY, NEVER = 0, 1, 2, 3
 local UNIT, SECOND = 1000, 1000000
-local SKEW = SECOND
+local SKEW = 1000000
 local EXACT = 9007199254740992
-local FOREVER = EXACT -- of instants and spans: does not come
-local TIME_MAX = EXACT / 2
+local FOREVER = 9007199254740992 -- of instants and spans: does not come
+local TIME_MAX = 4503599627370496 -- EXACT / 2
 
 local now -- microseconds since the epoch, by this server
 
@@ -111,7 +114,7 @@ local function decision()
 end
 
 -- a key that starts with less than it holds is forgotten so long after it is full
-local RETENTION = 30 * 86400 * SECOND
+local RETENTION = 2592000000000 -- 30 days
 
 -- The step of an algorithm, by its number, for the parameters at a position of the arguments. The step gets a
 -- state as a part of a value, or none: step(kind, value, from, size). It answers a decision and, if it has
