@@ -108,6 +108,19 @@ local function convert(q, r, from, count)
   return muldiv(q, from, r, count)
 end
 
+-- what is used of a bucket when some time has passed: no more than a full one beyond what was kept
+local function used_after(kept_q, kept_r, passed, cap_q, cap_r, count)
+  local q = kept_q - passed
+  if q < 0 then
+    return 0, 0
+  end
+  local full_q, full_r = plus(kept_q, kept_r, cap_q, cap_r, count)
+  if less(full_q, full_r, q, kept_r) then
+    return full_q, full_r
+  end
+  return q, kept_r
+end
+
 -- tables are made with all that they will have: growing one costs more than all the rest of it
 local function decision()
   return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, damaged = false }
