@@ -7,13 +7,9 @@
 
 #include "private.h"
 
-#include <http_log.h>
-
 #include <apr_strings.h>
 
 #include <string.h>
-
-APLOG_USE_MODULE(ratelimit_plans);
 
 static rlp_question_t after_question(rlp_time_t charged_at)
 {
@@ -117,13 +113,14 @@ void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charg
     }
 }
 
-static bool after_met(const ap_expr_info_t *expr, request_rec *r, const rule_t *rule)
+static bool after_met(const ap_expr_info_t *expr, request_rec *r, const char *what,
+                      const rule_t *rule)
 {
     const char *error = NULL;
     const int met = ap_expr_exec(r, expr, &error);
 
     if (error != NULL) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: rule %s: %s", rule->name, error);
+        denial_log_expression(r, what, rule->name, error);
     }
     return met > 0;
 }
@@ -134,10 +131,11 @@ static rlp_units_t after_total(const after_t *after, int i, request_rec *last)
     const rule_t *rule = after->rules[i];
     const cost_t *cost = cost_of(rule, after->conf);
 
-    if (rule->counts != NULL && !after_met(rule->counts, last, rule)) {
+    if (rule->counts != NULL && !after_met(rule->counts, last, "count= of rule ", rule)) {
         return 0;
     }
-    if (after->conf->refund != NULL && after_met(after->conf->refund, last, rule)) {
+    if (after->conf->refund != NULL &&
+        after_met(after->conf->refund, last, "RateLimitRefund for rule ", rule)) {
         return 0;
     }
     if (cost_is_late(cost)) {

@@ -109,6 +109,7 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
     rlp_world->store_name = argv[0];
+    rlp_world->store_fault = NULL;
     rlp_world->store_provider = provider;
     return config_prefix(cmd, error);
 }

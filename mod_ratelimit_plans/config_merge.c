@@ -27,6 +27,23 @@ static void config_table_calendars(world_t *world)
                          world->pool);
 }
 
+/* Where no store is declared, what goes by the name of shm keeps the counters. Other modules may
+   have put theirs in its place: what is wrong with it is said when it is needed. */
+static void config_store_default(world_t *world)
+{
+    const rlp_store_provider_t *shm = provider_find(&provider_stores, "shm", world->pool);
+
+    world->store_provider = shm;
+    world->store_fault =
+        shm->configure != NULL && shm->open != NULL
+            ? shm->configure(&world->store_settings, "default", NULL, 0, world->pool)
+            : "expected a store with configure and open";
+    if (world->store_fault != NULL) {
+        world->store_provider = &store_shm_provider;
+        (void)store_shm_provider.configure(&world->store_settings, "default", NULL, 0, world->pool);
+    }
+}
+
 void config_begin(apr_pool_t *pool)
 {
     world_t *world = apr_pcalloc(pool, sizeof(*world));
@@ -42,8 +59,7 @@ void config_begin(apr_pool_t *pool)
     world->scopes = apr_hash_make(pool);
     world->kinds = apr_hash_make(pool);
     world->algorithms = algorithm_table(pool);
-    world->store_provider = provider_find(&provider_stores, "shm", pool);
-    (void)world->store_provider->configure(&world->store_settings, "default", NULL, 0, pool);
+    config_store_default(world);
     config_table_calendars(world);
     identity_begin(world);
     rlp_world = world;

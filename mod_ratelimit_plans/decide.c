@@ -334,6 +334,7 @@ DECIDE_INLINE void decide_ask(decide_t *d)
         decide_unasked(d, rv, answer.retry);
         return;
     }
+    d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }
@@ -385,6 +386,7 @@ static void decide_ask_one_apart(decide_t *d)
         decide_failed(d->r, rv);
         return;
     }
+    d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }

@@ -1,7 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Refusals in the error log: one line for each identity and rule in a while, and so many a second.
+ * What clients can cause in the error log: one line for each identity and rule, or for each thing
+ * that fails, in a while, and so many a second.
  */
 
 #include "private.h"
@@ -16,8 +17,8 @@ APLOG_USE_MODULE(ratelimit_plans);
 
 #define DENIAL_SETS 128 /* a power of two */
 #define DENIAL_WAYS 8
-#define DENIAL_LINES 50   /* in a second, of one child */
-#define DENIAL_IGNORED 60 /* seconds until a rule that does not count is told of again */
+#define DENIAL_LINES 50  /* in a second, of one child */
+#define DENIAL_REPEAT 60 /* seconds until what fails, or does not count, is told of again */
 
 /* Of one child, shared by its threads; each word is written as one. Seconds are 32 bits of the
    store's time. */
@@ -95,24 +96,27 @@ static uint64_t denial_fingerprint(const char *text)
     return rlp_store_fingerprint(rlp_world->store, text, strlen(text));
 }
 
-/* Is it to be told now of whom or what has this fingerprint? */
-static bool denial_due(uint64_t who, uint32_t repeat, uint32_t *missed)
+/* Is it to be told now of whom or what has this fingerprint? Tells how much was left out before. */
+static bool denial_due(uint64_t who, uint32_t repeat, const server_rec *server)
 {
     denials_t *denials = rlp_world->denials;
     const uint32_t now = (uint32_t)(rlp_world->clock->monotonic() / RLP_SECOND);
     const uint64_t mark = (uint64_t)now << 32 | who >> 32;
+    uint32_t missed = 0;
     uint64_t before = 0;
-
-    *missed = 0;
     uint64_t *told = denial_mark(denials->told[who % DENIAL_SETS], mark, repeat, &before);
 
     if (told == NULL) {
         return false;
     }
-    const bool room = denial_room(&denials->lines, now, missed);
+    const bool room = denial_room(&denials->lines, now, &missed);
 
-    if (!room) { /* the next refusal tells it */
+    if (!room) { /* the next of its kind tells it */
         (void)denial_swap(told, mark, before);
+    }
+    if (missed > 0) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, server,
+                     "RLP009: %u lines were left out: at most %d a second", missed, DENIAL_LINES);
     }
     return room;
 }
@@ -121,21 +125,10 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
 {
     const rule_t *rule = verdict->outcomes[0].rule;
     const rlp_time_t repeat = server->key_repeat == RLP_UNSET ? RLP_KEY_REPEAT : server->key_repeat;
-    uint32_t missed;
 
-    if (!APLOG_R_IS_LEVEL(r, APLOG_INFO)) {
-        return;
-    }
-    const bool due =
+    if (APLOG_R_IS_LEVEL(r, APLOG_INFO) &&
         denial_due(denial_fingerprint(verdict->identity) ^ denial_fingerprint(rule->scope),
-                   (uint32_t)((repeat + RLP_SECOND - 1) / RLP_SECOND), &missed);
-
-    if (missed > 0) {
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, r->server,
-                     "RLP009: %u refusals were not told: at most %d lines a second", missed,
-                     DENIAL_LINES);
-    }
-    if (due) {
+                   (uint32_t)((repeat + RLP_SECOND - 1) / RLP_SECOND), r->server)) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "RLP001: rule %s, plan %s refuses %s",
                       rule->name, verdict->outcomes[0].variant->plan_name,
                       identity_logged(verdict->identity, server->key_plain == 1, r->pool));
@@ -144,14 +137,29 @@ void denial_log(const request_rec *r, const verdict_t *verdict, const server_con
 
 void denial_log_ignored(const rule_t *rule, const char *why)
 {
-    uint32_t missed;
-
     if (rlp_world->denials == NULL ||
-        !denial_due(denial_fingerprint(rule->file) + (uint64_t)rule->line, DENIAL_IGNORED,
-                    &missed)) {
+        !denial_due(denial_fingerprint(rule->file) + (uint64_t)rule->line, DENIAL_REPEAT,
+                    rule->server)) {
         return;
     }
     ap_log_error(APLOG_MARK, APLOG_WARNING, 0, rule->server,
                  "RLP020: line %d of %s: RateLimitRule %s%s is ignored: %s", rule->line, rule->file,
                  rule->name, rule->off ? " Off" : "", why);
+}
+
+bool denial_tells(const request_rec *r, const char *what)
+{
+    return rlp_world->denials != NULL &&
+           denial_due(denial_fingerprint(what) + denial_fingerprint(r->server->server_hostname),
+                      DENIAL_REPEAT, r->server);
+}
+
+void denial_log_expression(const request_rec *r, const char *what, const char *name,
+                           const char *error)
+{
+    const char *whose = apr_pstrcat(r->pool, what, name, NULL);
+
+    if (denial_tells(r, whose)) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: %s: %s", whose, error);
+    }
 }

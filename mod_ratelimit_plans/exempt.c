@@ -6,8 +6,6 @@
 
 #include "private.h"
 
-#include <http_log.h>
-
 #include <apr_file_io.h>
 #include <apr_network_io.h>
 #include <apr_strings.h>
@@ -15,8 +13,6 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
-
-APLOG_USE_MODULE(ratelimit_plans);
 
 #define EXEMPT_BYTES 16     /* of the longest address; shorter ones have zeros behind */
 #define EXEMPT_LINE_MAX 512 /* of a file */
@@ -303,7 +299,7 @@ static bool exempt_meets(const exempt_t *exempt, request_rec *r)
     const int met = ap_expr_exec(r, exempt->expr, &error);
 
     if (error != NULL) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: RateLimitExempt: %s", error);
+        denial_log_expression(r, "RateLimitExempt", "", error);
     }
     return met > 0;
 }

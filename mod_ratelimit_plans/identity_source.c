@@ -7,14 +7,11 @@
 #include "provider.h"
 #include "value.h"
 
-#include <http_log.h>
 #include <http_protocol.h>
 
 #include <apr_strings.h>
 
 #include <string.h>
-
-APLOG_USE_MODULE(ratelimit_plans);
 
 static const char *source_header(void *settings, request_rec *r)
 {
@@ -68,7 +65,7 @@ static const char *source_expr(void *settings, request_rec *r)
     const char *value = ap_expr_str_exec(r, source->expr, &error);
 
     if (error != NULL) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: identity %s: %s", source->name, error);
+        denial_log_expression(r, "identity ", source->name, error);
         return NULL;
     }
     return value;

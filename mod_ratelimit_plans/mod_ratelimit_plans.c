@@ -214,6 +214,13 @@ static int plans_check_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *tem
         ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server, "%s", error);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    if (plans_needs_store() && rlp_world->store_fault != NULL) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server,
+                     "RateLimitStore: none is declared, and \"shm\" of another module cannot be "
+                     "had without: %s",
+                     rlp_world->store_fault);
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
     plans_hook_needed(server);
     return rule_check_all(server, pool) ? OK : HTTP_INTERNAL_SERVER_ERROR;
 }

@@ -54,6 +54,10 @@ typedef struct {
     const char *(*digest)(void *settings);
     /* What the store is, in words. NULL: its name does. */
     const char *(*describe)(void *settings, apr_pool_t *pool);
+    /* NULL, or what to warn of where a rule counts by these limits; whether its requests wait for
+       their turn. NULL: nothing. */
+    const char *(*doubt)(void *settings, const rlp_limit_t limits[], int n, bool delays,
+                         apr_pool_t *pool);
     /* A question has failed, which the store has seen to logging: is the request refused, with 503,
        instead of passing uncounted? NULL: it passes, and mod_ratelimit_plans logs it. */
     bool (*refuses)(rlp_store_t *store);
@@ -104,6 +108,9 @@ typedef struct {
     bool kept;   /* answers are kept for ttl=, as they are where it blocks */
     bool common; /* the words of the directive alone decide: what is kept of an answer is for all
                     hosts and types of identity that have the same words */
+    bool anew;   /* answers may change within a request, or are had faster than remembered: asked
+                    anew for each rule. Else, where nothing is kept, once for each value and
+                    request */
     const char *no_ttl;     /* why there is no ttl= where nothing is kept; NULL: since it is asked
                                for each request */
     const char *no_timeout; /* why there is no timeout= where nothing blocks; NULL: the same */

@@ -189,12 +189,44 @@ static const plan_t *plan_map_kept_find(const plan_map_t *map, const char *value
     return known;
 }
 
+/* An answer that a client request has had; redirects stay in its pool. */
+typedef struct answer_t answer_t;
+
+struct answer_t {
+    const plan_map_t *map;
+    const char *value;
+    const plan_t *plan;
+    const answer_t *next;
+};
+
+static const plan_t *plan_map_find_once(const plan_map_t *map, const char *value, request_rec *r)
+{
+    static const char name[] = "mod_ratelimit_plans answers";
+    void *answers = NULL;
+
+    (void)apr_pool_userdata_get(&answers, name, r->pool);
+    for (const answer_t *i = answers; i != NULL; i = i->next) {
+        if (i->map == map && strcmp(i->value, value) == 0) {
+            return i->plan;
+        }
+    }
+    answer_t *answer = apr_palloc(r->pool, sizeof(*answer));
+
+    *answer = (answer_t){ .map = map, .value = apr_pstrdup(r->pool, value), .next = answers };
+    (void)plan_map_ask(&answer->plan, map, value, r, r->pool);
+    (void)apr_pool_userdata_setn(answer, name, NULL, r->pool);
+    return answer->plan;
+}
+
 const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r)
 {
     const plan_t *plan = NULL;
 
     if (plan_map_keeps(map)) {
         return plan_map_kept_find(map, value, r);
+    }
+    if (!map->provider->anew) {
+        return plan_map_find_once(map, value, r);
     }
     (void)plan_map_ask(&plan, map, value, r, r->pool);
     return plan;

@@ -34,7 +34,9 @@ typedef struct {
     const char *parts[2];      /* the files it consists of; the second may be NULL */
     apr_thread_mutex_t *mutex; /* of all below; NULL: not in a child yet */
     dbm_file_t file;
-    file_mark_t seen[2];
+    file_mark_t seen[2]; /* the version that is open */
+    bool complained;     /* one could not be opened: */
+    file_mark_t failed[2];
     uint32_t looked; /* the second of the last look */
     uint64_t version;
 } dbm_state_t;
@@ -58,7 +60,8 @@ static const char *dbm_problem(const dbm_state_t *state, apr_status_t rv, apr_po
                             usual ? "" : " -f ", usual ? "" : state->type, state->path);
     }
     return apr_psprintf(pool,
-                        "cannot use %s: it is damaged, or no DBM file of the type %s: make it anew "
+                        "cannot use %s: it is damaged, locked by its writer, or no DBM file of the "
+                        "type %s: make it anew "
                         "with httxt2dbm, or name its type with dbm=TYPE:FILE",
                         state->parts[0], state->type);
 }
@@ -173,26 +176,44 @@ static const char *dbm_check(void *settings, apr_pool_t *pool)
 
 /* --- in a child */
 
-/* Opens the file if it has changed. What was open before stays when that fails. */
+static bool dbm_same(const file_mark_t a[2], const file_mark_t b[2])
+{
+    return plan_map_same(&a[0], &b[0]) && plan_map_same(&a[1], &b[1]);
+}
+
+/* Complains of a version once, however often it is tried. */
+static void dbm_log_failed(dbm_state_t *state, const file_mark_t marks[2], apr_status_t rv,
+                           apr_pool_t *pool)
+{
+    if (!state->complained || !dbm_same(marks, state->failed)) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, state->server,
+                     "RLP012: plan map of %s: %s; what was read before stays in force",
+                     state->identity, dbm_problem(state, rv, pool));
+    }
+    state->complained = true;
+    memcpy(state->failed, marks, sizeof(state->failed));
+}
+
+/* Opens the file if it has changed. What was open before stays when that fails, and it is tried
+   again: somebody may have locked it, or files be short. */
 static void dbm_reopen(dbm_state_t *state, apr_pool_t *pool)
 {
     file_mark_t marks[2];
     dbm_file_t file;
 
     dbm_marks(marks, state, pool);
-    if ((plan_map_same(&marks[0], &state->seen[0]) && plan_map_same(&marks[1], &state->seen[1])) ||
+    if ((state->file.pool != NULL && dbm_same(marks, state->seen)) ||
         (state->file.pool != NULL && !plan_map_settled(&marks[0]))) {
         return;
     }
-    memcpy(state->seen, marks, sizeof(marks));
     const apr_status_t rv = dbm_open(&file, state);
 
     if (rv != APR_SUCCESS) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, state->server,
-                     "RLP012: plan map of %s: %s; what was read before stays in force",
-                     state->identity, dbm_problem(state, rv, pool));
+        dbm_log_failed(state, marks, rv, pool);
         return;
     }
+    state->complained = false;
+    memcpy(state->seen, marks, sizeof(marks));
     if (state->file.pool != NULL) {
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, state->server,
                      "RLP013: plan map of %s: read again: %s", state->identity, state->path);

@@ -8,6 +8,8 @@
 
 #include <http_log.h>
 
+#include <apr_strings.h>
+
 APLOG_USE_MODULE(ratelimit_plans);
 
 typedef struct {
@@ -32,6 +34,13 @@ static const char *expr_describe(void *settings)
     return "an expression";
 }
 
+static void expr_log(const expr_t *source, const request_rec *r, int level, const char *text)
+{
+    if (denial_tells(r, apr_pstrcat(r->pool, "map ", source->type, NULL))) {
+        ap_log_rerror(APLOG_MARK, level, 0, r, "RLP014: plan map of %s: %s", source->type, text);
+    }
+}
+
 /* What is wrong is said here, for the request: the word may come from the client. */
 static const char *expr_find(const char **plan, void *settings, const char *value, request_rec *r,
                              apr_pool_t *pool)
@@ -44,19 +53,18 @@ static const char *expr_find(const char **plan, void *settings, const char *valu
     (void)pool;
     *plan = NULL;
     if (error != NULL) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP014: plan map of %s: %s", source->type,
-                      error);
+        expr_log(source, r, APLOG_ERR, error);
     } else if (apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING) != NULL) {
         *plan = name;
     } else if (*name != '\0') {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "RLP014: plan map of %s: the expression names no plan", source->type);
+        expr_log(source, r, APLOG_INFO, "the expression names no plan");
     }
     return NULL;
 }
 
 const rlp_plan_map_provider_t expr_provider = {
     .argument = "EXPR",
+    .anew = true,
     .no_ttl = "the expression is evaluated for each request",
     .no_timeout = "the expression is evaluated for each request",
     .configure = expr_configure,

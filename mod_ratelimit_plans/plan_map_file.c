@@ -347,6 +347,7 @@ static const char *versions_find(const char **plan, void *settings, const char *
 
 const rlp_plan_map_provider_t versions_provider = {
     .argument = "FILE",
+    .anew = true,
     .no_ttl = "the file is in memory, and is read again when it changes",
     .no_timeout = "the file is in memory",
     .configure = versions_configure,

@@ -239,6 +239,7 @@ struct verdict_t {
     after_t *after;       /* what is still to be done; NULL: nothing */
     int status;           /* denied: what is answered */
     rlp_time_t retry;     /* 0: none */
+    rlp_time_t at;        /* when the store was asked, monotonic; 0: it was not */
     const char *identity; /* NULL: nobody reads it */
     int n;
     outcome_t *outcomes;        /* of all redirects, in the order of the fields */
@@ -330,7 +331,8 @@ typedef struct {
     const chain_t *default_chain;
     const char *store_name; /* NULL: not declared */
     const rlp_store_provider_t *store_provider;
-    void *store_settings;                     /* what it has made of its options */
+    const char *store_fault; /* why the store that need not be declared cannot be had, or NULL */
+    void *store_settings;    /* what it has made of its options */
     const rlp_algorithm_t *const *algorithms; /* of algorithm= */
     rlp_store_t *store;                       /* NULL: no rule needs it */
     void *annex;                              /* of the store (annex.h) */
@@ -555,6 +557,13 @@ void denial_begin(apr_pool_t *pchild);
 
 /* Tells that a rule of .htaccess does not count, unless it was told lately. */
 void denial_log_ignored(const rule_t *rule, const char *why);
+
+/* Is this, which clients can cause, to be told now? Once a minute of each host. */
+bool denial_tells(const request_rec *r, const char *what);
+
+/* Tells that an expression has failed, unless it was told lately: what and name say which. */
+void denial_log_expression(const request_rec *r, const char *what, const char *name,
+                           const char *error);
 
 /* Tells of a refusal, unless it was told lately or there is too much to tell. */
 void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);

@@ -201,12 +201,13 @@ DECIDE_INLINE bool request_is_usual(const dir_conf_t *conf)
                                                           TRAIT_EARLY | TRAIT_LOCAL | TRAIT_MORE));
 }
 
-/* Has the request been judged as it stands? Another path may be that of other rules. */
+/* Has the request been judged as it stands? Another path may be that of other rules, by path= or
+   by if=. */
 static bool request_is_judged(const request_rec *r, const verdict_t *verdict,
                               const dir_conf_t *conf)
 {
     return verdict != NULL && verdict->conf == conf &&
-           (!(conf->traits & TRAIT_PATH) || verdict->path == r->uri);
+           (!(conf->traits & (TRAIT_PATH | TRAIT_CHOOSY)) || verdict->path == r->uri);
 }
 
 /* What is left to judge once authentication is over. A request that content negotiation has

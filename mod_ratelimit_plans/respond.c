@@ -277,6 +277,10 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     if (identity != NULL) {
         apr_table_setn(env, "RATELIMIT_IDENTITY", identity);
     }
+    if (verdict->at != 0) {
+        apr_table_setn(env, "RATELIMIT_TIME",
+                       respond_number(rlp_store_time(rlp_world->store, verdict->at), r->pool));
+    }
     if (verdict->n == 0 && !apart) {
         return;
     }

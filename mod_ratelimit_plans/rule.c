@@ -6,7 +6,6 @@
 
 #include "provider.h"
 
-#include <http_log.h>
 #include <http_protocol.h>
 
 #include <apr_lib.h>
@@ -14,8 +13,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-APLOG_USE_MODULE(ratelimit_plans);
 
 /* --- parsing */
 
@@ -378,8 +375,7 @@ bool rule_matches_closely(const rule_t *rule, request_rec *r)
         const int met = ap_expr_exec(r, rule->condition, &error);
 
         if (error != NULL) {
-            ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "RLP003: rule %s: if=: %s", rule->name,
-                          error);
+            denial_log_expression(r, "if= of rule ", rule->name, error);
         }
         return met > 0;
     }

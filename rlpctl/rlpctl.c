@@ -6,6 +6,7 @@
 
 #include "hash_key.h"
 #include "rlp.h"
+#include "simulate.h"
 
 #include <apr_file_io.h>
 #include <apr_general.h>
@@ -31,7 +32,8 @@
     "  --delay=DURATION     let a request wait for its turn, no longer than that\n"           \
     "  --help, --version\n"                                                                   \
     "\n"                                                                                      \
-    "rlpctl hash-key --help: keys as their digests, for plan maps\n"
+    "rlpctl hash-key --help: keys as their digests, for plan maps\n"                          \
+    "rlpctl simulate --help: access logs replayed against plans\n"
 
 enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
 
@@ -358,6 +360,8 @@ int main(int argc, const char *const *argv)
         status = try_main(argc - 2, argv + 2, pool);
     } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
         status = hash_key_main(argc - 2, argv + 2);
+    } else if (argc > 1 && strcmp(argv[1], "simulate") == 0) {
+        status = simulate_main(argc - 2, argv + 2, pool);
     } else {
         fputs(TRY_USAGE, stderr);
     }

@@ -178,7 +178,7 @@ my @wrong = (
     ["${plans}RateLimitPlanMap user dbm:missing", qr/RateLimitPlanMap: cannot open \S.*\/missing: .*; to make it: httxt2dbm -i TEXT -o/, 'a DBM file that is missing'],
     ["${plans}RateLimitPlanMap user dbm=sdbm:missing", qr/RateLimitPlanMap: cannot open .*\/missing\.\w+: .*; to make it: httxt2dbm -f sdbm -i TEXT -o/,
         'a DBM file of a type that is missing'],
-    ["${plans}RateLimitPlanMap user dbm:keys", qr/RateLimitPlanMap: cannot use .*\/keys: it is damaged, or no DBM file of the type default: make it anew with httxt2dbm/,
+    ["${plans}RateLimitPlanMap user dbm:keys", qr/RateLimitPlanMap: cannot use .*\/keys: it is damaged, locked by its writer, or no DBM file of the type default: make it anew with httxt2dbm/,
         'a damaged DBM file'],
     ["${plans}RateLimitPlanMap user dbm=nodbm:keys", 'RateLimitPlanMap: expected a type of DBM file that APR-util has here (such as db, gdbm or sdbm), got "nodbm"'],
     ["${plans}RateLimitPlanMap user dbd:SELECT", 'RateLimitPlanMap: expected one %s in the statement, where the value goes, as in "dbd:SELECT plan FROM customers'],

@@ -7,12 +7,11 @@
 use strict;
 use warnings;
 
-use File::Temp ();
-use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(time);
 
 use RLP::Httpd;
+use RLP::Postgres;
 
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 plan skip_all => 'httpd has no mod_dbd' if !RLP::Httpd::has_module('dbd');
@@ -26,9 +25,6 @@ my $table = 'CREATE TABLE customers (id TEXT PRIMARY KEY, plan TEXT);'
     . qq{('\xc3\xbcber', 'pro');};
 
 my $time = 0; # of the test's clock
-my @started; # processes to end
-
-END { my $status = $?; kill 'KILL', @started if @started; $? = $status; }
 
 # The limit that a request with this key is told: 5 is that of whom no plan is known.
 sub limit {
@@ -170,76 +166,22 @@ SKIP: {
 
 # --- PostgreSQL
 
-my ($initdb) = map { program('initdb', $_) } (sort { $b cmp $a } glob '/usr/lib/postgresql/*/bin'), '/usr/bin';
-my @user = $> == 0 ? qw(setpriv --reuid=www-data --regid=www-data --clear-groups --) : ();
-
-# A directory whose name fits into that of a socket.
-sub postgres_prepare {
-    my $dir = File::Temp->newdir('rlp-pg-XXXXXX', TMPDIR => 1);
-    chown +(getpwnam 'www-data')[2, 3], "$dir" if $> == 0;
-    my $said = qx(cd / && @user $initdb -D $dir/data -A trust -U tester -E UTF8 --locale=C --no-sync 2>&1);
-    die "initdb: $said\n" if $?;
-    return $dir;
-}
-
-sub postgres_start {
-    my ($dir, $bin) = @_;
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        chdir '/';
-        open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
-        my @command = (@user, "$bin/postgres", '-D', "$dir/data", '-k', "$dir", '-c', 'listen_addresses=', '-c', 'fsync=off');
-        exec {$command[0]} @command or POSIX::_exit(127);
-    }
-    push @started, $pid;
-    RLP::Httpd::wait_for(sub { system("$bin/pg_isready -q -h $dir") == 0 }) or die RLP::Httpd::slurp("$dir/log");
-    return $pid;
-}
-
-sub postgres_stop {
-    my ($pid) = @_;
-    kill 'INT', $pid;
-    RLP::Httpd::wait_for(sub { waitpid($pid, WNOHANG) != 0 });
-    @started = grep { $_ != $pid } @started;
-    return;
-}
-
-# It and all of its processes.
-sub postgres_signal {
-    my ($pid, $signal) = @_;
-    my @all = ($pid);
-    for my $stat (glob '/proc/[0-9]*/stat') {
-        my ($child, $parent) = RLP::Httpd::slurp($stat) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
-        push @all, $child if $parent == $pid;
-    }
-    kill $signal, @all;
-    return;
-}
-
 SKIP: {
-    skip 'PostgreSQL is missing (Debian: postgresql)', 1 if !$initdb;
-    my ($bin) = $initdb =~ m{(.*)/};
-    my $dir = postgres_prepare();
-    my $pid = postgres_start("$dir", $bin);
-    my $server = server('pgsql', "host=$dir dbname=postgres user=tester connect_timeout=2");
-    my $sql = sub {
-        open my $out, '|-', "$bin/psql", '-q', '-h', "$dir", '-U', 'tester', '-d', 'postgres', '-v', 'ON_ERROR_STOP=1' or die "psql: $!\n";
-        print {$out} @_, ";\n";
-        return close $out;
-    };
+    skip 'PostgreSQL is missing (Debian: postgresql)', 1 if !RLP::Postgres::programs();
+    my $postgres = RLP::Postgres->new;
+    my $server = server('pgsql', 'host=' . $postgres->dir . ' dbname=postgres user=tester connect_timeout=2');
+    my $sql = sub { return $postgres->sql(@_) };
     $sql->($table);
     if (my $error = $server->try_start) {
-        postgres_stop($pid);
         skip 'APR-util has no PostgreSQL here (Debian: libaprutil1-dbd-pgsql)', 1 if $error =~ /pgsql/;
         die $error;
     }
     answers('PostgreSQL', $server, $sql);
 
-    postgres_stop($pid);
+    $postgres->stop;
     later($server, 100);
     is(limits($server, qw(one two)), '10 100', 'PostgreSQL has stopped: what was remembered');
-    $pid = postgres_start("$dir", $bin);
+    $postgres->start;
     $sql->("UPDATE customers SET plan = 'enterprise' WHERE id = 'two'");
     ok(RLP::Httpd::wait_for(sub { later($server, 2); limits($server, qw(two)) eq '1000' }, 20), 'it has started again, and is asked again');
     $sql->("UPDATE customers SET plan = 'pro' WHERE id = 'two'");
@@ -252,8 +194,8 @@ SKIP: {
     $server->stop;
     $server->start;
     later($server, 100);
-    failures('PostgreSQL, standing still', $server, $sql, sub { postgres_signal($pid, 'STOP') }, sub { postgres_signal($pid, 'CONT') });
-    postgres_stop($pid);
+    failures('PostgreSQL, standing still', $server, $sql, sub { $postgres->signal('STOP') }, sub { $postgres->signal('CONT') });
+    $postgres->stop;
 }
 
 done_testing;

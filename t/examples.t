@@ -2,7 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
 # The example configurations do what they say. Each runs as it stands in conf/examples; all that is changed are the
-# port, the address of the application behind it, and the database: SQLite stands for PostgreSQL, which t/databases.t has. Clients have the addresses that X-Forwarded-For gives them.
+# port, the address of the application behind it, and where the database is. Clients have the addresses that
+# X-Forwarded-For gives them.
 
 use strict;
 use warnings;
@@ -15,6 +16,7 @@ use Time::HiRes qw(time);
 
 use RLP::Backend;
 use RLP::Httpd;
+use RLP::Postgres;
 
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 my @modules = qw(alias auth_basic authn_core authn_file authz_user dir headers mime proxy proxy_http remoteip setenvif);
@@ -26,6 +28,7 @@ my $examples = dirname(dirname(File::Spec->rel2abs($0))) . '/conf/examples';
 my $bandwidth = RLP::Httpd::has_module('ratelimit') ? 'ratelimit' : ();
 my $database = RLP::Httpd::has_module('dbd') ? 'dbd' : ();
 my %exercised;
+my @dbd; # driver and parameters of mod_dbd
 my ($server, $backend, $seconds);
 
 # The server is stopped before its application, and both before others come.
@@ -51,8 +54,10 @@ sub serve {
     my $port = $backend->port;
     $text =~ s/<VirtualHost [*]:80>/<VirtualHost *:\@PORT\@>/g;
     $text =~ s{http://127[.]0[.]0[.]1:8000/}{http://127.0.0.1:$port/}g;
-    $text =~ s/^DBDriver pgsql$/DBDriver sqlite3/m;
-    $text =~ s/^DBDParams .*/DBDParams "\@DIR\@\/conf\/database"/m;
+    if (@dbd) {
+        $text =~ s/^DBDriver pgsql$/DBDriver $dbd[0]/m;
+        $text =~ s/^DBDParams .*/DBDParams "$dbd[1]"/m;
+    }
     $before =~ s/\@BACKEND\@/http:\/\/127.0.0.1:$port/g if $before;
     $server->configure("TypesConfig /dev/null\nRemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.1\n" . ($before // '') . $text);
     $server->start;
@@ -163,20 +168,45 @@ is(statuses(7, '/api/search', 'X-API-Key: key-pro'), '200 x 5, 429 x 2', 'keys: 
 is(statuses(2, '/api/x', 'X-API-Key: key-pro'), '200 x 2', 'keys: which leaves the rest alone');
 is(statuses(20, '/'), '200 x 20', 'keys: elsewhere nothing is counted');
 
+# $parameters replaces DBDParams.
+sub database {
+    my ($name, $driver, $parameters) = @_;
+    @dbd = ($driver, $parameters);
+    serve('api-keys-postgresql', {}, qq{AliasMatch "^/api" "\@DIR\@/htdocs/index.html"\n});
+    is(statuses(61, '/api/x', 'X-API-Key: key-free'), '200 x 60, 429 x 1', "$name: a key has its plan");
+    is(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'x-ratelimit-limit'} // '', 20, "$name: told of the tightest, the tries");
+    like(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'ratelimit-policy'}, qr/"pro";q=1200;w=120/, "$name: and of its plan");
+    is(ask('/api/x', 'X-API-Key: key-gone', from('192.0.2.1'))->{status}, 401, "$name: a blocked key is none");
+    is(statuses(22, '/api/x', 'X-API-Key: key-guess', from('192.0.2.2')), '401 x 20, 429 x 2', "$name: twenty tries");
+    return;
+}
+
+# As the example has it, and what it may be asked.
+my ($table) = RLP::Httpd::slurp("$examples/api-keys-postgresql.conf") =~ /^#\s+(CREATE TABLE .*);$/m;
+my $rows = "INSERT INTO api_keys VALUES ('key-free', 'free', false), ('key-pro', 'pro', false), ('key-gone', 'pro', true);";
 SKIP: {
     $exercised{'api-keys-postgresql'} = 1;
     skip 'httpd has no mod_dbd, or sqlite3 is missing (Debian: sqlite3 libaprutil1-dbd-sqlite3)', 1 if !$database || !qx(sqlite3 -version 2>/dev/null);
     my $tables = File::Temp->new;
     open my $out, '|-', 'sqlite3', "$tables" or die "sqlite3: $!\n";
-    print {$out} "CREATE TABLE api_keys (key text PRIMARY KEY, plan text, blocked boolean NOT NULL DEFAULT false);\n",
-        "INSERT INTO api_keys VALUES ('key-free', 'free', false), ('key-pro', 'pro', false), ('key-gone', 'pro', true);\n";
+    print {$out} "$table;\n$rows\n";
     close $out or die "sqlite3 failed\n";
-    serve('api-keys-postgresql', { database => RLP::Httpd::slurp("$tables") }, qq{AliasMatch "^/api" "\@DIR\@/htdocs/index.html"\n});
-    is(statuses(61, '/api/x', 'X-API-Key: key-free'), '200 x 60, 429 x 1', 'database: a key has its plan');
-    is(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'x-ratelimit-limit'} // '', 20, 'database: told of the tightest, the tries');
-    like(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'ratelimit-policy'}, qr/"pro";q=1200;w=120/, 'database: and of its plan');
-    is(ask('/api/x', 'X-API-Key: key-gone', from('192.0.2.1'))->{status}, 401, 'database: a blocked key is none');
-    is(statuses(22, '/api/x', 'X-API-Key: key-guess', from('192.0.2.2')), '401 x 20, 429 x 2', 'database: twenty tries');
+    chmod 0644, "$tables";
+    database('SQLite', 'sqlite3', "$tables");
+}
+SKIP: {
+    skip 'httpd has no mod_dbd, or PostgreSQL is missing (Debian: postgresql libaprutil1-dbd-pgsql)', 1 if !$database || !RLP::Postgres::programs();
+    my $postgres = RLP::Postgres->new;
+    my ($grant) = RLP::Httpd::slurp("$examples/api-keys-postgresql.conf") =~ /^#\s+(GRANT .*);$/m;
+    $postgres->sql('CREATE DATABASE shop; CREATE USER www');
+    $postgres->sql("\\c shop\n$table; $rows $grant");
+    my ($parameters) = RLP::Httpd::slurp("$examples/api-keys-postgresql.conf") =~ /^DBDParams "(.*)"$/m;
+    $parameters =~ s{host=/run/postgresql}{'host=' . $postgres->dir}e;
+    database('PostgreSQL', 'pgsql', $parameters);
+    $postgres->stop;
+    is(statuses(1, '/api/x', 'X-API-Key: key-pro'), '200 x 1', 'PostgreSQL is away: what it said last counts');
+    is(statuses(1, '/api/x', 'X-API-Key: key-new', from('192.0.2.3')), '401 x 1', 'PostgreSQL is away: and a new key is unknown');
+    finish();
 }
 
 # --- quotas, places, waiting and costs

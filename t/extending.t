@@ -219,6 +219,21 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     ($code, $said) = $server->configtest();
     ok($code != 0 && $said =~ /expected txt:FILE with a path, got "txt:"/, 'which else is there') || diag $said;
 
+    my $needed = "${load}RateLimitEngine On\nRateLimitRule r rate=1/s\n";
+    for my $case (['SHM', 'expected slots=N'], ['BARE_SHM', 'expected a store with configure and open']) {
+        my ($define, $text) = @{$case};
+        $server->configure($needed);
+        ($code, $said) = $server->configtest("-DMISFIT_$define");
+        ok($code == 1 && $said =~ /RateLimitStore: none is declared, and "shm" of another module cannot be had without: \Q$text\E$/m,
+            "a store that has taken the place of ours: $text") || diag "$code: $said";
+        $server->configure($load);
+        ($code, $said) = $server->configtest("-DMISFIT_$define");
+        is($code, 0, 'where no store is needed, nobody asks for it') || diag $said;
+    }
+    $server->configure(loaded('table') . "RateLimitStore s table slots=64\n$needed");
+    ($code, $said) = $server->configtest('-DMISFIT_BARE_SHM');
+    is($code, 0, 'nor where another is declared') || diag $said;
+
     $server->configure("${load}RateLimitEngine On\nRateLimitStore s hollow\nRateLimitRule r rate=1/s\n");
     like($server->try_start, qr/RateLimitStore: expected a store with owners and secret/, 'a store without what a store has')
         || $server->stop;
@@ -266,6 +281,23 @@ refused('an identity of another version', "${load}RateLimitIdentity x=dated:y", 
     ok(RLP::Httpd::wait_for(sub { $limit->('a') == 10 }), 'its answer counts when it has come');
     is($limit->('fail'), 5000, 'a value without an answer is unknown');
     is($limit->('a'), 10, 'and others are not');
+    $server->stop;
+}
+
+# Rules of both phases and of several chains, before and after an internal redirect.
+SKIP: {
+    my @needed = qw(dir authn_core authz_user);
+    skip 'httpd has no mod_dir', 1 if grep { !RLP::Httpd::has_module($_) } @needed;
+    my $server = RLP::Httpd->new(modules => \@needed, config => $load
+            . "RateLimitEngine On\nRateLimitPlan slow rate=10/week\nRateLimitIdentity key=header:X-Key ip\n"
+            . "RateLimitPlanMap key counted:\nRateLimitRule early phase=early key=key\nRateLimitRule late\n"
+            . "RateLimitRule apart key=key+ip\nRateLimitRule dry mode=log key=key\nRateLimitRule index path=/index.html key=key\n"
+            . "DirectoryIndex index.html\n<Location /gone>\nErrorDocument 404 /index.html\n</Location>\n");
+    $server->start;
+    my $asked = sub { return join ' ', $server->get(@_)->{head} =~ /^X-Asked: (.*)$/mg };
+    is($asked->($_, 'X-Key: a'), 'a', "P-12 $_: asked once for all rules of a request") for qw(/index.html / /gone);
+    is($asked->('/', 'X-Key: x'), 'x', 'P-12 once, too, when it knows nothing');
+    is($asked->('/'), '', 'P-12 and not without a value to ask for');
     $server->stop;
 }
 

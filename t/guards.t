@@ -177,6 +177,30 @@ SKIP: {
         $fields > 12 ? @missing : "only $fields fields found in $header");
 }
 
+# --- lines of the error log
+
+{
+    my %level = (CRIT => 'critical', ERR => 'error', WARNING => 'warning', NOTICE => 'notice', INFO => 'info');
+    my (%said, %unclear);
+    for my $file (files(qr/\.c$/, 'mod_ratelimit_plans')) {
+        my $text = code($file);
+        while ($text =~ /"(RLP\d{3}):/g) {
+            my ($line, $before) = ($1, substr $text, 0, $-[0]);
+            my ($word) = $before =~ /.*ap_log_r?error\(APLOG_MARK,\s*(\w+),/s;
+            $said{$line}{ $level{ ($word // '') =~ s/^APLOG_//r } // 'by its cause' } = 1;
+        }
+    }
+    my $page = slurp('docs/operations.md');
+    my %meaning = $page =~ /^\| `(RLP\d{3})` \| ((?:critical|error|warning|notice|info)(?:, \w+)*) \| \S.* \|$/mg;
+    my %advice = map { $_ => 1 } $page =~ /^\| `(RLP\d{3})` \| (?!(?:critical|error|warning|notice|info)(?:,| \|))\S.* \|$/mg;
+    ok(keys %said > 20, 'the lines of the error log can be read');
+    none('each is in docs/operations.md, with what it means', grep { !$meaning{$_} } sort keys %said);
+    none('with its level', grep { my $line = $_; grep { $_ ne 'by its cause' && $meaning{$line} !~ /\b$_\b/ } keys %{ $said{$line} } }
+        grep { $meaning{$_} } sort keys %said);
+    none('and with what to do', grep { !$advice{$_} } sort keys %said);
+    none('and there are no others', grep { !$said{$_} } sort keys %{ { %meaning, %advice } });
+}
+
 # --- what docs/extending.md quotes
 
 {

@@ -111,7 +111,7 @@ is(scalar @crowd, 50, 'seventy in a second: fifty lines');
 like($crowd[49], qr/refuses ip:192[.]0[.]2[.]50$/, 'the first fifty');
 at 1;
 is(join('|', refusals(1, '/c/keylog/ip', Host => 'keylog-crowd.test', 'X-Forwarded-For' => '192.0.2.70')),
-    'RLP009: 20 refusals were not told: at most 50 lines a second|RLP001: rule ip, plan default refuses ip:192.0.2.70',
+    'RLP009: 20 lines were left out: at most 50 a second|RLP001: rule ip, plan default refuses ip:192.0.2.70',
     'the next second says how many were left out, and tells of one of them');
 is(scalar(my @again = refusals(1, '/c/keylog/ip', Host => 'keylog-crowd.test', 'X-Forwarded-For' => '192.0.2.1')), 0,
     'one that was told stays told');

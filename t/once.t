@@ -117,9 +117,22 @@ is($explained->header('Retry-After'), 6, 'with Retry-After');
 is($explained->header('X-RateLimit-Remaining'), 0, 'and what is left');
 is(hits('explain'), 1, 'once');
 
+# --- a condition that speaks of the path
+
+host 'conditioned';
+begin;
+is(answers(3, '/directory/'), 'A1 A0 D30', 'the index of a directory is judged by the rules whose if= speaks of it');
+is(get('/ok.txt')->header('X-RateLimit-Remaining'), 4, 'and charged once under the others');
+
 done_testing;
 
 __DATA__
+<VirtualHost *:${RLP_PORT}>
+    ServerName conditioned.test
+    RateLimitEngine On
+    RateLimitRule index rate=2/min "if=%{REQUEST_URI} == '/directory/index.html'"
+    RateLimitRule reading rate=8/min method=GET
+</VirtualHost>
 <VirtualHost *:${RLP_PORT}>
     ServerName once.test
     RateLimitEngine On

@@ -5,7 +5,7 @@
 set -eu
 
 system=$(printf '%s' "$APR_CFLAGS $HIREDIS_CFLAGS" | sed 's/-I */-isystem /g')
-own='-Ilib/include -Ilib -Imod_ratelimit_plans -It/unit'
+own='-Ilib/include -Ilib -Imod_ratelimit_plans -Irlpctl -It/unit'
 flags="-std=gnu11 -D_GNU_SOURCE $own -I$BUILDDIR/lib $system -isystem $HTTPD_INCLUDEDIR"
 
 # shellcheck disable=SC2016 # the inner shell expands them

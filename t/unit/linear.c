@@ -240,27 +240,39 @@ static bool search_agrees(const search_t *search, kept_t *kept, const event_t *e
     return true;
 }
 
-static bool search_from(search_t *search, uint32_t done, const kept_t *kept)
+/* One more event of those that may follow, from the number tried last on; false: none. */
+static bool search_step(search_t *search, uint32_t done, const kept_t *from, int *event, kept_t *to)
 {
-    if (done == (UINT32_C(1) << EVENTS) - 1) {
-        return true;
-    }
-    if (done != 0 &&
-        search_met(search, done, search_hash(kept, search->scene->limit->state_size))) {
-        return false;
-    }
-    for (int i = 0; i < EVENTS; i++) {
-        if ((done >> i & 1) != 0 || !search_may_be_next(search, done, i)) {
+    while (++*event < EVENTS) {
+        if ((done >> *event & 1) != 0 || !search_may_be_next(search, done, *event)) {
             continue;
         }
-        kept_t next = *kept;
-
-        if (search_agrees(search, &next, &search->scene->events[i]) &&
-            search_from(search, done | UINT32_C(1) << i, &next)) {
+        *to = *from;
+        if (search_agrees(search, to, &search->scene->events[*event]) &&
+            !search_met(search, done | UINT32_C(1) << *event,
+                        search_hash(to, search->scene->limit->state_size))) {
             return true;
         }
     }
     return false;
+}
+
+static bool search_order(search_t *search)
+{
+    kept_t states[EVENTS + 1] = { { .expires = 0 } };
+    int order[EVENTS + 1] = { -1 };
+    uint32_t done = 0;
+    int n = 0;
+
+    while (n >= 0 && n < EVENTS) {
+        if (search_step(search, done, &states[n], &order[n], &states[n + 1])) {
+            done |= UINT32_C(1) << order[n];
+            order[++n] = -1;
+        } else if (--n >= 0) {
+            done &= ~(UINT32_C(1) << order[n]);
+        }
+    }
+    return n == EVENTS;
 }
 
 _Static_assert(EVENTS < 32, "a bit for each");
@@ -268,10 +280,9 @@ _Static_assert(EVENTS < 32, "a bit for each");
 static bool scene_has_order(const scene_t *scene)
 {
     static search_t search;
-    const kept_t fresh = { 0 };
 
     search = (search_t){ .scene = scene, .offset = rlp_store_time(scene->store, 0) };
-    return search_from(&search, 0, &fresh);
+    return search_order(&search);
 }
 
 /* --- the tests */

@@ -1,60 +1,5 @@
 
-end
-
--- The call: all limits of an identity, charged all or none.
-
-local HOLDS = 8 -- the algorithm that counts what is in flight
-local FORMAT = 1
-local MAGIC = 'rlp1'
-local OTHERS_MAX = 16 -- limits of other plans that are kept until they expire
-local TTL_MAX = 316224000000 -- ten years
-local args = ARGV[1]
-
-local format, kind, clock, slots_n, charges_n, pos = read('<ddddd', args)
-if format ~= FORMAT then
-  return redis.error_reply('RLP the script does not know this format of calls')
-end
-if clock >= 0 then
-  now = clock
-else
-  local time = redis.call('TIME')
-  now = time[1] * SECOND + time[2]
-end
-
--- Milliseconds until all is as good as none; a test's clock is not the one that keys expire by.
-local function lifetime(last)
-  local ms = last == FOREVER and TTL_MAX or clamp(-whole(now - last, 1000), TTL_MAX)
-  if clock >= 0 and ms < 3600000 then
-    ms = 3600000
-  end
-  return ms > 0 and ms or 1
-end
-
--- Most calls are about one limit, which is all that its key holds: the same as below, without the lists. Nothing is
--- done where there is more to it.
-if kind <= PEEK and slots_n == 1 and charges_n == 1 and read('<d', args, pos + 40) == 0 then
-  local value = redis.pcall('GET', KEYS[1])
-  local signature = sub(args, pos + 8, pos + 15)
-  local size, expires = 0, 0
-  if value and type(value) == 'string' and #value >= 24 then
-    size, expires = read('<I4d', value, 13)
-  end
-  if not value or size == #value - 24 and sub(value, 1, 4) == MAGIC and sub(value, 5, 12) == signature and sound(expires, FOREVER) then
-    local _, algorithm, _, _, _, units, max_wait, charged_at, at = read('<dddddddd', args, pos + 16)
-    local step = step_of(algorithm, units, max_wait, charged_at, args, at)
-    local d, head, middle, tail
-    if expires > now then
-      d, head, middle, tail = step(kind, value, 25, size)
-    else
-      d, head, middle, tail = step(kind)
-    end
-    if head then
-      head = head .. (middle or '') .. (tail or '')
-      redis.call('SET', KEYS[1], MAGIC .. signature .. write('<I4d', #head, d.expires) .. head, 'PX', lifetime(d.expires))
-    end
-    return write('<dddddddd', FORMAT, now, d.verdict + (d.damaged and 4 or 0), d.wait, d.retry, d.next, d.reset, d.remaining)
-  end
-end
+-- The call where that is not all: any number of limits, charged all or none.
 
 -- The value of a key: the magic, then for each limit its signature, its length, the instant from which it is
 -- as good as none, and its state. False if it is none.
@@ -107,11 +52,16 @@ local slots = {}
 for i = 1, slots_n do
   local k, signature
   k, signature, pos = read('<dc8', args, pos)
-  local slot = { key = keys[k], signature = signature, limit = false }
+  local slot = { key = keys[k], signature = signature, limit = false, lease = false, leases = nil }
+  local leases = lease_signature(signature)
   for _, limit in ipairs(slot.key.limits) do
     if limit.signature == signature then
       slot.limit = limit
       limit.slot = true
+    elseif limit.signature == leases then
+      slot.lease = limit
+      slot.leases = leases_read(limit.value, limit.from, limit.size)
+      limit.slot = limit.expires > now
     end
   end
   slots[i] = slot
@@ -128,7 +78,7 @@ for i = 1, charges_n do
     branch = branch,
     group = group,
     damaged = slots[slot].key.damaged,
-    step = step_of(algorithm, units, max_wait, charged_at, args, pos),
+    step = step_of(algorithm, units, max_wait, kind == LEASE and now or charged_at, args, pos),
     spared = false,
     decision = false,
     head = false, -- the new state, in up to three parts
@@ -145,9 +95,10 @@ local function ask(charge, how)
     if not limit.value then
       limit.value, limit.from = table.concat(limit.parts), 1
     end
-    d, charge.head, charge.middle, charge.tail = charge.step(how, limit.value, limit.from, limit.size)
+    d, charge.head, charge.middle, charge.tail =
+      charge.step(how, limit.value, limit.from, limit.size, nil, charge.slot.leases)
   else
-    d, charge.head, charge.middle, charge.tail = charge.step(how)
+    d, charge.head, charge.middle, charge.tail = charge.step(how, nil, nil, nil, nil, charge.slot.leases)
   end
   charge.decision = d
   charge.damaged = charge.damaged or d.damaged
@@ -165,14 +116,17 @@ end
 
 -- a refusal changes nothing, but those that refuse may have healed their states
 local refused = false
+local told = {} -- to a host that draws units, behind its decisions
 for i = 1, charges_n do
   local charge = charges[i]
-  if kind > PEEK then
+  if kind == LEASE then
+    charge.decision, told[i] = lease(charge, 56 * i - 55)
+  elseif kind > PEEK then
     charge.spared = charge.holds ~= (kind ~= SETTLE)
   else
     charge.spared = charge.branch ~= 0 and (used_up[charge.group] or false) == (charge.branch == 1)
   end
-  if not charge.spared and ask(charge, kind) and kind <= PEEK then
+  if kind ~= LEASE and not charge.spared and ask(charge, kind) and kind <= PEEK then
     refused = true
   end
 end
@@ -196,6 +150,9 @@ for i = 1, charges_n do
       limit.parts = middle and { head, middle, tail }
       limit.size = #head + (middle and #middle or 0) + (tail and #tail or 0)
       limit.expires = charge.decision.expires
+      if charge.slot.leases then -- while units are held above, nothing drains
+        limit.expires = clamp(limit.expires + charge.slot.leases.ends - now, FOREVER)
+      end
       slot.key.changed = true
     end
   end
@@ -208,6 +165,9 @@ for _, key in ipairs(keys) do
       if not limit.slot then
         others = others + 1
       end
+    end
+    if others > OTHERS_MAX then
+      others = others - lease_stays(key.limits)
     end
     if others > 0 then
       table.sort(key.limits, function(a, b)
@@ -246,5 +206,8 @@ for _, charge in ipairs(charges) do
   local d = charge.decision or decision()
   local flags = d.verdict + (charge.damaged and 4 or 0) + (charge.spared and 8 or 0)
   answer[#answer + 1] = write('<dddddd', flags, d.wait, d.retry, d.next, d.reset, d.remaining)
+end
+for _, numbers in ipairs(told) do
+  answer[#answer + 1] = write('<dddd', unpack(numbers))
 end
 return table.concat(answer)

@@ -1,10 +1,11 @@
 
 if number == 1 then
   -- one closure with numbers of its own: each more, and each number that two share, would be made anew by each call
-  return function(kind, value, from, size)
+  return function(kind, value, from, size, n, leases)
     local count, period, burst, drain, fills, cap_q, cap_r, one_q, one_r, cost_q, cost_r, room_q, room_r,
       most_q, most_r, first_q, first_r = read('<ddddddddddddddddd', args, pos)
     local d = decision()
+    local units = units
     local kept_q, kept_r, at = 0, 0, nil -- no at: a new key
     local q, r = first_q, first_r
 
@@ -27,6 +28,40 @@ if number == 1 then
       else
         d.damaged = true
         q, r = first_q, first_r
+      end
+    end
+    if n then
+      units = n
+      cost_q, cost_r = muldiv(n < 0 and -n or n, period / UNIT, 0, count)
+    end
+    if leases then
+      -- it drains to an instant, but not below so many units
+      local function drain_to(instant, held)
+        local floor_q, floor_r = muldiv(held, period / UNIT, 0, count)
+        if not at then
+          kept_q, kept_r, at = first_q, first_r, instant
+        elseif instant > at then
+          kept_q, at = kept_q - (instant - at), instant
+          if kept_q < 0 then
+            kept_q, kept_r = 0, 0
+          end
+        end
+        if less(kept_q, kept_r, floor_q, floor_r) then
+          kept_q, kept_r = floor_q, floor_r
+        end
+      end
+
+      -- leased units drain from the end of their lease
+      local held = leases.units
+      for _, lease in ipairs(leases) do
+        if lease.ends > now then
+          break
+        end
+        drain_to(lease.ends, held)
+        held = held - lease.units
+      end
+      if held > 0 then
+        drain_to(now, held)
       end
     end
     if at then

@@ -139,6 +139,20 @@ static void misfit_count(void *settings, rlp_plan_map_count_fn *count, void *bat
     count(baton, "nonesuch", 1);
 }
 
+/* Has a plan for everybody, and tells the client how often it was asked in the request. */
+static const char *misfit_counted_find(const char **plan, void *settings, const char *value,
+                                       request_rec *r, apr_pool_t *pool)
+{
+    (void)settings;
+    (void)pool;
+    apr_table_addn(r->err_headers_out, "X-Asked", value);
+    *plan = *value == 'x' ? NULL : "slow";
+    return NULL;
+}
+
+static const rlp_plan_map_provider_t counted = { .configure = misfit_map_configure,
+                                                 .find = misfit_counted_find };
+
 static const rlp_plan_map_provider_t moody = { .variant = "MOOD",
                                                .kept = true,
                                                .configure = misfit_map_configure,
@@ -166,6 +180,20 @@ static const rlp_store_provider_t hollow = { .state_max = 64,
                                              .configure = misfit_configure,
                                              .open = misfit_open };
 
+/* Wants to be told something. */
+static const char *misfit_configure_nothing(void **settings, const char *name,
+                                            const char *const options[], int n, apr_pool_t *pool)
+{
+    (void)settings;
+    (void)name;
+    (void)options;
+    (void)pool;
+    return n == 0 ? "expected slots=N" : NULL;
+}
+
+static const rlp_store_provider_t demanding = { .state_max = 64,
+                                                .configure = misfit_configure_nothing,
+                                                .open = misfit_open };
 static const rlp_store_provider_t bare_store;
 static const rlp_identity_provider_t bare_identity;
 static const rlp_plan_map_provider_t bare_map;
@@ -175,6 +203,12 @@ static void misfits_on_demand(apr_pool_t *pool)
 {
     if (ap_exists_config_define("MISFIT_CLOCK")) {
         ap_register_provider(pool, RLP_CLOCK_GROUP, RLP_CLOCK_NAME, MISFIT_OTHER_VERSION, &wild);
+    }
+    if (ap_exists_config_define("MISFIT_SHM")) {
+        ap_register_provider(pool, RLP_STORE_GROUP, "shm", RLP_STORE_VERSION, &demanding);
+    }
+    if (ap_exists_config_define("MISFIT_BARE_SHM")) {
+        ap_register_provider(pool, RLP_STORE_GROUP, "shm", RLP_STORE_VERSION, &bare_store);
     }
     if (ap_exists_config_define("MISFIT_TXT")) {
         ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "txt", RLP_PLAN_MAP_VERSION, &drowsy);
@@ -198,6 +232,7 @@ static void misfits_hooks(apr_pool_t *pool)
     ap_register_provider(pool, RLP_IDENTITY_GROUP, "bare", RLP_IDENTITY_VERSION, &bare_identity);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "bare", RLP_PLAN_MAP_VERSION, &bare_map);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "moody", RLP_PLAN_MAP_VERSION, &moody);
+    ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "counted", RLP_PLAN_MAP_VERSION, &counted);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "drowsy", RLP_PLAN_MAP_VERSION, &drowsy);
     ap_register_provider(pool, RLP_PLAN_MAP_GROUP, "dated", MISFIT_OTHER_VERSION, &drowsy);
     ap_register_provider(pool, RLP_IDENTITY_GROUP, "dated", MISFIT_OTHER_VERSION, &wild);

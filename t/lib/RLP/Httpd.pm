@@ -47,9 +47,15 @@ sub missing {
     return has_module("mpm_$mpm") ? '' : "httpd has no mpm_$mpm";
 }
 
+sub is_static {
+    my ($name) = @_;
+    %static = map { $_ => 1 } qx("$httpd" -l 2>&1) =~ /^\s+mod_(\w+)\.c$/mg if !%static;
+    return $static{$name};
+}
+
 sub has_module {
     my ($name) = @_;
-    return -e "$modules/mod_$name.so";
+    return is_static($name) || -e "$modules/mod_$name.so";
 }
 
 # Was the module built with Redis?
@@ -147,8 +153,7 @@ sub load {
     my ($self) = @_;
     my %seen;
 
-    %static = map { $_ => 1 } qx("$httpd" -l 2>&1) =~ /^\s+mod_(\w+)\.c$/mg if !%static;
-    my @wanted = grep { !$static{$_} && !$seen{$_}++ } "mpm_$mpm", qw(unixd authz_core), @{ $self->{modules} };
+    my @wanted = grep { !is_static($_) && !$seen{$_}++ } "mpm_$mpm", qw(unixd authz_core), @{ $self->{modules} };
     my $text = join '', map { qq{LoadModule ${_}_module "$modules/mod_$_.so"\n} } @wanted;
     $text .= qq{LoadModule ratelimit_plans_module "$module"\n};
     if ($self->{clock}) {
