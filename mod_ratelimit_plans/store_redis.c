@@ -48,6 +48,7 @@ typedef struct {
     const far_settings_t *settings;
     redis_endpoint_t *endpoint;
     rlp_store_t *redis;
+    rlp_store_t *leases;   /* before it; NULL: there are none */
     rlp_store_t *local;    /* has the counters while Redis is away; NULL: nobody has */
     redis_local_t *stands; /* ... and decides by them */
     server_rec *server;
@@ -200,9 +201,10 @@ static const unsigned char *far_host(void)
     return id;
 }
 
-static bool far_stand(far_t *store, far_shared_t *shared, apr_pool_t *pool)
+/* What is counted here is told to the exact store later, past any leases. */
+static bool far_stand(far_t *store, rlp_store_t *exact, far_shared_t *shared, apr_pool_t *pool)
 {
-    const redis_local_settings_t settings = { .redis = store->redis,
+    const redis_local_settings_t settings = { .redis = exact,
                                               .local = store->local,
                                               .denials = &shared->denials,
                                               .shared = &shared->local,
@@ -251,9 +253,19 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .denials = &shared->denials,
                                            .away = &shared->local.away };
 
-    store->redis = redis_store_create(&inner, pool);
+    rlp_store_t *exact = redis_store_create(&inner, pool);
+
+    store->redis = exact;
+    if (store->settings->leases) {
+        store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
+        if (store->leases == NULL) {
+            return "cannot get memory for the leases of this host";
+        }
+        store->redis = store->leases;
+    }
     *made = &store->head;
-    return far_stand(store, shared, pool) ? NULL : "cannot get memory to count without Redis";
+    return far_stand(store, exact, shared, pool) ? NULL
+                                                 : "cannot get memory to count without Redis";
 }
 
 /* --- the thread of a child that sees to names, Sentinels and slots, and to what was counted
@@ -328,6 +340,9 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
     if (rv == APR_SUCCESS) {
         apr_pool_pre_cleanup_register(pchild, keeper, keeper_stop);
     }
+    if (rv == APR_SUCCESS && keeper->store->leases != NULL) {
+        rv = far_lease_child(keeper->store->leases, pchild);
+    }
     return rv;
 }
 
@@ -339,4 +354,5 @@ const rlp_store_provider_t store_redis_provider = { .options = far_options_usage
                                                     .limit = far_limit,
                                                     .digest = far_digest,
                                                     .describe = far_describe,
+                                                    .doubt = far_doubt,
                                                     .refuses = far_refuses };

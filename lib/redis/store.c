@@ -90,6 +90,18 @@ static char *key_make(script_key_t *key, char *at, const store_t *store, const r
     return at;
 }
 
+size_t redis_store_key(const rlp_store_t *head, const rlp_charge_t *charge, char *at, size_t room)
+{
+    const store_t *store = (const store_t *)head;
+    script_key_t key;
+
+    if (key_room(store, charge) > room) {
+        return 0;
+    }
+    (void)key_make(&key, at, store, charge);
+    return key.len;
+}
+
 /* --- calls */
 
 static bool batch_same_identity(const rlp_charge_t *a, const rlp_charge_t *b)

@@ -23,6 +23,9 @@ typedef struct {
 /* Makes the store. Lives in the pool; contacts nobody yet. */
 rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool_t *pool);
 
+/* The name of a charge's key in Redis, and its length; 0: it does not fit into the room. */
+size_t redis_store_key(const rlp_store_t *store, const rlp_charge_t *charge, char *at, size_t room);
+
 /* The text that a session loads when it opens (redis_session_t.scripts). */
 const char *redis_store_script(apr_pool_t *pool);
 
