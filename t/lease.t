@@ -186,7 +186,7 @@ subtest 'what the client is told' => sub {
 subtest 'a plan of several limits' => sub {
     my $server = server('plan', "RateLimitPlan gold rate=6/hour quota=50/year concurrent=4\nRateLimitRule site plan=gold");
     is($server->statuses(8, '/index.html'), join(' ', (200) x 6, 429, 429), 'leased or not, all must admit');
-    is(scalar @{ ask('KEYS plan:*') }, 1, 'one key');
+    is(scalar @{ ask('KEYS plan:rlp:{*') }, 1, 'one key');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 429 }, 20), 'as before');
 };
 
