@@ -201,10 +201,9 @@ static const unsigned char *far_host(void)
     return id;
 }
 
-/* What is counted here is told to the exact store later, past any leases. */
-static bool far_stand(far_t *store, rlp_store_t *exact, far_shared_t *shared, apr_pool_t *pool)
+static bool far_stand(far_t *store, far_shared_t *shared, apr_pool_t *pool)
 {
-    const redis_local_settings_t settings = { .redis = exact,
+    const redis_local_settings_t settings = { .redis = store->redis,
                                               .local = store->local,
                                               .denials = &shared->denials,
                                               .shared = &shared->local,
@@ -253,9 +252,10 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .denials = &shared->denials,
                                            .away = &shared->local.away };
 
-    rlp_store_t *exact = redis_store_create(&inner, pool);
-
-    store->redis = exact;
+    store->redis = redis_store_create(&inner, pool);
+    if (!far_stand(store, shared, pool)) {
+        return "cannot get memory to count without Redis";
+    }
     if (store->settings->leases) {
         store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
         if (store->leases == NULL) {
@@ -264,8 +264,7 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
         store->redis = store->leases;
     }
     *made = &store->head;
-    return far_stand(store, exact, shared, pool) ? NULL
-                                                 : "cannot get memory to count without Redis";
+    return NULL;
 }
 
 /* --- the thread of a child that sees to names, Sentinels and slots, and to what was counted
