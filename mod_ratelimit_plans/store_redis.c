@@ -336,7 +336,8 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
         return "cannot get memory to count without Redis";
     }
     if (store->settings->leases || store->settings->leased) {
-        store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
+        store->leases =
+            far_lease_open(store->redis, store->endpoint, &shared->denials, store->settings, pool);
         if (store->leases == NULL) {
             return "cannot get memory for the leases of this host";
         }
