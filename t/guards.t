@@ -201,6 +201,15 @@ SKIP: {
     none('and there are no others', grep { !$said{$_} } sort keys %{ { %meaning, %advice } });
 }
 
+# --- the access log's own format
+
+{
+    my ($offered) = slurp('conf/ratelimit_plans.conf') =~ /^\s*#LogFormat "(.*)" ratelimit$/m;
+    my ($known) = slurp('rlpctl/log_format.c') =~ /\{ "ratelimit",\s*((?:"(?:\\.|[^"\\])*"\s*)+)\}/;
+    $known = join '', ($known // '') =~ /"((?:\\.|[^"\\])*)"/g;
+    is($offered, $known, 'the LogFormat of conf/ratelimit_plans.conf is what rlpctl calls ratelimit');
+}
+
 # --- what docs/extending.md quotes
 
 {

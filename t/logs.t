@@ -152,10 +152,10 @@ SKIP: {
     ok($complete->('access.log.1', 25) && $complete->('access.log', 8), 'nor a line of the access log');
     my @lines = ($logged->('access.log.1'), $logged->('access.log'));
     is(scalar @lines, 33, 'each has one');
-    my @wrong = grep { $lines[$_] !~ m{^127[.]0[.]0[.]1 - - \[[^]]+\] "GET /index[.]html HTTP/1[.]1" @{[ $_ < 20 ? 200 : 429 ]} \d+ "http://localhost/" "\\"odd\\\\\\" one" (\d{16}) @{[ $_ < 20 ? 'pass' : 'deny' ]} ip:127[.]0[.]0[.]1$}
+    my @wrong = grep { $lines[$_] !~ m{^127[.]0[.]0[.]1 - - \[[^]]+\] "GET /index[.]html HTTP/1[.]1" @{[ $_ < 20 ? 200 : 429 ]} \d+ "http://localhost/" "\\"odd\\\\\\" one" (\d{16}) @{[ $_ < 20 ? 'pass' : 'deny' ]} ip:127[.]0[.]0[.]1 \d+$}
             || abs($1 / 1_000_000 - $began) > 600 } 0 .. 31;
     is("@wrong", '', 'which says the instant, what was decided, and of whom') || diag $lines[$wrong[0]];
-    like($lines[32], qr/ - -$/, 'where nothing is decided, nothing is said');
+    like($lines[32], qr/ - - -$/, 'where nothing is decided, nothing is said');
     my @refusals = map { scalar grep { /RLP001/ } $logged->($_) } 'error.log.1', 'error.log';
     is("@refusals", '1 1', 'each error log has its line about the refused');
     ok($server->stop, 'it stops as ever');
