@@ -52,6 +52,17 @@ static const struct {
 
 /* --- compiling */
 
+static char format_escaped(char c)
+{
+    if (c == 't') {
+        return '\t';
+    }
+    if (c == 'n') {
+        return '\n';
+    }
+    return c;
+}
+
 /* As httpd reads it: \" \\ \n \t stand for one character. */
 static char *format_plain(const char *text, apr_pool_t *pool)
 {
@@ -59,18 +70,14 @@ static char *format_plain(const char *text, apr_pool_t *pool)
     char *to = plain;
 
     for (; *text; text++) {
-        if (*text == '\\' && text[1] != '\0') {
-            text++;
-            *to = *text;
-            if (*text == 't') {
-                *to = '\t';
-            } else if (*text == 'n') {
-                *to = '\n';
-            }
-            to++;
-        } else {
-            *to++ = *text;
+        const bool escaped = *text == '\\' && text[1] != '\0';
+
+        text += escaped;
+        *to = *text;
+        if (escaped) {
+            *to = format_escaped(*text);
         }
+        to++;
     }
     *to = '\0';
     return plain;

@@ -9,7 +9,6 @@
 
 #include <apr_general.h>
 #include <apr_siphash.h>
-#include <apr_strings.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +111,10 @@ static uint32_t population_add(population_t *population, place_t *place, const c
     }
     identity_t *identity = population_at(population, number);
 
-    identity->name = apr_pmemdup(population->pool, name, len);
+    char *room = len <= sizeof(identity->room) ? identity->room : apr_palloc(population->pool, len);
+
+    memcpy(room, name, len);
+    identity->name = room;
     identity->len = (uint32_t)len;
     place->number = ++population->n;
     if (population->n > population->mask / 2) {

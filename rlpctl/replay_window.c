@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+#define WINDOW_AHEAD 86400 /* seconds: what jumps further is believed when the next line does too \
+                            */
 #define WINDOW_HELD_MAX 4000000 /* requests: beyond that the oldest second is handed over early */
 
 typedef struct {
@@ -23,6 +25,8 @@ struct replay_window_t {
     int64_t oldest; /* second that is not yet handed over */
     int64_t newest; /* less than REPLAY_WINDOW later */
     rlp_time_t latest;
+    bool waits; /* one that has jumped ahead: */
+    replay_request_t ahead;
     size_t held;
     window_second_t seconds[REPLAY_WINDOW];
 };
@@ -107,15 +111,11 @@ static bool window_push(window_second_t *second, const replay_request_t *request
     return true;
 }
 
-bool replay_window_add(replay_window_t *window, replay_t *replay, replay_request_t request)
+/* Takes a request whose moment is believed. */
+static bool window_take(replay_window_t *window, replay_t *replay, replay_request_t request)
 {
     int64_t second = request.at / RLP_SECOND;
 
-    if (!window->begun) {
-        window->begun = true;
-        window->newest = second;
-        window->oldest = second >= REPLAY_WINDOW ? second - REPLAY_WINDOW + 1 : 0;
-    }
     if (second > window->newest) {
         window_move(window, replay, second);
     } else if (second < window->oldest) {
@@ -133,8 +133,48 @@ bool replay_window_add(replay_window_t *window, replay_t *replay, replay_request
     return window_push(window_second(window, second), &request);
 }
 
+static void window_begin(replay_window_t *window, rlp_time_t at)
+{
+    const int64_t second = at / RLP_SECOND;
+
+    window->begun = true;
+    window->newest = second;
+    window->oldest = second >= REPLAY_WINDOW ? second - REPLAY_WINDOW + 1 : 0;
+}
+
+/* Takes the one that has jumped ahead: where it says, or else, as a clock that was wrong for a
+   moment would push everything behind it out of order, beside its neighbours. */
+static bool window_settle(replay_window_t *window, replay_t *replay, bool believed)
+{
+    window->waits = false;
+    if (!believed) {
+        replay->late++;
+        window->ahead.at = window->latest;
+    }
+    return window_take(window, replay, window->ahead);
+}
+
+bool replay_window_add(replay_window_t *window, replay_t *replay, replay_request_t request)
+{
+    if (!window->begun) {
+        window_begin(window, request.at);
+    }
+    const bool jumps = request.at / RLP_SECOND > window->newest + WINDOW_AHEAD;
+
+    if (jumps && !window->waits) {
+        window->waits = true;
+        window->ahead = request;
+        return true;
+    }
+    return (!window->waits || window_settle(window, replay, jumps)) &&
+           window_take(window, replay, request);
+}
+
 void replay_window_flush(replay_window_t *window, replay_t *replay)
 {
+    if (window->waits) {
+        (void)window_settle(window, replay, true);
+    }
     while (window->begun && window->oldest <= window->newest) {
         window_pass(window, replay);
     }

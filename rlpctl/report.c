@@ -138,12 +138,14 @@ static bool report_worse(const replay_sum_t *sum, const replay_sum_t *than)
 const replay_hour_t *report_worst(const replay_t *replay, int plan)
 {
     static const replay_sum_t none;
-    const int run = replay->runs - 1;
+    const replay_sum_t *most = &none;
     const replay_hour_t *worst = NULL;
 
     for (int i = 0; i < replay->hours; i++) {
-        if (report_worse(&replay->hour[i].sums[plan][run],
-                         worst ? &worst->sums[plan][run] : &none)) {
+        const replay_sum_t *sum = &replay->hour[i].sums[plan][replay->runs - 1];
+
+        if (report_worse(sum, most)) {
+            most = sum;
             worst = &replay->hour[i];
         }
     }

@@ -50,16 +50,18 @@ static const char html_head[] =
     "body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); "
     "max-width: 62rem; margin: 0 auto; padding: 1rem; }\n"
     "h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }\n"
-    ".scroll { overflow-x: auto; } .soft { color: var(--soft); }\n"
+    ".scroll { overflow-x: auto; margin: 1rem 0; } .soft { color: var(--soft); }\n"
     "table { border-collapse: collapse; font-variant-numeric: tabular-nums; }\n"
     "caption { text-align: left; color: var(--soft); }\n"
     "th, td { text-align: right; padding: .25rem .75rem; border-bottom: 1px solid var(--line); "
     "white-space: nowrap; }\n"
     "th:first-child, td:first-child { text-align: left; padding-left: 0; }\n"
+    "th.words, td.words { text-align: left; white-space: normal; min-width: 12rem; }\n"
     "td.name { white-space: normal; overflow-wrap: anywhere; }\n"
     "svg { display: block; width: 100%; height: auto; margin: 1rem 0 .25rem; }\n"
     ".all { fill: var(--all); } .sure { fill: var(--sure); } .maybe { fill: var(--maybe); }\n"
-    ".key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em; }\n"
+    ".with { white-space: nowrap; } .key { display: inline-block; width: .8em; height: .8em; "
+    "margin: 0 .3em 0 1em; }\n"
     "summary { cursor: pointer; padding: .5rem 0; }\n"
     "</style>\n</head>\n<body>\n<main>\n";
 
@@ -103,9 +105,12 @@ static const char *html_hour(const html_t *html, uint32_t hour)
     return report_time((rlp_time_t)hour * 3600 * RLP_SECOND, 16, html->pool);
 }
 
-/* A table that scrolls by itself where it is too wide, by keyboard too. */
-static void html_table(const html_t *html, const char *caption)
+/* A table that scrolls by itself where it is too wide, by keyboard too. What it is about, and of
+   which plan. */
+static void html_table(const html_t *html, const char *about, const char *plan)
 {
+    const char *caption = apr_pstrcat(html->pool, about, plan, NULL);
+
     fprintf(html->out,
             "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\">\n"
             "<table>\n<caption>%s</caption>\n",
@@ -136,7 +141,7 @@ static void html_left_out(const html_t *html)
         { html->simulate->filtered, "were left out by their status or action" },
         { html->simulate->anonymous, "had nobody to count, and were left out" },
         { html->replay->late,
-          "came more than two minutes out of order, and were judged as later ones" },
+          "were too far out of order, and were judged with the lines beside them" },
     };
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
@@ -188,7 +193,7 @@ static void html_fits(const html_t *html)
 
     report_requests(html->replay, requests);
     fputs("<h2>Which plan is enough?</h2>\n", html->out);
-    html_table(html, "The first plan that refuses nothing to so many of the identities");
+    html_table(html, "The first plan that refuses nothing to so many of the identities", "");
     fputs("<thead><tr><th scope=\"col\">Identities</th><th scope=\"col\">Requests at most</th>"
           "<th scope=\"col\">Plan</th></tr></thead>\n<tbody>\n",
           html->out);
@@ -206,7 +211,7 @@ static void html_plan_row(const html_t *html, const replay_plan_t *plan)
 
     fputs("<tr><th scope=\"row\">", html->out);
     html_text(html, plan->plan->name);
-    fputs("</th><td>", html->out);
+    fputs("</th><td class=\"words\">", html->out);
     html_text(html, rlp_plan_describe(plan->plan, html->pool));
     fprintf(html->out, "</td><td>%s</td><td>%s</td><td>%s</td></tr>\n",
             html_range(html, report_refused(replay, plan->sums)),
@@ -217,8 +222,8 @@ static void html_plan_row(const html_t *html, const replay_plan_t *plan)
 static void html_plans(const html_t *html)
 {
     fputs("<h2>The plans</h2>\n", html->out);
-    html_table(html, "What each plan would have done");
-    fputs("<thead><tr><th scope=\"col\">Plan</th><th scope=\"col\">Limits</th>"
+    html_table(html, "What each plan would have done", "");
+    fputs("<thead><tr><th scope=\"col\">Plan</th><th scope=\"col\" class=\"words\">Limits</th>"
           "<th scope=\"col\">Requests refused</th><th scope=\"col\">Requests delayed</th>"
           "<th scope=\"col\">Identities refused</th></tr></thead>\n<tbody>\n",
           html->out);
@@ -296,13 +301,16 @@ static void html_chart(const html_t *html, int plan)
     }
     fprintf(html->out,
             "</svg>\n<p class=\"soft\">%s to %s UTC, each bar %d h, the highest %s requests."
-            "<span class=\"key\" style=\"background:var(--all)\"></span>requests"
-            "<span class=\"key\" style=\"background:var(--sure)\"></span>refused",
+            " <span class=\"with\"><span class=\"key\" "
+            "style=\"background:var(--all)\"></span>requests</span> "
+            "<span class=\"with\"><span class=\"key\" "
+            "style=\"background:var(--sure)\"></span>refused</span>",
             html_hour(html, chart.first),
             html_hour(html, html->replay->hour[html->replay->hours - 1].hour), chart.hours,
             html_number(html, chart.highest));
     fputs(html->replay->runs > 1
-              ? "<span class=\"key\" style=\"background:var(--maybe)\"></span>perhaps refused</p>\n"
+              ? " <span class=\"with\"><span class=\"key\" "
+                "style=\"background:var(--maybe)\"></span>perhaps refused</span></p>\n"
               : "</p>\n",
           html->out);
 }
@@ -316,7 +324,8 @@ static void html_shares(const html_t *html, int plan)
 
     report_shares(html->replay, plan, REPLAY_FEWEST, fewest);
     report_shares(html->replay, plan, REPLAY_MOST, most);
-    html_table(html, "So many identities have at most this share of their requests refused");
+    html_table(html, "So many identities have at most this share of their requests refused by ",
+               html->replay->plan[plan].plan->name);
     fputs("<thead><tr><th scope=\"col\">Identities</th><th scope=\"col\">At least</th>"
           "<th scope=\"col\">At most</th></tr></thead>\n<tbody>\n",
           html->out);
@@ -336,7 +345,7 @@ static void html_top(const html_t *html, int plan)
     if (n == 0) {
         return;
     }
-    html_table(html, "Most refused");
+    html_table(html, "Most refused by ", html->replay->plan[plan].plan->name);
     fputs("<thead><tr><th scope=\"col\">Identity</th><th scope=\"col\">Refused</th>"
           "<th scope=\"col\">Of requests</th></tr></thead>\n<tbody>\n",
           html->out);
@@ -378,7 +387,7 @@ static void html_hours(const html_t *html)
     apr_pool_create(&each.pool, html->pool);
     fputs("<h2>Hours</h2>\n<details>\n<summary>Requests and refusals of each hour</summary>\n",
           html->out);
-    html_table(html, "Requests, and how many of them each plan refuses");
+    html_table(html, "Requests, and how many of them each plan refuses", "");
     fputs("<thead><tr><th scope=\"col\">Hour (UTC)</th><th scope=\"col\">Requests</th>", html->out);
     for (int i = 0; i < replay->plans; i++) {
         html_heading(html, replay->plan[i].plan->name);

@@ -73,7 +73,7 @@ static void text_left_out(const text_t *text)
         fprintf(text->out, "%s put in order\n", text_number(text, text->replay->sorted));
     }
     if (text->replay->late > 0) {
-        fprintf(text->out, "%s more than two minutes out of order, and judged as later ones\n",
+        fprintf(text->out, "%s too far out of order, and judged with the lines beside them\n",
                 text_number(text, text->replay->late));
     }
 }

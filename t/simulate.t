@@ -7,6 +7,7 @@
 use strict;
 use warnings;
 
+use File::Basename qw(dirname);
 use File::Temp qw(tempdir tempfile);
 use IPC::Open3 qw(open3);
 use JSON::PP qw(decode_json);
@@ -121,6 +122,9 @@ is_deeply([ map { $said->{plans}[0]{$_}{most} } qw(refused delayed) ], [ 1, 1 ],
 $said = report(fine([ 0, 'a' ], [ 0, 'a' ]), '--plan=one=quota=3', "--format=$fine", '--cost=2');
 is($said->{plans}[0]{refused}{most}, 1, '--cost: units of each request');
 
+$said = report("1763726400000 a\n1763726401000 a\n1763726402000 a\n", '--plan=one=rate=1/s', '--format=%{msec}t %a');
+is_deeply([ $said->{plans}[0]{refused}, $said->{tick_microseconds} ], [ { fewest => 0, most => 1 }, 1000 ], 'milliseconds: both bounds');
+
 # --- whom and which
 
 my $mixed = line(0, '192.0.2.1', user => 'ann') . line(0, '192.0.2.9', user => 'ann') . line(0, '192.0.2.9', status => 429);
@@ -164,6 +168,35 @@ $said = report('', '--plan=one=quota=2');
 is($said->{requests}, 0, 'nothing of nothing');
 is((simulate('', '--plan=one=quota=2'))[0], 0, 'which is no failure');
 is((simulate("nonsense\n", '--plan=one=quota=2'))[0], 65, 'nothing of what is no log is one');
+
+# --- a long log: memory is bounded by identities
+
+SKIP: {
+    skip '/proc is not here', 2 if !-e "/proc/$$/status";
+    my $pid = open3(my $to, my $from, undef, $rlpctl, 'simulate', '--json', '--plan=one=rate=1/min');
+    my $second = 0;
+    my $highest = sub {
+        my ($kilobytes) = slurp("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m;
+        return $kilobytes;
+    };
+    my $feed = sub {
+        my ($seconds) = @_;
+        for my $at ($second .. $second + $seconds - 1) {
+            my $time = line($at, '') =~ s/^ //r;
+            print {$to} join '', map {"10.0.0.$_ $time"} 1 .. 100;
+        }
+        $second += $seconds;
+    };
+    $feed->(300);
+    my $before = $highest->();
+    $feed->(2700);
+    my $after = $highest->();
+    close $to or die "close: $!\n";
+    my $report = decode_json(do { local $/ = undef; <$from> });
+    waitpid $pid, 0;
+    is($report->{requests}, 300_000, 'a long log on standard input');
+    cmp_ok($after, '<', $before * 1.2 + 2000, 'ten times the lines take no more memory') or diag("$before kB, $after kB");
+}
 
 # --- text and HTML, with hostile names
 
@@ -229,5 +262,27 @@ is((simulate(line(0, 'a'), @plan, "--html=$dir/no/where.html"))[0], 74, 'a page 
 ok($status == 0 && $out =~ /^usage: rlpctl simulate/, '--help');
 cmp_ok(scalar(my @lines = split /\n/, $out), '<=', 25, 'which fits a screen');
 is_deeply([ grep { length > 80 } @lines ], [], 'in its width too');
+
+# --- the manual page has all of it
+
+my $manual = slurp(($ENV{top_srcdir} || dirname(dirname($0))) . '/docs/rlpctl.1');
+for my $option ($out =~ /^  --(\w+)/mg) {
+    like($manual, qr/^[.](?:It|Op)? ?Fl -$option\b/m, "--$option is in the manual page");
+}
+my $codes = join ' ', $out =~ /^Exit status: (.*)/ms;
+like($manual, qr/^[.]It $_$/m, "and so is exit status $_") for $codes =~ /(\d+) /g;
+
+# Names of members, but those that are percentages or the names of plans.
+sub members {
+    my ($value) = @_;
+    return map { members($_) } @{$value} if ref $value eq 'ARRAY';
+    return () if ref $value ne 'HASH';
+    return map { ($_, members($value->{$_})) } keys %{$value};
+}
+my ($members) = $manual =~ /^The members of the JSON object(.*)^[.]Sh EXIT STATUS/ms;
+my %member = map { $_ => 1 } members(decode_json((simulate($same . own_line(1.5, 'a', 'pass'), qw(--json --compare --plan=one=rate=1/s)))[1]));
+delete @member{qw(one 50 90 95 99 99.9 100)};
+cmp_ok(scalar keys %member, '>', 30, 'JSON has many members');
+is_deeply([ grep { $members !~ /^[.](?:It )?Cm .*\b$_\b/m } sort keys %member ], [], 'all of which the manual page has');
 
 done_testing();

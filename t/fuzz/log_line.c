@@ -60,7 +60,7 @@ static void line_try(log_format_t *format, const log_key_t *key, int wanted, con
     const size_t got = log_key_of(key, &said, identity);
 
     fuzz_expect(got <= LOG_KEY_SIZE, "an identity fits");
-    fuzz_expect(strlen(log_key_show(key, identity, got, pool)) <= 2 * LOG_KEY_SIZE,
+    fuzz_expect(strlen(log_key_show(key, identity, got, pool)) <= (size_t)2 * LOG_KEY_SIZE,
                 "and is no longer when it is shown");
 }
 

@@ -69,7 +69,7 @@ static const line_t lines[] = {
     { "strftime without a zone is UTC", "%{%F %T}t %h", "ip", "2025-11-21 12:00:00 a", NOON,
       "ip:a" },
     { "strftime with short years and blanks", "%{%e/%m/%y %R:%S %%}t %h", "ip",
-      " 1/11/25 12:00:00 % a", NOON - 20 * 86400 * RLP_SECOND, "ip:a" },
+      " 1/11/25 12:00:00 % a", NOON - INT64_C(20) * 86400 * RLP_SECOND, "ip:a" },
     { "msec_frac beside usec_frac", "%t %{msec_frac}t %{usec_frac}t %h", "ip", CLF " 123 123456 a",
       NOON + 123456, "ip:a" },
     { "msec with its msec_frac", "%{msec}t %{msec_frac}t %h", "ip", "1763726400123 123 a",

@@ -238,6 +238,42 @@ static void test_late(void **state)
     apr_pool_destroy(pool);
 }
 
+/* One line of next year is judged with its neighbours; but two of the next month are the next
+   month, and so is one at the end. */
+static void test_ahead(void **state)
+{
+    static const struct {
+        int seconds[5];
+        int late;
+        int last;
+        int refused; /* of one a minute */
+    } rows[] = {
+        { { 0, 31536000, 70, 140, 210 }, 1, 210, 1 },
+        { { 0, 2592000, 2592070, 2592140, 2592210 }, 0, 2592210, 0 },
+        { { 0, 70, 140, 210, 31536000 }, 0, 31536000, 0 },
+        { { 0, 31536000, 70, 31536000, 140 }, 2, 140, 2 },
+        { { 0, 31536000, 0, 0, 86000 }, 1, 86000, 3 },
+    };
+    static replay_t replay;
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        requests_t requests = { .n = 5 };
+        apr_pool_t *pool;
+
+        assert_int_equal(apr_pool_create(&pool, NULL), APR_SUCCESS);
+        for (int k = 0; k < 5; k++) {
+            requests.at[k] = (BASE + rows[i].seconds[k]) * RLP_SECOND;
+        }
+        replay_make(&replay, unit_plan("rate=1/min"), 0, 1, pool);
+        replay_all(&replay, &requests);
+        assert_int_equal(replay.late, rows[i].late);
+        assert_int_equal(replay.last, (BASE + rows[i].last) * RLP_SECOND);
+        assert_int_equal(replay.plan[0].sums[0].refused, rows[i].refused);
+        apr_pool_destroy(pool);
+    }
+}
+
 /* Many identities are all found again, each with its own count. */
 static void test_many(void **state)
 {
@@ -285,6 +321,7 @@ int main(void)
     }
     unit_add("exact moments, in any order", test_exact, NULL);
     unit_add("a line that comes too late", test_late, NULL);
+    unit_add("a line that is far ahead", test_ahead, NULL);
     unit_add("many identities", test_many, NULL);
     return unit_run();
 }
