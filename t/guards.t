@@ -201,6 +201,24 @@ SKIP: {
     none('and there are no others', grep { !$said{$_} } sort keys %{ { %meaning, %advice } });
 }
 
+# --- what it is built with
+
+{
+    my ($packages) = slurp('quickstart') =~ /^readonly packages_build=\((.*?)^\)/ms;
+    my $needed = slurp('debian/control') =~ s/^(?!Build-Depends:|  ).*\n//mgr;
+    none('the package is built with what ./quickstart build installs',
+        $packages ? grep { /-dev$/ && $_ ne 'libc6-dev' && $needed !~ /\b\Q$_\E\b/ } split ' ', $packages : 'no packages found');
+}
+
+# --- the access log's own format
+
+{
+    my ($offered) = slurp('conf/ratelimit_plans.conf') =~ /^\s*#LogFormat "(.*)" ratelimit$/m;
+    my ($known) = slurp('rlpctl/log_format.c') =~ /\{ "ratelimit",\s*((?:"(?:\\.|[^"\\])*"\s*)+)\}/;
+    $known = join '', ($known // '') =~ /"((?:\\.|[^"\\])*)"/g;
+    is($offered, $known, 'the LogFormat of conf/ratelimit_plans.conf is what rlpctl calls ratelimit');
+}
+
 # --- what docs/extending.md quotes
 
 {
