@@ -189,6 +189,7 @@ SKIP: {
         ok(becomes($server, 'one', 10), "P-07 $type: a new version counts without a restart");
         is(limits($server, qw(two three)), '5 100', 'at once, whatever is remembered');
         is(scalar lines($server, 'RLP012'), 0, 'and there is nothing to complain of');
+        ok(scalar lines($server, 'RLP013: plan map of key: read again: .*keys'), 'which the log says');
         if ($type ne 'sdbm') { # of which there are two, of any content
             replace($server, 'keys', "one pro, this is no DBM file\n" x 1000);
             ok(logged($server, 'RLP012: plan map of key: cannot use .*keys: .*make it anew with httxt2dbm'), 'a damaged version: a line in the log that says what to do');
