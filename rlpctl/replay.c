@@ -182,6 +182,7 @@ static void replay_tell(replay_t *replay, identity_t *identity, int plan, int ru
         return;
     }
     replay_count(&replay->plan[plan].sums[run], sum, refused && use->refused == 0);
+    replay->plan[plan].sums[run].slowed += sum.delayed > 0 && use->delayed == 0;
     replay_count(&hour->sums[plan][run], sum, refused && use->hour != hour->hour);
     use->refused += (uint32_t)sum.refused;
     use->delayed += (uint32_t)sum.delayed;

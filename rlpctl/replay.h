@@ -22,6 +22,7 @@ typedef struct {
     uint64_t refused;
     uint64_t delayed;
     uint64_t identities; /* with a refused request */
+    uint64_t slowed;     /* identities with a delayed one; not of an hour */
 } replay_sum_t;
 
 /* What is kept of an identity under each plan in each run. */

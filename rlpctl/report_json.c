@@ -184,6 +184,8 @@ static void json_plan(const json_t *json, int number)
     putc(',', json->out);
     json_sums(json, plan->sums);
     putc(',', json->out);
+    json_range(json, "identities_delayed", report_slowed(json->replay, plan->sums));
+    putc(',', json->out);
     json_worst(json, number);
     putc(',', json->out);
     json_shares(json, number);

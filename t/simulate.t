@@ -118,7 +118,8 @@ is_deeply([ $said->{plans}[0]{refused}{most}, $said->{sorted}, $said->{late} ], 
 $said = report(fine([ 1000, 'a' ], [ 2000, 'a' ], [ 0, 'a' ]), '--plan=one=quota=2', "--format=$fine");
 is_deeply([ $said->{plans}[0]{refused}{most}, $said->{late} ], [ 1, 1 ], 'too late to be sorted: counted all the same, and told');
 $said = report(fine([ 0, 'a' ], [ 0, 'a' ], [ 0, 'a' ]), '--plan=one=rate=1/s', "--format=$fine", '--delay=1s');
-is_deeply([ map { $said->{plans}[0]{$_}{most} } qw(refused delayed) ], [ 1, 1 ], '--delay: one waits');
+is_deeply([ map { $said->{plans}[0]{$_}{most} } qw(refused delayed identities_refused identities_delayed) ],
+    [ 1, 1, 1, 1 ], '--delay: one waits');
 $said = report(fine([ 0, 'a' ], [ 0, 'a' ]), '--plan=one=quota=3', "--format=$fine", '--cost=2');
 is($said->{plans}[0]{refused}{most}, 1, '--cost: units of each request');
 
@@ -215,6 +216,11 @@ like($page, qr/prefers-color-scheme: dark/, 'it knows the dark');
 ok(decode_json((simulate($attack, '--json', '--plan=one=quota=1', '--key=user'))[1]), 'JSON with them is JSON');
 ($status, $out) = simulate(line(0, 'a') . line(1, 'a'), '--plan=one=rate=1/s');
 like($out, qr/"A to B" are the fewest and the most.*requests refused +0 to 1 of 2 \(0.0 % to 50.0 %\)/s, 'text: both bounds');
+
+($status, $out) = simulate(fine([ 0, 'a' ], [ 0, 'a' ], [ 0, 'b' ]), '--plan=one=rate=1/s', "--format=$fine", '--delay=1s', "--html=$dir/delay.html");
+like($out, qr/requests refused +0 of 3.*requests delayed +1 of 3.*identities refused +0 of 2.*identities delayed +1 of 2 /s, 'text: delays');
+like(slurp("$dir/delay.html"), qr/Identities delayed<.*<td>0<\/td><td>0<\/td><td>1<\/td><td>1<\/td>/s, 'and the page has them');
+unlike($page, qr/delayed/, 'which has none where none waits');
 
 # --- compare
 
