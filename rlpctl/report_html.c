@@ -379,6 +379,11 @@ static void html_plan(const html_t *html, int plan)
     fputs("<h2>", html->out);
     html_text(html, html->replay->plan[plan].plan->name);
     fputs("</h2>\n", html->out);
+    if (!replay_bounds(html->replay, plan)) {
+        fputs("<p>With these limits &#8220;A to B&#8221; are two of what is possible, and no "
+              "bounds.</p>\n",
+              html->out);
+    }
     if (worst != NULL) {
         fprintf(html->out, "<p>Worst hour: %s, %s of %s requests refused.</p>\n",
                 html_hour(html, worst->hour),

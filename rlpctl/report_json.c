@@ -182,6 +182,8 @@ static void json_plan(const json_t *json, int number)
     json_name(json, "words");
     json_string(json, rlp_plan_describe(plan->plan, json->pool));
     putc(',', json->out);
+    json_name(json, "bounds");
+    fprintf(json->out, "%s,", replay_bounds(json->replay, number) ? "true" : "false");
     json_sums(json, plan->sums);
     putc(',', json->out);
     json_range(json, "identities_delayed", report_slowed(json->replay, plan->sums));

@@ -151,6 +151,10 @@ static void text_plan(const text_t *text, int number)
     const uint32_t identities = population_count(replay->population);
 
     fprintf(text->out, "\n%s: %s\n", plan->plan->name, rlp_plan_describe(plan->plan, text->pool));
+    if (!replay_bounds(replay, number)) {
+        fputs("  With these limits \"A to B\" are two of what is possible, and no bounds.\n",
+              text->out);
+    }
     text_sum(text, "requests refused", report_refused(replay, plan->sums), replay->requests);
     if (replay->max_wait > 0) {
         text_sum(text, "requests delayed", report_delayed(replay, plan->sums), replay->requests);

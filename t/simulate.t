@@ -106,6 +106,20 @@ $said = report(line(0, 'a') . line(1, 'a'), '--plan=one=rate=1/s');
 is_deeply($said->{plans}[0]{refused}, { fewest => 0, most => 1 }, 'whole seconds: the fewest and the most');
 is_deeply([ @{ $said->{fits}[5] }{qw(plan perhaps)} ], [ undef, 'one' ], 'a plan that is perhaps enough');
 
+for my $case (
+    [ 'rate=2/s', 1 ], [ 'rate=2/s', 1, '--delay=1s' ], [ 'rate=2/s algorithm=sliding-log', 1, '--delay=1s' ],
+    [ 'rate=2/s algorithm=fixed-window', 1 ], [ 'rate=2/s algorithm=fixed-window', 0, '--delay=1s' ],
+    [ 'quota=5/day', 1 ], [ 'rate=2/s algorithm=stepped-bucket', 0 ],
+    [ 'rate=2/s algorithm=stepped-bucket start=2025-01-01T00:00:00Z', 1 ],
+    )
+{
+    my ($limits, $bounds, @options) = @{$case};
+    $said = report(line(0, 'a'), "--plan=one=$limits", @options);
+    is($said->{plans}[0]{bounds} ? 1 : 0, $bounds, "$limits @options: " . ($bounds ? 'bounds' : 'no bounds'));
+    my ($status, $out) = simulate(line(0, 'a'), "--plan=one=$limits", @options);
+    is($out =~ /and no bounds/ ? 0 : 1, $bounds, 'and so says the text');
+}
+
 # --- microseconds
 
 my $fine = "%{usec}t %a";
