@@ -54,6 +54,10 @@ typedef struct {
     const char *(*digest)(void *settings);
     /* What the store is, in words. NULL: its name does. */
     const char *(*describe)(void *settings, apr_pool_t *pool);
+    /* NULL, or what to warn of where a rule counts by these limits; whether its requests wait for
+       their turn. NULL: nothing. */
+    const char *(*doubt)(void *settings, const rlp_limit_t limits[], int n, bool delays,
+                         apr_pool_t *pool);
     /* A question has failed, which the store has seen to logging: is the request refused, with 503,
        instead of passing uncounted? NULL: it passes, and mod_ratelimit_plans logs it. */
     bool (*refuses)(rlp_store_t *store);

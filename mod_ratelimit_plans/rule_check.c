@@ -250,6 +250,20 @@ const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
     return error ? error : rule_check_cost(rule, pool);
 }
 
+/* What the store has to say of the rule's own limits. */
+static void rule_warn_store(const rule_t *rule, apr_pool_t *pool)
+{
+    const rlp_store_provider_t *provider = rlp_world->store_provider;
+    const char *doubt = rule->own != NULL && provider->doubt != NULL
+                            ? provider->doubt(rlp_world->store_settings, rule->own->limits,
+                                              rule->own->n, rule->delays, pool)
+                            : NULL;
+
+    if (doubt != NULL) {
+        rule_warn(rule->server, rule->file, rule->line, doubt);
+    }
+}
+
 static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
 {
     const char *error = rule_fault(rule, pool);
@@ -262,6 +276,7 @@ static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
         rule_warn(rule->server, rule->file, rule->line,
                   "no request may wait: RateLimitDelay max=DURATION allows it");
     }
+    rule_warn_store(rule, pool);
     if (rule->choice == CHOICE_NAMED) {
         plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
 

@@ -8,11 +8,13 @@
 #include "store_redis.h"
 
 #include "plan_map.h"
+#include "redis/local.h"
 #include "redis/store.h"
 
 #include <http_log.h>
 
 #include <apr_atomic.h>
+#include <apr_general.h>
 #include <apr_shm.h>
 #include <apr_strings.h>
 #include <apr_thread_cond.h>
@@ -27,7 +29,8 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define FAR_PROBE (2 * RLP_SECOND)    /* a probe without result may be repeated */
 #define FAR_JITTER 20                 /* percent */
 #define FAR_EVERY (APR_USEC_PER_SEC / 10)
-#define FAR_PATIENCE APR_USEC_PER_SEC        /* for the end of the thread */
+#define FAR_PATIENCE APR_USEC_PER_SEC /* for the end of the thread */
+#define FAR_RETAINED "mod_ratelimit_plans host 1"
 #define FAR_COMPLAIN (60 * APR_USEC_PER_SEC) /* between two lines of one process */
 
 /* --- asking */
@@ -36,6 +39,8 @@ APLOG_USE_MODULE(ratelimit_plans);
 typedef struct {
     redis_breaker_t breakers[FAR_BREAKERS];
     rlp_owners_t owners;
+    redis_local_shared_t local;
+    redis_denials_t denials;
 } far_shared_t;
 
 typedef struct {
@@ -43,49 +48,20 @@ typedef struct {
     const far_settings_t *settings;
     redis_endpoint_t *endpoint;
     rlp_store_t *redis;
-    rlp_store_t *local; /* stands in; NULL: nobody does */
+    rlp_store_t *leases;   /* before it; NULL: there are none */
+    rlp_store_t *local;    /* has the counters while Redis is away; NULL: nobody has */
+    redis_local_t *stands; /* ... and decides by them */
     server_rec *server;
     unsigned char secret[RLP_DIGEST_SIZE];
     apr_uint32_t complained; /* the second of the latest line; 0: none */
 } far_t;
-
-static apr_status_t far_ask(rlp_store_t *store, rlp_charge_t *charges, int n,
-                            const rlp_question_t *question, rlp_op_kind_t kind,
-                            rlp_answer_t *answer)
-{
-    switch (kind) {
-    case RLP_TAKE:
-        return rlp_check(store, charges, n, question, answer);
-    case RLP_PEEK:
-        return rlp_peek(store, charges, n, question, answer);
-    case RLP_SETTLE:
-        return rlp_settle(store, charges, n, question, answer);
-    default:
-        return rlp_release(store, charges, n, question, answer);
-    }
-}
 
 /* The same question to the store that stands in, with this host's share of the limits. */
 static apr_status_t far_stand_in(const far_t *store, rlp_charge_t *charges, int n,
                                  const rlp_question_t *question, rlp_op_kind_t kind,
                                  rlp_answer_t *answer)
 {
-    rlp_limit_t limits[RLP_ENTRIES_MAX];
-    const rlp_limit_t *whole[RLP_ENTRIES_MAX] = { NULL };
-
-    for (int i = 0; i < n; i++) {
-        whole[i] = charges[i].limit;
-        limits[i] = *charges[i].limit;
-        rlp_limit_share(&limits[i], store->settings->hosts);
-        charges[i].limit = &limits[i];
-        charges[i].counted_at = 0;
-    }
-    const apr_status_t rv = far_ask(store->local, charges, n, question, kind, answer);
-
-    for (int i = 0; i < n; i++) {
-        charges[i].limit = whole[i];
-    }
-    return rv;
+    return redis_local_decide(store->stands, charges, n, question, kind, answer);
 }
 
 /* The breaker tells what it does; this tells the rest now and then. */
@@ -176,7 +152,9 @@ static far_shared_t *far_share(apr_pool_t *pool)
     if (apr_shm_create(&shm, sizeof(far_shared_t), NULL, pool) != APR_SUCCESS) {
         return NULL;
     }
-    return memset(apr_shm_baseaddr_get(shm), 0, sizeof(far_shared_t));
+    far_shared_t *shared = memset(apr_shm_baseaddr_get(shm), 0, sizeof(far_shared_t));
+
+    return redis_denials_init(&shared->denials) == APR_SUCCESS ? shared : NULL;
 }
 
 /* The key of digests, the same on all hosts. */
@@ -211,6 +189,38 @@ static apr_status_t far_connect(far_t *store, far_shared_t *shared, apr_pool_t *
                                  FAR_BREAKERS, pool);
 }
 
+/* The name that this host goes by among the others, as long as the server runs. */
+static const unsigned char *far_host(void)
+{
+    unsigned char *id = ap_retained_data_get(FAR_RETAINED);
+
+    if (id == NULL) {
+        id = ap_retained_data_create(FAR_RETAINED, REDIS_HOST_ID);
+        (void)apr_generate_random_bytes(id, REDIS_HOST_ID);
+    }
+    return id;
+}
+
+static bool far_stand(far_t *store, far_shared_t *shared, apr_pool_t *pool)
+{
+    const redis_local_settings_t settings = { .redis = store->redis,
+                                              .local = store->local,
+                                              .denials = &shared->denials,
+                                              .shared = &shared->local,
+                                              .hosts = store->settings->hosts,
+                                              .own = { .endpoint = store->endpoint,
+                                                       .prefix = store->settings->prefix,
+                                                       .id = far_host(),
+                                                       .timeout = store->settings->timeout,
+                                                       .ttl = REDIS_HOSTS_TTL } };
+
+    if (store->local == NULL) {
+        return true;
+    }
+    store->stands = redis_local_create(&settings, pool);
+    return store->stands != NULL;
+}
+
 static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_t *clock,
                             server_rec *server, apr_pool_t *pool)
 {
@@ -238,14 +248,27 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .prefix = store->settings->prefix,
                                            .timeout = store->settings->timeout,
                                            .owners = store->head.owners,
-                                           .secret = store->secret };
+                                           .secret = store->secret,
+                                           .denials = &shared->denials,
+                                           .away = &shared->local.away };
 
     store->redis = redis_store_create(&inner, pool);
+    if (!far_stand(store, shared, pool)) {
+        return "cannot get memory to count without Redis";
+    }
+    if (store->settings->leases) {
+        store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
+        if (store->leases == NULL) {
+            return "cannot get memory for the leases of this host";
+        }
+        store->redis = store->leases;
+    }
     *made = &store->head;
     return NULL;
 }
 
-/* --- the thread of a child that sees to names, Sentinels and slots */
+/* --- the thread of a child that sees to names, Sentinels and slots, and to what was counted
+   here */
 
 typedef struct {
     far_t *store;
@@ -265,6 +288,9 @@ static void *APR_THREAD_FUNC keeper_run(apr_thread_t *thread, void *data)
     while (!keeper->stop) {
         apr_thread_mutex_unlock(keeper->mutex);
         redis_endpoint_maintain(keeper->store->endpoint);
+        if (keeper->store->stands) {
+            redis_local_maintain(keeper->store->stands);
+        }
         apr_thread_mutex_lock(keeper->mutex);
         if (!keeper->stop) {
             apr_thread_cond_timedwait(keeper->cond, keeper->mutex, FAR_EVERY);
@@ -313,6 +339,9 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
     if (rv == APR_SUCCESS) {
         apr_pool_pre_cleanup_register(pchild, keeper, keeper_stop);
     }
+    if (rv == APR_SUCCESS && keeper->store->leases != NULL) {
+        rv = far_lease_child(keeper->store->leases, pchild);
+    }
     return rv;
 }
 
@@ -324,4 +353,5 @@ const rlp_store_provider_t store_redis_provider = { .options = far_options_usage
                                                     .limit = far_limit,
                                                     .digest = far_digest,
                                                     .describe = far_describe,
+                                                    .doubt = far_doubt,
                                                     .refuses = far_refuses };

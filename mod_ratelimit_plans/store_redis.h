@@ -4,12 +4,13 @@
 
 /*
  * What the files of the store "redis" share: store_redis_options.c reads what RateLimitStore says,
- * store_redis.c decides by it.
+ * store_redis.c decides by it, store_redis_lease.c has what sync=lease adds.
  */
 
 #include "provider.h"
 
 #include "redis/tls.h"
+#include "redis/topology.h"
 #include "redis/url.h"
 
 typedef enum { FAR_LOCAL, FAR_OPEN, FAR_CLOSED } failure_t;
@@ -28,8 +29,9 @@ typedef struct {
     int64_t connect;
     int64_t recovery;
     int64_t threshold;
-    int64_t hosts;
+    int64_t hosts; /* 0: those that live */
     failure_t failure;
+    bool leases;    /* sync=lease */
     unsigned given; /* options, a bit each */
     void *local;    /* settings of the store that stands in */
 } far_settings_t;
@@ -48,6 +50,21 @@ const char *far_configure(void **made, const char *name, const char *const optio
 const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);
 const char *far_digest(void *made);
 const char *far_describe(void *made, apr_pool_t *pool);
+
+/* --- store_redis_lease.c */
+
+/* Reads sync=. NULL, or what was expected. */
+const char *far_sync(far_settings_t *settings, const char *value, apr_pool_t *pool);
+
+/* As rlp_store_provider_t says. */
+const char *far_doubt(void *made, const rlp_limit_t limits[], int n, bool delays, apr_pool_t *pool);
+
+/* The store with leases before the exact one; NULL: no memory. */
+rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
+                            const far_settings_t *settings, apr_pool_t *pool);
+
+/* Makes ready for a child. */
+apr_status_t far_lease_child(rlp_store_t *store, apr_pool_t *pchild);
 
 #pragma GCC visibility pop
 

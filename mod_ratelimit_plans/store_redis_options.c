@@ -20,7 +20,7 @@ const char *const far_failures[] = { "local", "open", "closed", NULL };
 const char far_options_usage[] =
     "url=URL [password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
     "[tls-ca=FILE] [tls-cert=FILE] [tls-key=FILE] [tls-name=NAME] "
-    "[timeout=DURATION] [connect=DURATION] [failure=local|open|closed] "
+    "[timeout=DURATION] [connect=DURATION] [sync=exact|lease] [failure=local|open|closed] "
     "[failure-threshold=N] [recovery=DURATION] [hosts=N]";
 
 static const char *far_failure(far_settings_t *settings, const char *value, apr_pool_t *pool)
@@ -126,6 +126,7 @@ static const far_option_t far_options[] = {
     { .name = "tls-key=", .set = far_tls_key },
     { .name = "tls-name=", .set = far_tls_name },
     { .name = "failure=", .set = far_failure },
+    { .name = "sync=", .set = far_sync },
     { .name = "timeout=",
       .number = offsetof(far_settings_t, timeout),
       .span = true,
@@ -188,7 +189,7 @@ static const char *far_unknown(const char *word, apr_pool_t *pool)
     }
     return apr_psprintf(pool,
                         "expected url=, password=, secret=, prefix=, tls-ca=, tls-cert=, tls-key=, "
-                        "tls-name=, timeout=, connect=, failure=, "
+                        "tls-name=, timeout=, connect=, sync=, failure=, "
                         "failure-threshold=, recovery= or hosts=, got \"%.32s\"%s",
                         strchr(name, ':') ? "..." : name, config_near(word, names, pool));
 }
@@ -245,8 +246,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
                                   .timeout = 30 * FAR_MS,
                                   .connect = 100 * FAR_MS,
                                   .recovery = 2 * RLP_SECOND,
-                                  .threshold = 3,
-                                  .hosts = 1 };
+                                  .threshold = 3 };
     *made = settings;
     for (int i = 0; i < n && error == NULL; i++) {
         error = far_option(settings, options[i], pool);
@@ -281,11 +281,15 @@ const char *far_digest(void *made)
 const char *far_describe(void *made, apr_pool_t *pool)
 {
     const far_settings_t *settings = made;
-    const char *hosts =
-        settings->failure != FAR_LOCAL || settings->hosts == 1
-            ? ""
-            : apr_psprintf(pool, ", one of %" APR_INT64_T_FMT " hosts", settings->hosts);
+    const char *hosts = "";
 
-    return apr_psprintf(pool, "Redis at %s; failure=%s%s", redis_url_print(&settings->url, pool),
-                        far_failures[settings->failure], hosts);
+    if (settings->failure == FAR_LOCAL && settings->hosts == 0) {
+        hosts = ", one of the hosts that live";
+    } else if (settings->failure == FAR_LOCAL && settings->hosts > 1) {
+        hosts = apr_psprintf(pool, ", one of %" APR_INT64_T_FMT " hosts", settings->hosts);
+    }
+
+    return apr_psprintf(pool, "Redis at %s%s; failure=%s%s", redis_url_print(&settings->url, pool),
+                        settings->leases ? "; sync=lease" : "", far_failures[settings->failure],
+                        hosts);
 }

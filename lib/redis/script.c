@@ -53,22 +53,34 @@ void script_sha(char sha[SCRIPT_SHA_SIZE])
 
 /* --- writing */
 
-static void script_put_bytes(script_packet_t *packet, uint64_t bytes)
+void script_write_bytes(unsigned char at[8], uint64_t bytes)
 {
     for (int i = 0; i < 8; i++) {
-        packet->args[packet->args_len++] = (unsigned char)(bytes >> 8 * i);
+        at[i] = (unsigned char)(bytes >> 8 * i);
     }
 }
 
 /* Numbers beyond what is exact are cut off: costs and spans so large are all the same. */
-static void script_put(script_packet_t *packet, int64_t number)
+void script_write(unsigned char at[8], int64_t number)
 {
     const int64_t low = number > -SCRIPT_EXACT ? number : -SCRIPT_EXACT;
     const double value = (double)(low < SCRIPT_EXACT ? low : SCRIPT_EXACT);
     uint64_t bytes;
 
     memcpy(&bytes, &value, sizeof(bytes));
-    script_put_bytes(packet, bytes);
+    script_write_bytes(at, bytes);
+}
+
+static void script_put_bytes(script_packet_t *packet, uint64_t bytes)
+{
+    script_write_bytes(&packet->args[packet->args_len], bytes);
+    packet->args_len += 8;
+}
+
+static void script_put(script_packet_t *packet, int64_t number)
+{
+    script_write(&packet->args[packet->args_len], number);
+    packet->args_len += 8;
 }
 
 /* Credit as whole microseconds of the limit's count, and the rest. */
@@ -486,8 +498,7 @@ void script_pack_text(script_packet_t *packet)
 
 /* --- the answer */
 
-/* The number at an index of the answer; -1 if it is none that the script gives. */
-static int64_t script_number(const char *bytes, int index)
+int64_t script_number(const char *bytes, int index)
 {
     uint64_t word = 0;
     double value;
@@ -526,7 +537,7 @@ static bool script_flags_fit(const script_call_t *call, int64_t flags, const rlp
     return !spared || charge->branch != RLP_ALWAYS;
 }
 
-static rlp_time_t script_span(int64_t number)
+rlp_time_t script_span(int64_t number)
 {
     return number == SCRIPT_EXACT ? RLP_TIME_NEVER : number;
 }

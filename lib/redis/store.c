@@ -90,6 +90,18 @@ static char *key_make(script_key_t *key, char *at, const store_t *store, const r
     return at;
 }
 
+size_t redis_store_key(const rlp_store_t *head, const rlp_charge_t *charge, char *at, size_t room)
+{
+    const store_t *store = (const store_t *)head;
+    script_key_t key;
+
+    if (key_room(store, charge) > room) {
+        return 0;
+    }
+    (void)key_make(&key, at, store, charge);
+    return key.len;
+}
+
 /* --- calls */
 
 static bool batch_same_identity(const rlp_charge_t *a, const rlp_charge_t *b)
@@ -205,12 +217,23 @@ static apr_status_t batch_read(group_t *group, const redis_call_t *call)
     return APR_SUCCESS;
 }
 
-static apr_status_t batch_ask(batch_t *batch, const store_t *store)
+/* The line stays with all who read it, but when it changes. */
+static void batch_tell(uint32_t *away, apr_status_t rv)
+{
+    const uint32_t now = rv != APR_SUCCESS;
+
+    if (away != NULL && __atomic_load_n(away, __ATOMIC_RELAXED) != now) {
+        __atomic_store_n(away, now, __ATOMIC_RELAXED);
+    }
+}
+
+static apr_status_t batch_ask(batch_t *batch, const store_t *store, rlp_time_t deadline)
 {
     redis_call_t calls[REDIS_CALLS_MAX];
     apr_status_t rv = APR_SUCCESS;
     size_t text_len;
     const char *text = script_text(&text_len);
+    const rlp_time_t begin = rlp_clock_monotonic();
 
     for (int i = 0; i < batch->n; i++) {
         group_t *group = &batch->groups[i];
@@ -223,14 +246,20 @@ static apr_status_t batch_ask(batch_t *batch, const store_t *store)
                                    .script = text,
                                    .script_len = text_len };
     }
-    redis_endpoint_exchange(store->settings.endpoint, calls, batch->n,
-                            rlp_clock_monotonic() + store->settings.timeout);
+    redis_endpoint_exchange(store->settings.endpoint, calls, batch->n, deadline);
+    redis_told_t told = { .asked = begin, .lag = rlp_clock_monotonic() - begin };
+
     for (int i = 0; i < batch->n; i++) {
+        const group_t *group = &batch->groups[i];
         const apr_status_t one = batch_read(&batch->groups[i], &calls[i]);
 
+        told.server = group->now;
+        redis_denials_learn(one == APR_SUCCESS ? store->settings.denials : NULL, group->charges,
+                            group->call.n, &told);
         rv = rv == APR_SUCCESS ? one : rv;
         freeReplyObject(calls[i].reply);
     }
+    batch_tell(store->settings.away, rv);
     return rv;
 }
 
@@ -266,7 +295,7 @@ static apr_status_t store_ask(const store_t *store, rlp_charge_t charges[], int 
     apr_status_t rv = batch_make(&batch, store, charges, n, op, question);
 
     if (rv == APR_SUCCESS) {
-        rv = batch_ask(&batch, store);
+        rv = batch_ask(&batch, store, rlp_clock_monotonic() + store->settings.timeout);
     }
     batch_free(&batch);
     return rv;
@@ -314,17 +343,40 @@ static void store_return_all(const store_t *store, const batch_t *batch,
     }
 }
 
+/* Is the answer known, or will it be when another request has its own? */
+static bool store_remembers(const store_t *store, rlp_charge_t charges[], int n,
+                            rlp_answer_t *answer, rlp_time_t **asking)
+{
+    redis_denials_t *denials = store->settings.denials;
+    const rlp_time_t half = store->settings.timeout / 2;
+    const rlp_time_t end = rlp_clock_monotonic() + (half < RLP_SECOND ? half : RLP_SECOND);
+
+    do {
+        if (redis_denials_refuse(denials, charges, n, rlp_clock_monotonic(), answer)) {
+            return true;
+        }
+    } while (redis_denials_await(denials, charges, n, end, asking));
+    return false;
+}
+
 static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
                                  const rlp_question_t *question, rlp_op_kind_t kind,
                                  rlp_answer_t *answer)
 {
     const store_t *store = (const store_t *)head;
+    const rlp_time_t deadline = rlp_clock_monotonic() + store->settings.timeout;
+    rlp_time_t *asking = NULL;
     batch_t batch;
+
+    if (kind <= RLP_PEEK && store_remembers(store, charges, n, answer, &asking)) {
+        return APR_SUCCESS;
+    }
     apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
 
     answer->retry = 0;
     if (rv == APR_SUCCESS) {
-        rv = batch_ask(&batch, store);
+        rv = batch_ask(&batch, store, deadline);
+        redis_denials_asked(asking);
         if (kind == RLP_TAKE) {
             store_return_all(store, &batch, question);
         }

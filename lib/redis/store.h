@@ -6,8 +6,8 @@
  * The store in Redis: the script decides there, in one round trip for all identities of a request.
  */
 
+#include "redis/denial.h"
 #include "redis/topology.h"
-#include "rlp.h"
 
 /* What it is made of. */
 typedef struct {
@@ -16,10 +16,15 @@ typedef struct {
     rlp_time_t timeout;          /* of one exchange, names and errors included */
     rlp_owners_t *owners;        /* the head's (rlp_store_t) */
     const unsigned char *secret; /* the head's */
+    redis_denials_t *denials;    /* what is remembered of answers; NULL: nothing */
+    uint32_t *away; /* is told, for all processes, whether the latest question had none (1); NULL */
 } redis_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */
 rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool_t *pool);
+
+/* The name of a charge's key in Redis, and its length; 0: it does not fit into the room. */
+size_t redis_store_key(const rlp_store_t *store, const rlp_charge_t *charge, char *at, size_t room);
 
 /* The text that a session loads when it opens (redis_session_t.scripts). */
 const char *redis_store_script(apr_pool_t *pool);

@@ -4,13 +4,14 @@
 # make bench: figures to look at, never a verdict. $1 is the build directory; RUNS= how often (5).
 #
 # 1. Decisions of the library beside two lock-free yardsticks, run in turn: the ratios count.
-# 2. Plans of several limits beside one token bucket, run in turn, and the exact log; their instructions
+# 2. Decisions from leases (sync=lease), without Redis' part.
+# 3. Plans of several limits beside one token bucket, run in turn, and the exact log; their instructions
 #    too.
-# 3. Hostile paths against path=: nanoseconds, and instructions of the first.
-# 4. Delay in httpd (delay.pl).
-# 5. Plan maps of a million keys: lookups (lookup), and start, memory and reload in httpd (maps.pl).
-# 6. Lines of access logs that rlpctl simulate replays (simulate.sh).
-# 7. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
+# 4. Hostile paths against path=: nanoseconds, and instructions of the first.
+# 5. Delay in httpd (delay.pl).
+# 6. Plan maps of a million keys: lookups (lookup), and start, memory and reload in httpd (maps.pl).
+# 7. Lines of access logs that rlpctl simulate replays (simulate.sh).
+# 8. Instructions of one request in httpd, counted by valgrind: with the module less without it. They do
 #    not depend on what else the machine does.
 set -eu
 
@@ -58,6 +59,18 @@ compare 'one process, a million keys' -d uniform -p 1
 compare 'two processes, one key' -d hot -p 2
 compare 'eight processes, one key' -d hot -p 8
 compare 'eight processes, a million keys' -d uniform -p 8
+
+if [ -x "$build/t/bench/lease" ]; then
+    printf '\n%s\n' "Decisions from leases, millions a second (medians of $runs)"
+    for options in '-p 1 -k 1' '-p 1 -k 1000' '-p 2 -k 1' '-p 8 -k 1000'; do
+        i=0
+        while [ "$i" -lt "$runs" ]; do
+            # shellcheck disable=SC2086 # several words
+            "$build/t/bench/lease" $options | sed 's/.*"mops":\([0-9.]*\).*/\1/'
+            i=$((i + 1))
+        done | median | awk -v options="$options" '{ printf "%-34s %10s\n", options, $1 }'
+    done
+fi
 
 have() { command -v "$1" >/dev/null; }
 

@@ -1,6 +1,4 @@
 
-end
-
 -- The call: all limits of an identity, charged all or none.
 
 local HOLDS = 8 -- the algorithm that counts what is in flight
@@ -72,11 +70,16 @@ local slots = {}
 for i = 1, slots_n do
   local k, signature
   k, signature, pos = read('<dc8', args, pos)
-  local slot = { key = keys[k], signature = signature, limit = false }
+  local slot = { key = keys[k], signature = signature, limit = false, lease = false, leases = nil }
+  local leases = lease_signature(signature)
   for _, limit in ipairs(slot.key.limits) do
     if limit.signature == signature then
       slot.limit = limit
       limit.slot = true
+    elseif limit.signature == leases then
+      slot.lease = limit
+      slot.leases = leases_read(limit.value, limit.from, limit.size)
+      limit.slot = limit.expires > now
     end
   end
   slots[i] = slot
@@ -93,7 +96,7 @@ for i = 1, charges_n do
     branch = branch,
     group = group,
     damaged = slots[slot].key.damaged,
-    step = step_of(algorithm, units, max_wait, charged_at, args, pos),
+    step = step_of(algorithm, units, max_wait, kind == LEASE and now or charged_at, args, pos),
     spared = false,
     decision = false,
     head = false, -- the new state, in up to three parts
@@ -110,9 +113,10 @@ local function ask(charge, how)
     if not limit.value then
       limit.value, limit.from = table.concat(limit.parts), 1
     end
-    d, charge.head, charge.middle, charge.tail = charge.step(how, limit.value, limit.from, limit.size)
+    d, charge.head, charge.middle, charge.tail =
+      charge.step(how, limit.value, limit.from, limit.size, nil, charge.slot.leases)
   else
-    d, charge.head, charge.middle, charge.tail = charge.step(how)
+    d, charge.head, charge.middle, charge.tail = charge.step(how, nil, nil, nil, nil, charge.slot.leases)
   end
   charge.decision = d
   charge.damaged = charge.damaged or d.damaged
@@ -130,14 +134,17 @@ end
 
 -- a refusal changes nothing, but those that refuse may have healed their states
 local refused = false
+local told = {} -- to a host that draws units, behind its decisions
 for i = 1, charges_n do
   local charge = charges[i]
-  if kind > PEEK then
+  if kind == LEASE then
+    charge.decision, told[i] = lease(charge, 56 * i - 55)
+  elseif kind > PEEK then
     charge.spared = charge.holds ~= (kind ~= SETTLE)
   else
     charge.spared = charge.branch ~= 0 and (used_up[charge.group] or false) == (charge.branch == 1)
   end
-  if not charge.spared and ask(charge, kind) and kind <= PEEK then
+  if kind ~= LEASE and not charge.spared and ask(charge, kind) and kind <= PEEK then
     refused = true
   end
 end
@@ -161,6 +168,9 @@ for i = 1, charges_n do
       limit.parts = middle and { head, middle, tail }
       limit.size = #head + (middle and #middle or 0) + (tail and #tail or 0)
       limit.expires = charge.decision.expires
+      if charge.slot.leases then -- while units are held above, nothing drains
+        limit.expires = clamp(limit.expires + charge.slot.leases.ends - now, FOREVER)
+      end
       slot.key.changed = true
     end
   end
@@ -173,6 +183,9 @@ for _, key in ipairs(keys) do
       if not limit.slot then
         others = others + 1
       end
+    end
+    if others > OTHERS_MAX then
+      others = others - lease_stays(key.limits)
     end
     if others > 0 then
       table.sort(key.limits, function(a, b)
@@ -216,5 +229,8 @@ for _, charge in ipairs(charges) do
   local d = charge.decision or decision()
   local flags = d.verdict + (charge.damaged and 4 or 0) + (charge.spared and 8 or 0)
   answer[#answer + 1] = write('<dddddd', flags, d.wait, d.retry, d.next, d.reset, d.remaining)
+end
+for _, numbers in ipairs(told) do
+  answer[#answer + 1] = write('<dddd', unpack(numbers))
 end
 return table.concat(answer)

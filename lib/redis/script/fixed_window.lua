@@ -88,11 +88,13 @@ if number == 4 then
       d.next = begin(number + spent + (burst - part < UNIT and 1 or 0)) - now
     end
     d.expires = last
+    d.turn = begin(number_at(now) + 1) - now
   end
 
-  return function(kind, value, from, size)
+  return function(kind, value, from, size, n)
     local d = decision()
     local changed = false
+    units = n or units
     seen = false
     d.damaged = value ~= nil and not load(value, from, size)
     local healed = turn()

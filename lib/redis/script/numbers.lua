@@ -107,7 +107,8 @@ end
 
 -- tables are made with all that they will have: growing one costs more than all the rest of it
 local function decision()
-  return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, damaged = false }
+  return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, turn = FOREVER,
+    damaged = false }
 end
 
 -- a key that starts with less than it holds is forgotten so long after it is full
@@ -116,5 +117,6 @@ local RETENTION = 30 * 86400 * SECOND
 -- The step of an algorithm, by its number, for the parameters at a position of the arguments. The step gets a
 -- state as a part of a value, or none: step(kind, value, from, size). It answers a decision and, if it has
 -- changed, the state, in up to three strings. A state that cannot be its own is judged as none and told as
--- damaged. One function makes all of them, so that a call makes no more closures than it needs.
+-- damaged. With n it is asked about so many units; leases are those of the limit (lease.lua): step(kind, value, from,
+-- size, n, leases). A decision's turn is when the window of what is taken now ends. One function makes all of them, so that a call makes no more closures than it needs.
 local function step_of(number, units, max_wait, charged_at, args, pos)

@@ -72,8 +72,9 @@ if number == 7 then
     return false
   end
 
-  return function(kind, value, from, size)
+  return function(kind, value, from, size, n)
     local d = decision()
+    units = n or units
     local changed
     local wall = now
     if calendar == 1 then
@@ -92,6 +93,7 @@ if number == 7 then
     d.remaining = whole(burst - used, UNIT)
     d.reset = left
     d.next = d.remaining > 0 and 0 or left
+    d.turn = left
     d.expires = left == FOREVER and FOREVER or now + left + GRACE
     return d, changed and write('<dd', begin, used) or nil
   end

@@ -116,11 +116,13 @@ if number == 5 then
     local windows = reserved > 0 and 3 or current > 0 and 2 or previous > 0 and 1 or 0
     d.reset = windows > 0 and begin(number + windows) - now or 0
     d.expires = now + d.reset
+    d.turn = begin(number_at(now) + 1) - now
   end
 
-  return function(kind, value, from, size)
+  return function(kind, value, from, size, n)
     local d = decision()
     local changed = false
+    units = n or units
     seen = false
     d.damaged = value ~= nil and not load(value, from, size)
     local healed = move()

@@ -25,6 +25,37 @@ if number == 1 then
     return true
   end
 
+  -- it drains to that instant, but not below so many units
+  local function drain_to(instant, units_held)
+    local floor_q, floor_r = muldiv(units_held, period / UNIT, 0, count)
+    if not at then
+      kept_q, kept_r, at = first_q, first_r, instant
+    elseif instant > at then
+      kept_q, at = kept_q - (instant - at), instant
+      if kept_q < 0 then
+        kept_q, kept_r = 0, 0
+      end
+    end
+    if less(kept_q, kept_r, floor_q, floor_r) then
+      kept_q, kept_r = floor_q, floor_r
+    end
+  end
+
+  -- leased units drain from the end of their lease
+  local function hold(leases)
+    local held = leases.units
+    for _, lease in ipairs(leases) do
+      if lease.ends > now then
+        break
+      end
+      drain_to(lease.ends, held)
+      held = held - lease.units
+    end
+    if held > 0 then
+      drain_to(now, held)
+    end
+  end
+
   local function save(q, r, instant)
     kept_q, kept_r, at = q, r, instant
     return write('<ddddd', q, r, count, instant, burst)
@@ -116,10 +147,17 @@ if number == 1 then
     return q, r, state
   end
 
-  return function(kind, value, from, size)
+  return function(kind, value, from, size, n, leases)
     local d = decision()
+    if n then
+      units = n
+      cost_q, cost_r = muldiv(n < 0 and -n or n, period / UNIT, 0, count)
+    end
     kept_q, kept_r, at = 0, 0, nil
     d.damaged = value ~= nil and not load(value, from, size)
+    if leases then
+      hold(leases)
+    end
     local q, r = used_at(now)
     local changed
     if kind == SETTLE then

@@ -1,0 +1,677 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * A lease is charged in Redis before any of it is spent, so hosts may spend at will. `units` is
+ * what this host may still spend, `spent` what it has spent since the lease began; units come from
+ * grants only, so Redis can tell from both which grants have not arrived (script/lease.lua).
+ */
+
+#include "redis/lease.h"
+
+#include "algorithm/algorithms.h"
+
+#include <apr_general.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+__extension__ typedef unsigned __int128 wide_t;
+
+#define LEASE_WAYS 8
+#define LEASE_SHARDS 64
+
+#define LEASE_HOLD (2 * RLP_SECOND)       /* a lease is for so long, of */
+#define LEASE_LARGE (256 * RLP_UNIT)      /* so many units at most, */
+#define LEASE_LARGE_HOLD (RLP_SECOND / 4) /* or for so long */
+#define LEASE_SMALL (64 * RLP_UNIT)       /* up to which leases grow while no rate is known */
+#define LEASE_HALF (8 * RLP_UNIT)         /* smaller leases are not renewed before their end */
+#define LEASE_GAUGE (RLP_SECOND / 100)    /* rates are measured over so long at least */
+#define LEASE_HOLD_OFF (RLP_SECOND / 14)  /* between two questions while there is little */
+#define LEASE_PRESSED \
+    (2 * RLP_SECOND)   /* there is little for so long after a refusal or a short grant */
+#define LEASE_SHORTS 8 /* short grants in a row are as good as a refusal */
+#define LEASE_RECHECK (10 * RLP_SECOND)    /* a refusal is believed for so long, */
+#define LEASE_RECHECK_OTHERS RLP_SECOND    /* or where other hosts may give units back */
+#define LEASE_NUDGE (RLP_SECOND / 50)      /* between two requests for a renewal */
+#define LEASE_LOOK (RLP_SECOND / 4)        /* between two looks at all leases */
+#define LEASE_DRAIN_MAX (INT64_C(1) << 50) /* longer ones are counted one by one */
+#define LEASE_PER_BURST 4                  /* a lease is at most such a part of the burst */
+
+/* What of a limit matters when nobody asks. */
+typedef struct {
+    int64_t count;
+    rlp_time_t period;
+    rlp_units_t burst;
+    rlp_time_t drain; /* 0: it renews by windows */
+} terms_t;
+
+typedef struct {
+    uint64_t identity; /* both 0: free */
+    uint64_t signature;
+    terms_t terms;
+    uint64_t id;
+    int64_t sequence;  /* of the latest question */
+    rlp_time_t claim;  /* somebody asks, until then at the latest; 0: nobody does */
+    rlp_units_t units; /* below 0: a debt */
+    rlp_units_t spent;
+    rlp_units_t reported; /* of it, what Redis may know */
+    rlp_units_t granted;  /* latest */
+    rlp_units_t half;     /* below, it is to be renewed */
+    rlp_time_t ends;
+    rlp_time_t asked;
+    rlp_time_t used;
+    rlp_time_t nudged;
+    rlp_time_t ask_after;
+    rlp_units_t refused; /* costs as large are refused */
+    rlp_time_t refused_until;
+    rlp_time_t retry_at; /* RLP_TIME_NEVER */
+    rlp_time_t next_at;  /* RLP_TIME_NEVER */
+    rlp_time_t pressed_until;
+    uint32_t shorts;    /* grants in a row that were less than wanted, soon after each other */
+    rlp_units_t demand; /* since gauged */
+    rlp_time_t gauged;
+    int64_t rate;        /* thousandths a second */
+    rlp_units_t central; /* what was left in Redis */
+    rlp_time_t full_at;  /* RLP_TIME_NEVER */
+    rlp_time_t ahead;    /* of Redis' clock */
+    rlp_time_t turns;    /* Redis' clock: the window's end */
+    rlp_time_t turned;   /* Redis' clock: since when the lease was asked for in this window */
+    uint16_t key_len;
+    uint16_t args_len;
+    char key[LEASE_KEY_MAX];
+    unsigned char args[LEASE_ARGS_MAX];
+} lease_t;
+
+typedef struct {
+    _Alignas(64) pthread_mutex_t mutex;
+} shard_t;
+
+struct lease_table_t {
+    unsigned char secret[16];
+    uint64_t next_id;
+    rlp_time_t patience;
+    rlp_time_t looked;
+    uint32_t leases; /* a multiple of LEASE_TABLE_STEP */
+    shard_t shards[LEASE_SHARDS];
+    lease_t lease[];
+};
+
+_Static_assert(LEASE_TABLE_STEP == LEASE_WAYS * LEASE_SHARDS, "each shard has whole sets");
+
+/* --- the table */
+
+size_t lease_table_size(uint32_t leases)
+{
+    return sizeof(lease_table_t) + leases * sizeof(lease_t);
+}
+
+lease_table_t *lease_table_make(void *memory, uint32_t leases, rlp_time_t patience)
+{
+    lease_table_t *table = memory;
+    pthread_mutexattr_t attr;
+
+    table->leases = leases;
+    table->patience = patience;
+    (void)apr_generate_random_bytes(table->secret, sizeof(table->secret));
+    (void)apr_generate_random_bytes((unsigned char *)&table->next_id, sizeof(table->next_id));
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    for (int i = 0; i < LEASE_SHARDS; i++) {
+        pthread_mutex_init(&table->shards[i].mutex, &attr);
+    }
+    pthread_mutexattr_destroy(&attr);
+    return table;
+}
+
+uint32_t lease_table_room(const lease_table_t *table)
+{
+    return table->leases;
+}
+
+const unsigned char *lease_table_secret(const lease_table_t *table)
+{
+    return table->secret;
+}
+
+bool lease_table_turn(lease_table_t *table, rlp_time_t now)
+{
+    rlp_time_t looked = __atomic_load_n(&table->looked, __ATOMIC_RELAXED);
+
+    return (now < looked || now - looked >= LEASE_LOOK) &&
+           __atomic_compare_exchange_n(&table->looked, &looked, now, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
+}
+
+/* The shard of a lease: sets of one shard lie apart. */
+static uint32_t table_shard(uint32_t index)
+{
+    return index / LEASE_WAYS % LEASE_SHARDS;
+}
+
+/* What a process may have left half done when it was killed is forgotten; Redis has charged it. */
+static void table_forget(lease_table_t *table, uint32_t shard)
+{
+    for (uint32_t i = 0; i < table->leases; i++) {
+        if (table_shard(i) == shard) {
+            memset(&table->lease[i], 0, sizeof(table->lease[i]));
+        }
+    }
+}
+
+static bool table_lock(lease_table_t *table, uint32_t shard)
+{
+    pthread_mutex_t *mutex = &table->shards[shard].mutex;
+    const int rv = pthread_mutex_lock(mutex);
+
+    if (rv == EOWNERDEAD) {
+        table_forget(table, shard);
+        pthread_mutex_consistent(mutex);
+    }
+    return rv == 0 || rv == EOWNERDEAD;
+}
+
+static void table_unlock(lease_table_t *table, uint32_t shard)
+{
+    pthread_mutex_unlock(&table->shards[shard].mutex);
+}
+
+static uint32_t table_set(const lease_table_t *table, const lease_charge_t *charge)
+{
+    const uint64_t mixed = charge->identity ^ charge->signature * UINT64_C(0x9E3779B97F4A7C15);
+
+    return (uint32_t)(mixed % (table->leases / LEASE_WAYS)) * LEASE_WAYS;
+}
+
+static lease_t *table_find(lease_table_t *table, uint32_t set, const lease_charge_t *charge)
+{
+    for (uint32_t i = set; i < set + LEASE_WAYS; i++) {
+        lease_t *lease = &table->lease[i];
+
+        if (lease->identity == charge->identity && lease->signature == charge->signature) {
+            return lease;
+        }
+    }
+    return NULL;
+}
+
+/* Nothing is lost with it but what it remembers. */
+static bool table_is_free(const lease_t *lease, rlp_time_t now)
+{
+    return lease->id == 0 || (lease->claim <= now && now - lease->used > LEASE_IDLE &&
+                              (lease->units == 0 || lease->ends + LEASE_SPAN <= now));
+}
+
+static lease_t *table_make(lease_table_t *table, uint32_t set, const lease_charge_t *charge,
+                           rlp_time_t now)
+{
+    for (uint32_t i = set; i < set + LEASE_WAYS; i++) {
+        lease_t *lease = &table->lease[i];
+
+        if (table_is_free(lease, now)) {
+            *lease = (lease_t){ .identity = charge->identity,
+                                .signature = charge->signature,
+                                .id = __atomic_add_fetch(&table->next_id, 1, __ATOMIC_RELAXED) | 1,
+                                .used = now,
+                                .gauged = now,
+                                .full_at = now };
+            return lease;
+        }
+    }
+    return NULL;
+}
+
+/* --- which charges */
+
+bool lease_fits_limit(const rlp_limit_t *limit)
+{
+    const rlp_algorithm_t *algorithm = limit->algorithm;
+
+    return limit->count > 0 && limit->drain < LEASE_DRAIN_MAX &&
+           (algorithm == &rlp_token_bucket || algorithm == &rlp_fixed_window ||
+            algorithm == &rlp_sliding_window || algorithm == &rlp_quota);
+}
+
+bool lease_fits(const rlp_charge_t *charge)
+{
+    return lease_fits_limit(charge->limit) && charge->branch == RLP_ALWAYS &&
+           charge->max_wait == 0 && charge->cost > 0 && charge->cost <= charge->limit->burst;
+}
+
+/* --- one lease */
+
+static terms_t lease_terms(const rlp_limit_t *limit)
+{
+    return (terms_t){ .count = limit->count,
+                      .period = limit->period,
+                      .burst = limit->burst,
+                      .drain = limit->algorithm == &rlp_token_bucket ? limit->drain : 0 };
+}
+
+/* What is left at the end of a lease is void; a debt is not. A plan with another limit begins
+   anew. */
+static void lease_age(lease_t *lease, const rlp_limit_t *limit, rlp_time_t now)
+{
+    if (now >= lease->ends && lease->units > 0) {
+        lease->units = 0;
+    }
+    if (limit != NULL &&
+        (limit->count != lease->terms.count || limit->burst != lease->terms.burst)) {
+        lease->terms = lease_terms(limit);
+        lease->refused_until = 0;
+        lease->ask_after = 0;
+        lease->key_len = 0;
+    }
+}
+
+static int64_t lease_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t lease_max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The view of this host: what it has, and what it last heard of the rest. */
+static void lease_tell(const lease_t *lease, rlp_time_t now, rlp_decision_t *decision)
+{
+    const rlp_units_t held = lease_max(lease->units, 0);
+    const rlp_units_t all = lease_min(held + lease->central, lease->terms.burst);
+    rlp_time_t full = lease->full_at;
+
+    *decision = (rlp_decision_t){ .verdict = RLP_ALLOW, .remaining = all / RLP_UNIT };
+    if (all < RLP_UNIT) {
+        decision->next =
+            lease->next_at == RLP_TIME_NEVER ? RLP_TIME_NEVER : lease_max(lease->next_at - now, 1);
+    }
+    if (full == RLP_TIME_NEVER) {
+        decision->reset = RLP_TIME_NEVER;
+        return;
+    }
+    if (lease->terms.drain > 0) {
+        full -= (rlp_time_t)((wide_t)(uint64_t)held * (uint64_t)lease->terms.drain /
+                             (uint64_t)lease->terms.burst);
+    }
+    decision->reset = full > now ? full - now : 0;
+}
+
+/* Until when there is nothing for this cost; 0: it has to be asked. */
+static rlp_time_t lease_refuses(const lease_t *lease, rlp_units_t cost, rlp_time_t now)
+{
+    const bool refused = cost >= lease->refused && now < lease->refused_until;
+    const rlp_time_t until = refused ? lease->retry_at : 0;
+
+    return now < lease->ask_after ? lease_max(until, lease->ask_after) : until;
+}
+
+static void lease_tell_refusal(const lease_t *lease, rlp_time_t until, rlp_time_t now,
+                               rlp_decision_t *decision)
+{
+    lease_tell(lease, now, decision);
+    decision->verdict = until == RLP_TIME_NEVER ? RLP_NEVER : RLP_DENY;
+    decision->retry = until == RLP_TIME_NEVER ? 0 : lease_max(until - now, 1);
+    if (lease->refused <= RLP_UNIT || now < lease->ask_after) {
+        decision->remaining = lease_max(lease->units, 0) / RLP_UNIT;
+    }
+    if (decision->remaining == 0 && until != RLP_TIME_NEVER) {
+        decision->next =
+            lease->refused <= RLP_UNIT || decision->next == 0 ? decision->retry : decision->next;
+    }
+}
+
+static void lease_pay(lease_t *lease, rlp_units_t cost, rlp_time_t now, lease_result_t *result)
+{
+    lease->units -= cost;
+    lease->spent += cost;
+    lease->used = now;
+    result->outcome = LEASE_SPENT;
+    result->id = lease->id;
+    result->charged_at = now + lease->ahead;
+    result->renew = lease->units < lease->half && lease->claim <= now && now >= lease->ask_after &&
+                    now - lease->nudged >= LEASE_NUDGE;
+    if (result->renew) {
+        lease->nudged = now;
+    }
+    lease_tell(lease, now, &result->decision);
+}
+
+static void lease_gauge(lease_t *lease, rlp_time_t now)
+{
+    const rlp_time_t span = now - lease->gauged;
+
+    if (span < LEASE_GAUGE) {
+        return;
+    }
+    const int64_t rate = (int64_t)((wide_t)(uint64_t)lease->demand * RLP_SECOND / (uint64_t)span);
+
+    lease->rate = lease->rate == 0 || span > LEASE_HOLD ? rate : (lease->rate + rate) / 2;
+    lease->demand = 0;
+    lease->gauged = now;
+}
+
+/* How many units it should have. */
+static rlp_units_t lease_target(const lease_t *lease, rlp_time_t now)
+{
+    const int64_t seconds = LEASE_HOLD / RLP_SECOND;
+    const int64_t large = lease_max(LEASE_LARGE, lease->rate * LEASE_LARGE_HOLD / RLP_SECOND);
+    rlp_units_t target = lease_min(lease->rate * seconds, large);
+
+    if (now - lease->asked < LEASE_LARGE_HOLD) {
+        target = lease_max(target, lease_min(2 * lease->granted, LEASE_SMALL));
+    }
+    return lease_min(target, lease->terms.burst / LEASE_PER_BURST) / RLP_UNIT * RLP_UNIT;
+}
+
+/* Claims the question for the caller. */
+static void lease_claim(lease_t *lease, rlp_time_t now, lease_question_t *question)
+{
+    lease->sequence = lease_max(lease->sequence + 1, now);
+    lease->claim = now + question->patience;
+    lease->reported = lease->spent;
+    question->id = lease->id;
+    question->sequence = lease->sequence;
+    question->spent = lease->spent;
+    question->has = lease->units;
+    question->need = 0;
+    question->want = 0;
+    question->cost = 0;
+    question->sent = now;
+    question->key_len = lease->key_len;
+    question->args_len = lease->args_len;
+    memcpy(question->key, lease->key, lease->key_len);
+    memcpy(question->args, lease->args, lease->args_len);
+}
+
+static void lease_ask(lease_t *lease, rlp_units_t cost, rlp_time_t now, lease_question_t *question)
+{
+    const rlp_units_t has = lease_max(lease->units, 0);
+
+    lease_gauge(lease, now);
+    lease_claim(lease, now, question);
+    question->cost = cost;
+    question->need = lease_max(cost - has, 0);
+    question->want = lease_max(lease_target(lease, now) - has, question->need);
+}
+
+static void lease_decide(lease_t *lease, const lease_charge_t *charge, rlp_time_t now,
+                         lease_result_t *result, lease_question_t *question)
+{
+    const rlp_units_t cost = charge->cost;
+
+    lease_age(lease, charge->limit, now);
+    lease->demand = lease_min(lease->demand + cost, RLP_UNITS_MAX);
+    if (lease->units >= cost) {
+        lease_pay(lease, cost, now, result);
+        return;
+    }
+    const rlp_time_t until = lease_refuses(lease, cost, now);
+
+    if (until != 0) {
+        result->outcome = LEASE_REFUSED;
+        lease_tell_refusal(lease, until, now, &result->decision);
+    } else if (lease->claim > now) {
+        result->outcome = LEASE_WAIT;
+    } else {
+        result->outcome = LEASE_ASK;
+        lease_ask(lease, cost, now, question);
+        question->key_len = 0;
+    }
+}
+
+void lease_spend(lease_table_t *table, const lease_charge_t *charge, rlp_time_t now,
+                 lease_result_t *result, lease_question_t *question)
+{
+    const uint32_t set = table_set(table, charge);
+
+    *result = (lease_result_t){ .outcome = LEASE_NONE };
+    if (!table_lock(table, table_shard(set))) {
+        return;
+    }
+    lease_t *lease = table_find(table, set, charge);
+
+    lease = lease ? lease : table_make(table, set, charge, now);
+    if (lease != NULL) {
+        result->index = question->index = (uint32_t)(lease - table->lease);
+        question->patience = table->patience;
+        lease_decide(lease, charge, now, result, question);
+    }
+    table_unlock(table, table_shard(set));
+}
+
+bool lease_peek(lease_table_t *table, const lease_charge_t *charge, rlp_time_t now,
+                rlp_decision_t *decision)
+{
+    const uint32_t set = table_set(table, charge);
+    bool known = false;
+
+    if (!table_lock(table, table_shard(set))) {
+        return false;
+    }
+    lease_t *lease = table_find(table, set, charge);
+
+    if (lease != NULL) {
+        lease_age(lease, charge->limit, now);
+        const rlp_time_t until =
+            lease->units >= charge->cost ? 0 : lease_refuses(lease, charge->cost, now);
+
+        known = lease->units >= charge->cost || until != 0;
+        if (until != 0) {
+            lease_tell_refusal(lease, until, now, decision);
+        } else if (known) {
+            lease_tell(lease, now, decision);
+        }
+    }
+    table_unlock(table, table_shard(set));
+    return known;
+}
+
+/* --- what comes back */
+
+/* How long not to ask while there is little: an eighth of what a bucket takes to fill, so that it
+   does not overflow meanwhile; spread, so that hosts do not ask at the same time. */
+static rlp_time_t lease_hold_off(const lease_t *lease)
+{
+    const rlp_time_t most = lease_min(LEASE_HOLD_OFF, lease->terms.drain / 8);
+    const int64_t spread = (int64_t)((lease->id ^ (uint64_t)lease->sequence) % 64);
+
+    return most * (96 + spread) / 128;
+}
+
+/* Units that come back while it does not ask. */
+static rlp_units_t lease_accrues(const lease_t *lease)
+{
+    return lease->terms.drain == 0
+               ? 0
+               : (rlp_units_t)((wide_t)(uint64_t)lease->terms.burst *
+                               (uint64_t)lease_hold_off(lease) / (uint64_t)lease->terms.drain);
+}
+
+static void lease_note_refusal(lease_t *lease, const lease_question_t *question,
+                               const lease_answer_t *answer, rlp_time_t now)
+{
+    const rlp_decision_t *d = &answer->decision;
+    const rlp_time_t recheck = answer->others > 0 ? LEASE_RECHECK_OTHERS : LEASE_RECHECK;
+
+    lease->refused = question->cost;
+    lease->retry_at = d->verdict == RLP_NEVER ? RLP_TIME_NEVER : now + d->retry;
+    lease->refused_until = lease_min(lease->retry_at, now + recheck);
+    lease->pressed_until = now + LEASE_PRESSED;
+}
+
+/* Where there is little, it does not ask again at once for what has come back in between. */
+static void lease_note_shortage(lease_t *lease, const lease_question_t *question,
+                                const lease_answer_t *answer, rlp_time_t now)
+{
+    const rlp_time_t hold_off = lease_hold_off(lease);
+    const bool is_short =
+        answer->granted < question->want && lease->central <= 2 * lease_accrues(lease);
+
+    lease->shorts = is_short && question->sent - lease->asked < hold_off ? lease->shorts + 1 : 0;
+    if (is_short && (now < lease->pressed_until || lease->shorts >= LEASE_SHORTS)) {
+        lease->ask_after = now + hold_off;
+        lease->pressed_until = now + LEASE_PRESSED;
+    }
+}
+
+/* Charges of an earlier window are told by their time. */
+static void lease_note_window(lease_t *lease, const lease_answer_t *answer)
+{
+    if (lease->terms.drain == 0 && answer->now >= lease->turns) {
+        lease->turned = answer->now;
+    }
+    lease->turns = answer->turns == RLP_TIME_NEVER ? RLP_TIME_NEVER : answer->now + answer->turns;
+}
+
+static void lease_take_over(lease_t *lease, const lease_question_t *question,
+                            const lease_answer_t *answer, rlp_time_t now)
+{
+    const rlp_decision_t *d = &answer->decision;
+
+    lease->ahead = answer->now - now;
+    lease_note_window(lease, answer);
+    lease->units = lease_min(lease->units + answer->granted, RLP_UNITS_MAX);
+    lease->granted = answer->granted;
+    lease->half = lease->units >= LEASE_HALF ? lease->units / 2 : 0;
+    lease->ends = question->sent + answer->lasts;
+    lease->central = d->remaining * RLP_UNIT;
+    lease->next_at = d->next == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + d->next;
+    lease->full_at = d->reset == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + d->reset;
+    lease->key_len = (uint16_t)question->key_len;
+    lease->args_len = (uint16_t)question->args_len;
+    memcpy(lease->key, question->key, question->key_len);
+    memcpy(lease->args, question->args, question->args_len);
+    if (question->need > 0 && d->verdict > RLP_WAIT) {
+        lease_note_refusal(lease, question, answer, now);
+    }
+    lease_note_shortage(lease, question, answer, now);
+    lease->asked = question->sent;
+}
+
+static void lease_receive(lease_t *lease, const lease_question_t *question,
+                          const lease_answer_t *answer, rlp_time_t now, lease_result_t *result)
+{
+    if (lease->id != question->id || lease->sequence != question->sequence || lease->claim == 0) {
+        return; /* too late: another has asked since */
+    }
+    lease->claim = 0;
+    if (answer == NULL || answer->lasts == 0) {
+        return;
+    }
+    lease_age(lease, NULL, now);
+    lease_take_over(lease, question, answer, now);
+    lease_age(lease, NULL, now);
+    if (question->cost == 0) {
+        return;
+    }
+    if (lease->units >= question->cost) {
+        lease_pay(lease, question->cost, now, result);
+        return;
+    }
+    const rlp_time_t until = lease_refuses(lease, question->cost, now);
+
+    if (until != 0) {
+        result->outcome = LEASE_REFUSED;
+        lease_tell_refusal(lease, until, now, &result->decision);
+    }
+}
+
+void lease_granted(lease_table_t *table, const lease_question_t *question,
+                   const lease_answer_t *answer, rlp_time_t now, lease_result_t *result)
+{
+    const uint32_t shard = table_shard(question->index);
+
+    *result = (lease_result_t){ .outcome = LEASE_WAIT, .index = question->index };
+    if (table_lock(table, shard)) {
+        lease_receive(&table->lease[question->index], question, answer, now, result);
+        table_unlock(table, shard);
+    }
+}
+
+/* --- corrections */
+
+/* Units that were spent come back into the lease. What Redis has been told may have drained there
+   already: it has to know, as it has to where the lease is over. */
+static bool lease_give_back(lease_t *lease, rlp_units_t units, rlp_time_t charged_at,
+                            rlp_time_t now)
+{
+    if (lease->terms.drain == 0 && charged_at < lease->turned) {
+        return true; /* that window is over */
+    }
+    const rlp_units_t most = lease->spent - (lease->terms.drain > 0 ? lease->reported : 0);
+
+    if (now >= lease->ends || units > most || lease->units + units > lease->terms.burst) {
+        return false;
+    }
+    lease->units += units;
+    lease->spent -= units;
+    lease->refused_until = 0;
+    return true;
+}
+
+bool lease_settle(lease_table_t *table, const lease_charge_t *charge, uint64_t id,
+                  rlp_time_t charged_at, rlp_time_t now)
+{
+    const uint32_t set = table_set(table, charge);
+    bool done = false;
+
+    if (id == 0 || !table_lock(table, table_shard(set))) {
+        return false;
+    }
+    lease_t *lease = table_find(table, set, charge);
+
+    if (lease != NULL && lease->id == id) {
+        lease_age(lease, NULL, now);
+        lease->used = now;
+        if (charge->cost < 0) {
+            done = lease_give_back(lease, -charge->cost, charged_at, now);
+        } else {
+            lease->units -= charge->cost;
+            lease->spent += charge->cost;
+            done = true;
+        }
+    }
+    table_unlock(table, table_shard(set));
+    return done;
+}
+
+/* --- what nobody waits for */
+
+static bool lease_is_idle(const lease_t *lease, bool all, rlp_time_t now)
+{
+    return lease->units != 0 && (all || now - lease->used >= LEASE_IDLE);
+}
+
+static bool lease_is_low(const lease_t *lease, rlp_time_t now)
+{
+    return lease->units > 0 && lease->units < lease->half && now >= lease->ask_after;
+}
+
+bool lease_due(lease_table_t *table, uint32_t index, bool all, rlp_time_t now,
+               lease_question_t *question)
+{
+    lease_t *lease = &table->lease[index];
+    bool due = false;
+
+    if (!table_lock(table, table_shard(index))) {
+        return false;
+    }
+    if (lease->id != 0 && lease->claim <= now && lease->key_len > 0) {
+        lease_age(lease, NULL, now);
+        question->index = index;
+        question->patience = table->patience;
+        due = true;
+        if (lease_is_idle(lease, all, now)) {
+            lease->units = lease_min(lease->units, 0);
+            lease_claim(lease, now, question);
+        } else if (lease_is_low(lease, now)) {
+            lease_ask(lease, 0, now, question);
+        } else {
+            due = false;
+        }
+    }
+    table_unlock(table, table_shard(index));
+    return due;
+}

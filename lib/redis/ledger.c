@@ -1,0 +1,174 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "redis/ledger.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+__extension__ typedef unsigned __int128 wide_t;
+
+#define LEDGER_LISTS 1024
+
+struct redis_ledger_t {
+    pthread_mutex_t mutex; /* of all */
+    int n;
+    int first; /* the list that is taken from next */
+    redis_debt_t *lists[LEDGER_LISTS];
+};
+
+rlp_units_t redis_part(rlp_units_t units, int64_t part, int64_t whole)
+{
+    return (rlp_units_t)((wide_t)units * (wide_t)part / (wide_t)whole);
+}
+
+rlp_units_t redis_left(const rlp_limit_t *limit, rlp_units_t units, rlp_time_t age,
+                       rlp_time_t reset)
+{
+    if (age <= 0 || reset == RLP_TIME_NEVER) {
+        return units;
+    }
+    if (age >= reset) {
+        return 0;
+    }
+    if (limit->algorithm->windowed || limit->algorithm->quota) {
+        return units;
+    }
+    return redis_part(units, reset - age, reset);
+}
+
+static apr_status_t ledger_destroy(void *data)
+{
+    redis_ledger_t *ledger = data;
+
+    for (int i = 0; i < LEDGER_LISTS; i++) {
+        while (ledger->lists[i] != NULL) {
+            redis_debt_t *next = ledger->lists[i]->next;
+
+            free(ledger->lists[i]);
+            ledger->lists[i] = next;
+        }
+    }
+    pthread_mutex_destroy(&ledger->mutex);
+    return APR_SUCCESS;
+}
+
+redis_ledger_t *redis_ledger_create(apr_pool_t *pool)
+{
+    redis_ledger_t *ledger = apr_pcalloc(pool, sizeof(*ledger));
+
+    if (pthread_mutex_init(&ledger->mutex, NULL) != 0) {
+        return NULL;
+    }
+    apr_pool_cleanup_register(pool, ledger, ledger_destroy, apr_pool_cleanup_null);
+    return ledger;
+}
+
+/* FNV-1a: no client gets far with collisions among so few. */
+static unsigned ledger_list(const rlp_charge_t *charge)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ charge->entry.key.signature;
+
+    for (size_t i = 0; i < charge->entry.key.identity_len; i++) {
+        hash = (hash ^ (unsigned char)charge->entry.key.identity[i]) * UINT64_C(0x100000001b3);
+    }
+    return (unsigned)(hash >> 32) % LEDGER_LISTS;
+}
+
+static bool ledger_is(const redis_debt_t *debt, const rlp_charge_t *charge, uint64_t outage)
+{
+    const rlp_key_t *key = &charge->entry.key;
+
+    return debt->signature == key->signature && debt->outage == outage &&
+           debt->limit.count == charge->limit->count && debt->limit.burst == charge->limit->burst &&
+           debt->identity_len == key->identity_len &&
+           memcmp(debt->bytes, key->identity, key->identity_len) == 0;
+}
+
+static redis_debt_t *ledger_make(const rlp_charge_t *charge, uint64_t outage)
+{
+    const rlp_key_t *key = &charge->entry.key;
+    const char *rule = charge->rule ? charge->rule : "";
+    redis_debt_t *debt = malloc(sizeof(*debt) + key->identity_len + strlen(rule) + 1);
+
+    if (debt == NULL) {
+        return NULL;
+    }
+    *debt = (redis_debt_t){ .limit = *charge->limit,
+                            .signature = key->signature,
+                            .outage = outage,
+                            .identity_len = key->identity_len,
+                            .rule = debt->bytes + key->identity_len };
+    memcpy(debt->bytes, key->identity, key->identity_len);
+    memcpy(debt->rule, rule, strlen(rule) + 1);
+    return debt;
+}
+
+/* The one of a charge, made where there is none and more is charged. */
+static redis_debt_t *ledger_find(redis_ledger_t *ledger, const rlp_charge_t *charge, bool makes,
+                                 uint64_t outage)
+{
+    redis_debt_t **list = &ledger->lists[ledger_list(charge)];
+    redis_debt_t *debt = *list;
+
+    while (debt != NULL && !ledger_is(debt, charge, outage)) {
+        debt = debt->next;
+    }
+    if (debt != NULL || !makes || ledger->n >= REDIS_LEDGER_MAX) {
+        return debt;
+    }
+    debt = ledger_make(charge, outage);
+    if (debt != NULL) {
+        debt->next = *list;
+        *list = debt;
+        ledger->n++;
+    }
+    return debt;
+}
+
+void redis_ledger_note(redis_ledger_t *ledger, const rlp_charge_t *charge, rlp_units_t units,
+                       uint64_t outage, rlp_time_t now)
+{
+    pthread_mutex_lock(&ledger->mutex);
+    redis_debt_t *debt = ledger_find(ledger, charge, units > 0, outage);
+
+    if (debt != NULL) {
+        const rlp_units_t left = redis_left(&debt->limit, debt->units, now - debt->at, debt->reset);
+        const rlp_units_t most = debt->limit.burst;
+
+        debt->units = units > most - left ? most : left + units;
+        debt->units = debt->units < 0 ? 0 : debt->units;
+        debt->reset = charge->decision.reset;
+        debt->at = now;
+    }
+    pthread_mutex_unlock(&ledger->mutex);
+}
+
+int redis_ledger_take(redis_ledger_t *ledger, redis_debt_t *debts[], int n)
+{
+    int taken = 0;
+
+    pthread_mutex_lock(&ledger->mutex);
+    while (taken < n && ledger->n > 0) {
+        redis_debt_t **list = &ledger->lists[ledger->first];
+
+        if (*list == NULL) {
+            ledger->first = (ledger->first + 1) % LEDGER_LISTS;
+            continue;
+        }
+        debts[taken] = *list;
+        *list = debts[taken++]->next;
+        ledger->n--;
+    }
+    pthread_mutex_unlock(&ledger->mutex);
+    return taken;
+}
+
+int redis_ledger_size(redis_ledger_t *ledger)
+{
+    pthread_mutex_lock(&ledger->mutex);
+    const int n = ledger->n;
+
+    pthread_mutex_unlock(&ledger->mutex);
+    return n;
+}

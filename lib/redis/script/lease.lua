@@ -1,0 +1,127 @@
+
+end
+
+-- Leases: units that a host has drawn ahead, to spend them without asking. They are charged when they are drawn,
+-- so the limit holds whatever becomes of them; but they are spent later. What a window counts does not mind that,
+-- since no lease outlives its window. What drains does: units drain from when they are told to be spent, at the
+-- latest from the end of their lease, and until then the state is held above the sum of all leases.
+
+local LEASE = 5
+local LEASE_SIZE = 40
+local LEASES_MAX = 256 -- of one limit: hosts beyond get what they need at once
+local LEASE_MOST = 60 * SECOND
+
+-- under which a limit's leases stand beside it
+local function lease_signature(signature)
+  return string.char(255 - string.byte(signature)) .. sub(signature, 2)
+end
+
+-- Among other limits than those asked for, those with leases stay, and so do their leases; how many. Without its
+-- leases a limit would be exceeded.
+local function lease_stays(limits)
+  local partners = {}
+  for _, limit in ipairs(limits) do
+    partners[lease_signature(limit.signature)] = true
+  end
+  local stay = 0
+  for _, limit in ipairs(limits) do
+    if not limit.slot and partners[limit.signature] and limit.expires > now then
+      limit.slot = true
+      stay = stay + 1
+    end
+  end
+  return stay
+end
+
+-- The leases in the order of their ends, and the sum of their units. What is none counts for nothing.
+local function leases_read(value, from, size)
+  local leases = { units = 0, ends = now }
+  for at = from, from + size - LEASE_SIZE, LEASE_SIZE do
+    local id, sequence, spent, units, ends = read('<c8dddd', value, at)
+    if sound(sequence, EXACT) and sound(spent, EXACT) and sound(units, EXACT) and sound(ends, TIME_MAX) then
+      ends = clamp(ends, now + LEASE_MOST)
+      leases[#leases + 1] = { id = id, sequence = sequence, spent = spent, units = units, ends = ends }
+      leases.units = leases.units + units
+      leases.ends = ends > leases.ends and ends or leases.ends
+    end
+  end
+  table.sort(leases, function(a, b)
+    return a.ends < b.ends
+  end)
+  return leases
+end
+
+-- One host says how many units it has spent since its lease began and how many it still has; below 0: how many it
+-- was charged too few. What it was granted beyond both it never got, or returns. It needs some, and wants more.
+-- Answers the last decision, and what the host is told besides.
+local function lease(charge, pos)
+  local id, sequence, spent, has, need, want, most = read('<c8dddddd', ARGV[2], pos)
+  local slot = charge.slot
+  local limit = slot.limit
+  local value, from, size
+  if limit and limit.expires > now then
+    value, from, size = limit.value, limit.from, limit.size
+  end
+  local function run(how, n)
+    local d, state = charge.step(how, value, from, size, n, slot.leases)
+    if state then
+      value, from, size, charge.head = state, 1, #state, state
+    end
+    charge.damaged = charge.damaged or d.damaged
+    return d
+  end
+
+  local own
+  local kept = { units = 0, ends = now }
+  for _, one in ipairs(slot.leases or {}) do
+    if one.id == id then
+      own = one
+    elseif one.ends > now then
+      kept[#kept + 1] = one
+      kept.units = kept.units + one.units
+      kept.ends = one.ends > kept.ends and one.ends or kept.ends
+    end
+  end
+  if own and sequence <= own.sequence then
+    return run(PEEK, 0), { 0, 0, FOREVER, kept.units } -- was overtaken: changes nothing
+  end
+
+  local held = has > 0 and has or 0
+  local debt = held - has
+  local lives = own and own.ends > now
+  local known = lives and own.units - (spent - own.spent) or -debt
+  local others = kept.units
+  run(SETTLE, has - known + debt)
+  kept.units = others + held
+  slot.leases = kept
+
+  local d = run(PEEK, 0)
+  local share = whole(d.remaining, #kept + 2) * UNIT
+  local granted = clamp(want, #kept < LEASES_MAX and share or 0)
+  granted = granted > need and granted or need
+  if granted > d.remaining * UNIT then
+    d = run(PEEK, need)
+    granted = d.verdict == ALLOW and need or 0
+  end
+  if granted > 0 then
+    d = run(TAKE, granted)
+  end
+  local ends = now + clamp(most, d.turn)
+  if #kept < LEASES_MAX then
+    kept[#kept + 1] = { id = id, sequence = sequence, spent = spent, units = held + granted, ends = ends }
+    kept.ends = ends > kept.ends and ends or kept.ends
+  end
+  local records = {}
+  for i, one in ipairs(kept) do
+    records[i] = write('<c8dddd', one.id, one.sequence, one.spent, one.units, one.ends)
+  end
+  if not slot.lease then
+    slot.lease = { signature = lease_signature(slot.signature), parts = false }
+    table.insert(slot.key.limits, slot.lease)
+  end
+  slot.lease.value = table.concat(records)
+  slot.lease.from, slot.lease.size = 1, #slot.lease.value
+  slot.lease.expires, slot.lease.slot = kept.ends, true
+  slot.key.changed = true
+  return d, { granted + debt, ends - now, d.turn, others }
+end

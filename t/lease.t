@@ -1,0 +1,268 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# sync=lease: two servers that draw units from one Redis ahead, under requests to all of their processes at once.
+
+use strict;
+use warnings;
+
+use File::Temp ();
+use IO::Socket::INET;
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(time);
+
+use RLP::Httpd;
+
+plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
+plan skip_all => 'the module was built without Redis' if !RLP::Httpd::has_redis();
+
+my ($program) = grep { -x } map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
+plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
+
+my $dir = File::Temp->newdir('rlp-lease-XXXXXX', TMPDIR => 1);
+my $port = RLP::Httpd::free_port();
+my $owner = $$;
+my $redis; # its process
+
+END {
+    my $status = $?;
+    if ($redis && $$ == $owner) {
+        kill 'KILL', $redis;
+        waitpid $redis, 0;
+    }
+    $? = $status;
+}
+
+# --- Redis
+
+# What it answers to a command: one line, or the bulk or the list behind it; nothing if it is not there.
+sub ask {
+    my ($command) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 5) or return;
+    print {$socket} "$command\r\n";
+    return reply($socket);
+}
+
+sub reply {
+    my ($socket) = @_;
+    my $line = <$socket> // return;
+    $line =~ s/\r\n\z//;
+    my ($type, $rest) = $line =~ /\A(.)(.*)\z/s;
+    if ($type eq '$' && $rest >= 0) {
+        read $socket, my $bulk, $rest + 2;
+        return substr $bulk, 0, $rest;
+    }
+    return [map { reply($socket) } 1 .. $rest] if $type eq '*' && $rest > 0;
+    return $type eq '*' ? [] : $rest;
+}
+
+# How often it was asked to decide, since the statistics were reset.
+sub decided {
+    my ($calls) = ask('INFO commandstats') =~ /^cmdstat_evalsha:calls=(\d+)/m;
+    return $calls // 0;
+}
+
+$redis = fork // die "fork: $!\n";
+if ($redis == 0) {
+    open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
+    exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir"
+        or POSIX::_exit(127);
+}
+RLP::Httpd::wait_for(sub { (ask('PING') // '') eq 'PONG' }) or die "redis-server did not start\n";
+
+# --- httpd
+
+# Options that let a slow machine be slow.
+my $store = "RateLimitStore shared redis url=redis://127.0.0.1:$port/0 timeout=5s connect=5s sync=lease";
+
+sub server {
+    my ($prefix, $rules) = @_;
+    my $children = $RLP::Httpd::mpm eq 'prefork' ? '' : "StartServers 4\nServerLimit 4\nMinSpareThreads 32\n";
+    return RLP::Httpd->new(config => "$children$store prefix=$prefix:\nRateLimitEngine On\nRateLimitIdentity global\n$rules\n")->start;
+}
+
+# How many of the requests of several clients at once, of n on a connection each, are admitted.
+sub crowd {
+    my ($clients, $n, @servers) = @_;
+    my @pipes;
+    for my $server (@servers) {
+        for (1 .. $clients) {
+            my $pid = open my $pipe, '-|';
+            die "fork: $!\n" if !defined $pid;
+            if ($pid == 0) {
+                print client($server, $n), "\n";
+                close STDOUT;
+                POSIX::_exit(0);
+            }
+            push @pipes, $pipe;
+        }
+    }
+    my $admitted = 0;
+    $admitted += <$_> for @pipes;
+    close $_ for @pipes;
+    return $admitted;
+}
+
+# Ten at a time, so that a server is busy.
+sub client {
+    my ($server, $n) = @_;
+    my ($connection, $admitted) = ($server->connection, 0);
+    for (1 .. $n / 10) {
+        $connection->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n" x 10);
+        for (1 .. 10) {
+            my $response = $connection->response('GET');
+            $admitted++ if $response->{status} == 200;
+            $connection = $server->connection if $response->{status} == 0;
+        }
+    }
+    return $admitted;
+}
+
+sub field {
+    my ($response, $name) = @_;
+    return $response->{fields}{$name} // '-';
+}
+
+# --- tests
+
+subtest 'T-25 two servers of four processes, one limit of 1000' => sub {
+    my $begin = time;
+    my @servers = map { server('one', 'RateLimitRule site rate=1000/hour') } 1 .. 2;
+    my $admitted = crowd(2, 400, @servers);
+    # what one of them has left comes back when it has been idle for a second; then the other one gets it
+    RLP::Httpd::wait_for(sub { $admitted += crowd(1, 20, @servers); return $admitted >= 1000 }, 20);
+    my $most = 1000 + (time - $begin) / 3.6;
+    cmp_ok($admitted, '<=', $most, 'never more');
+    cmp_ok($admitted, '>=', 970, 'and nearly all');
+    cmp_ok($servers[$_]->get('/index.html')->{status}, '==', 429, "server $_ refuses") for 0 .. 1;
+    ok($_->stop, 'it stops as ever') for @servers;
+};
+
+subtest 'T-24 50 at once, limit 5' => sub {
+    my @servers = map { server('many', 'RateLimitRule site rate=5/hour') } 1 .. 2;
+    my $admitted = crowd(3, 10, @servers);
+    cmp_ok($admitted, '<=', 5, 'no more than five are served');
+    RLP::Httpd::wait_for(sub { $admitted += crowd(1, 10, @servers); return $admitted >= 5 }, 20);
+    is($admitted, 5, 'and five are');
+};
+
+subtest 'windows' => sub {
+    my @servers = map { server('windows', 'RateLimitRule site rate=1000/2s algorithm=fixed-window') } 1 .. 2;
+    my $first = int(ask('TIME')->[0] / 2);
+    my $admitted = crowd(2, 1500, @servers);
+    my $last = int(ask('TIME')->[0] / 2);
+    cmp_ok($admitted, '<=', 1000 * ($last - $first + 1), 'none has more');
+    cmp_ok($admitted, '>=', 970, 'and one at least has its units');
+};
+
+subtest 'round trips' => sub {
+    my $server = server('trips', 'RateLimitRule site rate=100000/s');
+    crowd(4, 100, $server);
+    ask('CONFIG RESETSTAT');
+    is(crowd(4, 1500, $server), 6000, 'all are admitted');
+    my $trips = decided();
+    cmp_ok($trips, '<=', 6000 * 0.02, 'one in 50 requests asks, at most');
+    diag "$trips round trips for 6000 requests" if $ENV{RLP_FIGURES};
+
+    $server = server('refused', 'RateLimitRule site rate=5/hour');
+    is(crowd(1, 10, $server), 5, 'a small limit');
+    ask('CONFIG RESETSTAT');
+    is(crowd(2, 500, $server), 0, 'refuses');
+    cmp_ok(decided(), '<=', 20, 'and remembers it');
+};
+
+subtest 'what the client is told' => sub {
+    my $server = server('told', "RateLimitRule site rate=20/hour");
+    my @left = map { field($server->get('/index.html'), 'x-ratelimit-remaining') } 1 .. 20;
+    is("@left", join(' ', reverse 0 .. 19), 'what is left, with those who are the only host');
+    my $response = $server->get('/index.html');
+    is($response->{status}, 429, 'then it refuses');
+    is(field($response, 'x-ratelimit-remaining'), 0, 'with nothing left');
+    cmp_ok(field($response, 'retry-after'), '<=', 180, 'and the time of the next');
+    cmp_ok(field($response, 'retry-after'), '>', 120, 'which is that of the limit');
+};
+
+subtest 'a plan of several limits' => sub {
+    my $server = server('plan', "RateLimitPlan gold rate=6/hour quota=50/year concurrent=4\nRateLimitRule site plan=gold");
+    is($server->statuses(8, '/index.html'), join(' ', (200) x 6, 429, 429), 'leased or not, all must admit');
+    is(scalar @{ ask('KEYS plan:rlp:{*') }, 1, 'one key');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 429 }, 20), 'as before');
+};
+
+subtest 'corrections' => sub {
+    my $server = server('back', "RateLimitRefund \"expr=%{REQUEST_STATUS} == 404\"\nRateLimitRule site rate=8/hour");
+    # what comes back does so when the client has its answer already
+    my @seen;
+    for (1 .. 20) {
+        push @seen, $server->get('/nowhere')->{status};
+        select undef, undef, undef, 0.02;
+    }
+    is("@seen", join(' ', (404) x 20), 'what is not found is given back');
+    my $admitted = 0;
+    RLP::Httpd::wait_for(sub { $admitted += crowd(1, 10, $server); return $admitted >= 8 }, 20);
+    cmp_ok($admitted, '>=', 8, 'to the last unit');
+    cmp_ok($admitted, '<=', 9, 'and no more');
+};
+
+subtest 'the end of a server' => sub {
+    my @servers = map { server('end', 'RateLimitRule site quota=1000') } 1 .. 2;
+    my $admitted = crowd(2, 100, $servers[0]);
+    is($admitted, 200, 'one draws units');
+    ok($servers[0]->stop, 'and stops');
+    $admitted += crowd(2, 400, $servers[1]);
+    is($admitted, 1000, 'what it had left came back');
+
+    @servers = map { server('killed', 'RateLimitRule site quota=1000') } 1 .. 2;
+    $admitted = crowd(2, 100, $servers[0]);
+    $servers[0]->kill9;
+    $admitted += crowd(2, 400, $servers[1]);
+    cmp_ok($admitted, '<=', 1000, 'one that is killed takes its leases along');
+    cmp_ok($admitted, '>=', 750, 'which are a quarter of the limit at most');
+};
+
+subtest 'Redis is away' => sub {
+    my $server = RLP::Httpd->new(config => "$store failure=closed recovery=10s failure-threshold=1 prefix=away:\n"
+            . "RateLimitEngine On\nRateLimitIdentity global\nRateLimitRule site rate=100000/s\n")->start;
+    is(crowd(2, 300, $server), 600, 'it is there');
+    kill 'KILL', $redis;
+    waitpid $redis, 0;
+    undef $redis;
+    is($server->get('/index.html')->{status}, 200, 'what is leased is spent without it');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 503 }, 20), 'and then failure= says what follows');
+    unlike($server->log_text, qr/RLP004|AH00052|exit signal/, 'nothing else went wrong');
+    ok($server->stop, 'it stops as ever');
+};
+
+# --- configuration
+
+sub configured {
+    my ($options, $config, @words) = @_;
+    return RLP::Httpd->new(config => "RateLimitStore x redis url=redis://localhost $options\nRateLimitEngine On\n$config\n")
+        ->configtest(@words);
+}
+
+my ($code, $said) = configured('sync=sometimes', '');
+isnt($code, 0, 'a word that is unknown');
+like($said, qr/line 1 of .*expected sync=exact or lease, got "sync=sometimes"/s, 'is refused');
+my $none = qr/sync=lease has no effect here/;
+for my $case (
+    ['sync=lease', 'rate=5/s', 0],
+    ['sync=lease', 'rate=5/s concurrent=2', 0],
+    ['sync=exact', 'concurrent=2', 0],
+    ['sync=lease', 'concurrent=2', 1],
+    ['sync=lease', 'rate=5/s algorithm=leaky-bucket', 1],
+    ['sync=lease', 'rate=5/s algorithm=stepped-bucket', 1],
+    ['sync=lease', 'rate=5/s algorithm=sliding-log', 1],
+    ['sync=lease', 'rate=5/s algorithm=sliding-window', 0],
+    ['sync=lease', 'rate=5/s action=delay', 1],
+) {
+    my ($options, $limits, $warned) = @$case;
+    ($code, $said) = configured($options, "RateLimitDelay max=1s\nRateLimitRule r $limits");
+    is($code, 0, "$options: $limits") or diag $said;
+    is($said =~ /line 4 of .*$none/s ? 1 : 0, $warned, $warned ? 'warns' : 'does not warn') or diag $said;
+}
+($code, $said) = configured('sync=lease', 'RateLimitRule r rate=5/s', '-D', 'DUMP_RATELIMIT');
+like($said, qr/Redis at \S+; sync=lease; failure=local/, 'a dump tells');
+
+done_testing;

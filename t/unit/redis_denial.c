@@ -1,0 +1,752 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Refusals that are remembered: what is in the memory by itself, then with a real server.
+ */
+
+#include "redis/denial.h"
+#include "redis/store.h"
+
+#include "redis_server.h"
+#include "unit.h"
+
+#include <apr_strings.h>
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static redis_denials_t denials;
+static redis_breaker_t breakers[4];
+static rlp_store_t *store;
+static rlp_store_t *forgetful; /* the same counters, and no memory */
+
+static void charge_init(rlp_charge_t *charge, const char *identity, const char *words)
+{
+    const rlp_limit_t *limit = &unit_plan(words)->limits[0];
+
+    rlp_charge_init(charge, identity, strlen(identity), rlp_signature("api", NULL, limit), limit);
+    charge->rule = "api";
+}
+
+/* All limits of a plan, for one identity. */
+static int charges_init(rlp_charge_t charges[], const char *identity, const rlp_plan_t *plan)
+{
+    for (int i = 0; i < plan->n; i++) {
+        rlp_charge_init(&charges[i], identity, strlen(identity),
+                        rlp_signature("api", plan->name, &plan->limits[i]), &plan->limits[i]);
+        charges[i].rule = "api";
+        charges[i].spared = false;
+    }
+    return plan->n;
+}
+
+/* --- the memory by itself */
+
+static void denials_fresh(void)
+{
+    memset(&denials, 0, sizeof(denials));
+    assert_int_equal(redis_denials_init(&denials), APR_SUCCESS);
+}
+
+static void learn(rlp_charge_t *charge, rlp_time_t asked, rlp_time_t server)
+{
+    const redis_told_t told = { .asked = asked, .lag = 100, .server = server };
+
+    charge->spared = false;
+    redis_denials_learn(&denials, &charge, 1, &told);
+}
+
+static void learn_denial(rlp_charge_t *charge, rlp_time_t asked)
+{
+    charge->decision = (rlp_decision_t){
+        .verdict = RLP_DENY, .retry = 5 * RLP_SECOND, .next = RLP_SECOND, .reset = 9 * RLP_SECOND
+    };
+    learn(charge, asked, asked);
+}
+
+static bool refuses(rlp_charge_t *charge, rlp_time_t now, rlp_answer_t *answer)
+{
+    return redis_denials_refuse(&denials, charge, 1, now, answer);
+}
+
+#define T0 (1000 * RLP_SECOND)
+
+static void test_times(void **state)
+{
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=5/hour");
+    assert_false(refuses(&charge, T0, &answer));
+    learn_denial(&charge, T0);
+    for (rlp_time_t at = 0; at <= RLP_SECOND; at += RLP_SECOND / 4) {
+        assert_true(refuses(&charge, T0 + at, &answer));
+        assert_int_equal(answer.verdict, RLP_DENY);
+        assert_int_equal(answer.retry, 5 * RLP_SECOND + 100 - at);
+        assert_int_equal(charge.decision.reset, 9 * RLP_SECOND + 100 - at);
+        assert_int_equal(charge.decision.remaining, 0);
+    }
+    assert_false(refuses(&charge, T0 + RLP_SECOND + 1, &answer));
+    assert_true(refuses(&charge, T0 - RLP_SECOND, &answer)); /* another thread's clock */
+    assert_int_equal(answer.retry, 5 * RLP_SECOND + 100);
+    assert_false(refuses(&charge, T0 - RLP_SECOND - 1, &answer)); /* another boot's */
+}
+
+/* Not a microsecond longer than Redis said, counted from when it was asked. */
+static void test_end(void **state)
+{
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=5/s");
+    charge.decision = (rlp_decision_t){ .verdict = RLP_DENY, .retry = 300, .next = 200 };
+    learn(&charge, T0, 1);
+    assert_true(refuses(&charge, T0 + 299, &answer));
+    assert_int_equal(answer.retry, 101);
+    assert_false(refuses(&charge, T0 + 300, &answer));
+    charge.decision = (rlp_decision_t){ .verdict = RLP_ALLOW, .next = 200, .reset = 900 };
+    learn(&charge, T0, 2);
+    assert_true(refuses(&charge, T0 + 199, &answer));
+    assert_int_equal(answer.verdict, RLP_DENY);
+    assert_false(refuses(&charge, T0 + 200, &answer));
+    charge.decision = (rlp_decision_t){ .verdict = RLP_NEVER, .next = RLP_TIME_NEVER };
+    learn(&charge, T0, 3);
+    assert_true(refuses(&charge, T0 + 200, &answer));
+    assert_int_equal(answer.verdict, RLP_NEVER);
+    assert_int_equal(answer.retry, 0);
+}
+
+static void test_cost(void **state)
+{
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=20/hour");
+    charge.cost = 10 * RLP_UNIT;
+    learn_denial(&charge, T0);
+    assert_true(refuses(&charge, T0, &answer));
+    charge.max_wait = 1;
+    assert_false(refuses(&charge, T0, &answer));
+    charge.max_wait = 0;
+    charge.cost = 11 * RLP_UNIT; /* refused, too, but for how long? */
+    assert_false(refuses(&charge, T0, &answer));
+    charge.cost = RLP_UNIT;
+    charge.decision.remaining = 4;
+    charge.decision.verdict = RLP_ALLOW;
+    learn(&charge, T0, T0 + 1);
+    for (charge.cost = 0; charge.cost <= 20 * RLP_UNIT; charge.cost += RLP_UNIT / 2) {
+        assert_false(refuses(&charge, T0, &answer));
+    }
+}
+
+/* Who has another plan, rule or name is somebody else. */
+static void test_others(void **state)
+{
+    static const char *const others[] = { "rate=6/hour", "rate=5/hour burst=6",
+                                          "rate=5/hour initial=1" };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=5/hour");
+    learn_denial(&charge, T0);
+    for (size_t i = 0; i < UNIT_N(others); i++) {
+        charge_init(&charge, "user:1", others[i]);
+        assert_false(refuses(&charge, T0, &answer));
+    }
+    charge_init(&charge, "user:2", "rate=5/hour");
+    assert_false(refuses(&charge, T0, &answer));
+    charge_init(&charge, "user:1", "rate=5/hour");
+    charge.entry.key.signature++;
+    assert_false(refuses(&charge, T0, &answer));
+}
+
+static void test_forgets(void **state)
+{
+    rlp_charge_t charges[2];
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    for (int i = 0; i < 2; i++) {
+        charge_init(&charges[i], i ? "user:2" : "user:1", "rate=5/hour");
+        learn_denial(&charges[i], T0);
+    }
+    redis_denials_forget(&denials, charges, 1);
+    assert_false(refuses(&charges[0], T0, &answer));
+    assert_true(refuses(&charges[1], T0, &answer));
+}
+
+/* What the server said earlier, but came later, is old. */
+static void test_order(void **state)
+{
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+    redis_level_t level;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=5/hour");
+    charge.decision = (rlp_decision_t){ .verdict = RLP_ALLOW, .remaining = 3, .reset = 7 };
+    learn(&charge, T0, 50);
+    learn_denial(&charge, T0); /* at the server's T0, which is later */
+    assert_true(refuses(&charge, T0, &answer));
+    charge.decision = (rlp_decision_t){ .verdict = RLP_ALLOW, .remaining = 2, .reset = 8 };
+    learn(&charge, T0, T0 - 1);
+    assert_true(refuses(&charge, T0, &answer));
+    charge.decision = (rlp_decision_t){ .verdict = RLP_ALLOW, .remaining = 2, .reset = 8 };
+    learn(&charge, T0 + 2 * RLP_SECOND, 1); /* a server that has failed over, its clock behind */
+    assert_true(redis_denials_level(&denials, &charge, T0 + 5 * RLP_SECOND, &level));
+    assert_int_equal(level.remaining, 2);
+    assert_int_equal(level.reset, 8);
+    assert_int_equal(level.age, 3 * RLP_SECOND);
+    assert_int_equal(level.server, 1);
+}
+
+/* A moment that has not come when it is used, however slow the machine is. */
+static rlp_time_t later(void)
+{
+    return rlp_clock_monotonic() + 9 * RLP_SECOND / 10;
+}
+
+/* When it has ended one asks, and others wait for him, if he does not take too long. */
+static void test_await(void **state)
+{
+    rlp_time_t end;
+    rlp_time_t *asking;
+    rlp_time_t *other;
+    rlp_charge_t charge;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=5/hour");
+    assert_false(redis_denials_await(&denials, &charge, 1, later(), &asking)); /* of nothing */
+    assert_null(asking);
+    learn_denial(&charge, rlp_clock_monotonic() - 2 * RLP_SECOND);
+    assert_false(redis_denials_await(&denials, &charge, 1, later(), &asking));
+    assert_non_null(asking);
+    do {
+        *asking = later();
+        end = rlp_clock_monotonic() + RLP_SECOND / 50;
+    } while (!redis_denials_await(&denials, &charge, 1, end, &other));
+    assert_null(other);
+    assert_true(rlp_clock_monotonic() >= end);
+    assert_false(redis_denials_await(&denials, &charge, 1, end, &other)); /* waits no more */
+    assert_null(other);
+    *asking = end; /* as if he had died */
+    assert_false(redis_denials_await(&denials, &charge, 1, later(), &other));
+    assert_ptr_equal(other, asking);
+    redis_denials_asked(asking);
+    assert_false(redis_denials_await(&denials, &charge, 1, later(), &other));
+    assert_ptr_equal(other, asking);
+    *asking = rlp_clock_monotonic() + 100 * RLP_SECOND; /* no time that anybody would name */
+    assert_false(redis_denials_await(&denials, &charge, 1, later(), &other));
+    assert_ptr_equal(other, asking);
+    charge.cost = 3 * RLP_UNIT; /* of which nothing is known */
+    assert_false(redis_denials_await(&denials, &charge, 1, later(), &other));
+    assert_null(other);
+}
+
+/* Whatever bit of it is another, an entry is none. */
+static void test_damaged(void **state)
+{
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+    int found = 0;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "user:1", "rate=5/hour");
+    learn_denial(&charge, T0);
+    for (size_t i = 0; i < REDIS_DENIALS; i++) {
+        uint64_t *words = denials.entries[i].words;
+
+        for (int bit = 0; words[0] != 0 && bit < 64 * REDIS_DENIAL_WORDS; bit++) {
+            words[bit / 64] ^= UINT64_C(1) << bit % 64;
+            assert_false(refuses(&charge, T0, &answer));
+            words[bit / 64] ^= UINT64_C(1) << bit % 64;
+        }
+        found += words[0] != 0;
+    }
+    assert_int_equal(found, 1);
+    assert_true(refuses(&charge, T0, &answer));
+}
+
+/* A full table gives up what is oldest; nobody is taken for somebody else. */
+static void test_full(void **state)
+{
+    enum { CLIENTS = REDIS_DENIALS * 2 };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+    int known = 0;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charge, "", "rate=5/hour");
+    for (int i = 0; i < CLIENTS; i++) {
+        charge.entry.key.identity = (const char *)&i;
+        charge.entry.key.identity_len = sizeof(i);
+        charge.decision = (rlp_decision_t){ .verdict = RLP_DENY, .retry = RLP_SECOND + i };
+        learn(&charge, T0 + i, i);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        charge.entry.key.identity = (const char *)&i;
+        charge.entry.key.identity_len = sizeof(i);
+        if (refuses(&charge, T0 + CLIENTS, &answer)) {
+            known++;
+            assert_int_equal(answer.retry, RLP_SECOND + i + 100 - (CLIENTS - i));
+        }
+        assert_true(known > 0 || i < CLIENTS - REDIS_DENIALS / 8);
+    }
+    assert_true(known > REDIS_DENIALS * 9 / 10 && known <= REDIS_DENIALS);
+}
+
+/* Two limits that share all of the table's room, written and read by all threads. */
+#define TORN_THREADS 4
+#define TORN_ROUNDS 50000
+
+typedef struct {
+    pthread_t thread;
+    uint64_t random;
+    rlp_charge_t charges[2];
+    int wrong;
+} torn_t;
+
+static void *torn_run(void *data)
+{
+    torn_t *torn = data;
+
+    for (int i = 0; i < TORN_ROUNDS; i++) {
+        rlp_charge_t *charge = &torn->charges[i & 1];
+        const int64_t n = (int64_t)unit_below(&torn->random, 1000000);
+        redis_level_t level;
+
+        charge->decision = (rlp_decision_t){
+            .verdict = RLP_ALLOW, .remaining = n, .next = n, .reset = n, .retry = n
+        };
+        learn(charge, T0, n);
+        if (redis_denials_level(&denials, charge, T0, &level)) {
+            torn->wrong += level.remaining != level.reset || level.server != level.reset;
+        }
+    }
+    return NULL;
+}
+
+static void test_torn(void **state)
+{
+    torn_t torn[TORN_THREADS];
+
+    (void)state;
+    denials_fresh();
+    for (int i = 0; i < TORN_THREADS; i++) {
+        torn[i] = (torn_t){ .random = (uint64_t)i + 1 };
+        charge_init(&torn[i].charges[0], "user:1", "rate=5/hour");
+        charge_init(&torn[i].charges[1], "user:2", "rate=5/hour");
+        assert_int_equal(pthread_create(&torn[i].thread, NULL, torn_run, &torn[i]), 0);
+    }
+    for (int i = 0; i < TORN_THREADS; i++) {
+        pthread_join(torn[i].thread, NULL);
+        assert_int_equal(torn[i].wrong, 0);
+    }
+}
+
+/* --- with a server */
+
+static rlp_store_t *store_open(redis_denials_t *memory)
+{
+    const char *const *scripts =
+        apr_pmemdup(unit_pool(), &(const char *){ redis_store_script(unit_pool()) },
+                    sizeof(const char *));
+    const redis_settings_t settings = {
+        .session = { .scripts = scripts, .n_scripts = 1, .connect = 20 * RLP_SECOND },
+        .breaker = { .threshold = 3,
+                     .recovery = RLP_SECOND,
+                     .longest = RLP_SECOND,
+                     .probe = RLP_SECOND }
+    };
+    redis_store_settings_t made = { .prefix = "t:", .timeout = 20 * RLP_SECOND, .denials = memory };
+    redis_url_t url;
+
+    assert_null(
+        redis_url_parse(&url,
+                        apr_pstrcat(unit_pool(), "unix://", redis_server_path(), (char *)NULL),
+                        NULL, unit_pool()));
+    assert_int_equal(redis_endpoint_create(&made.endpoint, &url, &settings, breakers, 4,
+                                           unit_pool()),
+                     APR_SUCCESS);
+    return redis_store_create(&made, unit_pool());
+}
+
+static void server_fresh(void)
+{
+    denials_fresh();
+    freeReplyObject(redis_server_ask("FLUSHALL"));
+    freeReplyObject(redis_server_ask("CONFIG RESETSTAT"));
+}
+
+/* How often the server was asked to run the script. */
+static int server_asked(void)
+{
+    redisReply *reply = redis_server_ask("INFO commandstats");
+    const char *at = strstr(reply->str, "cmdstat_evalsha:calls=");
+    const int calls = at ? atoi(at + strlen("cmdstat_evalsha:calls=")) : 0;
+
+    freeReplyObject(reply);
+    return calls;
+}
+
+static rlp_answer_t ask(rlp_store_t *asked, rlp_charge_t charges[], int n)
+{
+    const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+    rlp_answer_t answer;
+
+    assert_int_equal(rlp_check(asked, charges, n, &question, &answer), APR_SUCCESS);
+    return answer;
+}
+
+/* How often the server may have been asked whether a refusal still holds. */
+static int seconds_since(rlp_time_t begin)
+{
+    return (int)((rlp_clock_monotonic() - begin) / REDIS_DENIAL_BELIEVED);
+}
+
+/* One round trip for who is admitted, none for who is refused, one a second to see whether that is
+   still so. */
+static void test_round_trips(void **state)
+{
+    rlp_charge_t charge;
+
+    (void)state;
+    server_fresh();
+    const rlp_time_t begin = rlp_clock_monotonic();
+
+    for (int i = 0; i < 1000; i++) {
+        charge_init(&charge, "user:42", "rate=10/hour");
+        assert_int_equal(ask(store, &charge, 1).verdict, i < 10 ? RLP_ALLOW : RLP_DENY);
+    }
+    assert_in_range(server_asked(), 10, 10 + seconds_since(begin));
+    while (seconds_since(begin) < 2) {
+        assert_int_equal(ask(store, &charge, 1).verdict, RLP_DENY);
+    }
+    assert_in_range(server_asked(), 11, 10 + seconds_since(begin));
+}
+
+/* For all of a second, in true time, far above ten times what is admitted. */
+static void test_hammer(void **state)
+{
+    const rlp_time_t begin = rlp_clock_monotonic();
+    int admitted = 0;
+    int refused = 0;
+    rlp_charge_t charge;
+
+    (void)state;
+    server_fresh();
+    for (rlp_time_t now = begin; now < begin + RLP_SECOND; now = rlp_clock_monotonic()) {
+        charge_init(&charge, "user:42", "rate=100/s burst=10");
+        if (ask(store, &charge, 1).verdict == RLP_ALLOW) {
+            admitted++;
+        } else {
+            refused++;
+        }
+    }
+    const int asked = server_asked();
+
+    assert_in_range(admitted, 10, 111);
+    assert_true(asked - admitted <= refused / 20);
+}
+
+#define CROWD 8
+
+typedef struct {
+    pthread_t thread;
+    rlp_charge_t charge;
+    rlp_time_t end;
+    int admitted;
+    int refused;
+} crowd_t;
+
+static void *crowd_run(void *data)
+{
+    crowd_t *crowd = data;
+
+    while (rlp_clock_monotonic() < crowd->end) {
+        const rlp_question_t question = { .now = rlp_clock_monotonic() };
+        rlp_answer_t answer = { .verdict = RLP_NEVER };
+
+        if (rlp_check(store, &crowd->charge, 1, &question, &answer) == APR_SUCCESS) {
+            crowd->admitted += answer.verdict == RLP_ALLOW;
+            crowd->refused += answer.verdict == RLP_DENY;
+        }
+    }
+    return NULL;
+}
+
+/* Many at once: when there is something left again, not all of them ask. */
+static void test_crowd(void **state)
+{
+    const rlp_time_t end = rlp_clock_monotonic() + RLP_SECOND;
+    crowd_t crowd[CROWD];
+    int admitted = 0;
+    int refused = 0;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < CROWD; i++) {
+        crowd[i] = (crowd_t){ .end = end };
+        charge_init(&crowd[i].charge, "user:42", "rate=100/s burst=1");
+        assert_int_equal(pthread_create(&crowd[i].thread, NULL, crowd_run, &crowd[i]), 0);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        pthread_join(crowd[i].thread, NULL);
+        admitted += crowd[i].admitted;
+        refused += crowd[i].refused;
+    }
+    const int asked = server_asked();
+
+    assert_true(admitted > 0 && refused > 20 * admitted);
+    assert_true(asked - admitted <= refused / 20);
+    assert_in_range(asked, admitted, 4 * admitted + CROWD); /* CROWD of each, if all asked */
+}
+
+/* Each algorithm, and several limits: what is remembered is what Redis says. */
+static const char *const told_plans[] = {
+    "rate=5/day",
+    "rate=5/day algorithm=stepped-bucket",
+    "rate=5/day algorithm=leaky-bucket burst=5",
+    "rate=5/day algorithm=fixed-window",
+    "rate=5/day algorithm=sliding-window",
+    "rate=5/day algorithm=sliding-log",
+    "quota=5/day",
+    "quota=5",
+    "rate=5/hour rate=100/day",
+    "rate=100/day rate=5/hour quota=7/month",
+    "rate=5/hour concurrent=50",
+};
+
+static void told_compare(const rlp_charge_t remembered[], const rlp_charge_t told[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        const rlp_decision_t *a = &remembered[i].decision;
+        const rlp_decision_t *b = &told[i].decision;
+
+        assert_int_equal(a->verdict, b->verdict);
+        assert_int_equal(a->remaining, b->remaining);
+        assert_true(llabs(a->retry - b->retry) <= RLP_SECOND);
+        assert_true(llabs(a->reset - b->reset) <= RLP_SECOND);
+        assert_true(a->next == b->next || llabs(a->next - b->next) <= RLP_SECOND);
+    }
+}
+
+static void test_told(void **state)
+{
+    const rlp_plan_t *plan = unit_plan(*(const char *const *)unit_row(state));
+    rlp_charge_t charges[RLP_LIMITS_MAX];
+    rlp_charge_t told[RLP_LIMITS_MAX];
+    rlp_answer_t answer = { .verdict = RLP_ALLOW };
+    rlp_time_t before = RLP_TIME_NEVER / 2;
+
+    server_fresh();
+    for (int i = 0; i < 7 && answer.verdict == RLP_ALLOW; i++) {
+        charges_init(charges, "user:1", plan);
+        answer = ask(store, charges, plan->n);
+    }
+    assert_true(answer.verdict > RLP_WAIT);
+    const rlp_time_t begin = rlp_clock_monotonic();
+    const int asked = server_asked();
+
+    for (int i = 0; i < 20; i++) {
+        const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+        rlp_answer_t other;
+
+        charges_init(charges, "user:1", plan);
+        charges_init(told, "user:1", plan);
+        answer = ask(store, charges, plan->n);
+        assert_int_equal(rlp_peek(forgetful, told, plan->n, &question, &other), APR_SUCCESS);
+        assert_int_equal(answer.verdict, other.verdict);
+        assert_int_equal(answer.tightest, other.tightest);
+        assert_true(answer.retry <= before + RLP_SECOND / 100);
+        told_compare(charges, told, plan->n);
+        before = answer.retry;
+    }
+    /* of 40 questions, 20 went without memory */
+    assert_in_range(server_asked() - asked, 20, 20 + seconds_since(begin));
+}
+
+/* Who comes back when he was told to is served. */
+static void test_honest(void **state)
+{
+    rlp_charge_t charge;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < 20; i++) {
+        charge_init(&charge, "user:1", "rate=100/s burst=1");
+        rlp_answer_t answer = ask(store, &charge, 1);
+
+        while (answer.verdict == RLP_ALLOW) {
+            answer = ask(store, &charge, 1);
+        }
+        const rlp_time_t come = rlp_clock_monotonic() + answer.retry + 100;
+
+        while (rlp_clock_monotonic() < come) {
+        }
+        assert_int_equal(ask(store, &charge, 1).verdict, RLP_ALLOW);
+    }
+}
+
+/* What comes back is there at once. */
+static void test_refund(void **state)
+{
+    const rlp_question_t question = { .now = T0, .wall = rlp_clock_wall() };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < 6; i++) {
+        charge_init(&charge, "user:1", "rate=5/hour");
+        assert_int_equal(ask(store, &charge, 1).verdict, i < 5 ? RLP_ALLOW : RLP_DENY);
+    }
+    charge.cost = -2 * RLP_UNIT;
+    charge.counted_at = 1;
+    assert_int_equal(rlp_settle(store, &charge, 1, &question, &answer), APR_SUCCESS);
+    for (int i = 0; i < 3; i++) {
+        charge_init(&charge, "user:1", "rate=5/hour");
+        assert_int_equal(ask(store, &charge, 1).verdict, i < 2 ? RLP_ALLOW : RLP_DENY);
+    }
+    charge.cost = RLP_UNIT / 2;
+    assert_int_equal(ask(store, &charge, 1).verdict, RLP_DENY);
+}
+
+/* A refund on another host is seen a second later. */
+static void test_other_host(void **state)
+{
+    const rlp_question_t question = { .now = T0, .wall = rlp_clock_wall() };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < 6; i++) {
+        charge_init(&charge, "user:1", "rate=5/hour");
+        ask(store, &charge, 1);
+    }
+    charge.cost = -RLP_UNIT;
+    assert_int_equal(rlp_settle(forgetful, &charge, 1, &question, &answer), APR_SUCCESS);
+    charge_init(&charge, "user:1", "rate=5/hour");
+    const rlp_time_t begin = rlp_clock_monotonic();
+
+    while (ask(store, &charge, 1).verdict == RLP_DENY) {
+        assert_true(seconds_since(begin) < 20);
+    }
+}
+
+static void test_places(void **state)
+{
+    rlp_charge_t charge;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < 10; i++) {
+        charge_init(&charge, "user:1", "concurrent=2");
+        assert_int_equal(ask(store, &charge, 1).verdict, i < 2 ? RLP_ALLOW : RLP_DENY);
+    }
+    assert_int_equal(server_asked(), 10);
+}
+
+/* Two identities, of which the tight one refuses: what the other was charged had to come back. */
+static void test_identities(void **state)
+{
+    rlp_charge_t charges[2];
+
+    (void)state;
+    server_fresh();
+    const rlp_time_t begin = rlp_clock_monotonic();
+
+    for (int i = 0; i < 50; i++) {
+        charge_init(&charges[0], "ip:192.0.2.1", "rate=2/hour");
+        charge_init(&charges[1], "user:1", "rate=100/hour");
+        const rlp_answer_t answer = ask(store, charges, 2);
+
+        assert_int_equal(answer.verdict, i < 2 ? RLP_ALLOW : RLP_DENY);
+        assert_int_equal(answer.tightest, 0);
+        assert_int_equal(charges[1].decision.remaining, i < 2 ? 99 - i : 98);
+    }
+    assert_in_range(server_asked(), 4, 4 + 4 * seconds_since(begin));
+}
+
+/* A quota of 3, and another plan when it is used up: 2 more. */
+static void test_branches(void **state)
+{
+    rlp_charge_t charges[3];
+
+    (void)state;
+    server_fresh();
+    const rlp_time_t begin = rlp_clock_monotonic();
+
+    for (int i = 0; i < 50; i++) {
+        const char *const words[] = { "quota=3/day", "rate=50/hour",
+                                      "rate=2/hour algorithm=fixed-window" };
+
+        for (int k = 0; k < 3; k++) {
+            charge_init(&charges[k], "user:1", words[k]);
+            charges[k].branch = k < 2 ? RLP_FIRST : RLP_INSTEAD;
+        }
+        const rlp_answer_t answer = ask(store, charges, 3);
+
+        assert_int_equal(answer.verdict, i < 5 ? RLP_ALLOW : RLP_DENY);
+        assert_int_equal(answer.tightest, i < 3 ? 0 : 2);
+        assert_int_equal(charges[0].spared, i >= 3);
+        assert_int_equal(charges[1].spared, i >= 3);
+        assert_int_equal(charges[2].spared, i < 3);
+    }
+    assert_in_range(server_asked(), 5, 5 + seconds_since(begin));
+}
+
+static void add_with_server(void)
+{
+    store = store_open(&denials);
+    forgetful = store_open(NULL);
+    unit_add("round trips of who is refused", test_round_trips, NULL);
+    unit_add("a client that does not let up", test_hammer, NULL);
+    unit_add("a crowd of one client", test_crowd, NULL);
+    for (size_t i = 0; i < UNIT_N(told_plans); i++) {
+        unit_add_case("as Redis tells it", told_plans[i], test_told, &told_plans[i]);
+    }
+    unit_add("who waits as told is served", test_honest, NULL);
+    unit_add("what is given back counts at once", test_refund, NULL);
+    unit_add("what another host gives back counts a second later", test_other_host, NULL);
+    unit_add("places are asked for each time", test_places, NULL);
+    unit_add("one of two identities refuses", test_identities, NULL);
+    unit_add("a plan that takes over refuses", test_branches, NULL);
+}
+
+int main(void)
+{
+    const char *missing = redis_server_start();
+
+    unit_add("a refusal grows old", test_times, NULL);
+    unit_add("a refusal ends", test_end, NULL);
+    unit_add("a refusal is of a cost", test_cost, NULL);
+    unit_add("a refusal is of one limit of one identity", test_others, NULL);
+    unit_add("what is forgotten", test_forgets, NULL);
+    unit_add("the order of answers", test_order, NULL);
+    unit_add("one asks for all", test_await, NULL);
+    unit_add("a damaged entry", test_damaged, NULL);
+    unit_add("a full table", test_full, NULL);
+    unit_add("an entry that two threads write", test_torn, NULL);
+    if (missing != NULL) {
+        unit_add("with a server", unit_skip_row, missing);
+    } else {
+        add_with_server();
+    }
+    return unit_run();
+}

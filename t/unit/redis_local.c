@@ -1,0 +1,572 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * What stands in for Redis: shares of limits, what they begin with, and what Redis is told later.
+ * Redis is a real server; the counters of this host are the oracle's.
+ */
+
+#include "redis/local.h"
+#include "redis/store.h"
+
+#include "redis_server.h"
+#include "unit.h"
+
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+static redis_breaker_t breakers[4];
+static redis_denials_t denials;
+static redis_local_shared_t shared;
+static redis_endpoint_t *endpoint;
+static rlp_store_t *redis;
+static rlp_store_t *here;
+static redis_local_t *local;
+
+#define ID_OF(n) ((const unsigned char[REDIS_HOST_ID]){ 1, 2, 3, 4, 5, 6, 7, (n) })
+
+static redis_hosts_settings_t hosts_of(const unsigned char *id, rlp_time_t ttl)
+{
+    return (redis_hosts_settings_t){
+        .endpoint = endpoint, .prefix = "t:", .id = id, .timeout = 20 * RLP_SECOND, .ttl = ttl
+    };
+}
+
+static void redis_open(void)
+{
+    const char *const *scripts =
+        apr_pmemdup(unit_pool(), &(const char *){ redis_store_script(unit_pool()) },
+                    sizeof(const char *));
+    const redis_settings_t settings = {
+        .session = { .scripts = scripts, .n_scripts = 1, .connect = 20 * RLP_SECOND },
+        .breaker = { .threshold = 3,
+                     .recovery = RLP_SECOND,
+                     .longest = RLP_SECOND,
+                     .probe = RLP_SECOND }
+    };
+    redis_store_settings_t made = {
+        .prefix = "t:", .timeout = 20 * RLP_SECOND, .denials = &denials, .away = &shared.away
+    };
+    redis_url_t url;
+
+    assert_null(
+        redis_url_parse(&url,
+                        apr_pstrcat(unit_pool(), "unix://", redis_server_path(), (char *)NULL),
+                        NULL, unit_pool()));
+    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 4, unit_pool()),
+                     APR_SUCCESS);
+    made.endpoint = endpoint;
+    redis = redis_store_create(&made, unit_pool());
+}
+
+/* An empty server, and a host that knows nothing, one of so many. */
+static void fresh(int64_t hosts)
+{
+    static const unsigned char id[REDIS_HOST_ID] = "nobody:";
+    redis_local_settings_t settings = { .redis = redis,
+                                        .denials = &denials,
+                                        .shared = &shared,
+                                        .hosts = hosts,
+                                        .own = hosts_of(id, REDIS_HOSTS_TTL) };
+
+    freeReplyObject(redis_server_ask("FLUSHALL"));
+    memset(&denials, 0, sizeof(denials));
+    memset(&shared, 0, sizeof(shared));
+    assert_int_equal(redis_denials_init(&denials), APR_SUCCESS);
+    assert_int_equal(rlp_memory_create(&here, unit_pool()), APR_SUCCESS);
+    settings.local = here;
+    local = redis_local_create(&settings, unit_pool());
+    assert_non_null(local);
+}
+
+static void charge_init(rlp_charge_t *charge, const char *identity, const char *words)
+{
+    const rlp_limit_t *limit = &unit_plan(words)->limits[0];
+
+    rlp_charge_init(charge, identity, strlen(identity), rlp_signature("api", NULL, limit), limit);
+    charge->rule = "api";
+    if (limit->state_size > sizeof(charge->room)) {
+        charge->entry.state = apr_palloc(unit_pool(), limit->state_size);
+    }
+}
+
+static rlp_question_t question_now(void)
+{
+    return (rlp_question_t){ .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+}
+
+/* How many of n requests Redis admits. */
+static int admits(const char *identity, const char *words, int n)
+{
+    int admitted = 0;
+
+    for (int i = 0; i < n; i++) {
+        const rlp_question_t question = question_now();
+        rlp_charge_t charge;
+        rlp_answer_t answer;
+
+        charge_init(&charge, identity, words);
+        assert_int_equal(rlp_check(redis, &charge, 1, &question, &answer), APR_SUCCESS);
+        admitted += answer.verdict == RLP_ALLOW;
+    }
+    return admitted;
+}
+
+/* ... this host alone. */
+static int admits_here(const char *identity, const char *words, int n)
+{
+    int admitted = 0;
+
+    for (int i = 0; i < n; i++) {
+        const rlp_question_t question = question_now();
+        rlp_charge_t charge;
+        rlp_answer_t answer;
+
+        charge_init(&charge, identity, words);
+        assert_int_equal(redis_local_decide(local, &charge, 1, &question, RLP_TAKE, &answer),
+                         APR_SUCCESS);
+        assert_int_equal(charge.counted_at, 0);
+        admitted += answer.verdict == RLP_ALLOW;
+    }
+    return admitted;
+}
+
+/* What Redis has left of a limit. */
+static int64_t left(const char *identity, const char *words)
+{
+    const rlp_question_t question = question_now();
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    charge_init(&charge, identity, words);
+    charge.cost = 0;
+    assert_int_equal(rlp_peek(redis, &charge, 1, &question, &answer), APR_SUCCESS);
+    return charge.decision.remaining;
+}
+
+/* --- the share */
+
+static const struct {
+    const char *words;
+    int64_t hosts;
+    int admitted;
+} shares[] = {
+    { "rate=10/hour", 1, 10 },
+    { "rate=10/hour", 2, 5 },
+    { "rate=10/hour", 3, 3 },
+    { "rate=10/hour", 100, 1 },
+    { "rate=10/hour burst=40", 4, 10 },
+    { "rate=10/hour algorithm=fixed-window", 2, 5 },
+    { "rate=10/hour algorithm=sliding-log", 2, 5 },
+    { "quota=10/year", 2, 5 },
+};
+
+static void test_share(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(shares); i++) {
+        fresh(shares[i].hosts);
+        assert_int_equal(admits_here("user:1", shares[i].words, 20), shares[i].admitted);
+    }
+}
+
+/* --- how many hosts live */
+
+static bool tell(const unsigned char *id, rlp_time_t ttl)
+{
+    const redis_hosts_settings_t settings = hosts_of(id, ttl);
+
+    shared.hosts.due = 0;
+    return redis_hosts_tell(&shared.hosts, &settings, rlp_clock_monotonic());
+}
+
+static void test_hosts(void **state)
+{
+    (void)state;
+    fresh(0);
+    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
+    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
+    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
+    assert_true(tell(ID_OF(2), REDIS_HOSTS_TTL));
+    assert_true(tell(ID_OF(3), REDIS_HOSTS_TTL));
+    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
+    assert_int_equal(redis_hosts_living(&shared.hosts), 3);
+    assert_int_equal(admits_here("user:1", "rate=30/hour", 40), 10);
+    redisReply *reply = redis_server_ask("PTTL t:rlp:hosts");
+
+    assert_in_range(reply->integer, 1, REDIS_HOSTS_TTL / 1000);
+    freeReplyObject(reply);
+    reply = redis_server_ask("STRLEN t:rlp:hosts");
+    assert_int_equal(reply->integer, 3 * 16);
+    freeReplyObject(reply);
+}
+
+/* Who has not told for a while is gone. */
+static void test_hosts_gone(void **state)
+{
+    const rlp_time_t begin = rlp_clock_monotonic();
+
+    (void)state;
+    fresh(0);
+    assert_true(tell(ID_OF(1), RLP_SECOND / 10));
+    do {
+        assert_true(tell(ID_OF(2), RLP_SECOND / 10));
+        assert_true(rlp_clock_monotonic() - begin < 20 * RLP_SECOND);
+    } while (redis_hosts_living(&shared.hosts) == 2);
+    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
+}
+
+/* Of all processes one tells, every other second. */
+static void test_hosts_due(void **state)
+{
+    const unsigned char *id = ID_OF(1);
+    const redis_hosts_settings_t settings = hosts_of(id, REDIS_HOSTS_TTL);
+
+    (void)state;
+    fresh(0);
+    for (int i = 0; i < 41; i++) {
+        assert_int_equal(redis_hosts_tell(&shared.hosts, &settings,
+                                          RLP_SECOND + i * RLP_SECOND / 10),
+                         i % 20 == 0);
+    }
+    assert_true(redis_hosts_tell(&shared.hosts, &settings, 0)); /* after a boot */
+}
+
+static void test_hosts_damaged(void **state)
+{
+    (void)state;
+    fresh(0);
+    freeReplyObject(redis_server_ask("SET t:rlp:hosts garbage"));
+    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
+    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
+    freeReplyObject(
+        redis_server_ask("SET t:rlp:hosts %b", "0123456789abcdef0123456789abcdef", (size_t)32));
+    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
+    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
+    freeReplyObject(redis_server_ask("DEL t:rlp:hosts"));
+    freeReplyObject(redis_server_ask("LPUSH t:rlp:hosts x"));
+    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
+    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
+}
+
+/* --- what it begins with */
+
+static const char *const seeded[] = {
+    "rate=10/day",
+    "rate=10/day algorithm=stepped-bucket",
+    "rate=10/day algorithm=fixed-window",
+    "rate=10/day algorithm=sliding-window",
+    "rate=10/day algorithm=sliding-log",
+    "quota=10/year",
+    "quota=10",
+};
+
+/* 4 of 10 are used: of what is left, each of two hosts has a half. */
+static void test_seed(void **state)
+{
+    const char *words = *(const char *const *)unit_row(state);
+
+    fresh(2);
+    assert_int_equal(admits("user:1", words, 4), 4);
+    assert_int_equal(admits_here("user:1", words, 10), 3);
+    assert_int_equal(admits_here("user:2", words, 10), 5);
+    fresh(1);
+    assert_int_equal(admits("user:1", words, 20), 10);
+    assert_int_equal(admits_here("user:1", words, 10), 0);
+}
+
+/* What was used long ago has come back, or the window is over. */
+static void test_seed_old(void **state)
+{
+    static const char *const words[] = { "rate=10/hour", "rate=10/hour algorithm=fixed-window" };
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rlp_charge_t charge;
+        rlp_charge_t *charges[] = { &charge };
+        redis_told_t told = { .asked = rlp_clock_monotonic() - 1800 * RLP_SECOND };
+
+        fresh(1);
+        charge_init(&charge, "user:1", words[i]);
+        charge.spared = false;
+        charge.decision = (rlp_decision_t){ .reset = 3600 * RLP_SECOND };
+        redis_denials_learn(&denials, charges, 1, &told);
+        assert_int_equal(admits_here("user:1", words[i], 20), i ? 0 : 5);
+        told.asked -= 1801 * RLP_SECOND;
+        told.server = 1;
+        charge_init(&charge, "user:2", words[i]);
+        charge.spared = false;
+        charge.decision = (rlp_decision_t){ .reset = 3600 * RLP_SECOND };
+        redis_denials_learn(&denials, charges, 1, &told);
+        assert_int_equal(admits_here("user:2", words[i], 20), 10);
+    }
+}
+
+/* Each time that Redis has answered meanwhile, the host begins with what Redis said. */
+static void test_seed_again(void **state)
+{
+    (void)state;
+    fresh(1);
+    assert_int_equal(admits("user:1", "rate=10/day", 4), 4);
+    assert_int_equal(admits_here("user:1", "rate=10/day", 2), 2);
+    assert_int_equal(admits("user:1", "rate=10/day", 1), 1);
+    assert_int_equal(admits_here("user:1", "rate=10/day", 10), 5);
+}
+
+/* --- handing back */
+
+static void test_hand_back(void **state)
+{
+    const char *words = *(const char *const *)unit_row(state);
+
+    fresh(1);
+    assert_int_equal(admits("user:1", words, 4), 4);
+    shared.away = 1;
+    shared.hosts.due = rlp_clock_monotonic() + REDIS_HOSTS_EVERY;
+    assert_int_equal(admits_here("user:1", words, 3), 3);
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", words), 6);
+    shared.away = 0;
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", words), 3);
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", words), 3);
+}
+
+/* That this host can tell that it lives shows that Redis is back. */
+static void test_back(void **state)
+{
+    (void)state;
+    fresh(1);
+    shared.away = 1;
+    assert_int_equal(admits_here("user:1", "rate=10/day", 3), 3);
+    redis_local_maintain(local);
+    assert_int_equal(shared.away, 0);
+    assert_int_equal(left("user:1", "rate=10/day"), 7);
+}
+
+/* Other hosts have used it up meanwhile: it is empty, and no more. */
+static void test_hand_back_full(void **state)
+{
+    (void)state;
+    fresh(1);
+    assert_int_equal(admits_here("user:1", "rate=10/day", 20), 10);
+    assert_int_equal(admits("user:1", "rate=10/day", 8), 8);
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", "rate=10/day"), 0);
+    const rlp_question_t question = question_now();
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    charge_init(&charge, "user:1", "rate=10/day");
+    assert_int_equal(rlp_peek(redis, &charge, 1, &question, &answer), APR_SUCCESS);
+    assert_in_range(answer.retry, 8630 * RLP_SECOND, 8640 * RLP_SECOND);
+}
+
+/* What is corrected here is told as corrected. */
+static void test_correct(void **state)
+{
+    const rlp_question_t question = question_now();
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    fresh(1);
+    assert_int_equal(admits("user:1", "rate=10/day", 1), 1);
+    charge_init(&charge, "user:1", "rate=10/day");
+    charge.cost = 6 * RLP_UNIT;
+    assert_int_equal(redis_local_decide(local, &charge, 1, &question, RLP_TAKE, &answer),
+                     APR_SUCCESS);
+    assert_int_equal(charge.decision.remaining, 3);
+    charge.cost = -4 * RLP_UNIT;
+    assert_int_equal(redis_local_decide(local, &charge, 1, &question, RLP_SETTLE, &answer),
+                     APR_SUCCESS);
+    assert_int_equal(charge.decision.remaining, 7);
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", "rate=10/day"), 7);
+}
+
+static void test_peek(void **state)
+{
+    const rlp_question_t question = question_now();
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    fresh(1);
+    charge_init(&charge, "user:1", "rate=10/day");
+    assert_int_equal(redis_local_decide(local, &charge, 1, &question, RLP_PEEK, &answer),
+                     APR_SUCCESS);
+    assert_int_equal(charge.decision.remaining, 10);
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", "rate=10/day"), 10);
+}
+
+static void test_places(void **state)
+{
+    rlp_question_t question = question_now();
+    rlp_charge_t charges[3];
+    rlp_answer_t answer;
+
+    (void)state;
+    fresh(2);
+    question.owner = rlp_owner_open(here, 1);
+    for (int i = 0; i < 3; i++) {
+        charge_init(&charges[i], "user:1", "concurrent=4");
+        assert_int_equal(redis_local_decide(local, &charges[i], 1, &question, RLP_TAKE, &answer),
+                         APR_SUCCESS);
+        assert_int_equal(answer.verdict, i < 2 ? RLP_ALLOW : RLP_DENY);
+    }
+    assert_int_equal(redis_local_decide(local, &charges[0], 1, &question, RLP_RELEASE, &answer),
+                     APR_SUCCESS);
+    assert_int_equal(redis_local_decide(local, &charges[2], 1, &question, RLP_TAKE, &answer),
+                     APR_SUCCESS);
+    assert_int_equal(answer.verdict, RLP_ALLOW);
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", "concurrent=4"), 4);
+}
+
+/* A quota of which one is left, and what takes over then. */
+static void test_branches(void **state)
+{
+    static const char *const words[] = { "quota=4/year", "rate=2/day" };
+    rlp_charge_t charges[2];
+
+    (void)state;
+    fresh(1);
+    assert_int_equal(admits("user:1", words[0], 3), 3);
+    for (int i = 0; i < 5; i++) {
+        const rlp_question_t question = question_now();
+        rlp_answer_t answer;
+
+        for (int k = 0; k < 2; k++) {
+            charge_init(&charges[k], "user:1", words[k]);
+            charges[k].branch = k == 0 ? RLP_FIRST : RLP_INSTEAD;
+        }
+        assert_int_equal(redis_local_decide(local, charges, 2, &question, RLP_TAKE, &answer),
+                         APR_SUCCESS);
+        assert_int_equal(answer.verdict, i < 3 ? RLP_ALLOW : RLP_DENY);
+        assert_int_equal(charges[0].spared, i > 0);
+    }
+    redis_local_maintain(local);
+    assert_int_equal(left("user:1", words[0]), 0);
+    assert_int_equal(left("user:1", words[1]), 0);
+}
+
+static int64_t keys(void)
+{
+    redisReply *reply = redis_server_ask("KEYS t:rlp:{*");
+    const int64_t n = (int64_t)reply->elements;
+
+    freeReplyObject(reply);
+    return n;
+}
+
+/* A part at a time, so that nobody waits long for the connection. */
+static void test_batches(void **state)
+{
+    (void)state;
+    fresh(1);
+    for (int i = 0; i < 70; i++) {
+        assert_int_equal(admits_here(apr_psprintf(unit_pool(), "user:%d", i), "rate=10/day", 1), 1);
+    }
+    for (int i = 1; i <= 4; i++) {
+        redis_local_maintain(local);
+        assert_int_equal(keys(), i * 32 < 70 ? i * 32 : 70);
+    }
+}
+
+/* --- the ledger by itself */
+
+static void test_ledger(void **state)
+{
+    redis_ledger_t *ledger = redis_ledger_create(unit_pool());
+    redis_debt_t *debts[3];
+    rlp_charge_t charge;
+
+    (void)state;
+    charge_init(&charge, "user:1", "rate=10/hour");
+    charge.decision.reset = 100;
+    redis_ledger_note(ledger, &charge, -RLP_UNIT, 1, 0); /* of nothing, nothing comes back */
+    assert_int_equal(redis_ledger_size(ledger), 0);
+    redis_ledger_note(ledger, &charge, 4 * RLP_UNIT, 1, 1000);
+    redis_ledger_note(ledger, &charge, 3 * RLP_UNIT, 1, 1050);
+    redis_ledger_note(ledger, &charge, RLP_UNIT, 2, 1050);
+    assert_int_equal(redis_ledger_size(ledger), 2);
+    assert_int_equal(redis_ledger_take(ledger, debts, 3), 2);
+    const redis_debt_t *first = debts[0]->outage == 1 ? debts[0] : debts[1];
+
+    assert_int_equal(first->units, 2 * RLP_UNIT + 3 * RLP_UNIT);
+    assert_int_equal(first->at, 1050);
+    assert_memory_equal(first->bytes, "user:1", 6);
+    assert_string_equal(first->rule, "api");
+    assert_int_equal(redis_ledger_size(ledger), 0);
+    free(debts[0]);
+    free(debts[1]);
+    charge_init(&charge, "user:1", "rate=10/hour");
+    charge.decision.reset = 100;
+    for (int i = 0; i < REDIS_LEDGER_MAX + 10; i++) {
+        charge.entry.key.identity = (const char *)&i;
+        charge.entry.key.identity_len = sizeof(i);
+        redis_ledger_note(ledger, &charge, 100 * RLP_UNIT, 1, 0);
+    }
+    assert_int_equal(redis_ledger_size(ledger), REDIS_LEDGER_MAX);
+    assert_int_equal(redis_ledger_take(ledger, debts, 1), 1);
+    assert_int_equal(debts[0]->units, 10 * RLP_UNIT);
+    free(debts[0]);
+}
+
+static void test_left(void **state)
+{
+    const rlp_limit_t *bucket = &unit_plan("rate=10/hour")->limits[0];
+    const rlp_limit_t *window = &unit_plan("rate=10/hour algorithm=fixed-window")->limits[0];
+
+    (void)state;
+    assert_int_equal(redis_left(bucket, 1000, 0, 100), 1000);
+    assert_int_equal(redis_left(bucket, 1000, 25, 100), 750);
+    assert_int_equal(redis_left(bucket, 1000, 100, 100), 0);
+    assert_int_equal(redis_left(bucket, 1000, 1, 0), 0);
+    assert_int_equal(redis_left(bucket, RLP_UNITS_MAX, RLP_SECOND, 1000000 * RLP_SECOND),
+                     RLP_UNITS_MAX / 1000000 * 999999 + RLP_UNITS_MAX % 1000000 - 1);
+    assert_int_equal(redis_left(window, 1000, 99, 100), 1000);
+    assert_int_equal(redis_left(window, 1000, 100, 100), 0);
+    assert_int_equal(redis_left(window, 1000, INT64_MAX, RLP_TIME_NEVER), 1000);
+}
+
+static void add_with_server(void)
+{
+    redis_open();
+    unit_add("K-14: each host has its share", test_share, NULL);
+    unit_add("hosts that live are counted", test_hosts, NULL);
+    unit_add("hosts that are gone are not", test_hosts_gone, NULL);
+    unit_add("one process of a host tells", test_hosts_due, NULL);
+    unit_add("a damaged list of hosts", test_hosts_damaged, NULL);
+    for (size_t i = 0; i < UNIT_N(seeded); i++) {
+        unit_add_case("K-14: begins with what is left", seeded[i], test_seed, &seeded[i]);
+        unit_add_case("K-14: told when it is back", seeded[i], test_hand_back, &seeded[i]);
+    }
+    unit_add("what was said long ago", test_seed_old, NULL);
+    unit_add("each outage begins anew", test_seed_again, NULL);
+    unit_add("who tells that he lives hears that Redis does", test_back, NULL);
+    unit_add("never above a full limit", test_hand_back_full, NULL);
+    unit_add("corrections", test_correct, NULL);
+    unit_add("a look charges nothing", test_peek, NULL);
+    unit_add("places are this host's", test_places, NULL);
+    unit_add("a plan that takes over", test_branches, NULL);
+    unit_add("a part at a time", test_batches, NULL);
+}
+
+int main(void)
+{
+    const char *missing = redis_server_start();
+
+    unit_add("what is noted", test_ledger, NULL);
+    unit_add("what is left after a while", test_left, NULL);
+    if (missing != NULL) {
+        unit_add("with a server", unit_skip_row, missing);
+    } else {
+        add_with_server();
+    }
+    return unit_run();
+}
