@@ -155,12 +155,14 @@ static void html_read(const html_t *html)
 {
     const replay_t *replay = html->replay;
 
-    fprintf(html->out,
-            "<h1>Plans against a log</h1>\n<p>%s requests of %s identities, from %s to %s UTC, "
-            "counted by ",
+    fprintf(html->out, "<h1>Plans against a log</h1>\n<p>%s requests of %s identities, ",
             html_number(html, replay->requests),
-            html_number(html, population_count(replay->population)),
-            report_time(replay->first, 19, html->pool), report_time(replay->last, 19, html->pool));
+            html_number(html, population_count(replay->population)));
+    if (replay->requests > 0) {
+        fprintf(html->out, "from %s to %s UTC, ", report_time(replay->first, 19, html->pool),
+                report_time(replay->last, 19, html->pool));
+    }
+    fputs("counted by ", html->out);
     html_text(html, html->simulate->key_text);
     fputs(".</p>\n", html->out);
     if (replay->runs > 1) {

@@ -180,8 +180,9 @@ is($said->{requests}, 1, 'the last line needs no end');
 $said = report(line(0, 'a') =~ s/\n/\r\n/r, '--plan=one=quota=2');
 is($said->{requests}, 1, 'ends of lines as Windows has them');
 $said = report('', '--plan=one=quota=2');
-is($said->{requests}, 0, 'nothing of nothing');
-is((simulate('', '--plan=one=quota=2'))[0], 0, 'which is no failure');
+is_deeply([ @{$said}{qw(requests first last)} ], [ 0, undef, undef ], 'nothing of nothing');
+is((simulate('', '--plan=one=quota=2', "--html=$dir/empty.html"))[0], 0, 'which is no failure');
+unlike(slurp("$dir/empty.html"), qr/1970|<svg/, 'nor a picture');
 is((simulate("nonsense\n", '--plan=one=quota=2'))[0], 65, 'nothing of what is no log is one');
 
 # --- a long log: memory is bounded by identities
