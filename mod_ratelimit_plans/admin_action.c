@@ -39,6 +39,7 @@ static void action_charge(const action_t *action, rlp_charge_t *charge, const ru
     rlp_charge_init(charge, action->target.text, strlen(action->target.text),
                     variant->signatures[dry][limit], &variant->plan->limits[limit]);
     charge->rule = rule->scope;
+    charge->terms = rule->terms;
     charge->entry.key.size = variant->sizes[limit];
     if (charge->entry.key.size > sizeof(charge->room)) {
         charge->entry.state = apr_palloc(action->admin->r->pool, charge->entry.key.size);
