@@ -290,21 +290,28 @@ static void test_stranger_beside(void **state)
     }
 }
 
+/* The key of a limit of user:1 under the rule api. */
+static const char *stranger_key(const rlp_charge_t *charge)
+{
+    char *key = apr_palloc(unit_pool(), 64);
+
+    snprintf(key, 64, "t:rlp:{user:1}:api:%016llx",
+             (unsigned long long)charge->entry.key.signature);
+    return key;
+}
+
 /* What is no state is taken for a new one. */
 static void test_stranger_damaged(void **state)
 {
     rlp_charge_t charge;
-    char key[64];
 
     (void)state;
     store_fresh();
     stranger_init(&charge, "user:1", "api", "rate=5/day " STRANGE);
-    snprintf(key, sizeof(key), "t:rlp:{user:1}:api:%016llx",
-             (unsigned long long)charge.entry.key.signature);
-    freeReplyObject(redis_server_ask("LPUSH %s x", key));
+    freeReplyObject(redis_server_ask("LPUSH %s x", stranger_key(&charge)));
     store_take(&charge, 1);
     assert_int_equal(charge.decision.remaining, 4);
-    freeReplyObject(redis_server_ask("SET %s x", key));
+    freeReplyObject(redis_server_ask("SET %s x", stranger_key(&charge)));
     store_take(&charge, 1);
     assert_int_equal(charge.decision.remaining, 4);
     store_take(&charge, 1);
@@ -320,10 +327,8 @@ static void stranger_put(const rlp_charge_t *charge, int64_t expires, size_t mor
     memcpy(value + 4, &expires, sizeof(expires));
     memset(window, 0x7f, sizeof(window));
     memcpy(value + 12, window, sizeof(window));
-    freeReplyObject(redis_server_ask("SET t:rlp:{user:1}:api:%b %b",
-                                     apr_psprintf(unit_pool(), "%016llx",
-                                                  (unsigned long long)charge->entry.key.signature),
-                                     (size_t)16, value, 12 + charge->entry.key.size + more));
+    freeReplyObject(redis_server_ask("SET %s %b", stranger_key(charge), value,
+                                     12 + charge->entry.key.size + more));
 }
 
 /* What has expired is a new state, and so is what lies behind a longer one of no account. */
@@ -354,14 +359,13 @@ static void test_stranger_kept(void **state)
     stranger_init(&charge, "user:1", "api", "rate=5/day " STRANGE);
     charge.cost = 3 * RLP_UNIT;
     store_take(&charge, 1);
-    const char *key = apr_psprintf(unit_pool(), "t:rlp:{user:1}:api:%016llx",
-                                   (unsigned long long)charge.entry.key.signature);
-    redisReply *value = redis_server_ask("GET %s", key);
+    redisReply *value = redis_server_ask("GET %s", stranger_key(&charge));
 
     store_fresh();
     assert_int_equal(rlp_peek(store, &charge, 1, &question, &answer), APR_SUCCESS);
     assert_int_equal(charge.decision.remaining, 5);
-    freeReplyObject(redis_server_ask("SET %s %b", key, value->str, (size_t)value->len));
+    freeReplyObject(
+        redis_server_ask("SET %s %b", stranger_key(&charge), value->str, (size_t)value->len));
     assert_int_equal(rlp_peek(store, &charge, 1, &question, &answer), APR_SUCCESS);
     assert_int_equal(charge.decision.remaining, 2);
     freeReplyObject(value);
