@@ -85,6 +85,17 @@ static lease_charge_t lease_charge(const lease_store_t *store, const rlp_charge_
                              .limit = charge->limit };
 }
 
+static void lease_learn(const lease_store_t *store, rlp_charge_t *charge,
+                        const lease_question_t *question, const lease_answer_t *answer)
+{
+    const redis_told_t told = { .asked = question->sent,
+                                .lag = rlp_clock_monotonic() - question->sent,
+                                .server = answer->now };
+
+    charge->decision = answer->decision;
+    redis_denials_learn(store->settings.denials, &charge, 1, &told);
+}
+
 /* Asks for units, and spends of them. */
 static apr_status_t lease_fetch(const take_t *take, rlp_charge_t *charge,
                                 lease_question_t *question, lease_result_t *result)
@@ -105,6 +116,9 @@ static apr_status_t lease_fetch(const take_t *take, rlp_charge_t *charge,
     rv = lease_exchange(store, question, &answer, take->deadline);
     lease_granted(store->settings.table, question, rv == APR_SUCCESS ? &answer : NULL,
                   rlp_clock_monotonic(), result);
+    if (rv == APR_SUCCESS) {
+        lease_learn(store, charge, question, &answer);
+    }
     if (rv == APR_SUCCESS && result->outcome > LEASE_WAIT) {
         result->outcome = LEASE_WAIT;
     }
@@ -320,7 +334,7 @@ static apr_status_t lease_decide_settle(take_t *take, rlp_answer_t *answer)
         rlp_charge_t *charge = &take->charges[i];
 
         charge->spared = false;
-        if (lease_fits_limit(charge->limit)) {
+        if (charge->counted_at != 0 && lease_fits_limit(charge->limit)) {
             lease_settle_one(take->store, charge, charge->cost, &take->leased[i]);
         }
         if (take->leased[i]) {

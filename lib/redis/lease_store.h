@@ -15,8 +15,9 @@ typedef struct {
     rlp_store_t *exact;   /* redis_store_create(); its head is taken over */
     lease_table_t *table; /* shared by the processes of this host */
     redis_endpoint_t *endpoint;
-    rlp_time_t timeout; /* of one exchange */
-    bool usual;         /* charges are leased that do not say whether they are */
+    redis_denials_t *denials; /* is told what Redis has left; NULL: nobody is */
+    rlp_time_t timeout;       /* of one exchange */
+    bool usual;               /* charges are leased that do not say whether they are */
 } lease_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */
