@@ -179,8 +179,8 @@ typedef struct {
     const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
                                done where the rule matches; NULL: it takes a closer look */
     uint64_t *bystanders; /* statistics of requests whose plan was not looked for; NULL: none yet */
-    unsigned options;       /* those given, a bit each */
-    const char *store_name; /* store=; NULL: the first store */
+    unsigned options;     /* those given, a bit each */
+    const char *store_name;   /* store=; NULL: the first store */
     const rlp_terms_t *terms; /* what it wants for its charges; NULL: what is usual */
     server_rec *server;
     const char *directory; /* of the .htaccess it is from; NULL: of the server's configuration */
