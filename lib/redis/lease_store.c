@@ -244,8 +244,8 @@ static apr_status_t take_exact(const take_t *take, rlp_op_kind_t kind, rlp_answe
     return rv;
 }
 
-/* An exact one refuses, or could not be asked: what is leased comes back, and tells what is there.
- */
+/* An exact one refuses, or could not be asked: what is leased comes back, and tells what is
+   there. */
 static void take_return(const take_t *take)
 {
     for (int i = 0; i < take->n; i++) {

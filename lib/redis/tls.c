@@ -16,7 +16,7 @@
 
 struct redis_tls_t {
     SSL_CTX *context;
-    const char *name;
+    char *name;
     bool address; /* the name is one */
 };
 
@@ -81,7 +81,7 @@ const char *redis_tls_create(redis_tls_t **tls, const redis_tls_settings_t *sett
     redis_tls_t *made = apr_pcalloc(pool, sizeof(*made));
     ASN1_OCTET_STRING *address = a2i_IPADDRESS(settings->name);
 
-    made->name = settings->name;
+    made->name = apr_pstrdup(pool, settings->name);
     made->address = address != NULL;
     ASN1_OCTET_STRING_free(address);
     made->context = SSL_CTX_new(TLS_client_method());
