@@ -177,7 +177,12 @@ redis_fault_t redis_tls_shake(redis_tls_link_t *link, short *events, char *why, 
     const int rv = SSL_do_handshake(link->ssl);
     const int error = rv == 1 ? SSL_ERROR_NONE : SSL_get_error(link->ssl, rv);
 
-    *events = error == SSL_ERROR_WANT_READ ? POLLIN : error == SSL_ERROR_WANT_WRITE ? POLLOUT : 0;
+    *events = 0;
+    if (error == SSL_ERROR_WANT_READ) {
+        *events = POLLIN;
+    } else if (error == SSL_ERROR_WANT_WRITE) {
+        *events = POLLOUT;
+    }
     return rv == 1 || *events != 0 ? REDIS_FAULT_NONE : tls_failed(link->ssl, why, size);
 }
 
