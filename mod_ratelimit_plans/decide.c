@@ -110,6 +110,7 @@ DECIDE_INLINE bool decide_add(decide_t *d, const rule_t *rule, const who_t *who,
                         &plan->limits[i]);
         d->charges[d->n].entry.key.fingerprint = who->fingerprint;
         d->charges[d->n].rule = rule->scope;
+        d->charges[d->n].terms = rule->terms;
     }
     return true;
 }
@@ -278,24 +279,22 @@ DECIDE_INLINE void decide_remember(decide_t *d, int tightest)
     }
 }
 
-static void decide_failed(const request_rec *r, apr_status_t rv)
+static void decide_failed(const request_rec *r, const rlp_answer_t *answer, apr_status_t rv)
 {
-    if (rlp_world->store_provider->refuses == NULL) {
+    if (!answer->told) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
                       "RLP004: the store failed, the request passes uncounted");
     }
 }
 
 /* The store could not be asked. */
-static void decide_unasked(decide_t *d, apr_status_t rv, rlp_time_t retry)
+static void decide_unasked(decide_t *d, apr_status_t rv, const rlp_answer_t *answer)
 {
-    bool (*const refuses)(rlp_store_t *) = rlp_world->store_provider->refuses;
-
     d->verdict->action = "error";
-    decide_failed(d->r, rv);
-    if (refuses != NULL && refuses(rlp_world->store)) {
+    decide_failed(d->r, answer, rv);
+    if (answer->refuses) {
         d->refuse = HTTP_SERVICE_UNAVAILABLE;
-        d->verdict->retry = retry;
+        d->verdict->retry = answer->retry;
     }
 }
 
@@ -331,8 +330,11 @@ DECIDE_INLINE void decide_ask(decide_t *d)
         d->waits ? wait_for_turn(d, &question, &answer) : wait_check(d, &question, &answer);
 
     if (rv != APR_SUCCESS) {
-        decide_unasked(d, rv, answer.retry);
+        decide_unasked(d, rv, &answer);
         return;
+    }
+    if (answer.unasked) {
+        d->verdict->action = "error";
     }
     d->verdict->at = question.now;
     if (answer.damaged) {
@@ -383,7 +385,7 @@ static void decide_ask_one_apart(decide_t *d)
 
     if (rv != APR_SUCCESS) {
         d->verdict->action = d->verdict->denied ? d->verdict->action : "error";
-        decide_failed(d->r, rv);
+        decide_failed(d->r, &answer, rv);
         return;
     }
     d->verdict->at = question.now;

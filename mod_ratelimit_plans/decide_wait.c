@@ -32,8 +32,7 @@ apr_status_t wait_check(decide_t *d, const rlp_question_t *question, rlp_answer_
 {
     const apr_status_t rv = rlp_check(rlp_world->store, d->charges, d->n, question, answer);
 
-    if (rv != APR_SUCCESS || d->plain || !wait_lacks_places(d) ||
-        !rlp_owner_sweep(rlp_world->store)) {
+    if (rv != APR_SUCCESS || d->plain || !wait_lacks_places(d) || !stores_sweep()) {
         return rv;
     }
     return rlp_check(rlp_world->store, d->charges, d->n, question, answer);

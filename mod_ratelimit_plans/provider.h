@@ -61,14 +61,14 @@ const char *algorithm_refused(const char *const words[], int n, apr_pool_t *pool
 extern const rlp_store_provider_t store_shm_provider;
 extern const rlp_store_provider_t store_redis_provider;
 
-/* Its size, in bytes; 0: the store is another one. */
+/* The size of the first store, in bytes; 0: it is of another type. */
 size_t store_shm_size(void);
 
-/* The annex of its segment; NULL: this server has none open. */
+/* The annex of its first segment; NULL: this server has none open. */
 void *store_shm_annex(void);
 
-/* What the store in use is, in words; NULL if it is another's. */
-const char *store_shm_describe(apr_pool_t *pool);
+/* What such a store is, in words. */
+const char *store_shm_describe(const void *settings, apr_pool_t *pool);
 
 /* The sources of identities that stand behind NAME=, in the order of provider_identities. */
 extern const rlp_identity_provider_t *const identity_providers[];

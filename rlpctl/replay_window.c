@@ -9,8 +9,9 @@
 
 #include <stdlib.h>
 
-#define WINDOW_AHEAD 86400 /* seconds: what jumps further is believed when the next line does too \
-                            */
+#define WINDOW_AHEAD                                                             \
+    86400 /* seconds: what jumps further is believed when the next line does too \
+           */
 #define WINDOW_HELD_MAX 4000000 /* requests: beyond that the oldest second is handed over early */
 
 typedef struct {

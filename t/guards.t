@@ -98,7 +98,7 @@ none(
     'the module and the tool know the library by its public headers only',
     map {
         my $f = $_;
-        map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^mod_ratelimit_plans/store_redis} && m{^redis/}) }
+        map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^(?:mod_ratelimit_plans/(?:store|plan_map)_redis|rlpctl/redis)} && m{^redis/}) }
             map { /^"(.*)"$/ ? $1 : () } includes($f);
     } grep { m{^(?:mod_ratelimit_plans|rlpctl)/} } @production
 );
@@ -152,7 +152,7 @@ SKIP: {
     none('every heading there is a directive', grep { !$directive{$_} } sort keys %heading);
     my $page = slurp('docs/mod_ratelimit_plans.8');
     none('every directive is in the manual page', grep { $page !~ /^[.]It Sy $_ /m } @directives);
-    my @options = code('mod_ratelimit_plans/rule.c') =~ /\{ "(\w+)=", (?:rule_|NULL)/g;
+    my @options = code('mod_ratelimit_plans/rule.c') =~ /\{ "(\w+)=", (?:rule_|stores_|NULL)/g;
     ok(@options > 5, 'the table of options of a rule can be read');
     none('every option of a rule is in the manual page',
         grep { $page !~ /^[.]It .*Cm $_ Ns = /m } @options);
@@ -199,6 +199,24 @@ SKIP: {
         grep { $meaning{$_} } sort keys %said);
     none('and with what to do', grep { !$advice{$_} } sort keys %said);
     none('and there are no others', grep { !$said{$_} } sort keys %{ { %meaning, %advice } });
+}
+
+# --- what it is built with
+
+{
+    my ($packages) = slurp('quickstart') =~ /^readonly packages_build=\((.*?)^\)/ms;
+    my $needed = slurp('debian/control') =~ s/^(?!Build-Depends:|  ).*\n//mgr;
+    none('the package is built with what ./quickstart build installs',
+        $packages ? grep { /-dev$/ && $_ ne 'libc6-dev' && $needed !~ /\b\Q$_\E\b/ } split ' ', $packages : 'no packages found');
+}
+
+# --- the access log's own format
+
+{
+    my ($offered) = slurp('conf/ratelimit_plans.conf') =~ /^\s*#LogFormat "(.*)" ratelimit$/m;
+    my ($known) = slurp('rlpctl/log_format.c') =~ /\{ "ratelimit",\s*((?:"(?:\\.|[^"\\])*"\s*)+)\}/;
+    $known = join '', ($known // '') =~ /"((?:\\.|[^"\\])*)"/g;
+    is($offered, $known, 'the LogFormat of conf/ratelimit_plans.conf is what rlpctl calls ratelimit');
 }
 
 # --- what docs/extending.md quotes

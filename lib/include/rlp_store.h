@@ -20,6 +20,28 @@ extern "C" {
 
 typedef struct rlp_store_t rlp_store_t;
 
+/* What becomes of a request while a store does not answer. */
+typedef enum {
+    RLP_FAILURE_USUAL, /* as the store itself says */
+    RLP_FAILURE_LOCAL, /* counted on this host alone */
+    RLP_FAILURE_OPEN,  /* passes uncounted */
+    RLP_FAILURE_CLOSED /* refused */
+} rlp_failure_t;
+
+/* How the hosts that share a store agree. */
+typedef enum {
+    RLP_SYNC_USUAL, /* as the store itself says */
+    RLP_SYNC_EXACT, /* each request asks */
+    RLP_SYNC_LEASE  /* units are drawn ahead, where they can be */
+} rlp_sync_t;
+
+/* What a rule wants for its charges. */
+typedef struct rlp_terms_t {
+    int store; /* of those of rlp_joint_create() */
+    rlp_failure_t failure;
+    rlp_sync_t sync;
+} rlp_terms_t;
+
 /* What a store that decides by itself is told (rlp.h). */
 struct rlp_charge_t;
 struct rlp_question_t;
@@ -60,6 +82,21 @@ struct rlp_store_t {
 /* A store in the memory of this process that forgets nothing: the oracle of the tests, and for
    tools. Threads may share it. Lives in the pool. */
 apr_status_t rlp_memory_create(rlp_store_t **store, apr_pool_t *pool);
+
+/* A store made of n others (1 or more): each charge goes to the one that its terms name
+   (rlp_terms_t). Charges are made in all of them or in none, as well as can be: those that keep
+   counters near are asked first, then those that decide by themselves, each kind in the order
+   given. Where one refuses, those behind it are not asked, their charges are spared, and what those
+   before it have charged is given back: for that moment they count one request too many. One that
+   cannot be asked has its charges spared, unless it says that nobody is to pass; with an answer of
+   one store at least the status is APR_SUCCESS. The secret is the first store's if it is NULL.
+   Lives in the pool. */
+rlp_store_t *rlp_joint_create(rlp_store_t *const stores[], int n, const unsigned char *secret,
+                              apr_pool_t *pool);
+
+/* The number of this process in store i of them (rlp_owner_open()); rlp_question_t.owner is not
+   used. Before the first question. */
+void rlp_joint_owner(rlp_store_t *joint, int i, rlp_hold_t owner);
 
 /* What a mapped segment is: plain data without pointers into code, so that it may be remembered
    across the unloading of a module. */

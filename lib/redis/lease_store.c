@@ -69,7 +69,10 @@ static apr_status_t lease_exchange(const lease_store_t *store, lease_question_t 
 /* Is the charge made from a lease? */
 static bool lease_is_for(const lease_store_t *store, const rlp_charge_t *charge)
 {
-    return store->settings.usual && lease_fits(charge);
+    const rlp_sync_t sync = charge->terms ? charge->terms->sync : RLP_SYNC_USUAL;
+
+    return (sync == RLP_SYNC_USUAL ? store->settings.usual : sync == RLP_SYNC_LEASE) &&
+           lease_fits(charge);
 }
 
 static lease_charge_t lease_charge(const lease_store_t *store, const rlp_charge_t *charge)
@@ -259,8 +262,8 @@ static apr_status_t take_exact(const take_t *take, rlp_op_kind_t kind, rlp_answe
     return rv;
 }
 
-/* An exact one refuses, or could not be asked: what is leased comes back, and tells what is there.
- */
+/* An exact one refuses, or could not be asked: what is leased comes back, and tells what is
+   there. */
 static void take_return(const take_t *take)
 {
     for (int i = 0; i < take->n; i++) {

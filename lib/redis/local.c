@@ -152,6 +152,9 @@ apr_status_t redis_local_decide(redis_local_t *local, rlp_charge_t *charges, int
     if (stands == NULL) {
         return APR_ENOMEM;
     }
+    if (kind <= RLP_PEEK) { /* Redis had no answer */
+        __atomic_store_n(&local->settings.shared->away, 1, __ATOMIC_RELAXED);
+    }
     for (int i = 0; i < n; i++) {
         local_stand(local, &stands[i], &charges[i], kind);
     }

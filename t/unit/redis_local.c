@@ -322,9 +322,9 @@ static void test_hand_back(void **state)
 
     fresh(1);
     assert_int_equal(admits("user:1", words, 4), 4);
-    shared.away = 1;
-    shared.hosts.due = rlp_clock_monotonic() + REDIS_HOSTS_EVERY;
+    shared.hosts.due = rlp_clock_monotonic() + REDIS_HOSTS_EVERY; /* not yet */
     assert_int_equal(admits_here("user:1", words, 3), 3);
+    assert_int_equal(shared.away, 1);
     redis_local_maintain(local);
     assert_int_equal(left("user:1", words), 6);
     shared.away = 0;
@@ -339,8 +339,8 @@ static void test_back(void **state)
 {
     (void)state;
     fresh(1);
-    shared.away = 1;
     assert_int_equal(admits_here("user:1", "rate=10/day", 3), 3);
+    assert_int_equal(shared.away, 1);
     redis_local_maintain(local);
     assert_int_equal(shared.away, 0);
     assert_int_equal(left("user:1", "rate=10/day"), 7);

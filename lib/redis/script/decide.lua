@@ -1,23 +1,5 @@
 
--- The call: all limits of an identity, charged all or none.
-
-local HOLDS = 8 -- the algorithm that counts what is in flight
-local FORMAT = 1
-local MAGIC = 'rlp1'
-local OTHERS_MAX = 16 -- limits of other plans that are kept until they expire
-local TTL_MAX = 10 * 366 * 86400 * 1000
-local args = ARGV[1]
-
-local format, kind, clock, slots_n, charges_n, pos = read('<ddddd', args)
-if format ~= FORMAT then
-  return redis.error_reply('RLP the script does not know this format of calls')
-end
-if clock >= 0 then
-  now = clock
-else
-  local time = redis.call('TIME')
-  now = time[1] * SECOND + time[2]
-end
+-- The call where that is not all: any number of limits, charged all or none.
 
 -- The value of a key: the magic, then for each limit its signature, its length, the instant from which it is
 -- as good as none, and its state. False if it is none.
@@ -215,12 +197,7 @@ for _, key in ipairs(keys) do
       end
       last = limit.expires > last and limit.expires or last
     end
-    -- milliseconds until all is as good as none; a test's clock is not the one that keys expire by
-    local ms = last == FOREVER and TTL_MAX or clamp(-whole(now - last, 1000), TTL_MAX)
-    if clock >= 0 and ms < 3600000 then
-      ms = 3600000
-    end
-    redis.call('SET', key.name, table.concat(parts), 'PX', ms > 0 and ms or 1)
+    redis.call('SET', key.name, table.concat(parts), 'PX', lifetime(last))
   end
 end
 

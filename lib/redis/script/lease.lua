@@ -1,6 +1,4 @@
 
-end
-
 -- Leases: units that a host has drawn ahead, to spend them without asking. They are charged when they are drawn,
 -- so the limit holds whatever becomes of them; but they are spent later. What a window counts does not mind that,
 -- since no lease outlives its window. What drains does: units drain from when they are told to be spent, at the
@@ -9,7 +7,7 @@ end
 local LEASE = 5
 local LEASE_SIZE = 40
 local LEASES_MAX = 256 -- of one limit: hosts beyond get what they need at once
-local LEASE_MOST = 60 * SECOND
+local LEASE_MOST = 60000000 -- a minute
 
 -- under which a limit's leases stand beside it
 local function lease_signature(signature)

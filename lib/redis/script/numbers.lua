@@ -8,6 +8,9 @@
 -- hold exactly; lib/redis/script.c refuses limits whose numbers could grow further. The one larger thing,
 -- credit (count for each microsecond, up to 2^63 in C), is a span in whole microseconds and a rest below
 -- count.
+--
+-- Names in capitals that stand for a number or a text are replaced by it (embed.sh): to a closure each would be an
+-- upvalue, made anew with each call.
 
 local floor, fmod = math.floor, math.fmod
 local read, write, sub = struct.unpack, struct.pack, string.sub
@@ -15,10 +18,10 @@ local read, write, sub = struct.unpack, struct.pack, string.sub
 local TAKE, PEEK, SETTLE, RELEASE, RENEW = 0, 1, 2, 3, 4
 local ALLOW, WAIT, DENY, NEVER = 0, 1, 2, 3
 local UNIT, SECOND = 1000, 1000000
-local SKEW = SECOND
+local SKEW = 1000000
 local EXACT = 9007199254740992
-local FOREVER = EXACT -- of instants and spans: does not come
-local TIME_MAX = EXACT / 2
+local FOREVER = 9007199254740992 -- of instants and spans: does not come
+local TIME_MAX = 4503599627370496 -- EXACT / 2
 
 local now -- microseconds since the epoch, by this server
 
@@ -105,6 +108,19 @@ local function convert(q, r, from, count)
   return muldiv(q, from, r, count)
 end
 
+-- what is used of a bucket when some time has passed: no more than a full one beyond what was kept
+local function used_after(kept_q, kept_r, passed, cap_q, cap_r, count)
+  local q = kept_q - passed
+  if q < 0 then
+    return 0, 0
+  end
+  local full_q, full_r = plus(kept_q, kept_r, cap_q, cap_r, count)
+  if less(full_q, full_r, q, kept_r) then
+    return full_q, full_r
+  end
+  return q, kept_r
+end
+
 -- tables are made with all that they will have: growing one costs more than all the rest of it
 local function decision()
   return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, turn = FOREVER,
@@ -112,7 +128,7 @@ local function decision()
 end
 
 -- a key that starts with less than it holds is forgotten so long after it is full
-local RETENTION = 30 * 86400 * SECOND
+local RETENTION = 2592000000000 -- 30 days
 
 -- The step of an algorithm, by its number, for the parameters at a position of the arguments. The step gets a
 -- state as a part of a value, or none: step(kind, value, from, size). It answers a decision and, if it has
