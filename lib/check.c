@@ -351,6 +351,9 @@ CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], 
                                     const rlp_question_t *question, rlp_op_kind_t kind,
                                     rlp_answer_t *answer)
 {
+    answer->unasked = false;
+    answer->told = false;
+    answer->refuses = false;
     if (__builtin_expect(store->type->decide != NULL, 0)) {
         return n < 1 || n > RLP_ENTRIES_MAX
                    ? APR_EINVAL

@@ -21,6 +21,12 @@ APLOG_USE_MODULE(ratelimit_plans);
 /* where a directive of sections may not stand, even if AllowOverrideList names it */
 #define CONFIG_SECTION (NOT_IN_LIMIT | NOT_IN_HTACCESS)
 
+#ifdef RLP_REDIS
+#define CONFIG_MAPS "txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\"|\"redis:KEY\""
+#else
+#define CONFIG_MAPS "txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\""
+#endif
+
 #define CONFIG_DELAY_MAX (600 * RLP_SECOND)
 #define CONFIG_REPEAT_MAX (INT64_C(24) * 3600 * RLP_SECOND)
 #define CONFIG_BUDGET_MAX 90 /* percent: the others answer those who need not wait */
@@ -85,6 +91,7 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
 {
     const char *error = ap_check_cmd_context(cmd, GLOBAL_ONLY);
     const rlp_store_provider_t *provider = NULL;
+    void *settings = NULL;
 
     (void)dir;
     if (error != NULL) {
@@ -94,23 +101,20 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
         return apr_pstrcat(cmd->pool, "RateLimitStore: expected ", config_store_usage(cmd->pool),
                            NULL);
     }
-    if (rlp_world->store_name != NULL) {
-        return config_expected(cmd, "one store for the whole server", argv[0]);
-    }
     error = config_store_type(&provider, argv[1], cmd->pool);
     if (error == NULL) {
         error = rlp_name_check(argv[0], cmd->pool);
     }
     if (error == NULL) {
-        error = provider->configure(&rlp_world->store_settings, argv[0],
-                                    (const char *const *)argv + 2, argc - 2, cmd->pool);
+        error = provider->configure(&settings, argv[0], (const char *const *)argv + 2, argc - 2,
+                                    cmd->pool);
     }
     if (error == NULL && config_repeated(argc, argv, 2) != NULL) {
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
-    rlp_world->store_name = argv[0];
-    rlp_world->store_fault = NULL;
-    rlp_world->store_provider = provider;
+    if (error == NULL) {
+        error = stores_add(argv[0], provider, settings, cmd->pool);
+    }
     return config_prefix(cmd, error);
 }
 
@@ -411,8 +415,8 @@ static const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *co
         return error;
     }
     if (argc < 2) {
-        return "RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" "
-               "[ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]";
+        return "RateLimitPlanMap: expected TYPE " CONFIG_MAPS
+               " [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]";
     }
     for (int i = 0; i < conf->maps->nelts; i++) {
         if (strcmp(APR_ARRAY_IDX(conf->maps, i, plan_map_t *)->type, argv[0]) == 0) {
@@ -663,7 +667,7 @@ const command_rec rlp_commands[] = {
     AP_INIT_TAKE1("RateLimitPlanDefault", config_plan_default, NULL, RSRC_CONF, "a plan"),
     AP_INIT_TAKE1("RateLimitPlanChange", config_plan_change, NULL, RSRC_CONF, "carry or reset"),
     AP_INIT_TAKE_ARGV("RateLimitPlanMap", config_plan_map, NULL, RSRC_CONF,
-                      "TYPE txt:FILE|dbm:FILE|\"dbd:SQL\"|\"expr:EXPR\" [ttl=DURATION] "
+                      "TYPE " CONFIG_MAPS " [ttl=DURATION] "
                       "[timeout=DURATION] [unknown=next|default|deny[:STATUS]]"),
     AP_INIT_TAKE_ARGV("RateLimitIdentity", config_identity, NULL, CONFIG_ANYWHERE,
                       "TYPE[=SOURCE]... in order of preference"),

@@ -42,6 +42,7 @@ static void config_store_default(world_t *world)
         world->store_provider = &store_shm_provider;
         (void)store_shm_provider.configure(&world->store_settings, "default", NULL, 0, world->pool);
     }
+    stores_begin(world);
 }
 
 void config_begin(apr_pool_t *pool)

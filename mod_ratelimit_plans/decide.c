@@ -6,6 +6,7 @@
  */
 
 #include "decide.h"
+#include "stats.h"
 
 #include <http_log.h>
 #include <http_request.h>
@@ -110,6 +111,7 @@ DECIDE_INLINE bool decide_add(decide_t *d, const rule_t *rule, const who_t *who,
                         &plan->limits[i]);
         d->charges[d->n].entry.key.fingerprint = who->fingerprint;
         d->charges[d->n].rule = rule->scope;
+        d->charges[d->n].terms = rule->terms;
     }
     return true;
 }
@@ -206,6 +208,7 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
     if (!who->found) {
         if (who->refuse) {
             d->refuse = who->refuse;
+            d->stranger = rule;
         }
         return true;
     }
@@ -278,24 +281,23 @@ DECIDE_INLINE void decide_remember(decide_t *d, int tightest)
     }
 }
 
-static void decide_failed(const request_rec *r, apr_status_t rv)
+static void decide_failed(const request_rec *r, const rlp_answer_t *answer, apr_status_t rv)
 {
-    if (rlp_world->store_provider->refuses == NULL) {
+    if (!answer->told) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
                       "RLP004: the store failed, the request passes uncounted");
     }
 }
 
 /* The store could not be asked. */
-static void decide_unasked(decide_t *d, apr_status_t rv, rlp_time_t retry)
+static void decide_unasked(decide_t *d, apr_status_t rv, const rlp_answer_t *answer)
 {
-    bool (*const refuses)(rlp_store_t *) = rlp_world->store_provider->refuses;
-
     d->verdict->action = "error";
-    decide_failed(d->r, rv);
-    if (refuses != NULL && refuses(rlp_world->store)) {
+    decide_failed(d->r, answer, rv);
+    tally_failed(d);
+    if (answer->refuses) {
         d->refuse = HTTP_SERVICE_UNAVAILABLE;
-        d->verdict->retry = retry;
+        d->verdict->retry = answer->retry;
     }
 }
 
@@ -331,8 +333,11 @@ DECIDE_INLINE void decide_ask(decide_t *d)
         d->waits ? wait_for_turn(d, &question, &answer) : wait_check(d, &question, &answer);
 
     if (rv != APR_SUCCESS) {
-        decide_unasked(d, rv, answer.retry);
+        decide_unasked(d, rv, &answer);
         return;
+    }
+    if (answer.unasked) {
+        d->verdict->action = "error";
     }
     d->verdict->at = question.now;
     if (answer.damaged) {
@@ -342,8 +347,12 @@ DECIDE_INLINE void decide_ask(decide_t *d)
         d->verdict->action = "deny";
         d->verdict->denied = true;
         d->verdict->retry = answer.retry;
-    } else if (!d->plain) {
-        decide_admit(d, question.now);
+        tally_refused(d, STATS_REFUSED, answer.tightest);
+    } else {
+        tally_passed(d);
+        if (!d->plain) {
+            decide_admit(d, question.now);
+        }
     }
     decide_remember(d, answer.tightest);
 }
@@ -383,15 +392,21 @@ static void decide_ask_one_apart(decide_t *d)
 
     if (rv != APR_SUCCESS) {
         d->verdict->action = d->verdict->denied ? d->verdict->action : "error";
-        decide_failed(d->r, rv);
+        decide_failed(d->r, &answer, rv);
+        tally_failed(d);
         return;
     }
     d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }
-    if (answer.verdict <= RLP_WAIT && !d->plain) {
-        after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+    if (answer.verdict > RLP_WAIT) {
+        tally_refused(d, STATS_WOULD_REFUSE, answer.tightest);
+    } else {
+        tally_passed(d);
+        if (!d->plain) {
+            after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+        }
     }
     decide_remember_apart(d);
 }
@@ -413,6 +428,7 @@ static int decide_refuse_unknown(decide_t *d)
 {
     d->verdict->action = "deny";
     d->verdict->denied = true;
+    stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
     respond_env(d->r, d->verdict);
     return respond_refuse(d->r, d->refuse);
 }
@@ -451,6 +467,7 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
         return DECLINED;
     }
     denial_log(d->r, verdict, d->server);
+    stats_note(verdict, d->server, d->r->pool);
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
@@ -467,6 +484,7 @@ DECIDE_INLINE void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *c
     d->costed = false;
     d->plain = true;
     d->waits = false;
+    d->delayed = false;
     d->dated = false;
     d->group = 0;
     d->n = 0;

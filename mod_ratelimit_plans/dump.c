@@ -86,6 +86,7 @@ static const char *dump_effects(const rule_t *rule, apr_pool_t *pool)
     if (rule->traits & TRAIT_EARLY) {
         text = apr_pstrcat(pool, text, ", before authentication", NULL);
     }
+    text = apr_pstrcat(pool, text, stores_rule_describe(rule, pool), NULL);
     if (rule->dry) {
         return apr_pstrcat(pool, text, ", a dry run", NULL);
     }
@@ -113,25 +114,53 @@ static const char *dump_limits(const rule_t *rule, apr_pool_t *pool)
                : apr_pstrcat(pool, plans, "; without one: unlimited", NULL);
 }
 
+const char *dump_rule_words(const rule_t *rule, apr_pool_t *pool)
+{
+    return apr_pstrcat(pool, dump_limits(rule, pool), rule->off ? "" : dump_choice(rule, pool),
+                       dump_effects(rule, pool), NULL);
+}
+
 static void dump_rule(apr_file_t *out, const rule_t *rule, apr_pool_t *pool)
 {
-    apr_file_printf(out, "  %s%s%s: %s%s%s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
-                    rule->section ? rule->section : "", dump_limits(rule, pool),
-                    rule->off ? "" : dump_choice(rule, pool), dump_effects(rule, pool), rule->file,
+    apr_file_printf(out, "  %s%s%s: %s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
+                    rule->section ? rule->section : "", dump_rule_words(rule, pool), rule->file,
                     rule->line);
 }
 
 /* --- what is declared for the whole server */
 
-static void dump_store(apr_file_t *out, apr_pool_t *pool)
+static const char *dump_store(const depot_t *depot, apr_pool_t *pool)
 {
-    const rlp_store_provider_t *provider = rlp_world->store_provider;
-    const char *text = provider->describe ? provider->describe(rlp_world->store_settings, pool)
-                                          : store_shm_describe(pool);
+    if (depot->provider->describe != NULL) {
+        return depot->provider->describe(depot->settings, pool);
+    }
+    return depot->provider == &store_shm_provider
+               ? store_shm_describe(depot->settings, pool)
+               : apr_pstrcat(pool, depot->name, ", of another module", NULL);
+}
 
-    apr_file_printf(out, "Rate limit store: %s\n",
-                    text ? text
-                         : apr_pstrcat(pool, rlp_world->store_name, ", of another module", NULL));
+/* The first is that of rules that name none. */
+const char *dump_store_words(apr_pool_t *pool)
+{
+    const char *words = "";
+
+    for (int i = 0; i < rlp_world->depots->nelts; i++) {
+        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, i, const depot_t);
+
+        words = apr_pstrcat(pool, words, i ? "; " : "", i ? depot->name : "", i ? ": " : "",
+                            dump_store(depot, pool), NULL);
+    }
+    return words;
+}
+
+static void dump_stores(apr_file_t *out, apr_pool_t *pool)
+{
+    for (int i = 0; i < rlp_world->depots->nelts; i++) {
+        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, i, const depot_t);
+
+        apr_file_printf(out, "Rate limit store%s%s: %s\n", i ? " " : "", i ? depot->name : "",
+                        dump_store(depot, pool));
+    }
 }
 
 static void dump_plans(apr_file_t *out, apr_pool_t *pool)
@@ -371,7 +400,7 @@ void dump_print(const server_rec *servers, apr_pool_t *pool)
     apr_file_t *out = NULL;
 
     apr_file_open_stdout(&out, pool);
-    dump_store(out, pool);
+    dump_stores(out, pool);
     dump_plans(out, pool);
     dump_types(out, pool);
     apr_file_printf(out, "Rate limit rules:\n");

@@ -6,6 +6,8 @@
 
 #include "annex.h"
 #include "provider.h"
+#include "stats.h"
+#include "status.h"
 
 #include <ap_mpm.h>
 #include <ap_provider.h>
@@ -19,7 +21,6 @@
 #include <apr_strings.h>
 
 #include <string.h>
-#include <unistd.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
 
@@ -53,25 +54,6 @@ static void plans_set_owners(apr_pool_t *pool)
     rule_size_all(pool);
 }
 
-/* NULL, or what went wrong. */
-static const char *plans_open_store(server_rec *server, apr_pool_t *pool)
-{
-    rlp_store_t *store = NULL;
-    rlp_clock_t clock;
-
-    rlp_clock_read(&clock);
-    clock.monotonic = rlp_world->clock->monotonic();
-    clock.wall = rlp_world->clock->wall();
-    const char *error =
-        rlp_world->store_provider->open(&store, rlp_world->store_settings, &clock, server, pool);
-
-    if (error == NULL && (store == NULL || store->owners == NULL || store->secret == NULL)) {
-        return "expected a store with owners and secret (rlp_store_t) of its provider";
-    }
-    rlp_world->store = store;
-    return error;
-}
-
 static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp,
                              server_rec *server)
 {
@@ -81,7 +63,7 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
     }
     plans_set_owners(temp);
     rlp_world->clock = ap_lookup_provider(RLP_CLOCK_GROUP, RLP_CLOCK_NAME, RLP_CLOCK_VERSION);
-    const char *error = plans_open_store(server, pool);
+    const char *error = stores_open(server, pool);
 
     if (error != NULL) {
         ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, server, "RateLimitStore: %s",
@@ -94,6 +76,7 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
                      "RateLimitStore: cannot get memory for what is kept beside the counters");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    stats_open(server);
     const apr_status_t rv = plan_map_open(temp);
 
     if (rv != APR_SUCCESS) {
@@ -111,23 +94,7 @@ static void plans_child_init(apr_pool_t *pchild, server_rec *server)
     if (rlp_world->store == NULL) {
         return;
     }
-    if (rlp_world->store_provider->child != NULL) {
-        const apr_status_t rv = rlp_world->store_provider->child(rlp_world->store, pchild);
-
-        if (rv != APR_SUCCESS) {
-            ap_log_error(APLOG_MARK, APLOG_CRIT, rv, server,
-                         "RLP021: the store is not there for this process");
-        }
-    }
-    rlp_world->owner = rlp_owner_open(rlp_world->store, getpid());
-    if (rlp_world->owner == 0 && rlp_owner_sweep(rlp_world->store)) {
-        rlp_world->owner = rlp_owner_open(rlp_world->store, getpid());
-    }
-    if (rlp_world->owner == 0) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, server,
-                     "RLP008: more than %d processes: concurrent= refuses the requests of this one",
-                     RLP_OWNERS_MAX);
-    }
+    stores_child(pchild, server);
     turn_begin(pchild, server);
     denial_begin(pchild);
     plan_map_begin(pchild, server);
@@ -142,8 +109,17 @@ static void plans_child_status(server_rec *server, pid_t pid, ap_generation_t ge
     (void)generation;
     (void)slot;
     if (status == MPM_CHILD_EXITED && rlp_world->store != NULL) {
-        rlp_owner_close(rlp_world->store, pid);
+        stores_child_gone(pid);
     }
+}
+
+/* In the parent, every ten seconds or so. */
+static int plans_monitor(apr_pool_t *pool, server_rec *server)
+{
+    (void)pool;
+    (void)server;
+    stats_tick();
+    return DECLINED;
 }
 
 /* --- the configuration */
@@ -247,8 +223,10 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_fixups(request_fixups, predecessors, successors, APR_HOOK_LAST);
     ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_monitor(plans_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    status_register();
     respond_register_filter();
 }
 

@@ -58,9 +58,9 @@ typedef struct {
        their turn. NULL: nothing. */
     const char *(*doubt)(void *settings, const rlp_limit_t limits[], int n, bool delays,
                          apr_pool_t *pool);
-    /* A question has failed, which the store has seen to logging: is the request refused, with 503,
-       instead of passing uncounted? NULL: it passes, and mod_ratelimit_plans logs it. */
-    bool (*refuses)(rlp_store_t *store);
+    /* NULL, or why a rule cannot have such terms, of which at least one is not the usual. NULL:
+       the store is on this host, and there is no failure= nor sync= for it. */
+    const char *(*terms)(void *settings, const rlp_terms_t *terms);
 } rlp_store_provider_t;
 
 /* Identities: RateLimitIdentity NAME=PROVIDER:ARGUMENT. */

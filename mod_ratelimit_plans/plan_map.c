@@ -32,7 +32,11 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define WATCH_PATIENCE APR_USEC_PER_SEC /* for the end of the thread */
 
 const rlp_plan_map_provider_t *const plan_map_providers[] = { &versions_provider, &dbm_provider,
-                                                              &dbd_provider, &expr_provider };
+                                                              &dbd_provider, &expr_provider,
+#ifdef RLP_REDIS
+                                                              &redis_map_provider
+#endif
+};
 
 /* What a map has in memory. */
 struct plan_map_state_t {

@@ -148,6 +148,7 @@ extern const rlp_plan_map_provider_t versions_provider;
 extern const rlp_plan_map_provider_t dbm_provider;
 extern const rlp_plan_map_provider_t dbd_provider;
 extern const rlp_plan_map_provider_t expr_provider;
+extern const rlp_plan_map_provider_t redis_map_provider; /* where it was built with Redis */
 
 #pragma GCC visibility pop
 

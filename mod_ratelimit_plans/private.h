@@ -118,6 +118,7 @@ struct variant_t {
     const char *plan_name;
     const rlp_plan_t *plan;
     const variant_t *then; /* of the plan that takes over; NULL: none */
+    uint64_t *counted;     /* statistics (stats_counts()); NULL: not looked for yet */
     bool plain; /* nothing to do for it but to ask: no branch, hold, calendar or large state */
     uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
     uint32_t sizes[RLP_LIMITS_MAX];         /* of the states, the same for equal signatures */
@@ -177,7 +178,10 @@ typedef struct {
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
     const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
                                done where the rule matches; NULL: it takes a closer look */
-    unsigned options;       /* those given, a bit each */
+    uint64_t *bystanders; /* statistics of requests whose plan was not looked for; NULL: none yet */
+    unsigned options;     /* those given, a bit each */
+    const char *store_name;   /* store=; NULL: the first store */
+    const rlp_terms_t *terms; /* what it wants for its charges; NULL: what is usual */
     server_rec *server;
     const char *directory; /* of the .htaccess it is from; NULL: of the server's configuration */
     const char *section;   /* "<Location "/api">", or NULL for none */
@@ -301,6 +305,15 @@ typedef struct {
 #define RLP_DELAY_BUDGET 10 /* percent */
 #define RLP_KEY_REPEAT (60 * RLP_SECOND)
 
+/* A store of the server. */
+typedef struct {
+    const char *name;
+    const rlp_store_provider_t *provider;
+    void *settings;     /* what it has made of its options */
+    rlp_store_t *store; /* NULL: not open */
+    rlp_hold_t owner;   /* this child in it, for concurrency limits */
+} depot_t;
+
 typedef struct turns_t turns_t;
 typedef struct denials_t denials_t;
 typedef struct cache_t cache_t;
@@ -329,14 +342,17 @@ typedef struct {
                                       state of it in any plan */
     bool engaged;                  /* the engine is on somewhere */
     const chain_t *default_chain;
-    const char *store_name; /* NULL: not declared */
-    const rlp_store_provider_t *store_provider;
+    apr_array_header_t *depots; /* of depot_t, in the order of RateLimitStore; the first is that of
+                                   all rules that name none, and is there if none is declared */
+    const char *store_name;     /* of the first; NULL: not declared */
+    const rlp_store_provider_t *store_provider; /* of the first */
     const char *store_fault; /* why the store that need not be declared cannot be had, or NULL */
-    void *store_settings;    /* what it has made of its options */
+    void *store_settings;    /* ... what it has made of its options */
+    int segments;            /* of shared memory, opened so far */
     const rlp_algorithm_t *const *algorithms; /* of algorithm= */
-    rlp_store_t *store;                       /* NULL: no rule needs it */
-    void *annex;                              /* of the store (annex.h) */
-    rlp_hold_t owner;                         /* this child, for concurrency limits */
+    rlp_store_t *store;                       /* all of them as one; NULL: no rule needs it */
+    void *annex;                              /* of the first segment (annex.h) */
+    rlp_hold_t owner;                         /* this child in the first, for concurrency limits */
     turns_t *turns;                           /* of this child, for those who wait */
     denials_t *denials;                       /* of this child, what its log has */
     cache_t *cache;                           /* answers of slow plan maps; NULL: there are none */
@@ -424,6 +440,46 @@ const char *config_quotes(const char *word, apr_pool_t *pool);
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);
 const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool);
 
+/* --- stores.c */
+
+/* Adds a store; the first declared takes the place of the one that is there without any. NULL, or
+   what was expected. */
+const char *stores_add(const char *name, const rlp_store_provider_t *provider, void *settings,
+                       apr_pool_t *pool);
+
+/* Begins with the store there is without a directive, which is the world's first. */
+void stores_begin(world_t *world);
+
+/* The store in which a rule counts. */
+const depot_t *stores_of(const rule_t *rule);
+
+/* Reads store=, failure= and sync= behind RateLimitRule. NULL, or what was expected. */
+const char *stores_rule_store(rule_t *rule, cmd_parms *cmd, const char *value);
+const char *stores_rule_failure(rule_t *rule, cmd_parms *cmd, const char *value);
+const char *stores_rule_sync(rule_t *rule, cmd_parms *cmd, const char *value);
+
+/* Finds the store that a rule names, and asks it whether it can have what the rule wants. NULL, or
+   what was expected. */
+const char *stores_rule_check(rule_t *rule, apr_pool_t *pool);
+
+/* What the rule says of its store, in words: ", in the store near". */
+const char *stores_rule_describe(const rule_t *rule, apr_pool_t *pool);
+
+/* NULL, or why no store of the server can have identities whose values are digested. */
+const char *stores_digest_error(void);
+
+/* Opens all, in the parent. NULL, or what went wrong. */
+const char *stores_open(server_rec *server, apr_pool_t *pool);
+
+/* Makes ready for a child. */
+void stores_child(apr_pool_t *pchild, server_rec *server);
+
+/* In the parent: a child is gone. */
+void stores_child_gone(pid_t pid);
+
+/* What the dead have held comes back; false: there was nobody. */
+bool stores_sweep(void);
+
 /* --- rule.c */
 
 /* Parses "NAME WORD..." behind RateLimitRule. NULL, or what was expected. */
@@ -490,6 +546,10 @@ const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *p
 
 /* Prints the configuration in words, for -D DUMP_RATELIMIT. */
 void dump_print(const server_rec *servers, apr_pool_t *pool);
+
+/* What the store is, and what a rule does. */
+const char *dump_store_words(apr_pool_t *pool);
+const char *dump_rule_words(const rule_t *rule, apr_pool_t *pool);
 
 /* --- identity.c */
 

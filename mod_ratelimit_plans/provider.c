@@ -20,7 +20,11 @@ static const char *const provider_store_names[] = { "shm",
 #endif
                                                     NULL };
 static const char *const provider_identity_names[] = { "header", "cookie", "env", "expr", NULL };
-static const char *const provider_plan_map_names[] = { "txt", "dbm", "dbd", "expr", NULL };
+static const char *const provider_plan_map_names[] = { "txt",   "dbm", "dbd", "expr",
+#ifdef RLP_REDIS
+                                                       "redis",
+#endif
+                                                       NULL };
 
 const provider_kind_t provider_algorithms = { .group = RLP_ALGORITHM_GROUP,
                                               .version = RLP_ALGORITHM_VERSION,

@@ -185,10 +185,21 @@ static const struct rule_option {
     const char *name;                                                      /* with its "=" */
     const char *(*parse)(rule_t *rule, cmd_parms *cmd, const char *value); /* NULL: rule_cost() */
 } rule_options[] = {
-    { "plan=", rule_plan },     { "key=", rule_key },   { "method=", rule_method },
-    { "path=", rule_path },     { "if=", rule_if },     { "priority=", rule_priority },
-    { "cost=", NULL },          { "reserve=", NULL },   { "count=", rule_count },
-    { "action=", rule_action }, { "mode=", rule_mode }, { "phase=", rule_phase },
+    { "plan=", rule_plan },
+    { "key=", rule_key },
+    { "method=", rule_method },
+    { "path=", rule_path },
+    { "if=", rule_if },
+    { "priority=", rule_priority },
+    { "cost=", NULL },
+    { "reserve=", NULL },
+    { "count=", rule_count },
+    { "action=", rule_action },
+    { "mode=", rule_mode },
+    { "phase=", rule_phase },
+    { "store=", stores_rule_store },
+    { "failure=", stores_rule_failure },
+    { "sync=", stores_rule_sync },
 };
 
 #define RULE_OPTIONS ((int)(sizeof(rule_options) / sizeof(rule_options[0])))
@@ -227,14 +238,16 @@ static const char *rule_cost(rule_t *rule, cmd_parms *cmd, int argc, char *const
 static const char *rule_unknown(const char *word, apr_pool_t *pool)
 {
     static const char *const names[] = {
-        "plan=",       "key=",       "method=", "path=",    "if=",        "priority=", "cost=",
-        "reserve=",    "count=",     "action=", "mode=",    "phase=",     "rate=",     "quota=",
-        "concurrent=", "bandwidth=", "burst=",  "initial=", "algorithm=", "start=",    NULL
+        "plan=",      "key=",     "method=",     "path=",      "if=",    "priority=",
+        "cost=",      "reserve=", "count=",      "action=",    "mode=",  "phase=",
+        "rate=",      "quota=",   "concurrent=", "bandwidth=", "burst=", "initial=",
+        "algorithm=", "start=",   "store=",      "failure=",   "sync=",  NULL
     };
 
     return apr_psprintf(pool,
                         "expected a limit, plan=, key=, method=, path=, priority=, cost=, "
-                        "reserve=, count=, action=, mode=, phase= or \"if=EXPR\", got \"%s\"%s",
+                        "reserve=, count=, action=, mode=, phase=, store=, failure=, sync= or "
+                        "\"if=EXPR\", got \"%s\"%s",
                         word, config_near(word, names, pool));
 }
 

@@ -88,45 +88,73 @@ static rlp_time_t rule_longest_wait(void)
 }
 
 /* What a limit needs of the store: NULL, or what was expected. */
-static const char *rule_misfit_store(const rlp_limit_t *limit, apr_pool_t *pool)
+static const char *rule_misfit_store(const depot_t *depot, const rlp_limit_t *limit,
+                                     apr_pool_t *pool)
 {
-    const rlp_store_provider_t *provider = rlp_world->store_provider;
-
-    if (provider->limit != NULL) {
-        return provider->limit(rlp_world->store_settings, limit, rule_longest_wait(), pool);
+    if (depot->provider->limit != NULL) {
+        return depot->provider->limit(depot->settings, limit, rule_longest_wait(), pool);
     }
     return limit->lease == 0 ? NULL
                              : "expected no lease= with a store of this host: a child's death "
                                "frees what it held";
 }
 
-/* What the limits need of this server: NULL, or what was expected. */
-static const char *rule_misfit(const rlp_plan_t *plan, apr_pool_t *pool)
+/* What the limits need of this server and a store: NULL, or what was expected. */
+static const char *rule_misfit(const depot_t *depot, const rlp_plan_t *plan, apr_pool_t *pool)
 {
     if (plan->bandwidth > 0 && ap_get_output_filter_handle("RATE_LIMIT") == NULL) {
         return "expected mod_ratelimit to be loaded for bandwidth=";
     }
     for (int i = 0; i < plan->n; i++) {
-        const char *error = rule_misfit_store(&plan->limits[i], pool);
+        const char *error = rule_misfit_store(depot, &plan->limits[i], pool);
 
         if (error != NULL) {
             return error;
         }
-        if (plan->limits[i].state_size > rlp_world->store_provider->state_max) {
+        if (plan->limits[i].state_size > depot->provider->state_max) {
             return apr_psprintf(pool,
                                 "expected a limit with a state of at most %u bytes, which is what "
                                 "the store keeps of one key, got algorithm=%s with %u",
-                                rlp_world->store_provider->state_max,
-                                plan->limits[i].algorithm->name, plan->limits[i].state_size);
+                                depot->provider->state_max, plan->limits[i].algorithm->name,
+                                plan->limits[i].state_size);
         }
     }
     return NULL;
 }
 
+/* Does the rule count, perhaps by that plan? */
+static bool rule_may_count(const rule_t *rule, const plan_t *plan)
+{
+    return !rule->off && rule->choice != CHOICE_NONE &&
+           (rule->choice == CHOICE_AUTO || strcmp(rule->plan_name, plan->limits->name) == 0);
+}
+
+/* Is anything counted in that store by that plan? In the first one, if in none. */
+static bool rule_any_counts(const depot_t *depot, bool first, const plan_t *plan)
+{
+    bool anywhere = false;
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        if (rule_may_count(rule, plan) && stores_of(rule) == depot) {
+            return true;
+        }
+        anywhere |= rule_may_count(rule, plan);
+    }
+    return first && !anywhere;
+}
+
 static bool rule_check_limits(server_rec *server, const plan_t *plan, apr_pool_t *pool)
 {
-    const char *error = rule_misfit(plan->limits, pool);
+    const char *error = NULL;
 
+    for (int i = 0; i < rlp_world->depots->nelts && error == NULL; i++) {
+        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, i, const depot_t);
+
+        error =
+            rule_any_counts(depot, i == 0, plan) ? rule_misfit(depot, plan->limits, pool) : NULL;
+    }
     return error == NULL || rule_error(server, plan->file, plan->line,
                                        apr_pstrcat(pool, "RateLimitPlan: ", error, NULL));
 }
@@ -239,7 +267,7 @@ static const char *rule_check_phase(const rule_t *rule)
 
 const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
 {
-    const char *error = rule->own ? rule_misfit(rule->own, pool) : NULL;
+    const char *error = rule->own ? rule_misfit(stores_of(rule), rule->own, pool) : NULL;
 
     if (error == NULL) {
         error = rule_check_phase(rule);
@@ -253,10 +281,11 @@ const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
 /* What the store has to say of the rule's own limits. */
 static void rule_warn_store(const rule_t *rule, apr_pool_t *pool)
 {
-    const rlp_store_provider_t *provider = rlp_world->store_provider;
-    const char *doubt = rule->own != NULL && provider->doubt != NULL
-                            ? provider->doubt(rlp_world->store_settings, rule->own->limits,
-                                              rule->own->n, rule->delays, pool)
+    const depot_t *depot = stores_of(rule);
+    const bool asks = rule->terms == NULL || rule->terms->sync == RLP_SYNC_USUAL;
+    const char *doubt = rule->own != NULL && asks && depot->provider->doubt != NULL
+                            ? depot->provider->doubt(depot->settings, rule->own->limits,
+                                                     rule->own->n, rule->delays, pool)
                             : NULL;
 
     if (doubt != NULL) {
@@ -373,6 +402,14 @@ static const char *rule_doubt(const identity_type_t *type, apr_pool_t *pool)
                             "mod_remoteip for trusted proxies",
                             type->name, forwarding);
     }
+    if (!type->chosen && stores_digest_error() != NULL) {
+        return apr_psprintf(
+            pool,
+            "a value of the identity \"%s\" that is too long for a key has a digest "
+            "in Redis that anybody can work out: secret= of RateLimitStore makes it "
+            "a keyed one",
+            type->name);
+    }
     if (type->chosen && !rule_has_map(type->name)) {
         return apr_psprintf(pool,
                             "the identity \"%s\" is never used: clients choose its value, and no "
@@ -404,7 +441,7 @@ static void rule_warn_all(server_rec *server, apr_pool_t *pool)
     for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
          i = apr_hash_next(i)) {
         const identity_type_t *type = apr_hash_this_val(i);
-        const char *doubt = rule_doubt(type, pool);
+        const char *doubt = type->file ? rule_doubt(type, pool) : NULL;
 
         if (doubt != NULL) {
             rule_warn(server, type->file, type->line, doubt);
@@ -424,8 +461,7 @@ static void rule_warn_all(server_rec *server, apr_pool_t *pool)
 /* Identities whose values are secrets need digests that the store can have. */
 static bool rule_check_digests(server_rec *server, apr_pool_t *pool)
 {
-    const rlp_store_provider_t *provider = rlp_world->store_provider;
-    const char *error = provider->digest ? provider->digest(rlp_world->store_settings) : NULL;
+    const char *error = stores_digest_error();
     bool sound = true;
 
     for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types);
@@ -441,6 +477,22 @@ static bool rule_check_digests(server_rec *server, apr_pool_t *pool)
     return sound;
 }
 
+static bool rule_check_stores(apr_pool_t *pool)
+{
+    bool sound = true;
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
+        const char *error = stores_rule_check(rule, pool);
+
+        if (error != NULL) {
+            sound = rule_error(rule->server, rule->file, rule->line,
+                               apr_pstrcat(pool, "RateLimitRule: ", error, NULL));
+        }
+    }
+    return sound;
+}
+
 bool rule_check_all(server_rec *server, apr_pool_t *pool)
 {
     const chain_t *chain = NULL;
@@ -451,6 +503,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
         return rule_error(server, chain->file, chain->line, error);
     }
     sound &= rule_check_digests(server, pool);
+    sound &= rule_check_stores(pool);
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         sound &= rule_check_map(server, APR_ARRAY_IDX(rlp_world->maps, i, plan_map_t *), pool);
     }

@@ -189,7 +189,7 @@ static void rule_compile_begin(rule_t *rule, apr_pool_t *pool)
     rule->scope = rule_scope(rule, pool);
     rule->method_bits = rule->off ? 0 : rule->method_bits;
     rule->plain = rule->cost == NULL && rule->counts == NULL && !rule->delays &&
-                  !(rule->traits & TRAIT_APART);
+                  rule->terms == NULL && !(rule->traits & TRAIT_APART);
     rule->variants =
         apr_pcalloc(pool, sizeof(variant_t *) * ((apr_size_t)rlp_world->plan_list->nelts + 1));
 }

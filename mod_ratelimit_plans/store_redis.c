@@ -8,6 +8,7 @@
 #include "store_redis.h"
 
 #include "plan_map.h"
+#include "redis/lease_store.h"
 #include "redis/local.h"
 #include "redis/store.h"
 
@@ -79,6 +80,80 @@ static void far_complain(far_t *store, apr_status_t rv)
     }
 }
 
+/* What becomes of the charge while Redis does not answer. */
+static failure_t far_failure(const far_t *store, const rlp_charge_t *charge)
+{
+    const rlp_failure_t own = charge->terms ? charge->terms->failure : RLP_FAILURE_USUAL;
+
+    return own == RLP_FAILURE_USUAL ? store->settings->failure
+                                    : (failure_t)(own - RLP_FAILURE_LOCAL);
+}
+
+/* How many of the charges have that become of them. */
+static int far_count(const far_t *store, const rlp_charge_t charges[], int n, failure_t failure)
+{
+    int found = 0;
+
+    for (int i = 0; i < n; i++) {
+        found += far_failure(store, &charges[i]) == failure;
+    }
+    return found;
+}
+
+/* Of those that are not spared. */
+static int far_tightest(const rlp_charge_t charges[], int n)
+{
+    int tightest = -1;
+
+    for (int i = 0; i < n; i++) {
+        if (!charges[i].spared &&
+            (tightest < 0 ||
+             rlp_decision_tighter(charges[i].limit, &charges[i].decision, charges[tightest].limit,
+                                  &charges[tightest].decision))) {
+            tightest = i;
+        }
+    }
+    return tightest < 0 ? 0 : tightest;
+}
+
+/* Asks the store that stands in; what passes uncounted costs nothing there, and is spared. */
+static apr_status_t far_stand_in_some(const far_t *store, rlp_charge_t charges[], int n,
+                                      const rlp_question_t *question, rlp_op_kind_t kind,
+                                      rlp_answer_t *answer)
+{
+    rlp_units_t costs[RLP_ENTRIES_MAX];
+
+    for (int i = 0; i < n; i++) {
+        costs[i] = charges[i].cost;
+        charges[i].cost = far_failure(store, &charges[i]) == FAR_OPEN ? 0 : costs[i];
+    }
+    const apr_status_t rv = far_stand_in(store, charges, n, question, kind, answer);
+
+    for (int i = 0; i < n; i++) {
+        charges[i].cost = costs[i];
+        charges[i].spared |= far_failure(store, &charges[i]) == FAR_OPEN;
+    }
+    answer->tightest = far_tightest(charges, n);
+    answer->unasked = true;
+    return rv;
+}
+
+/* Redis does not answer. APR_SUCCESS if there is another answer. */
+static apr_status_t far_without(const far_t *store, rlp_charge_t charges[], int n,
+                                const rlp_question_t *question, rlp_op_kind_t kind,
+                                rlp_answer_t *answer)
+{
+    const int open = far_count(store, charges, n, FAR_OPEN);
+
+    answer->told = true;
+    answer->refuses = far_count(store, charges, n, FAR_CLOSED) > 0;
+    if (answer->refuses || open == n || store->local == NULL) {
+        return APR_EGENERAL;
+    }
+    return open > 0 ? far_stand_in_some(store, charges, n, question, kind, answer)
+                    : far_stand_in(store, charges, n, question, kind, answer);
+}
+
 static apr_status_t far_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
                                const rlp_question_t *question, rlp_op_kind_t kind,
                                rlp_answer_t *answer)
@@ -97,7 +172,9 @@ static apr_status_t far_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
             return rv;
         }
     }
-    return store->local ? far_stand_in(store, charges, n, question, kind, answer) : rv;
+    const apr_status_t without = far_without(store, charges, n, question, kind, answer);
+
+    return without == APR_SUCCESS ? without : rv;
 }
 
 static rlp_time_t far_time(const rlp_store_t *head, rlp_time_t now)
@@ -118,9 +195,12 @@ static const rlp_store_type_t far_type = {
     .name = "redis", .time = far_time, .fingerprint = far_fingerprint, .decide = far_decide
 };
 
-static bool far_refuses(rlp_store_t *head)
+void far_exchange(rlp_store_t *head, redis_call_t *call)
 {
-    return ((const far_t *)head)->settings->failure == FAR_CLOSED;
+    const far_t *store = (const far_t *)head;
+
+    redis_endpoint_exchange(store->endpoint, call, 1,
+                            rlp_clock_monotonic() + store->settings->timeout);
 }
 
 /* --- opening */
@@ -229,7 +309,7 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
 
     store->settings = settings;
     store->server = server;
-    if (store->settings->failure == FAR_LOCAL) {
+    if (store->settings->stands_in) {
         const char *error =
             store_shm_provider.open(&store->local, store->settings->local, clock, server, pool);
 
@@ -256,15 +336,39 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
     if (!far_stand(store, shared, pool)) {
         return "cannot get memory to count without Redis";
     }
-    if (store->settings->leases) {
+    if (store->settings->leases || store->settings->leased) {
         store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
         if (store->leases == NULL) {
             return "cannot get memory for the leases of this host";
         }
+        lease_store_note(store->leases, &shared->denials);
         store->redis = store->leases;
     }
     *made = &store->head;
     return NULL;
+}
+
+int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
+{
+    static const char *const phases[] = {
+        [REDIS_CLOSED] = "closed", [REDIS_OPEN] = "open", [REDIS_HALF_OPEN] = "half-open"
+    };
+    const far_t *store = (const far_t *)rlp_world->store;
+
+    if (rlp_world->store_provider != &store_redis_provider || store == NULL) {
+        return 0;
+    }
+    redis_server_t *there = apr_pcalloc(pool, sizeof(*there) * STORE_SERVERS_MAX);
+    const int n = redis_endpoint_servers(store->endpoint, there, STORE_SERVERS_MAX);
+
+    for (int i = 0; i < n; i++) {
+        servers[i] = (store_server_t){ .name = there[i].name,
+                                       .breaker = phases[there[i].breaker.phase],
+                                       .failures = there[i].breaker.failures,
+                                       .wait = there[i].breaker.wait,
+                                       .why = there[i].why };
+    }
+    return n;
 }
 
 /* --- the thread of a child that sees to names, Sentinels and slots, and to what was counted
@@ -354,4 +458,4 @@ const rlp_store_provider_t store_redis_provider = { .options = far_options_usage
                                                     .digest = far_digest,
                                                     .describe = far_describe,
                                                     .doubt = far_doubt,
-                                                    .refuses = far_refuses };
+                                                    .terms = far_terms };

@@ -19,8 +19,9 @@ typedef enum { FAR_LOCAL, FAR_OPEN, FAR_CLOSED } failure_t;
 typedef struct {
     const char *name;
     redis_url_t url;
-    const char *url_text; /* NULL: not given */
-    const char *password; /* where it is read from */
+    const char *url_text;    /* NULL: not given */
+    const char *password;    /* where it is read from */
+    redis_login_t sentinels; /* who asks the Sentinels */
     const char *prefix;
     const char *secret; /* NULL: not given */
     redis_tls_settings_t secure;
@@ -31,7 +32,9 @@ typedef struct {
     int64_t threshold;
     int64_t hosts; /* 0: those that live */
     failure_t failure;
+    bool stands_in; /* the store in memory, for some rule at least */
     bool leases;    /* sync=lease */
+    bool leased;    /* ... for some rule at least */
     unsigned given; /* options, a bit each */
     void *local;    /* settings of the store that stands in */
 } far_settings_t;
@@ -49,6 +52,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
                           apr_pool_t *pool);
 const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);
 const char *far_digest(void *made);
+const char *far_terms(void *made, const rlp_terms_t *terms);
 const char *far_describe(void *made, apr_pool_t *pool);
 
 /* --- store_redis_lease.c */
@@ -65,6 +69,11 @@ rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
 
 /* Makes ready for a child. */
 apr_status_t far_lease_child(rlp_store_t *store, apr_pool_t *pchild);
+
+/* --- store_redis.c */
+
+/* Asks a store in Redis one question of another kind, within its timeout=. */
+void far_exchange(rlp_store_t *head, redis_call_t *call);
 
 #pragma GCC visibility pop
 

@@ -6,7 +6,7 @@
 
 #include "store_redis.h"
 
-#include "redis/script.h"
+#include "redis/store.h"
 
 #include <http_config.h>
 
@@ -18,7 +18,8 @@
 const char *const far_failures[] = { "local", "open", "closed", NULL };
 
 const char far_options_usage[] =
-    "url=URL [password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
+    "url=URL [password=file:PATH|env:NAME] [sentinel-user=NAME] "
+    "[sentinel-password=file:PATH|env:NAME] [secret=file:PATH|env:NAME] [prefix=TEXT] "
     "[tls-ca=FILE] [tls-cert=FILE] [tls-key=FILE] [tls-name=NAME] "
     "[timeout=DURATION] [connect=DURATION] [sync=exact|lease] [failure=local|open|closed] "
     "[failure-threshold=N] [recovery=DURATION] [hosts=N]";
@@ -63,6 +64,22 @@ static const char *far_password(far_settings_t *settings, const char *value, apr
 {
     settings->password = far_source(value, pool);
     return NULL;
+}
+
+static const char *far_sentinel_user(far_settings_t *settings, const char *value, apr_pool_t *pool)
+{
+    settings->sentinels.user = value;
+    (void)pool;
+    return *value ? NULL : "expected sentinel-user=NAME, got none";
+}
+
+static const char *far_sentinel_password(far_settings_t *settings, const char *value,
+                                         apr_pool_t *pool)
+{
+    const char *error =
+        redis_secret_read(&settings->sentinels.password, far_source(value, pool), pool);
+
+    return error ? apr_pstrcat(pool, "sentinel-password=: ", error, NULL) : NULL;
 }
 
 static const char *far_prefix(far_settings_t *settings, const char *value, apr_pool_t *pool)
@@ -119,6 +136,8 @@ typedef struct {
 static const far_option_t far_options[] = {
     { .name = "url=", .set = far_url },
     { .name = "password=", .set = far_password },
+    { .name = "sentinel-user=", .set = far_sentinel_user },
+    { .name = "sentinel-password=", .set = far_sentinel_password },
     { .name = "secret=", .set = far_secret },
     { .name = "prefix=", .set = far_prefix },
     { .name = "tls-ca=", .set = far_tls_ca },
@@ -188,8 +207,9 @@ static const char *far_unknown(const char *word, apr_pool_t *pool)
         names[i] = far_options[i].name;
     }
     return apr_psprintf(pool,
-                        "expected url=, password=, secret=, prefix=, tls-ca=, tls-cert=, tls-key=, "
-                        "tls-name=, timeout=, connect=, sync=, failure=, "
+                        "expected url=, password=, sentinel-user=, sentinel-password=, secret=, "
+                        "prefix=, tls-ca=, tls-cert=, tls-key=, tls-name=, timeout=, connect=, "
+                        "sync=, failure=, "
                         "failure-threshold=, recovery= or hosts=, got \"%.32s\"%s",
                         strchr(name, ':') ? "..." : name, config_near(word, names, pool));
 }
@@ -218,7 +238,21 @@ static const char *far_configure_url(far_settings_t *settings, apr_pool_t *pool)
     if (settings->url_text == NULL) {
         return "expected url=URL, got none";
     }
-    return redis_url_parse(&settings->url, settings->url_text, settings->password, pool);
+    const char *error =
+        redis_url_parse(&settings->url, settings->url_text, settings->password, pool);
+
+    if (error != NULL) {
+        return error;
+    }
+    if (settings->url.kind != REDIS_SENTINEL &&
+        (settings->sentinels.user != NULL || settings->sentinels.password != NULL)) {
+        return "expected sentinel-user= and sentinel-password= with redis-sentinel:// only";
+    }
+    if (settings->sentinels.user != NULL && settings->sentinels.password == NULL) {
+        return "expected sentinel-password= with sentinel-user=, got none";
+    }
+    settings->url.sentinels = settings->sentinels;
+    return NULL;
 }
 
 /* Certificates, read now: a child may not. */
@@ -254,6 +288,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
     if (error == NULL) {
         error = far_configure_url(settings, pool);
     }
+    settings->stands_in = settings->failure == FAR_LOCAL;
     if (error == NULL) {
         error = far_configure_tls(settings, pool);
     }
@@ -266,7 +301,7 @@ const char *far_configure(void **made, const char *name, const char *const optio
 const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool)
 {
     (void)made;
-    return script_limit_error(limit, max_wait, pool);
+    return redis_store_limit_error(limit, max_wait, pool);
 }
 
 const char *far_digest(void *made)
@@ -276,6 +311,15 @@ const char *far_digest(void *made)
     return settings->secret ? NULL
                             : "expected secret=file:PATH or secret=env:NAME behind RateLimitStore, "
                               "the key of the digests that stand for its values in Redis, got none";
+}
+
+const char *far_terms(void *made, const rlp_terms_t *terms)
+{
+    far_settings_t *settings = made;
+
+    settings->stands_in |= terms->failure == RLP_FAILURE_LOCAL;
+    settings->leased |= terms->sync == RLP_SYNC_LEASE;
+    return NULL;
 }
 
 const char *far_describe(void *made, apr_pool_t *pool)

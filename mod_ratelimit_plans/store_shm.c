@@ -20,7 +20,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define SHM_PAGE 4096
 #define SHM_SIZE ((apr_size_t)16 * 1024 * 1024)
 #define SHM_SIZE_MAX (INT64_C(1) << 40)
-#define SHM_RETAINED "mod_ratelimit_plans segment 1"
+#define SHM_RETAINED "mod_ratelimit_plans segment %d"
 
 typedef struct {
     const char *name;
@@ -92,13 +92,17 @@ static const char *shm_path(const shm_settings_t *settings, apr_pool_t *pool)
                                                                        settings->name));
 }
 
-/* The segment of this server process, made at the full start. */
-static retained_t *shm_retained(void)
+/* A segment of this server process, made at the full start. They are numbered from 1, in the order
+   in which they are opened. */
+static retained_t *shm_retained(int number)
 {
-    retained_t *retained = ap_retained_data_get(SHM_RETAINED);
+    char name[sizeof(SHM_RETAINED) + RLP_NUMBER_MAX];
+
+    apr_snprintf(name, sizeof(name), SHM_RETAINED, number);
+    retained_t *retained = ap_retained_data_get(name);
 
     if (retained == NULL) {
-        retained = ap_retained_data_create(SHM_RETAINED, sizeof(*retained));
+        retained = ap_retained_data_create(name, sizeof(*retained));
         retained->segment.fd = -1;
     }
     return retained;
@@ -138,7 +142,7 @@ static const char *shm_open(rlp_store_t **store, void *made, const rlp_clock_t *
                             server_rec *server, apr_pool_t *pool)
 {
     const shm_settings_t *settings = made;
-    retained_t *retained = shm_retained();
+    retained_t *retained = shm_retained(++rlp_world->segments);
 
     if (retained->segment.memory == NULL) {
         const char *error = shm_open_segment(retained, settings, clock, server, pool);
@@ -167,18 +171,24 @@ size_t store_shm_size(void)
 
 void *store_shm_annex(void)
 {
-    const retained_t *retained = shm_retained();
+    const retained_t *retained = shm_retained(1);
 
     return retained->segment.memory ? rlp_segment_annex(&retained->segment) : NULL;
 }
 
-const char *store_shm_describe(apr_pool_t *pool)
+rlp_segment_look_t store_shm_look(void)
 {
-    const shm_settings_t *settings = rlp_world->store_settings;
+    const retained_t *retained = shm_retained(1);
 
-    if (rlp_world->store_provider != &store_shm_provider) {
-        return NULL;
-    }
+    return retained->segment.memory
+               ? rlp_segment_look(&retained->segment, rlp_world->clock->monotonic())
+               : (rlp_segment_look_t){ 0 };
+}
+
+const char *store_shm_describe(const void *made, apr_pool_t *pool)
+{
+    const shm_settings_t *settings = made;
+
     return apr_psprintf(pool, "%" APR_SIZE_T_FMT " kB of shared memory in %s",
                         settings->size / 1024,
                         settings->path ? settings->path : "the runtime directory");

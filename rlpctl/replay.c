@@ -67,6 +67,22 @@ const char *replay_open(replay_t *replay, apr_pool_t *pool)
     return replay->population != NULL ? NULL : "out of memory, or no random numbers";
 }
 
+bool replay_bounds(const replay_t *replay, int plan)
+{
+    const rlp_plan_t *limits = replay->plan[plan].plan;
+
+    for (int i = 0; i < limits->n && replay->runs > 1; i++) {
+        const rlp_limit_t *limit = &limits->limits[i];
+        const bool steps = strcmp(limit->algorithm->name, "stepped-bucket") == 0;
+
+        if ((steps && limit->start == 0) ||
+            ((steps || limit->algorithm->windowed) && replay->max_wait > 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 replay_use_t *replay_use(const replay_t *replay, identity_t *identity, int plan, int run)
 {
     replay_use_t *uses = (replay_use_t *)(void *)((char *)identity + replay->uses);
@@ -182,6 +198,7 @@ static void replay_tell(replay_t *replay, identity_t *identity, int plan, int ru
         return;
     }
     replay_count(&replay->plan[plan].sums[run], sum, refused && use->refused == 0);
+    replay->plan[plan].sums[run].slowed += sum.delayed > 0 && use->delayed == 0;
     replay_count(&hour->sums[plan][run], sum, refused && use->hour != hour->hour);
     use->refused += (uint32_t)sum.refused;
     use->delayed += (uint32_t)sum.delayed;

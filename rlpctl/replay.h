@@ -22,6 +22,7 @@ typedef struct {
     uint64_t refused;
     uint64_t delayed;
     uint64_t identities; /* with a refused request */
+    uint64_t slowed;     /* identities with a delayed one; not of an hour */
 } replay_sum_t;
 
 /* What is kept of an identity under each plan in each run. */
@@ -96,6 +97,10 @@ const char *replay_add(replay_t *replay, replay_request_t request, const char *i
 
 /* Judges what still waits for its turn. */
 void replay_finish(replay_t *replay);
+
+/* Are the numbers of refusals under a plan bounds of what is possible (docs/simulate.md)? Else they
+   are those of two runs. */
+bool replay_bounds(const replay_t *replay, int plan);
 
 /* What was kept of an identity under a plan in a run. */
 replay_use_t *replay_use(const replay_t *replay, identity_t *identity, int plan, int run);

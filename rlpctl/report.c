@@ -173,6 +173,11 @@ report_range_t report_identities(const replay_t *replay, const replay_sum_t sums
     return report_between(sums[0].identities, sums[replay->runs - 1].identities);
 }
 
+report_range_t report_slowed(const replay_t *replay, const replay_sum_t sums[REPLAY_RUNS])
+{
+    return report_between(sums[0].slowed, sums[replay->runs - 1].slowed);
+}
+
 report_range_t report_use_refused(const replay_t *replay, uint32_t number, int plan)
 {
     identity_t *identity = population_at(replay->population, number);

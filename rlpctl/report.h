@@ -54,6 +54,7 @@ const replay_hour_t *report_worst(const replay_t *replay, int plan);
 report_range_t report_refused(const replay_t *replay, const replay_sum_t sums[REPLAY_RUNS]);
 report_range_t report_delayed(const replay_t *replay, const replay_sum_t sums[REPLAY_RUNS]);
 report_range_t report_identities(const replay_t *replay, const replay_sum_t sums[REPLAY_RUNS]);
+report_range_t report_slowed(const replay_t *replay, const replay_sum_t sums[REPLAY_RUNS]);
 report_range_t report_use_refused(const replay_t *replay, uint32_t number, int plan);
 report_range_t report_use_delayed(const replay_t *replay, uint32_t number, int plan);
 

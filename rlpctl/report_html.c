@@ -155,12 +155,14 @@ static void html_read(const html_t *html)
 {
     const replay_t *replay = html->replay;
 
-    fprintf(html->out,
-            "<h1>Plans against a log</h1>\n<p>%s requests of %s identities, from %s to %s UTC, "
-            "counted by ",
+    fprintf(html->out, "<h1>Plans against a log</h1>\n<p>%s requests of %s identities, ",
             html_number(html, replay->requests),
-            html_number(html, population_count(replay->population)),
-            report_time(replay->first, 19, html->pool), report_time(replay->last, 19, html->pool));
+            html_number(html, population_count(replay->population)));
+    if (replay->requests > 0) {
+        fprintf(html->out, "from %s to %s UTC, ", report_time(replay->first, 19, html->pool),
+                report_time(replay->last, 19, html->pool));
+    }
+    fputs("counted by ", html->out);
     html_text(html, html->simulate->key_text);
     fputs(".</p>\n", html->out);
     if (replay->runs > 1) {
@@ -205,6 +207,11 @@ static void html_fits(const html_t *html)
     html_table_end(html);
 }
 
+static void html_cell(const html_t *html, report_range_t range)
+{
+    fprintf(html->out, "<td>%s</td>", html_range(html, range));
+}
+
 static void html_plan_row(const html_t *html, const replay_plan_t *plan)
 {
     const replay_t *replay = html->replay;
@@ -213,10 +220,14 @@ static void html_plan_row(const html_t *html, const replay_plan_t *plan)
     html_text(html, plan->plan->name);
     fputs("</th><td class=\"words\">", html->out);
     html_text(html, rlp_plan_describe(plan->plan, html->pool));
-    fprintf(html->out, "</td><td>%s</td><td>%s</td><td>%s</td></tr>\n",
-            html_range(html, report_refused(replay, plan->sums)),
-            html_range(html, report_delayed(replay, plan->sums)),
-            html_range(html, report_identities(replay, plan->sums)));
+    fputs("</td>", html->out);
+    html_cell(html, report_refused(replay, plan->sums));
+    html_cell(html, report_identities(replay, plan->sums));
+    if (replay->max_wait > 0) {
+        html_cell(html, report_delayed(replay, plan->sums));
+        html_cell(html, report_slowed(replay, plan->sums));
+    }
+    fputs("</tr>\n", html->out);
 }
 
 static void html_plans(const html_t *html)
@@ -224,9 +235,13 @@ static void html_plans(const html_t *html)
     fputs("<h2>The plans</h2>\n", html->out);
     html_table(html, "What each plan would have done", "");
     fputs("<thead><tr><th scope=\"col\">Plan</th><th scope=\"col\" class=\"words\">Limits</th>"
-          "<th scope=\"col\">Requests refused</th><th scope=\"col\">Requests delayed</th>"
-          "<th scope=\"col\">Identities refused</th></tr></thead>\n<tbody>\n",
+          "<th scope=\"col\">Requests refused</th><th scope=\"col\">Identities refused</th>",
           html->out);
+    fputs(html->replay->max_wait > 0 ? "<th scope=\"col\">Requests delayed</th>"
+                                       "<th scope=\"col\">Identities delayed</th>"
+                                     : "",
+          html->out);
+    fputs("</tr></thead>\n<tbody>\n", html->out);
     for (int i = 0; i < html->replay->plans; i++) {
         html_plan_row(html, &html->replay->plan[i]);
     }
@@ -366,6 +381,11 @@ static void html_plan(const html_t *html, int plan)
     fputs("<h2>", html->out);
     html_text(html, html->replay->plan[plan].plan->name);
     fputs("</h2>\n", html->out);
+    if (!replay_bounds(html->replay, plan)) {
+        fputs("<p>With these limits &#8220;A to B&#8221; are two of what is possible, and no "
+              "bounds.</p>\n",
+              html->out);
+    }
     if (worst != NULL) {
         fprintf(html->out, "<p>Worst hour: %s, %s of %s requests refused.</p>\n",
                 html_hour(html, worst->hour),

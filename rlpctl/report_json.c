@@ -68,6 +68,18 @@ static void json_time(const json_t *json, const char *name, rlp_time_t at)
     json_string(json, apr_pstrcat(json->pool, text, "Z", NULL));
 }
 
+/* Of a request, if there is one. */
+static void json_moment(const json_t *json, const char *name, rlp_time_t at)
+{
+    if (json->replay->requests > 0) {
+        json_time(json, name, at);
+    } else {
+        json_name(json, name);
+        fputs("null", json->out);
+    }
+    putc(',', json->out);
+}
+
 static void json_hour_time(const json_t *json, const replay_hour_t *hour)
 {
     json_time(json, "hour", (rlp_time_t)hour->hour * 3600 * RLP_SECOND);
@@ -106,10 +118,8 @@ static void json_read(const json_t *json)
     json_number(json, "late", json->replay->late);
     json_number(json, "requests", json->replay->requests);
     json_number(json, "identities", population_count(json->replay->population));
-    json_time(json, "first", json->replay->first);
-    putc(',', json->out);
-    json_time(json, "last", json->replay->last);
-    putc(',', json->out);
+    json_moment(json, "first", json->replay->first);
+    json_moment(json, "last", json->replay->last);
     json_number(json, "tick_microseconds", (uint64_t)json->replay->tick);
 }
 
@@ -182,7 +192,11 @@ static void json_plan(const json_t *json, int number)
     json_name(json, "words");
     json_string(json, rlp_plan_describe(plan->plan, json->pool));
     putc(',', json->out);
+    json_name(json, "bounds");
+    fprintf(json->out, "%s,", replay_bounds(json->replay, number) ? "true" : "false");
     json_sums(json, plan->sums);
+    putc(',', json->out);
+    json_range(json, "identities_delayed", report_slowed(json->replay, plan->sums));
     putc(',', json->out);
     json_worst(json, number);
     putc(',', json->out);

@@ -148,14 +148,21 @@ static void text_plan(const text_t *text, int number)
 {
     const replay_t *replay = text->replay;
     const replay_plan_t *plan = &replay->plan[number];
+    const uint32_t identities = population_count(replay->population);
 
     fprintf(text->out, "\n%s: %s\n", plan->plan->name, rlp_plan_describe(plan->plan, text->pool));
+    if (!replay_bounds(replay, number)) {
+        fputs("  With these limits \"A to B\" are two of what is possible, and no bounds.\n",
+              text->out);
+    }
     text_sum(text, "requests refused", report_refused(replay, plan->sums), replay->requests);
     if (replay->max_wait > 0) {
         text_sum(text, "requests delayed", report_delayed(replay, plan->sums), replay->requests);
     }
-    text_sum(text, "identities refused", report_identities(replay, plan->sums),
-             population_count(replay->population));
+    text_sum(text, "identities refused", report_identities(replay, plan->sums), identities);
+    if (replay->max_wait > 0) {
+        text_sum(text, "identities delayed", report_slowed(replay, plan->sums), identities);
+    }
     text_worst(text, number);
     text_shares(text, number);
     text_top(text, number);

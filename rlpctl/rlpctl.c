@@ -5,6 +5,9 @@
  */
 
 #include "hash_key.h"
+#ifdef RLP_REDIS
+#include "redis.h"
+#endif
 #include "rlp.h"
 #include "simulate.h"
 
@@ -19,7 +22,8 @@
 #include <unistd.h>
 
 #define TRY_USAGE                                                                             \
-    "usage: rlpctl try [--json] [--store=memory|shm] [--delay=DURATION] LIMIT...\n"           \
+    "usage: rlpctl try [--json] [--store=memory|shm|URL] [--password=SOURCE]\n"               \
+    "                  [--delay=DURATION] LIMIT...\n"                                         \
     "\n"                                                                                      \
     "Reads lines \"AT [COST]\" (AT in seconds, COST 1 if left out; both may have decimals)\n" \
     "and says of each what a server with these limits would answer.\n"                        \
@@ -28,7 +32,9 @@
     "       quota=COUNT[/day|week|month|year[@ZONE]]   concurrent=N\n"                        \
     "\n"                                                                                      \
     "  --json               one JSON object a line\n"                                         \
-    "  --store=memory|shm   where the counters live (memory)\n"                               \
+    "  --store=memory|shm   where the counters live (memory); or the URL of a Redis, such\n"  \
+    "                       as redis://127.0.0.1/0\n"                                         \
+    "  --password=SOURCE    of that Redis: file:PATH or env:NAME\n"                           \
     "  --delay=DURATION     let a request wait for its turn, no longer than that\n"           \
     "  --help, --version\n"                                                                   \
     "\n"                                                                                      \
@@ -40,6 +46,8 @@ enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
 typedef struct {
     bool json;
     bool shm;
+    const char *url;      /* of a Redis; NULL: none */
+    const char *password; /* where it is read from; NULL: none is */
     rlp_time_t max_wait;
     rlp_hold_t owner;
     rlp_store_t *store;
@@ -237,8 +245,28 @@ static const char *try_open_shm(try_t *try, apr_pool_t *pool)
     return rlp_shm_create(&try->store, &try->segment, pool) == APR_SUCCESS ? NULL : "no store";
 }
 
+/* What keeps a Redis from counting the limits, or from being there. */
+static const char *try_open_redis(try_t *try, apr_pool_t *pool)
+{
+#ifdef RLP_REDIS
+    const char *error = NULL;
+
+    for (int i = 0; i < try->plan->n && error == NULL; i++) {
+        error = redis_try_refuses(&try->plan->limits[i], try->max_wait, pool);
+    }
+    return error ? error : redis_try_open(&try->store, try->url, try->password, pool);
+#else
+    (void)try;
+    (void)pool;
+    return "this program was built without Redis";
+#endif
+}
+
 static const char *try_open(try_t *try, apr_pool_t *pool)
 {
+    if (try->url != NULL) {
+        return try_open_redis(try, pool);
+    }
     if (try->shm) {
         return try_open_shm(try, pool);
     }
@@ -264,9 +292,14 @@ static int try_options(try_t *try, int argc, const char *const argv[], apr_pool_
             try->shm = true;
         } else if (strcmp(argv[i], "--store=memory") == 0) {
             try->shm = false;
+        } else if (strncmp(argv[i], "--store=", 8) == 0 && strstr(argv[i], "://") != NULL) {
+            try->url = argv[i] + 8;
+        } else if (strncmp(argv[i], "--password=", 11) == 0) {
+            try->password = argv[i] + 11;
         } else if (strncmp(argv[i], "--delay=", 8) != 0 || !try_delay(try, argv[i] + 8, pool)) {
             fprintf(stderr,
-                    "rlpctl: expected --json, --store=memory|shm or --delay=DURATION, got "
+                    "rlpctl: expected --json, --store=memory|shm|URL, --password=SOURCE or "
+                    "--delay=DURATION, got "
                     "\"%s\"\n\n%s",
                     argv[i], TRY_USAGE);
             return -1;
@@ -275,10 +308,11 @@ static int try_options(try_t *try, int argc, const char *const argv[], apr_pool_
     return i;
 }
 
+static const char try_identity[] = "global";
+
 /* The plan to try, with everything charged to one identity. */
 static const char *try_plan(try_t *try, const char *const limits[], int n, apr_pool_t *pool)
 {
-    static const char identity[] = "global";
     rlp_clock_t clock;
     rlp_plan_t *plan = NULL;
 
@@ -294,7 +328,7 @@ static const char *try_plan(try_t *try, const char *const limits[], int n, apr_p
     }
     try->plan = plan;
     for (int i = 0; i < plan->n; i++) {
-        rlp_charge_init(&try->charges[i], identity, strlen(identity),
+        rlp_charge_init(&try->charges[i], try_identity, strlen(try_identity),
                         rlp_signature("try", NULL, &plan->limits[i]), &plan->limits[i]);
         if (plan->limits[i].state_size > RLP_STATE_MAX) {
             try->charges[i].entry.state = apr_palloc(pool, plan->limits[i].state_size);
@@ -330,6 +364,11 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
     try.owner = rlp_owner_open(try.store, getpid());
     const int status = try_run(&try, pool);
 
+#ifdef RLP_REDIS
+    if (try.url != NULL) {
+        redis_try_close(try.store, try_identity);
+    }
+#endif
     rlp_segment_close(&try.segment);
     return status;
 }
@@ -358,6 +397,10 @@ int main(int argc, const char *const *argv)
         status = EXIT_SUCCESS;
     } else if (argc > 2 && strcmp(argv[1], "try") == 0) {
         status = try_main(argc - 2, argv + 2, pool);
+#ifdef RLP_REDIS
+    } else if (argc > 1 && redis_is_command(argc - 1, argv + 1)) {
+        status = redis_main(argc - 1, argv + 1, pool);
+#endif
     } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
         status = hash_key_main(argc - 2, argv + 2);
     } else if (argc > 1 && strcmp(argv[1], "simulate") == 0) {

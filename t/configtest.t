@@ -82,7 +82,7 @@ for my $case (
     ["${plans}RateLimitPlanMap user txt:keys unknown=dney:401", 'deny:'], ['RateLimitIdentity anonymus', 'anonymous'], ['RateLimitIdentity k=haeder:X', 'header:'],
     (map { ["RateLimitRule r rate=1/s $_->[0]", $_->[1]] } ['metod=GET', 'method='], ['pth=/', 'path='], ['prio=1', ''], ['priorty=1', 'priority='],
         ['kye=ip', 'key='], ['pan=none', 'plan='], ['acton=mark', 'action='], ['action=dny', 'deny'], ['mod=log', 'mode='], ['mode=lgo', 'log'], ['phas=early', 'phase='],
-        ['phase=fixup', 'fixups'], ['cots=1', 'cost='], ['resrve=1', 'reserve='], ['coun=request', 'count='], ['count=reqest', 'request'], ['fi=true', 'if='],
+        ['phase=fixup', 'fixups'], ['stoer=x', 'store='], ['failur=open', 'failure='], ['cots=1', 'cost='], ['resrve=1', 'reserve='], ['coun=request', 'count='], ['count=reqest', 'request'], ['fi=true', 'if='],
         ['brust=5', 'burst='], ['inital=5', 'initial='], ['strat=2026-01-01', 'start=']),
     ['RateLimitKeyLog hsah', 'hash'], ['RateLimitKeyLog plian', 'plain'], ['RateLimitKeyLog hash repet=1s', 'repeat='], ['RateLimitDelay mx=1s', 'max='],
     ['RateLimitDelay max=1s bugdet=1%', 'budget='], ['RateLimitHeaders Legcy', 'Legacy'], ['RateLimitHeaders Both reset=epcoh', 'reset=epoch'],
@@ -99,6 +99,9 @@ for my $case (
 my $name_rule = 'expected a name of 1 to 64 letters, digits, "_", "." or "-" that begins with a letter';
 my $no_name = 'a' x 65;
 my $stores = RLP::Httpd::has_redis() ? 'shm or redis' : 'shm';
+my $maps = 'txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR"' . (RLP::Httpd::has_redis() ? '|"redis:KEY"' : '');
+my $sources = 'txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL"'
+    . (RLP::Httpd::has_redis() ? ', "expr:EXPR", "redis:KEY" or "redis=STORE:KEY"' : ' or "expr:EXPR"');
 
 my @wrong = (
     ['RateLimitEngine', 'RateLimitEngine takes one argument'],
@@ -113,7 +116,16 @@ my @wrong = (
     ['RateLimitStore x shmm', qq{RateLimitStore: expected a store of the type $stores, got "shmm"}, 'V-13 a misspelt store type'],
     (RLP::Httpd::has_redis() ? () : ['RateLimitStore x redis url=redis://localhost',
         qr/RateLimitStore: expected shm: .*built without Redis, got "redis"/, 'V-14 a store type that is not built in']),
-    ["RateLimitStore x shm\nRateLimitStore y shm", 'RateLimitStore: expected one store for the whole server, got "y"'],
+    ["RateLimitStore x shm\nRateLimitStore y shm\nRateLimitStore x shm", 'RateLimitStore: expected a name that no store has yet, got "x"'],
+    ['RateLimitRule r rate=1/s store=9', qq{RateLimitRule: $name_rule, got "9"}],
+    ['RateLimitRule r rate=1/s store=there', 'RateLimitRule: expected the name of a store, got "store=there"'],
+    ["RateLimitStore near shm\nRateLimitRule r rate=1/s store=nera", 'RateLimitRule: expected the name of a store, got "store=nera" (near?)', 'V-13 a misspelt store'],
+    ['RateLimitRule r rate=1/s failure=never', 'RateLimitRule: expected failure=local, open or closed, got "failure=never"'],
+    ['RateLimitRule r rate=1/s failure=opne', 'RateLimitRule: expected failure=local, open or closed, got "failure=opne" (open?)', 'V-13 a misspelt failure='],
+    ["RateLimitStore near shm\nRateLimitRule r rate=1/s failure=open", 'RateLimitRule: expected no failure= with the store "near", which is on this host', 'V-11 failure= without Redis'],
+    ["RateLimitStore near shm\nRateLimitRule r rate=1/s sync=lease", 'RateLimitRule: expected no sync= with the store "near", which is on this host', 'V-11 sync= without Redis'],
+    ['RateLimitRule r rate=1/s sync=leese', 'RateLimitRule: expected sync=exact or lease, got "sync=leese" (lease?)', 'V-13 a misspelt sync='],
+    ['RateLimitRule r rate=1/s store=x store=x', 'RateLimitRule: expected store= once, got "store=x"'],
     ['RateLimitStore x shm sise=1M', 'RateLimitStore: expected size=SIZE or file=PATH, got "sise=1M"', 'V-13 an unknown store option'],
     ['RateLimitStore x shm 16M', 'expected size=SIZE or file=PATH, got "16M"'],
     ['RateLimitStore x shm file=', 'expected size=SIZE or file=PATH, got "file="'],
@@ -162,13 +174,13 @@ my @wrong = (
     ['RateLimitPlanChange maybe', 'RateLimitPlanChange: expected carry or reset, got "maybe"'],
     ['RateLimitPlanChange', 'RateLimitPlanChange takes one argument'],
 
-    ['RateLimitPlanMap', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
-    ['RateLimitPlanMap user', 'RateLimitPlanMap: expected TYPE txt:FILE|dbm:FILE|"dbd:SQL"|"expr:EXPR" [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]'],
+    ['RateLimitPlanMap', qq{RateLimitPlanMap: expected TYPE $maps [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]}],
+    ['RateLimitPlanMap user', qq{RateLimitPlanMap: expected TYPE $maps [ttl=DURATION] [timeout=DURATION] [unknown=next|default|deny[:STATUS]]}],
     ["${plans}RateLimitPlanMap user txt:keys\nRateLimitPlanMap user txt:keys",
         'RateLimitPlanMap: expected one map for each type of identity, got "user"'],
-    ['RateLimitPlanMap user keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "keys"'],
+    ['RateLimitPlanMap user keys', qq{RateLimitPlanMap: expected $sources, got "keys"}],
     ['RateLimitPlanMap user txt:', 'RateLimitPlanMap: expected txt:FILE with a path, got "txt:"'],
-    ['RateLimitPlanMap user redis:keys', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "redis:keys"',
+    [RLP::Httpd::has_redis() ? 'RateLimitPlanMap user nosql:keys' : 'RateLimitPlanMap user redis:keys', qr/RateLimitPlanMap: expected \Q$sources\E, got "/,
         'V-14 a kind of map that is not here'],
     ['RateLimitPlanMap user dmb:keys', 'got "dmb:keys" (dbm:?)', 'V-13 a misspelt dbm:'],
     ['RateLimitPlanMap user txt=a:keys', 'got "txt=a:keys"'],
@@ -199,7 +211,7 @@ my @wrong = (
     ['RateLimitPlanMap user dbm:keys ttl=5s ttl=6s', 'RateLimitPlanMap: expected each option once, got "ttl=6s"'],
     ['RateLimitPlanMap user dbm:keys tll=5s', 'RateLimitPlanMap: expected unknown=next|default|deny[:STATUS], ttl=DURATION or timeout=DURATION, got "tll=5s" (ttl=?)',
         'V-13 a misspelt ttl='],
-    ['RateLimitPlanMap user exp:pro', 'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL" or "expr:EXPR", got "exp:pro" (expr:?)', 'V-13 a misspelt expr:'],
+    ['RateLimitPlanMap user exp:pro', qq{RateLimitPlanMap: expected $sources, got "exp:pro" (expr:?)}, 'V-13 a misspelt expr:'],
     ['RateLimitPlanMap user expr:', 'RateLimitPlanMap: expected an expression behind expr:, got "": nothing is there'],
     ['RateLimitPlanMap user "expr:%{no"', qr/RateLimitPlanMap: expected an expression behind expr:, got "%\{no": \S/],
     ['RateLimitPlanMap user expr:"%{env:PLAN}"',

@@ -164,6 +164,7 @@ is(left('/cgi/hit/late'), 5, 'or one of a script that is the index of a director
 
 begin;
 is(answers(3, '/cgi/hit/late?X-Cost=3'), 'A8 A5 A2', 'kept alive: what one response says is charged before the next request');
+wait_for(sub { left('/cgi/hit/late') == 1 });
 is(left('/cgi/hit/late'), 1, 'three for each');
 begin;
 my $connection = RLP::Client->new($ENV{RLP_PORT});

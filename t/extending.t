@@ -131,7 +131,7 @@ refused('V-13 the nearest plan source', "${load}RateLimitPlanMap k member:one=x"
 refused('no ttl= where nothing is kept', "${load}RateLimitPlanMap k members:one=x ttl=5s", 2,
     'expected no ttl= with members:, since it is asked for each request; leave it out, got "ttl=5s"');
 refused('no variant where the plan source has none', "${load}RateLimitPlanMap k members=x:one=x", 2,
-    'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL", "expr:EXPR" or "members:VALUE=PLAN...", got "members=x:one=x"');
+    'RateLimitPlanMap: expected txt:FILE, dbm:FILE, dbm=TYPE:FILE, "dbd:SQL", "expr:EXPR"' . (RLP::Httpd::has_redis() ? ', "redis:KEY", "redis=STORE:KEY"' : '') . ' or "members:VALUE=PLAN...", got "members=x:one=x"');
 
 # --- a store
 

@@ -98,7 +98,7 @@ none(
     'the module and the tool know the library by its public headers only',
     map {
         my $f = $_;
-        map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^mod_ratelimit_plans/store_redis} && m{^redis/}) }
+        map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^(?:mod_ratelimit_plans/(?:store|plan_map)_redis|rlpctl/redis)} && m{^redis/}) }
             map { /^"(.*)"$/ ? $1 : () } includes($f);
     } grep { m{^(?:mod_ratelimit_plans|rlpctl)/} } @production
 );
@@ -152,7 +152,7 @@ SKIP: {
     none('every heading there is a directive', grep { !$directive{$_} } sort keys %heading);
     my $page = slurp('docs/mod_ratelimit_plans.8');
     none('every directive is in the manual page', grep { $page !~ /^[.]It Sy $_ /m } @directives);
-    my @options = code('mod_ratelimit_plans/rule.c') =~ /\{ "(\w+)=", (?:rule_|NULL)/g;
+    my @options = code('mod_ratelimit_plans/rule.c') =~ /\{ "(\w+)=", (?:rule_|stores_|NULL)/g;
     ok(@options > 5, 'the table of options of a rule can be read');
     none('every option of a rule is in the manual page',
         grep { $page !~ /^[.]It .*Cm $_ Ns = /m } @options);
@@ -177,6 +177,33 @@ SKIP: {
         $fields > 12 ? @missing : "only $fields fields found in $header");
 }
 
+# --- monitoring
+
+{
+    my $document = slurp('docs/monitoring.md');
+    my ($json, $metrics) = $document =~ /^## JSON\n(.*?)^## Metrics\n(.*?)^No label/ms;
+    my $source = code('mod_ratelimit_plans/status_metrics.c');
+    my %metric = map { $_ => 1 } $source =~ /"(ratelimit_\w+)"/g;
+    my %documented = map { $_ => 1 } $metrics =~ /^\| `(ratelimit_\w+)`/mg;
+    ok(keys %metric > 5, 'the metrics can be read');
+    is(join(' ', sort keys %documented), join(' ', sort keys %metric), 'docs/monitoring.md has the metrics there are');
+    my %label = map { $_ => 1 } $source =~ /[{,](\w+)=\\"/g;
+    none('and their labels', grep { $metrics !~ /\| [^|]*`$_`[^|]*\| [^|]*\|$/m } keys %label);
+    my %used = map { $_ => 1 } slurp('conf/grafana-dashboard.json') =~ /\b(ratelimit_\w+)\b/g;
+    ok(keys %used > 4, 'the dashboard uses metrics');
+    none('and only those that there are', grep { !$metric{$_} } sort keys %used);
+
+    my $writer = code('mod_ratelimit_plans/status_json.c');
+    my ($kinds) = code('mod_ratelimit_plans/status.c') =~ /status_members\[STATS_KINDS\] = \{(.*?)\};/s;
+    my %member = map { $_ => 1 } $writer =~ /(?<!\\)"(\w+)"/g, $writer =~ /\\"(\w+)\\":/g, $kinds =~ /"(\w+)"/g;
+    my %said = map { $_ => 1 } grep { !/^(?:closed|open|1|dbm)$/ } map { split /\./ } map { s/\[\]//r } $json =~ /`([\w.\[\]]+)`/g;
+    ok(keys %member > 25, 'the members of JSON can be read') or diag(join ' ', sort keys %member);
+    none('docs/monitoring.md has every member of JSON', grep { !$said{$_} } sort keys %member);
+    none('and no other', grep { !$member{$_} } sort keys %said);
+    none('and the kinds in mod_status', grep { $document !~ /`RateLimit$_`/ }
+        code('mod_ratelimit_plans/status.c') =~ /RateLimit(\w+): %/g);
+}
+
 # --- lines of the error log
 
 {
@@ -199,6 +226,24 @@ SKIP: {
         grep { $meaning{$_} } sort keys %said);
     none('and with what to do', grep { !$advice{$_} } sort keys %said);
     none('and there are no others', grep { !$said{$_} } sort keys %{ { %meaning, %advice } });
+}
+
+# --- what it is built with
+
+{
+    my ($packages) = slurp('quickstart') =~ /^readonly packages_build=\((.*?)^\)/ms;
+    my $needed = slurp('debian/control') =~ s/^(?!Build-Depends:|  ).*\n//mgr;
+    none('the package is built with what ./quickstart build installs',
+        $packages ? grep { /-dev$/ && $_ ne 'libc6-dev' && $needed !~ /\b\Q$_\E\b/ } split ' ', $packages : 'no packages found');
+}
+
+# --- the access log's own format
+
+{
+    my ($offered) = slurp('conf/ratelimit_plans.conf') =~ /^\s*#LogFormat "(.*)" ratelimit$/m;
+    my ($known) = slurp('rlpctl/log_format.c') =~ /\{ "ratelimit",\s*((?:"(?:\\.|[^"\\])*"\s*)+)\}/;
+    $known = join '', ($known // '') =~ /"((?:\\.|[^"\\])*)"/g;
+    is($offered, $known, 'the LogFormat of conf/ratelimit_plans.conf is what rlpctl calls ratelimit');
 }
 
 # --- what docs/extending.md quotes

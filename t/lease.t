@@ -63,13 +63,25 @@ sub decided {
     return $calls // 0;
 }
 
-$redis = fork // die "fork: $!\n";
-if ($redis == 0) {
-    open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
-    exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir"
-        or POSIX::_exit(127);
+sub redis_start {
+    $redis = fork // die "fork: $!\n";
+    if ($redis == 0) {
+        open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
+        exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir"
+            or POSIX::_exit(127);
+    }
+    RLP::Httpd::wait_for(sub { (ask('PING') // '') eq 'PONG' }) or die "redis-server did not start\n";
+    return;
 }
-RLP::Httpd::wait_for(sub { (ask('PING') // '') eq 'PONG' }) or die "redis-server did not start\n";
+
+sub redis_kill {
+    kill 'KILL', $redis;
+    waitpid $redis, 0;
+    undef $redis;
+    return;
+}
+
+redis_start();
 
 # --- httpd
 
@@ -186,7 +198,7 @@ subtest 'what the client is told' => sub {
 subtest 'a plan of several limits' => sub {
     my $server = server('plan', "RateLimitPlan gold rate=6/hour quota=50/year concurrent=4\nRateLimitRule site plan=gold");
     is($server->statuses(8, '/index.html'), join(' ', (200) x 6, 429, 429), 'leased or not, all must admit');
-    is(scalar @{ ask('KEYS plan:*') }, 1, 'one key');
+    is(scalar @{ ask('KEYS plan:rlp:{*') }, 1, 'one key');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 429 }, 20), 'as before');
 };
 
@@ -221,13 +233,23 @@ subtest 'the end of a server' => sub {
     cmp_ok($admitted, '>=', 750, 'which are a quarter of the limit at most');
 };
 
+subtest 'Redis is away: failure=local' => sub {
+    my $server = RLP::Httpd->new(config => "$store failure=local hosts=2 recovery=10s failure-threshold=1 prefix=local:\n"
+            . "RateLimitEngine On\nRateLimitIdentity global\nRateLimitRule site rate=20/hour\n")->start;
+    is(crowd(1, 10, $server), 10, 'half of it is used');
+    redis_kill();
+    # a lease of 5 at most, and half of what was left when it was drawn
+    my $admitted = crowd(1, 40, $server);
+    cmp_ok($admitted, '<=', 8, 'nobody begins anew');
+    cmp_ok($admitted, '>', 0, 'and there is some left');
+    redis_start();
+};
+
 subtest 'Redis is away' => sub {
     my $server = RLP::Httpd->new(config => "$store failure=closed recovery=10s failure-threshold=1 prefix=away:\n"
             . "RateLimitEngine On\nRateLimitIdentity global\nRateLimitRule site rate=100000/s\n")->start;
     is(crowd(2, 300, $server), 600, 'it is there');
-    kill 'KILL', $redis;
-    waitpid $redis, 0;
-    undef $redis;
+    redis_kill();
     is($server->get('/index.html')->{status}, 200, 'what is leased is spent without it');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 503 }, 20), 'and then failure= says what follows');
     unlike($server->log_text, qr/RLP004|AH00052|exit signal/, 'nothing else went wrong');

@@ -106,6 +106,20 @@ $said = report(line(0, 'a') . line(1, 'a'), '--plan=one=rate=1/s');
 is_deeply($said->{plans}[0]{refused}, { fewest => 0, most => 1 }, 'whole seconds: the fewest and the most');
 is_deeply([ @{ $said->{fits}[5] }{qw(plan perhaps)} ], [ undef, 'one' ], 'a plan that is perhaps enough');
 
+for my $case (
+    [ 'rate=2/s', 1 ], [ 'rate=2/s', 1, '--delay=1s' ], [ 'rate=2/s algorithm=sliding-log', 1, '--delay=1s' ],
+    [ 'rate=2/s algorithm=fixed-window', 1 ], [ 'rate=2/s algorithm=fixed-window', 0, '--delay=1s' ],
+    [ 'quota=5/day', 1 ], [ 'rate=2/s algorithm=stepped-bucket', 0 ],
+    [ 'rate=2/s algorithm=stepped-bucket start=2025-01-01T00:00:00Z', 1 ],
+    )
+{
+    my ($limits, $bounds, @options) = @{$case};
+    $said = report(line(0, 'a'), "--plan=one=$limits", @options);
+    is($said->{plans}[0]{bounds} ? 1 : 0, $bounds, "$limits @options: " . ($bounds ? 'bounds' : 'no bounds'));
+    my ($status, $out) = simulate(line(0, 'a'), "--plan=one=$limits", @options);
+    is($out =~ /and no bounds/ ? 0 : 1, $bounds, 'and so says the text');
+}
+
 # --- microseconds
 
 my $fine = "%{usec}t %a";
@@ -118,7 +132,8 @@ is_deeply([ $said->{plans}[0]{refused}{most}, $said->{sorted}, $said->{late} ], 
 $said = report(fine([ 1000, 'a' ], [ 2000, 'a' ], [ 0, 'a' ]), '--plan=one=quota=2', "--format=$fine");
 is_deeply([ $said->{plans}[0]{refused}{most}, $said->{late} ], [ 1, 1 ], 'too late to be sorted: counted all the same, and told');
 $said = report(fine([ 0, 'a' ], [ 0, 'a' ], [ 0, 'a' ]), '--plan=one=rate=1/s', "--format=$fine", '--delay=1s');
-is_deeply([ map { $said->{plans}[0]{$_}{most} } qw(refused delayed) ], [ 1, 1 ], '--delay: one waits');
+is_deeply([ map { $said->{plans}[0]{$_}{most} } qw(refused delayed identities_refused identities_delayed) ],
+    [ 1, 1, 1, 1 ], '--delay: one waits');
 $said = report(fine([ 0, 'a' ], [ 0, 'a' ]), '--plan=one=quota=3', "--format=$fine", '--cost=2');
 is($said->{plans}[0]{refused}{most}, 1, '--cost: units of each request');
 
@@ -165,8 +180,9 @@ is($said->{requests}, 1, 'the last line needs no end');
 $said = report(line(0, 'a') =~ s/\n/\r\n/r, '--plan=one=quota=2');
 is($said->{requests}, 1, 'ends of lines as Windows has them');
 $said = report('', '--plan=one=quota=2');
-is($said->{requests}, 0, 'nothing of nothing');
-is((simulate('', '--plan=one=quota=2'))[0], 0, 'which is no failure');
+is_deeply([ @{$said}{qw(requests first last)} ], [ 0, undef, undef ], 'nothing of nothing');
+is((simulate('', '--plan=one=quota=2', "--html=$dir/empty.html"))[0], 0, 'which is no failure');
+unlike(slurp("$dir/empty.html"), qr/1970|<svg/, 'nor a picture');
 is((simulate("nonsense\n", '--plan=one=quota=2'))[0], 65, 'nothing of what is no log is one');
 
 # --- a long log: memory is bounded by identities
@@ -215,6 +231,11 @@ like($page, qr/prefers-color-scheme: dark/, 'it knows the dark');
 ok(decode_json((simulate($attack, '--json', '--plan=one=quota=1', '--key=user'))[1]), 'JSON with them is JSON');
 ($status, $out) = simulate(line(0, 'a') . line(1, 'a'), '--plan=one=rate=1/s');
 like($out, qr/"A to B" are the fewest and the most.*requests refused +0 to 1 of 2 \(0.0 % to 50.0 %\)/s, 'text: both bounds');
+
+($status, $out) = simulate(fine([ 0, 'a' ], [ 0, 'a' ], [ 0, 'b' ]), '--plan=one=rate=1/s', "--format=$fine", '--delay=1s', "--html=$dir/delay.html");
+like($out, qr/requests refused +0 of 3.*requests delayed +1 of 3.*identities refused +0 of 2.*identities delayed +1 of 2 /s, 'text: delays');
+like(slurp("$dir/delay.html"), qr/Identities delayed<.*<td>0<\/td><td>0<\/td><td>1<\/td><td>1<\/td>/s, 'and the page has them');
+unlike($page, qr/delayed/, 'which has none where none waits');
 
 # --- compare
 

@@ -111,11 +111,12 @@ typedef struct rlp_charge_t {
     const rlp_limit_t *limit;
     rlp_units_t cost; /* of the request; RLP_UNIT. 0 is free and writes nothing; below 0 is refused.
                          rlp_settle(): the correction, below 0 to give back */
-    rlp_time_t max_wait; /* how long it would wait for its turn; 0 */
-    rlp_branch_t branch; /* RLP_ALWAYS */
-    int group;           /* of RLP_FIRST and RLP_INSTEAD: which belong together; 0 to 63 */
-    rlp_time_t waited;   /* rlp_settle(): decision.wait of the charge; 0 */
-    const char *rule;    /* its name with its scope, for a store that shows it; NULL */
+    rlp_time_t max_wait;      /* how long it would wait for its turn; 0 */
+    rlp_branch_t branch;      /* RLP_ALWAYS */
+    int group;                /* of RLP_FIRST and RLP_INSTEAD: which belong together; 0 to 63 */
+    rlp_time_t waited;        /* rlp_settle(): decision.wait of the charge; 0 */
+    const char *rule;         /* its name with its scope, for a store that shows it; NULL */
+    const rlp_terms_t *terms; /* NULL: the first store, and as it says */
     rlp_decision_t decision;
     bool spared;           /* of the branch that does not count: neither asked nor charged */
     bool taken;            /* while it is decided: charged, not only looked at */
@@ -140,6 +141,9 @@ typedef struct rlp_answer_t {
     rlp_time_t wait;  /* WAIT: all have their turn after this */
     rlp_time_t retry; /* DENY: after this all would pass */
     bool damaged;     /* at least one state was no state and was judged as new */
+    bool unasked;     /* some could not be asked, are spared, and pass uncounted */
+    bool told;        /* after a failure: the store has seen to logging it */
+    bool refuses;     /* after a failure: nobody is to pass */
 } rlp_answer_t;
 
 /* Prepares one charge; identity must live as long as the charge is used. A state above
@@ -160,6 +164,7 @@ static inline void rlp_charge_init(rlp_charge_t *charge, const char *identity, s
     charge->group = 0;
     charge->waited = 0;
     charge->rule = NULL;
+    charge->terms = NULL;
     charge->counted_at = 0;
 }
 

@@ -20,6 +20,28 @@ extern "C" {
 
 typedef struct rlp_store_t rlp_store_t;
 
+/* What becomes of a request while a store does not answer. */
+typedef enum {
+    RLP_FAILURE_USUAL, /* as the store itself says */
+    RLP_FAILURE_LOCAL, /* counted on this host alone */
+    RLP_FAILURE_OPEN,  /* passes uncounted */
+    RLP_FAILURE_CLOSED /* refused */
+} rlp_failure_t;
+
+/* How the hosts that share a store agree. */
+typedef enum {
+    RLP_SYNC_USUAL, /* as the store itself says */
+    RLP_SYNC_EXACT, /* each request asks */
+    RLP_SYNC_LEASE  /* units are drawn ahead, where they can be */
+} rlp_sync_t;
+
+/* What a rule wants for its charges. */
+typedef struct rlp_terms_t {
+    int store; /* of those of rlp_joint_create() */
+    rlp_failure_t failure;
+    rlp_sync_t sync;
+} rlp_terms_t;
+
 /* What a store that decides by itself is told (rlp.h). */
 struct rlp_charge_t;
 struct rlp_question_t;
@@ -61,6 +83,21 @@ struct rlp_store_t {
    tools. Threads may share it. Lives in the pool. */
 apr_status_t rlp_memory_create(rlp_store_t **store, apr_pool_t *pool);
 
+/* A store made of n others (1 or more): each charge goes to the one that its terms name
+   (rlp_terms_t). Charges are made in all of them or in none, as well as can be: those that keep
+   counters near are asked first, then those that decide by themselves, each kind in the order
+   given. Where one refuses, those behind it are not asked, their charges are spared, and what those
+   before it have charged is given back: for that moment they count one request too many. One that
+   cannot be asked has its charges spared, unless it says that nobody is to pass; with an answer of
+   one store at least the status is APR_SUCCESS. The secret is the first store's if it is NULL.
+   Lives in the pool. */
+rlp_store_t *rlp_joint_create(rlp_store_t *const stores[], int n, const unsigned char *secret,
+                              apr_pool_t *pool);
+
+/* The number of this process in store i of them (rlp_owner_open()); rlp_question_t.owner is not
+   used. Before the first question. */
+void rlp_joint_owner(rlp_store_t *joint, int i, rlp_hold_t owner);
+
 /* What a mapped segment is: plain data without pointers into code, so that it may be remembered
    across the unloading of a module. */
 typedef struct {
@@ -98,6 +135,17 @@ void rlp_segment_close(rlp_segment_t *segment);
 
 /* How many counters with states of so many bytes a segment of that size has room for. */
 size_t rlp_segment_room(size_t size, uint32_t state);
+
+/* What there is in a segment. */
+typedef struct {
+    uint64_t slots;   /* for counters, of all sizes */
+    uint64_t used;    /* of them, by counters that are not over; from a sample */
+    uint64_t evicted; /* counters forgotten before their time, to make room, ever */
+} rlp_segment_look_t;
+
+/* Looks at a mapped segment that others may update; now: the caller's monotonic clock. All 0 where
+   it is damaged. */
+rlp_segment_look_t rlp_segment_look(const rlp_segment_t *segment, rlp_time_t now);
 
 /* A store on a mapped segment. May be made again for the same segment, by each generation of a
    server. The segment's memory must outlive it. A new key that could only take the place of keys

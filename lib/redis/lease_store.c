@@ -16,7 +16,8 @@
 typedef struct {
     rlp_store_t head;
     lease_store_settings_t settings;
-    lease_renew_fn *renew; /* of this process */
+    redis_denials_t *denials; /* NULL: nobody wants to know */
+    lease_renew_fn *renew;    /* of this process */
     void *baton;
     char sha[SCRIPT_SHA_SIZE];
 } lease_store_t;
@@ -68,7 +69,10 @@ static apr_status_t lease_exchange(const lease_store_t *store, lease_question_t 
 /* Is the charge made from a lease? */
 static bool lease_is_for(const lease_store_t *store, const rlp_charge_t *charge)
 {
-    return store->settings.usual && lease_fits(charge);
+    const rlp_sync_t sync = charge->terms ? charge->terms->sync : RLP_SYNC_USUAL;
+
+    return (sync == RLP_SYNC_USUAL ? store->settings.usual : sync == RLP_SYNC_LEASE) &&
+           lease_fits(charge);
 }
 
 static lease_charge_t lease_charge(const lease_store_t *store, const rlp_charge_t *charge)
@@ -80,6 +84,17 @@ static lease_charge_t lease_charge(const lease_store_t *store, const rlp_charge_
                              .signature = key->signature,
                              .cost = charge->cost,
                              .limit = charge->limit };
+}
+
+static void lease_learn(const lease_store_t *store, rlp_charge_t *charge,
+                        const lease_question_t *question, const lease_answer_t *answer)
+{
+    const redis_told_t told = { .asked = question->sent,
+                                .lag = rlp_clock_monotonic() - question->sent,
+                                .server = answer->now };
+
+    charge->decision = answer->decision;
+    redis_denials_learn(store->denials, &charge, 1, &told);
 }
 
 /* Asks for units, and spends of them. */
@@ -102,6 +117,9 @@ static apr_status_t lease_fetch(const take_t *take, rlp_charge_t *charge,
     rv = lease_exchange(store, question, &answer, take->deadline);
     lease_granted(store->settings.table, question, rv == APR_SUCCESS ? &answer : NULL,
                   rlp_clock_monotonic(), result);
+    if (rv == APR_SUCCESS) {
+        lease_learn(store, charge, question, &answer);
+    }
     if (rv == APR_SUCCESS && result->outcome > LEASE_WAIT) {
         result->outcome = LEASE_WAIT;
     }
@@ -317,7 +335,7 @@ static apr_status_t lease_decide_settle(take_t *take, rlp_answer_t *answer)
         rlp_charge_t *charge = &take->charges[i];
 
         charge->spared = false;
-        if (lease_fits_limit(charge->limit)) {
+        if (charge->counted_at != 0 && lease_fits_limit(charge->limit)) {
             lease_settle_one(take->store, charge, charge->cost, &take->leased[i]);
         }
         if (take->leased[i]) {
@@ -383,6 +401,11 @@ rlp_store_t *lease_store_create(const lease_store_settings_t *settings, apr_pool
     store->settings = *settings;
     script_sha(store->sha);
     return &store->head;
+}
+
+void lease_store_note(rlp_store_t *head, redis_denials_t *denials)
+{
+    ((lease_store_t *)head)->denials = denials;
 }
 
 /* --- what nobody waits for */

@@ -22,6 +22,10 @@ typedef struct {
 /* Makes the store. Lives in the pool; contacts nobody yet. */
 rlp_store_t *lease_store_create(const lease_store_settings_t *settings, apr_pool_t *pool);
 
+/* Has what Redis answers noted there, for who stands in when it is away. Before the first
+   question. */
+void lease_store_note(rlp_store_t *store, redis_denials_t *denials);
+
 /* Is told which leases want to be renewed, by threads that have no time for it. */
 typedef void lease_renew_fn(void *baton, uint32_t index);
 

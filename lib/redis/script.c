@@ -319,6 +319,11 @@ static bool script_counts(const rlp_limit_t *limit)
            (!limit->algorithm->holds || limit->count <= SCRIPT_PLACES_MAX);
 }
 
+bool script_has(const rlp_limit_t *limit)
+{
+    return script_algorithm(limit) != 0;
+}
+
 const char *script_limit_error(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool)
 {
     if (script_algorithm(limit) == 0) {

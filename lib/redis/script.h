@@ -64,6 +64,9 @@ const char *script_text(size_t *len);
 /* The name that EVALSHA knows it by. */
 void script_sha(char sha[SCRIPT_SHA_SIZE]);
 
+/* Does the script have its algorithm? */
+bool script_has(const rlp_limit_t *limit);
+
 /* NULL if the script can count the limit for requests that wait up to max_wait; else what was
    expected. From the pool. */
 const char *script_limit_error(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);

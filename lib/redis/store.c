@@ -3,7 +3,9 @@
 #include "redis/store.h"
 
 #include "check.h"
-#include "redis/script.h"
+#include "redis/key.h"
+#include "redis/swap.h"
+#include "store/joint.h"
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -32,75 +34,6 @@ typedef struct {
     int n;
     char *text; /* of the keys */
 } batch_t;
-
-/* --- keys */
-
-/* A byte that would be taken for a sign of ours, or not be read well, is written %XX. */
-static bool key_is_plain(unsigned char byte)
-{
-    return byte > ' ' && byte < 0x7f && byte != '{' && byte != '}' && byte != '%';
-}
-
-static char *key_put(char *at, const char *bytes, size_t len)
-{
-    static const char digits[] = "0123456789ABCDEF";
-
-    for (size_t i = 0; i < len; i++) {
-        const unsigned char byte = (unsigned char)bytes[i];
-
-        if (key_is_plain(byte)) {
-            *at++ = (char)byte;
-            continue;
-        }
-        *at++ = '%';
-        *at++ = digits[byte >> 4];
-        *at++ = digits[byte & 15];
-    }
-    return at;
-}
-
-static char *key_put_word(char *at, const char *word)
-{
-    while (*word != '\0') {
-        *at++ = *word++;
-    }
-    return at;
-}
-
-#define KEY_SIGNS 7 /* rlp:{}: and a rule of none */
-
-static size_t key_room(const store_t *store, const rlp_charge_t *charge)
-{
-    return strlen(store->settings.prefix) + KEY_SIGNS + 3 * charge->entry.key.identity_len +
-           (charge->rule != NULL ? 3 * strlen(charge->rule) : 0);
-}
-
-/* PREFIX rlp:{TYPE:VALUE}:RULE */
-static char *key_make(script_key_t *key, char *at, const store_t *store, const rlp_charge_t *charge)
-{
-    key->bytes = at;
-    at = key_put_word(at, store->settings.prefix);
-    at = key_put_word(at, "rlp:{");
-    at = key_put(at, charge->entry.key.identity, charge->entry.key.identity_len);
-    at = key_put_word(at, "}:");
-    if (charge->rule != NULL) {
-        at = key_put(at, charge->rule, strlen(charge->rule));
-    }
-    key->len = (size_t)(at - key->bytes);
-    return at;
-}
-
-size_t redis_store_key(const rlp_store_t *head, const rlp_charge_t *charge, char *at, size_t room)
-{
-    const store_t *store = (const store_t *)head;
-    script_key_t key;
-
-    if (key_room(store, charge) > room) {
-        return 0;
-    }
-    (void)key_make(&key, at, store, charge);
-    return key.len;
-}
 
 /* --- calls */
 
@@ -172,7 +105,7 @@ static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_
     size_t room = 1;
 
     for (int i = 0; i < n; i++) {
-        room += key_room(store, &charges[i]);
+        room += redis_key_room(store->settings.prefix, &charges[i]);
     }
     batch->n = batch_identities(identity, charges, n);
     batch->groups = calloc((size_t)batch->n, sizeof(*batch->groups));
@@ -185,10 +118,11 @@ static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_
     for (int i = 0; i < n; i++) {
         script_key_t key;
 
-        at = key_make(&key, at, store, &charges[i]);
+        at = redis_key_make(&key, at, store->settings.prefix, &charges[i]);
         batch_add(&batch->groups[identity[i]], &key, &charges[i], op, question);
     }
     for (int i = 0; i < batch->n; i++) {
+        batch->groups[i].call.clock = store->settings.told_time ? &question->now : NULL;
         if (!script_pack(&batch->groups[i].packet, &batch->groups[i].call, store->sha)) {
             return APR_EINVAL;
         }
@@ -412,20 +346,100 @@ static uint64_t store_fingerprint(const rlp_store_t *store, const char *identity
     return hash;
 }
 
-static const rlp_store_type_t store_type = {
+static const rlp_store_type_t store_type_scripted = {
     .name = "redis", .time = store_time, .fingerprint = store_fingerprint, .decide = store_decide
 };
+
+/* --- algorithms without a script */
+
+/* What is asked of Redis: the script, and the states of algorithms that it does not have. */
+typedef struct {
+    rlp_store_t head;
+    rlp_store_t *scripted;
+    rlp_store_t *all; /* the script, then for each identity what it lacks */
+} whole_t;
+
+/* The script is the first part; what it lacks of each identity is a part of its own. */
+static void whole_choose(int part[], const rlp_charge_t charges[], int n)
+{
+    int identity[RLP_ENTRIES_MAX] = { 0 };
+
+    (void)batch_identities(identity, charges, n);
+    for (int i = 0; i < n; i++) {
+        part[i] = script_has(charges[i].limit) ? 0 : 1 + identity[i];
+    }
+}
+
+static bool whole_is_scripted(const rlp_charge_t charges[], int n)
+{
+    bool scripted = true;
+
+    for (int i = 0; i < n; i++) {
+        scripted = scripted && script_has(charges[i].limit);
+    }
+    return scripted;
+}
+
+static apr_status_t whole_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
+                                 const rlp_question_t *question, rlp_op_kind_t kind,
+                                 rlp_answer_t *answer)
+{
+    const whole_t *whole = (const whole_t *)head;
+
+    return whole_is_scripted(charges, n)
+               ? store_decide(whole->scripted, charges, n, question, kind, answer)
+               : whole->all->type->decide(whole->all, charges, n, question, kind, answer);
+}
+
+static const rlp_store_type_t store_type = {
+    .name = "redis", .time = store_time, .fingerprint = store_fingerprint, .decide = whole_decide
+};
+
+size_t redis_store_key(const rlp_store_t *head, const rlp_charge_t *charge, char *at, size_t room)
+{
+    const store_t *store = (const store_t *)((const whole_t *)head)->scripted;
+    script_key_t key;
+
+    if (redis_key_room(store->settings.prefix, charge) > room) {
+        return 0;
+    }
+    (void)redis_key_make(&key, at, store->settings.prefix, charge);
+    return key.len;
+}
+
+static rlp_store_t *whole_create(rlp_store_t *scripted, const redis_store_settings_t *settings,
+                                 apr_pool_t *pool)
+{
+    whole_t *whole = apr_pcalloc(pool, sizeof(*whole));
+    rlp_store_t *swap = redis_swap_create(settings, pool);
+    rlp_store_t *parts[1 + RLP_ENTRIES_MAX] = { scripted };
+
+    for (int i = 1; i <= RLP_ENTRIES_MAX; i++) {
+        parts[i] = swap;
+    }
+    whole->head = *scripted;
+    whole->head.type = &store_type;
+    whole->scripted = scripted;
+    whole->all = joint_create(parts, 1 + RLP_ENTRIES_MAX, whole_choose, pool);
+    return &whole->head;
+}
 
 rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool_t *pool)
 {
     store_t *store = apr_pcalloc(pool, sizeof(*store));
 
-    store->head = (rlp_store_t){ .type = &store_type,
+    store->head = (rlp_store_t){ .type = &store_type_scripted,
                                  .owners = settings->owners,
                                  .secret = settings->secret };
     store->settings = *settings;
     script_sha(store->sha);
-    return &store->head;
+    return whole_create(&store->head, settings, pool);
+}
+
+/* Of an algorithm without a script nothing is known that could be wrong. */
+const char *redis_store_limit_error(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool)
+{
+    return script_has(limit) ? script_limit_error(limit, max_wait, pool) : NULL;
 }
 
 const char *redis_store_script(apr_pool_t *pool)

@@ -18,6 +18,7 @@ typedef struct {
     const unsigned char *secret; /* the head's */
     redis_denials_t *denials;    /* what is remembered of answers; NULL: nothing */
     uint32_t *away; /* is told, for all processes, whether the latest question had none (1); NULL */
+    bool told_time; /* the question's now is the clock, not the server's: for tools and tests */
 } redis_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */
@@ -25,6 +26,11 @@ rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool
 
 /* The name of a charge's key in Redis, and its length; 0: it does not fit into the room. */
 size_t redis_store_key(const rlp_store_t *store, const rlp_charge_t *charge, char *at, size_t room);
+
+/* NULL if the store can count the limit for requests that wait up to max_wait; else what was
+   expected. From the pool. */
+const char *redis_store_limit_error(const rlp_limit_t *limit, rlp_time_t max_wait,
+                                    apr_pool_t *pool);
 
 /* The text that a session loads when it opens (redis_session_t.scripts). */
 const char *redis_store_script(apr_pool_t *pool);

@@ -309,6 +309,19 @@ static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, cons
     topology_leave(endpoint, node);
 }
 
+/* A master that has become a replica ends the connection: a new one, once, may lead to another
+   server, where Sentinels, a name or an address have moved by now. */
+static void topology_repeat(redis_call_t *call, const node_t *node, rlp_time_t deadline)
+{
+    if (call->fault != REDIS_FAULT_READONLY) {
+        return;
+    }
+    freeReplyObject(call->reply);
+    call->reply = NULL;
+    call->fault = REDIS_FAULT_NONE;
+    redis_connection_exchange(node->connection, &call, 1, deadline);
+}
+
 void redis_endpoint_exchange(redis_endpoint_t *endpoint, redis_call_t calls[], int n,
                              rlp_time_t deadline)
 {
@@ -320,6 +333,7 @@ void redis_endpoint_exchange(redis_endpoint_t *endpoint, redis_call_t calls[], i
     while ((count = topology_gather(endpoint, calls, asked, n, gathered, &node)) > 0) {
         redis_connection_exchange(node->connection, gathered, count, deadline);
         for (int i = 0; i < count; i++) {
+            topology_repeat(gathered[i], node, deadline);
             topology_follow(endpoint, gathered[i], node, deadline);
         }
         topology_leave(endpoint, node);

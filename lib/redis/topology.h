@@ -22,7 +22,8 @@ apr_status_t redis_endpoint_create(redis_endpoint_t **endpoint, const redis_url_
                                    int n, apr_pool_t *pool);
 
 /* Asks n (1 to REDIS_CALLS_MAX), pipelined, in one round trip for each server that has some of the
-   keys; follows a key that has moved, once. Returns at the deadline (rlp_clock_monotonic()) at the
+   keys; follows a key that has moved, and asks again where a server has become a replica, once
+   each. Returns at the deadline (rlp_clock_monotonic()) at the
    latest, give or take a millisecond. */
 void redis_endpoint_exchange(redis_endpoint_t *endpoint, redis_call_t calls[], int n,
                              rlp_time_t deadline);

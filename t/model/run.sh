@@ -33,7 +33,7 @@ errors() { # model, options -> how many errors the checker found
 states() { sed -n 's/^ *\([0-9]*\) states, stored.*/\1/p' "$scratch/pan.log"; }
 
 failed=0
-for model in ${MODELS:-shard evict breaker}; do
+for model in ${MODELS:-shard evict breaker lease}; do
     found=$(errors "$model")
     if [ "$found" = 0 ]; then
         echo "ok - $model: $(states) states, no error"

@@ -390,6 +390,50 @@ static void test_demoted(void **state)
     scene_end(&scene);
 }
 
+/* Behind a name or an address that moves: another server answers the next connection. */
+static bool moved_serve(peer_t *peer, int fd, const redisReply *command)
+{
+    const int replicas = *(const int *)peer->baton;
+
+    if (command == NULL) {
+        return true;
+    }
+    return peer_say(fd, atomic_load(&peer->clients) <= replicas
+                            ? "-READONLY You can't write against a read only replica.\r\n"
+                            : ":1\r\n");
+}
+
+/* How many connections one question takes, which meets so many replicas. */
+static int moved_clients(int replicas, redis_fault_t *fault)
+{
+    redis_breaker_t *breakers = apr_pcalloc(unit_pool(), 8 * sizeof(*breakers));
+    redis_endpoint_t *endpoint;
+    redis_url_t url;
+    peer_t peer;
+
+    peer_start(&peer, moved_serve, &replicas);
+    assert_null(redis_url_parse(&url, apr_psprintf(unit_pool(), "redis://127.0.0.1:%d", peer.port),
+                                NULL, unit_pool()));
+    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 8, unit_pool()),
+                     APR_SUCCESS);
+    (void)scene_get(endpoint, "foo", fault);
+    peer_stop(&peer);
+    return atomic_load(&peer.clients);
+}
+
+static void test_readonly(void **state)
+{
+    redis_fault_t fault;
+
+    (void)state;
+    assert_int_equal(moved_clients(0, &fault), 1);
+    assert_int_equal(fault, REDIS_FAULT_NONE);
+    assert_int_equal(moved_clients(1, &fault), 2);
+    assert_int_equal(fault, REDIS_FAULT_NONE);
+    assert_int_equal(moved_clients(9, &fault), 2);
+    assert_int_equal(fault, REDIS_FAULT_READONLY);
+}
+
 int main(void)
 {
     unit_add("MOVED is followed once and remembered", test_moved, NULL);
@@ -404,5 +448,6 @@ int main(void)
         unit_add_case("Sentinels", sentinels[i].name, test_sentinel, &sentinels[i]);
     }
     unit_add("READONLY: the Sentinels are asked again", test_demoted, NULL);
+    unit_add("READONLY: a new connection, once", test_readonly, NULL);
     return unit_run();
 }

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define BASE INT64_C(1763700000) /* seconds */
-#define REQUESTS_MAX 7
+#define REQUESTS_MAX 40
 #define PLACES 6 /* within a second that are tried */
 
 /* Seconds in which requests come, of one identity, beside a plan. */
@@ -184,27 +184,93 @@ static void test_small(void **state)
     apr_pool_destroy(pool);
 }
 
+/* A plan of one or two random limits. */
+static const char *random_plan(uint64_t *random, apr_pool_t *pool)
+{
+    static const char *const algorithms[] = { "token-bucket",   "leaky-bucket", "fixed-window",
+                                              "sliding-window", "sliding-log",  "stepped-bucket",
+                                              "token-bucket" };
+    const char *words = "";
+
+    for (uint64_t n = 1 + unit_below(random, 2); n > 0; n--) {
+        const uint64_t which = unit_below(random, UNIT_N(algorithms));
+
+        words =
+            apr_psprintf(pool, "%s rate=%d/%dms algorithm=%s%s", words,
+                         1 + (int)unit_below(random, 12), 100 + (int)unit_below(random, 40) * 100,
+                         algorithms[which], which == 5 ? " start=2025-01-01T00:00:00Z" : "");
+        if (which != 2 && which != 3 && which != 4) {
+            words = apr_psprintf(pool, "%s burst=%d", words, 1 + (int)unit_below(random, 9));
+        }
+    }
+    return words + 1;
+}
+
+/* Longer logs at random moments: the truth lies between what whole seconds tell of it. */
+static void test_random(void **state)
+{
+    enum { ROUNDS = 3000 };
+    uint64_t random = unit_seed();
+    static replay_t replay;
+    int apart = 0;
+
+    (void)state;
+    for (int i = 0; i < ROUNDS; i++) {
+        requests_t truth = { .n = 1 + (int)unit_below(&random, REQUESTS_MAX) };
+        const rlp_time_t gap = 1 + (rlp_time_t)unit_below(&random, 900000);
+        const rlp_time_t delay = (rlp_time_t)unit_below(&random, 3) * 400000;
+        requests_t whole = truth;
+        apr_pool_t *pool;
+
+        assert_int_equal(apr_pool_create(&pool, NULL), APR_SUCCESS);
+        const char *words = random_plan(&random, pool);
+        const rlp_plan_t *plan = unit_plan(words);
+
+        for (int k = 0; k < truth.n; k++) {
+            truth.at[k] = (k ? truth.at[k - 1] : BASE * RLP_SECOND) +
+                          (rlp_time_t)unit_below(&random, (uint64_t)gap * 2);
+            whole.at[k] = truth.at[k] - truth.at[k] % RLP_SECOND;
+        }
+        replay_make(&replay, plan, delay, REPLAY_RUNS, pool);
+        replay_all(&replay, &whole);
+        const replay_sum_t *sums = replay.plan[0].sums;
+        const uint64_t refused = refused_exactly(plan, delay, &truth, pool);
+
+        if (replay_bounds(&replay, 0) &&
+            (refused < sums[REPLAY_FEWEST].refused || refused > sums[REPLAY_MOST].refused)) {
+            fail_msg("%s, %d requests, waiting %d ms: %d refused, expected %d to %d", words,
+                     truth.n, (int)(delay / 1000), (int)refused, (int)sums[REPLAY_FEWEST].refused,
+                     (int)sums[REPLAY_MOST].refused);
+        }
+        apart +=
+            replay_bounds(&replay, 0) && sums[REPLAY_FEWEST].refused < sums[REPLAY_MOST].refused;
+        apr_pool_destroy(pool);
+    }
+    assert_in_range(apart, ROUNDS / 10, ROUNDS);
+}
+
 /* Moments of microseconds, also out of order: the refusals are those of a server that is asked in
    order. */
 static void test_exact(void **state)
 {
+    enum { SEVERAL = 7 };
     uint64_t random = unit_seed();
     static replay_t replay;
 
     (void)state;
     for (size_t i = 0; i < UNIT_N(small_plans); i++) {
         const rlp_plan_t *plan = unit_plan(small_plans[i]);
-        requests_t sorted = { .n = REQUESTS_MAX };
-        requests_t mixed = { .n = REQUESTS_MAX };
+        requests_t sorted = { .n = SEVERAL };
+        requests_t mixed = { .n = SEVERAL };
         apr_pool_t *pool;
 
         assert_int_equal(apr_pool_create(&pool, NULL), APR_SUCCESS);
-        for (int k = 0; k < REQUESTS_MAX; k++) {
+        for (int k = 0; k < SEVERAL; k++) {
             sorted.at[k] = (k ? sorted.at[k - 1] : BASE * RLP_SECOND) +
                            (rlp_time_t)unit_below(&random, 800000);
         }
-        for (int k = 0; k < REQUESTS_MAX; k++) {
-            mixed.at[k] = sorted.at[(k * 3 + 2) % REQUESTS_MAX];
+        for (int k = 0; k < SEVERAL; k++) {
+            mixed.at[k] = sorted.at[(k * 3 + 2) % SEVERAL];
         }
         replay_make(&replay, plan, 0, 1, pool);
         replay_all(&replay, &mixed);
@@ -212,7 +278,7 @@ static void test_exact(void **state)
         assert_true(replay.sorted > 0);
         assert_int_equal(replay.late, 0);
         assert_int_equal(replay.first, sorted.at[0]);
-        assert_int_equal(replay.last, sorted.at[REQUESTS_MAX - 1]);
+        assert_int_equal(replay.last, sorted.at[SEVERAL - 1]);
         apr_pool_destroy(pool);
     }
 }
@@ -319,6 +385,7 @@ int main(void)
             }
         }
     }
+    unit_add("random limits and moments", test_random, NULL);
     unit_add("exact moments, in any order", test_exact, NULL);
     unit_add("a line that comes too late", test_late, NULL);
     unit_add("a line that is far ahead", test_ahead, NULL);

@@ -1,0 +1,481 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "redis.h"
+
+#include "redis/key.h"
+#include "redis/store.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <apr_time.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#define REDIS_USAGE                                                                          \
+    "usage: rlpctl get   --store=URL [OPTION]... IDENTITY RULE [LIMIT]...\n"                 \
+    "       rlpctl reset --store=URL [OPTION]... IDENTITY RULE\n"                            \
+    "\n"                                                                                     \
+    "What servers count in Redis. IDENTITY is TYPE:VALUE and RULE a name, as in its keys.\n" \
+    "With the limits of the rule or plan, get says of each what is left.\n"                  \
+    "\n"                                                                                     \
+    "  --store=URL         as url= of RateLimitStore, without a password\n"                  \
+    "  --password=SOURCE   file:PATH or env:NAME\n"                                          \
+    "  --prefix=TEXT       as prefix= of RateLimitStore\n"                                   \
+    "  --json              one JSON object a line\n"
+
+#define REDIS_PATIENCE (5 * RLP_SECOND)
+#define REDIS_NAP (20 * 1000)
+#define REDIS_NOTHING 1 /* exit status: nothing is counted there */
+
+/* A store, and how it is asked. */
+typedef struct {
+    rlp_store_t *store;
+    redis_endpoint_t *endpoint;
+    const char *prefix;
+    redis_breaker_t breaker;
+    rlp_owners_t owners;
+    unsigned char secret[RLP_STORE_SECRET];
+} redis_ctl_t;
+
+/* --- the server */
+
+/* What went wrong last, of the servers there are. */
+static const char *ctl_why(const redis_ctl_t *ctl, redis_fault_t fault, apr_pool_t *pool)
+{
+    redis_server_t *servers = apr_pcalloc(pool, sizeof(*servers) * REDIS_NODES_MAX);
+    const int n = redis_endpoint_servers(ctl->endpoint, servers, REDIS_NODES_MAX);
+    const char *why = redis_remedy(fault)->text;
+
+    for (int i = 0; i < n; i++) {
+        why = servers[i].why[0] != '\0' ? servers[i].why : why;
+    }
+    return apr_pstrcat(pool, "Redis: ", why, NULL);
+}
+
+/* May it be better in a moment? */
+static bool ctl_is_early(redis_fault_t fault)
+{
+    return fault == REDIS_FAULT_NAME || fault == REDIS_FAULT_MOVED || fault == REDIS_FAULT_ASK;
+}
+
+/* Asks one command about a key, until the server is found. The reply is the caller's; NULL, or what
+   went wrong. */
+static const char *ctl_ask(redis_ctl_t *ctl, redis_call_t *call, apr_pool_t *pool)
+{
+    const rlp_time_t deadline = rlp_clock_monotonic() + REDIS_PATIENCE;
+
+    for (;;) {
+        redis_endpoint_maintain(ctl->endpoint);
+        redis_endpoint_exchange(ctl->endpoint, call, 1, deadline);
+        if (call->fault == REDIS_FAULT_NONE) {
+            return NULL;
+        }
+        freeReplyObject(call->reply);
+        call->reply = NULL;
+        if (!ctl_is_early(call->fault) || rlp_clock_monotonic() >= deadline) {
+            return ctl_why(ctl, call->fault, pool);
+        }
+        call->fault = REDIS_FAULT_NONE;
+        apr_sleep(REDIS_NAP);
+    }
+}
+
+/* One command with a key alone. */
+static const char *ctl_ask_key(redis_ctl_t *ctl, redisReply **reply, const char *command,
+                               const script_key_t *key, apr_pool_t *pool)
+{
+    const char *argv[] = { command, key->bytes };
+    const size_t lens[] = { strlen(command), key->len };
+    redis_call_t call = {
+        .key = key->bytes, .key_len = key->len, .argc = 2, .argv = argv, .argv_len = lens
+    };
+    const char *error = ctl_ask(ctl, &call, pool);
+
+    *reply = call.reply;
+    return error;
+}
+
+static script_key_t ctl_key(const redis_ctl_t *ctl, const rlp_charge_t *charge, apr_pool_t *pool)
+{
+    script_key_t key;
+
+    (void)redis_key_make(&key, apr_palloc(pool, redis_key_room(ctl->prefix, charge) + 1),
+                         ctl->prefix, charge);
+    return key;
+}
+
+static const char *ctl_connect(redis_ctl_t *ctl, const char *text, const char *password,
+                               apr_pool_t *pool)
+{
+    const redis_settings_t settings = { .session = { .connect = REDIS_PATIENCE },
+                                        .breaker = { .threshold = 1000,
+                                                     .recovery = RLP_SECOND,
+                                                     .longest = RLP_SECOND,
+                                                     .probe = RLP_SECOND } };
+    redis_url_t url;
+    const char *error = redis_url_parse(&url, text, NULL, pool);
+
+    if (error == NULL && url.login.password != NULL) {
+        error = "expected no password in the URL, which others can see, but "
+                "--password=file:PATH or --password=env:NAME";
+    }
+    if (error == NULL && password != NULL) {
+        error = redis_url_parse(&url, text, password, pool);
+    }
+    if (error == NULL && redis_endpoint_create(&ctl->endpoint, &url, &settings, &ctl->breaker, 1,
+                                               pool) != APR_SUCCESS) {
+        error = "out of memory";
+    }
+    return error;
+}
+
+static const char *ctl_open(redis_ctl_t **made, const char *url, const char *password,
+                            const char *prefix, apr_pool_t *pool)
+{
+    redis_ctl_t *ctl = apr_pcalloc(pool, sizeof(*ctl));
+    const char *error = ctl_connect(ctl, url, password, pool);
+
+    *made = ctl;
+    ctl->prefix = prefix ? prefix : "";
+    return error;
+}
+
+/* The store there, by the server's clock or by the question's. */
+static void ctl_make_store(redis_ctl_t *ctl, bool told_time, apr_pool_t *pool)
+{
+    const redis_store_settings_t settings = { .endpoint = ctl->endpoint,
+                                              .prefix = ctl->prefix,
+                                              .timeout = REDIS_PATIENCE,
+                                              .owners = &ctl->owners,
+                                              .secret = ctl->secret,
+                                              .told_time = told_time };
+
+    ctl->store = redis_store_create(&settings, pool);
+}
+
+/* --- try */
+
+/* What rlp_store_t is asked of, and what is behind it. */
+typedef struct {
+    rlp_store_t head;
+    redis_ctl_t *ctl;
+    apr_pool_t *pool;
+} redis_try_t;
+
+static apr_status_t try_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
+                               const rlp_question_t *question, rlp_op_kind_t kind,
+                               rlp_answer_t *answer)
+{
+    rlp_store_t *store = ((redis_try_t *)head)->ctl->store;
+
+    return store->type->decide(store, charges, n, question, kind, answer);
+}
+
+static const rlp_store_type_t try_type = { .name = "redis try", .decide = try_decide };
+
+static const char *try_prefix(apr_pool_t *pool)
+{
+    uint64_t random = 0;
+
+    (void)apr_generate_random_bytes((unsigned char *)&random, sizeof(random));
+    return apr_psprintf(pool, "rlpctl-try-%016" PRIx64 ":", random);
+}
+
+const char *redis_try_open(rlp_store_t **store, const char *url, const char *password,
+                           apr_pool_t *pool)
+{
+    redis_try_t *made = apr_pcalloc(pool, sizeof(*made));
+    rlp_charge_t none = { .entry = { .key = { .identity = "" } } };
+    redisReply *reply = NULL;
+    const char *error = ctl_open(&made->ctl, url, password, try_prefix(pool), pool);
+
+    if (error != NULL) {
+        return error;
+    }
+    ctl_make_store(made->ctl, true, pool);
+    made->head = *made->ctl->store;
+    made->head.type = &try_type;
+    made->pool = pool;
+    *store = &made->head;
+    const script_key_t key = ctl_key(made->ctl, &none, pool);
+
+    error = ctl_ask_key(made->ctl, &reply, "GET", &key, pool);
+    freeReplyObject(reply);
+    return error;
+}
+
+const char *redis_try_refuses(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool)
+{
+    return redis_store_limit_error(limit, max_wait, pool);
+}
+
+void redis_try_close(rlp_store_t *store, const char *identity)
+{
+    const redis_try_t *made = (const redis_try_t *)store;
+    const rlp_charge_t charge = { .entry = { .key = { .identity = identity,
+                                                      .identity_len = strlen(identity) } } };
+    const script_key_t key = ctl_key(made->ctl, &charge, made->pool);
+    redisReply *reply = NULL;
+
+    (void)ctl_ask_key(made->ctl, &reply, "DEL", &key, made->pool);
+    freeReplyObject(reply);
+}
+
+/* --- get and reset */
+
+typedef struct {
+    bool resets;
+    bool json;
+    const char *url;
+    const char *password;
+    const char *prefix;
+    const char *identity;
+    const char *rule;
+    const char *const *limits; /* words */
+    int n;
+    apr_pool_t *pool;
+} job_t;
+
+bool redis_is_command(int argc, const char *const argv[])
+{
+    bool store = false;
+
+    for (int i = 1; i < argc; i++) {
+        store |= strncmp(argv[i], "--store=", 8) == 0;
+    }
+    return store && (strcmp(argv[0], "get") == 0 || strcmp(argv[0], "reset") == 0);
+}
+
+/* One option; false: it is none. */
+static bool job_option(job_t *job, const char *word)
+{
+    static const struct {
+        const char *name;
+        size_t at;
+    } options[] = { { "--store=", offsetof(job_t, url) },
+                    { "--password=", offsetof(job_t, password) },
+                    { "--prefix=", offsetof(job_t, prefix) } };
+
+    if (strcmp(word, "--json") == 0) {
+        job->json = true;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        const size_t len = strlen(options[i].name);
+
+        if (strncmp(word, options[i].name, len) == 0) {
+            *(const char **)((char *)job + options[i].at) = word + len;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* NULL, or what was expected. */
+static const char *job_words(job_t *job, int argc, const char *const argv[])
+{
+    int i = 1;
+
+    job->resets = strcmp(argv[0], "reset") == 0;
+    while (i < argc && argv[i][0] == '-') {
+        if (!job_option(job, argv[i++])) {
+            return apr_psprintf(job->pool,
+                                "expected --store=, --password=, --prefix= or --json, got \"%s\"",
+                                argv[i - 1]);
+        }
+    }
+    if (argc - i < 2 || (job->resets && argc - i > 2) || strchr(argv[i], ':') == NULL) {
+        return "expected IDENTITY, such as ip:192.0.2.1, and RULE behind the options";
+    }
+    job->identity = argv[i];
+    job->rule = argv[i + 1];
+    job->limits = argv + i + 2;
+    job->n = argc - i - 2;
+    return NULL;
+}
+
+static void job_charge(const job_t *job, rlp_charge_t *charge, const rlp_limit_t *limit)
+{
+    rlp_charge_init(charge, job->identity, strlen(job->identity),
+                    rlp_signature(job->rule, NULL, limit), limit);
+    charge->rule = job->rule;
+}
+
+static const rlp_limit_t job_no_limit;
+
+static script_key_t job_key(const job_t *job, const redis_ctl_t *ctl)
+{
+    rlp_charge_t charge = { .limit = &job_no_limit,
+                            .entry = { .key = { .identity = job->identity,
+                                                .identity_len = strlen(job->identity) } },
+                            .rule = job->rule };
+
+    return ctl_key(ctl, &charge, job->pool);
+}
+
+static int64_t job_seconds(rlp_time_t span)
+{
+    return span == RLP_TIME_NEVER ? -1 : span <= 0 ? 0 : rlp_seconds(span);
+}
+
+static const char *job_number(const job_t *job, int64_t number)
+{
+    return number < 0 ? (job->json ? "null" : "-")
+                      : apr_psprintf(job->pool, "%" APR_INT64_T_FMT, (apr_int64_t)number);
+}
+
+/* What one limit would answer to a request of one unit. */
+static void job_print(const job_t *job, const rlp_decision_t *d)
+{
+    const bool passes = d->verdict <= RLP_WAIT;
+    const int64_t retry = d->verdict == RLP_NEVER ? -1 : passes ? 0 : rlp_seconds(d->retry);
+
+    printf(job->json ? "{\"verdict\":\"%s\",\"remaining\":%" PRId64 ",\"retry\":%s,\"reset\":%s}\n"
+                     : "%s\tremaining=%" PRId64 "\tretry=%s\treset=%s\n",
+           passes                    ? "allow"
+           : d->verdict == RLP_NEVER ? "never"
+                                     : "deny",
+           d->remaining, job_number(job, retry), job_number(job, job_seconds(d->reset)));
+}
+
+/* What is left of each limit. */
+static const char *job_get_limits(const job_t *job, redis_ctl_t *ctl)
+{
+    rlp_charge_t charges[RLP_LIMITS_MAX];
+    rlp_plan_t *plan = NULL;
+    rlp_clock_t clock;
+    rlp_answer_t answer;
+
+    rlp_clock_read(&clock);
+    const rlp_question_t question = { .now = clock.monotonic, .wall = clock.wall };
+    const char *error =
+        rlp_plan_parse(&plan,
+                       &(rlp_plan_source_t){
+                           .name = "get", .words = job->limits, .n = job->n, .wall = clock.wall },
+                       job->pool);
+
+    for (int i = 0; error == NULL && i < plan->n; i++) {
+        error = redis_store_limit_error(&plan->limits[i], 0, job->pool);
+        job_charge(job, &charges[i], &plan->limits[i]);
+    }
+    if (error != NULL) {
+        return error;
+    }
+    ctl_make_store(ctl, false, job->pool);
+    if (rlp_peek(ctl->store, charges, plan->n, &question, &answer) != APR_SUCCESS) {
+        return ctl_why(ctl, REDIS_FAULT_ERROR, job->pool);
+    }
+    for (int i = 0; i < plan->n; i++) {
+        job_print(job, &charges[i].decision);
+    }
+    return NULL;
+}
+
+/* --- what stands under a key, limit by limit (docs/redis-format.md) */
+
+#define VALUE_MAGIC "rlp1"
+#define VALUE_HEAD 20
+
+static uint64_t value_word(const char *bytes, int n)
+{
+    uint64_t word = 0;
+
+    for (int i = 0; i < n; i++) {
+        word |= (uint64_t)(unsigned char)bytes[i] << 8 * i;
+    }
+    return word;
+}
+
+static double value_double(const char *bytes)
+{
+    const uint64_t word = value_word(bytes, 8);
+    double number;
+
+    memcpy(&number, &word, sizeof(number));
+    return number;
+}
+
+/* Seconds until the limit is as good as new. */
+static int64_t value_expires(const char *bytes)
+{
+    const double at = value_double(bytes);
+    const double now = (double)rlp_clock_wall();
+
+    if (at >= 9007199254740992.0) { /* 2^53: never */
+        return -1;
+    }
+    return at > now ? job_seconds((rlp_time_t)(at - now)) : 0;
+}
+
+/* false: it is no value of ours. */
+static bool value_print(const job_t *job, const char *value, size_t len)
+{
+    size_t at = 4;
+
+    if (len < 4 || memcmp(value, VALUE_MAGIC, 4) != 0) {
+        return false;
+    }
+    while (at < len) {
+        const size_t size = len - at < VALUE_HEAD ? len : value_word(value + at + 8, 4);
+
+        if (size > len - at - VALUE_HEAD || len - at < VALUE_HEAD) {
+            return false;
+        }
+        printf(job->json ? "{\"signature\":\"%016" PRIx64 "\",\"bytes\":%zu,\"expires\":%s}\n"
+                         : "%016" PRIx64 "\tbytes=%zu\texpires=%s\n",
+               value_word(value + at, 8), size, job_number(job, value_expires(value + at + 12)));
+        at += VALUE_HEAD + size;
+    }
+    return true;
+}
+
+/* --- running */
+
+/* The exit status, or an error. */
+static const char *job_run(const job_t *job, redis_ctl_t *ctl, int *status)
+{
+    const script_key_t key = job_key(job, ctl);
+    redisReply *reply = NULL;
+    const char *error = ctl_ask_key(ctl, &reply, job->resets ? "DEL" : "GET", &key, job->pool);
+    const bool there =
+        error == NULL && (job->resets ? reply->integer > 0 : reply->type == REDIS_REPLY_STRING);
+
+    *status = there ? EXIT_SUCCESS : REDIS_NOTHING;
+    if (error == NULL && job->n > 0) {
+        *status = EXIT_SUCCESS;
+        error = job_get_limits(job, ctl);
+    } else if (there && !job->resets && !value_print(job, reply->str, (size_t)reply->len)) {
+        error = "expected a value of format 1 under the key, got something else";
+    }
+    freeReplyObject(reply);
+    if (error == NULL && *status != EXIT_SUCCESS) {
+        fprintf(stderr, "rlpctl: nothing is counted under %.*s\n", (int)key.len, key.bytes);
+    }
+    return error;
+}
+
+int redis_main(int argc, const char *const argv[], apr_pool_t *pool)
+{
+    job_t job = { .pool = pool };
+    redis_ctl_t *ctl = NULL;
+    int status = EXIT_SUCCESS;
+    const char *error = job_words(&job, argc, argv);
+
+    if (error == NULL) {
+        error = ctl_open(&ctl, job.url, job.password, job.prefix, pool);
+    }
+    if (error != NULL) {
+        fprintf(stderr, "rlpctl: %s\n\n" REDIS_USAGE, error);
+        return EX_USAGE;
+    }
+    error = job_run(&job, ctl, &status);
+    if (error != NULL) {
+        fprintf(stderr, "rlpctl: %s\n", error);
+        return EX_UNAVAILABLE;
+    }
+    return status;
+}

@@ -1,0 +1,28 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef RLPCTL_REDIS_H
+#define RLPCTL_REDIS_H
+
+/*
+ * rlpctl on Redis: a store of its own for try, and get and reset of what servers count there.
+ */
+
+#include "rlp.h"
+
+/* A store for try, under a prefix of its own; the moment of a question is its clock. password is
+   file:PATH or env:NAME, or NULL. NULL, or what went wrong. */
+const char *redis_try_open(rlp_store_t **store, const char *url, const char *password,
+                           apr_pool_t *pool);
+
+/* NULL, or why a limit cannot be counted there. */
+const char *redis_try_refuses(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);
+
+/* Removes what the questions about an identity have left there. */
+void redis_try_close(rlp_store_t *store, const char *identity);
+
+/* Is it get or reset with --store=? */
+bool redis_is_command(int argc, const char *const argv[]);
+
+/* Runs get or reset, its name being the first word; the exit status. */
+int redis_main(int argc, const char *const argv[], apr_pool_t *pool);
+
+#endif

@@ -1,0 +1,184 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# rlpctl on Redis: try answers there as in memory and leaves nothing behind; get and reset of what servers count.
+# Needs RLPCTL and top_srcdir in the environment, and REDIS_SERVER.
+
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use File::Temp ();
+use IO::Socket::INET;
+use IO::Socket::UNIX;
+use IPC::Open3 qw(open3);
+use JSON::PP qw(decode_json);
+use POSIX ();
+use Symbol qw(gensym);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $top = $ENV{top_srcdir} || dirname(dirname($0));
+my $rlpctl = $ENV{RLPCTL} || 'rlpctl/rlpctl';
+my ($program) = grep { $_ && -x } $ENV{REDIS_SERVER}, map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin';
+
+plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
+
+my $dir = File::Temp->newdir('rlp-rlpctl-XXXXXX', TMPDIR => 1);
+my $owner = $$;
+my $redis;
+
+END {
+    my $status = $?;
+    if ($redis && $$ == $owner) {
+        kill 'KILL', $redis;
+        waitpid $redis, 0;
+    }
+    $? = $status;
+}
+
+# Exit status, what it printed and what it complained of.
+sub rlpctl {
+    my ($input, @args) = @_;
+    my $in = File::Temp->new;
+    print {$in} $input;
+    $in->flush;
+    seek $in, 0, 0 or die "seek: $!\n";
+    my $pid = open3('<&' . fileno $in, my $out, my $err = gensym, $rlpctl, @args);
+    local $/ = undef;
+    my $printed = <$out>;
+    my $complaint = <$err>;
+    waitpid $pid, 0;
+    return ($? >> 8, $printed // '', $complaint // '');
+}
+
+# What the server answers to a command of words, by way of its socket: lists as one text.
+sub ask {
+    my (@words) = @_;
+    my $socket = IO::Socket::UNIX->new(Peer => "$dir/socket") or return;
+    print {$socket} map { '*' . @{$_} . "\r\n" . join '', map { '$' . length() . "\r\n$_\r\n" } @{$_} } ['AUTH', 'sesame'], \@words;
+    my $ok = <$socket>;
+    return reply($socket);
+}
+
+sub reply {
+    my ($socket) = @_;
+    my ($type, $rest) = (<$socket> // return) =~ /\A(.)(.*)\r\n\z/s;
+    if ($type eq '$' && $rest >= 0) {
+        read $socket, my $bulk, $rest + 2;
+        return substr $bulk, 0, $rest;
+    }
+    return join ' ', map { reply($socket) } 1 .. $rest if $type eq '*';
+    return $rest;
+}
+
+my (undef, undef, $built) = rlpctl('', qw(try --store=redis://127.0.0.1:1/0 rate=1/s));
+plan skip_all => 'rlpctl was built without Redis' if $built =~ /built without Redis/;
+
+$redis = fork // die "fork: $!\n";
+if ($redis == 0) {
+    open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
+    exec {$program} $program, '--port', 0, '--unixsocket', "$dir/socket", '--requirepass', 'sesame', '--save', '', '--dir', "$dir"
+        or POSIX::_exit(127);
+}
+my $deadline = time + 20;
+sleep 0.02 while !defined ask('PING') && time < $deadline;
+is(ask('PING'), 'PONG', 'a server of the test\'s own');
+
+my $url = "unix://$dir/socket";
+open my $file, '>', "$dir/password" or die "$dir/password: $!\n";
+print {$file} "sesame\n";
+close $file or die "$dir/password: $!\n";
+my @there = ("--store=$url", "--password=file:$dir/password");
+
+# --- try
+
+# The requests of a case in t/unit/cases.txt.
+sub lines {
+    my ($answers) = @_;
+    my $lines = '';
+    for my $answer (split ' ', $answers) {
+        my ($at, $cost, $times) = $answer =~ m{^([\d.]+)(?:\*(-?[\d.]+))?(?:x(\d+))?:} or die "not an answer: $answer\n";
+        $lines .= (defined $cost ? "$at $cost\n" : "$at\n") x ($times || 1);
+    }
+    return $lines;
+}
+
+my ($same, $tried) = (0, 0);
+open my $in, '<', "$top/t/unit/cases.txt" or die "cases.txt: $!\n";
+while (<$in>) {
+    chomp;
+    my ($name, $limits, $answers) = split / [|] /;
+    # a place is a lease there, which ends
+    next if /^#/ || !defined $answers || $limits =~ /concurrent=/;
+    my @words = split ' ', $limits;
+    my (undef, $expected) = rlpctl(lines($answers), 'try', @words);
+    my ($status, $got, $complaint) = rlpctl(lines($answers), 'try', @there, @words);
+    next if $complaint =~ /in Redis/;
+    $tried++;
+    $same += $status == 0 && $got eq $expected;
+    is($got, $expected, "$name: as in memory") || diag $complaint;
+}
+close $in;
+cmp_ok($tried, '>', 20, 'many cases were tried');
+is(ask('DBSIZE'), 0, 'and nothing is left behind');
+
+my ($status, $out, $said) = rlpctl("0 5\n0\n", 'try', '--json', @there, 'rate=5/s');
+is_deeply([map { decode_json($_)->{verdict} } split /\n/, $out], ['allow', 'deny'], 'in JSON');
+($status, undef, $said) = rlpctl("0\n", 'try', "--store=$url", 'rate=5/s');
+is($status, 70, 'without the password');
+like($said, qr/NOAUTH|Authentication/, 'the server says why');
+($status, undef, $said) = rlpctl("0\n", 'try', '--store=redis://127.0.0.1:1/0', 'rate=5/s');
+is($status, 70, 'nobody there');
+($status, undef, $said) = rlpctl("0\n", 'try', '--store=redis://:topsecret@127.0.0.1:1/0', 'rate=5/s');
+is($status, 70, 'a password as an argument');
+like($said, qr/expected no password in the URL/, 'is refused');
+unlike($said, qr/topsecret/, 'and not repeated');
+($status, undef, $said) = rlpctl("0\n", 'try', @there, 'rate=2000000000000/s');
+like($said, qr/expected a count and a burst of at most 1000000000000 in Redis/, 'what cannot be counted there is refused');
+
+# --- get and reset
+
+# What a server would have there: three of five used, by the script, under the key of a rule.
+$ENV{RLP_TEST_PASSWORD} = 'sesame';
+@there = ("--store=$url", '--password=env:RLP_TEST_PASSWORD', '--prefix=p:');
+($status, $out, $said) = rlpctl('', 'get', @there, 'ip:192.0.2.1', 'site');
+is("$status $out", '1 ', 'nothing is counted');
+like($said, qr/nothing is counted under p:rlp:\{ip:192\.0\.2\.1\}:site/, 'and the key is named');
+($status, $out) = rlpctl('', 'get', @there, 'ip:192.0.2.1', 'site', 'rate=5/hour');
+is("$status $out", "0 allow\tremaining=5\tretry=0\treset=0\n", 'all is left');
+
+# format 1 (docs/redis-format.md): one limit, whose state expires in an hour
+my $value = 'rlp1' . pack('a8 V d<', "\x01\x02\x03\x04\x05\x06\x07\x08", 8, (time + 3600) * 1e6) . pack 'd<', 1;
+ask('SET', 'p:rlp:{ip:192.0.2.1}:site', $value, 'PX', 3600_000);
+($status, $out) = rlpctl('', 'get', @there, 'ip:192.0.2.1', 'site');
+like("$status $out", qr/\A0 0807060504030201\tbytes=8\texpires=(?:3600|359\d)\n\z/, 'what stands there');
+($status, $out) = rlpctl('', 'get', '--json', @there, 'ip:192.0.2.1', 'site');
+is(decode_json($out)->{signature}, '0807060504030201', 'in JSON');
+ask('SET', 'p:rlp:{ip:192.0.2.1}:other', 'something', 'PX', 3600_000);
+($status, undef, $said) = rlpctl('', 'get', @there, 'ip:192.0.2.1', 'other');
+is($status, 69, 'a value of another kind');
+like($said, qr/expected a value of format 1/, 'is told');
+
+($status, $out, $said) = rlpctl('', 'reset', @there, 'ip:192.0.2.1', 'site');
+is("$status $out$said", '0 ', 'reset');
+is(ask('KEYS', '*'), 'p:rlp:{ip:192.0.2.1}:other', 'takes that key away, and no other');
+($status) = rlpctl('', 'reset', @there, 'ip:192.0.2.1', 'site');
+is($status, 1, 'there is nothing more to reset');
+
+for my $case (
+    [['get', '--store=redis://127.0.0.1'], qr/expected IDENTITY/],
+    [['get', '--store=redis://127.0.0.1', 'nobody', 'site'], qr/expected IDENTITY/],
+    [['reset', '--store=redis://127.0.0.1', 'ip:192.0.2.1', 'site', 'rate=1/s'], qr/expected IDENTITY/],
+    [['get', '--store=redis://127.0.0.1', '--what', 'ip:192.0.2.1', 'site'], qr/expected --store=, .*got "--what"/],
+    [['get', '--store=nowhere://127.0.0.1', 'ip:192.0.2.1', 'site'], qr/expected /],
+    [['get', '--store=redis://127.0.0.1', '--password=sesame', 'ip:192.0.2.1', 'site'], qr/expected file:PATH or env:NAME/],
+) {
+    my ($words, $expected) = @$case;
+    ($status, undef, $said) = rlpctl('', @$words);
+    is($status, 64, "refused: @$words");
+    like($said, $expected, 'and says why');
+    unlike($said, qr/sesame/, 'without what may be a secret');
+}
+
+done_testing;

@@ -1,0 +1,74 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# Several stores in one server: each rule counts in the one it names, and a request is charged in all or in none.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use RLP::Httpd;
+
+plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
+
+sub server {
+    my ($config) = @_;
+    my $server = RLP::Httpd->new;
+    $server->configure("RateLimitEngine On\nRateLimitIdentity ip\n$config\n");
+    return $server->start;
+}
+
+sub left {
+    my ($server, @fields) = @_;
+    my $response = $server->get('/index.html', @fields);
+    return "$response->{status} " . ($response->{fields}{ratelimit} // '-') =~ s/;t=\d+//gr;
+}
+
+my $two = "RateLimitStore near shm size=1M\nRateLimitStore beside shm size=1M\n";
+
+subtest 'each rule counts in its store' => sub {
+    my $server = server("${two}RateLimitRule a rate=5/hour\nRateLimitRule b rate=9/hour store=beside");
+    is(left($server), '200 "a";r=4, "b";r=8', 'both are charged');
+    is(left($server), '200 "a";r=3, "b";r=7', 'and charged again');
+    my $dir = $server->dir;
+    ok(-s "$dir/run/ratelimit-$_.shm", "a file of the store $_") for qw(near beside);
+    ok($server->graceful, 'a graceful restart');
+    is(left($server), '200 "a";r=2, "b";r=6', 'forgets neither');
+    ok($server->stop && $server->start, 'a stop and a start');
+    is(left($server), '200 "a";r=1, "b";r=5', 'forgets neither');
+};
+
+subtest 'all or none' => sub {
+    my $server = server("${two}RateLimitRule a key=ip rate=9/hour\nRateLimitRule b rate=2/hour store=beside");
+    is(left($server), '200 "b";r=1, "a";r=8', 'a request');
+    is(left($server), '200 "b";r=0, "a";r=7', 'another');
+    is(left($server), '429 "b";r=0, "a";r=7', 'the second store refuses: the first is not charged') for 1 .. 3;
+    $server = server("${two}RateLimitRule a rate=1/hour\nRateLimitRule b rate=9/hour store=beside");
+    is(left($server), '200 "a";r=0, "b";r=8', 'a request');
+    is(left($server), '429 "a";r=0', 'the first refuses: the second is not asked, and tells nothing') for 1 .. 3;
+    is(left($server), '429 "a";r=0', 'nor charged');
+};
+
+subtest 'charges are corrected where they were made' => sub {
+    my $server = server("${two}RateLimitRefund \"expr=%{REQUEST_STATUS} == 404\"\n"
+            . "RateLimitRule a rate=2/hour concurrent=2\nRateLimitRule b rate=2/hour concurrent=2 store=beside");
+    ok(RLP::Httpd::wait_for(sub { $server->get('/nowhere')->{status} == 404 }), "request $_ is given back") for 1 .. 6;
+};
+
+subtest 'the same name in a deeper section' => sub {
+    my $server = server("${two}RateLimitRule a rate=5/hour\n<Location /index.html>\nRateLimitRule a rate=5/hour store=beside\n</Location>");
+    $server->get('/other') for 1 .. 3;
+    is(left($server), '200 "a";r=4', 'counts in the store that it names itself');
+};
+
+subtest 'in words' => sub {
+    my $server = RLP::Httpd->new(config => "${two}RateLimitEngine On\nRateLimitRule a rate=5/hour store=beside\nRateLimitRule b rate=5/hour\n");
+    my ($code, $said) = $server->configtest('-D', 'DUMP_RATELIMIT');
+    is($code, 0, 'it is fine');
+    like($said, qr/^Rate limit store: 1024 kB of shared memory in the runtime directory\nRate limit store beside: 1024 kB/m, 'both stores');
+    like($said, qr/^  a: .*, in the store beside \(/m, 'what a rule says of it');
+    unlike($said, qr/^  b: .*store/m, 'and nothing where it says nothing');
+};
+
+done_testing;
