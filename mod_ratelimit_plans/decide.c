@@ -6,6 +6,7 @@
  */
 
 #include "decide.h"
+#include "stats.h"
 
 #include <http_log.h>
 #include <http_request.h>
@@ -207,6 +208,7 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
     if (!who->found) {
         if (who->refuse) {
             d->refuse = who->refuse;
+            d->stranger = rule;
         }
         return true;
     }
@@ -292,6 +294,7 @@ static void decide_unasked(decide_t *d, apr_status_t rv, const rlp_answer_t *ans
 {
     d->verdict->action = "error";
     decide_failed(d->r, answer, rv);
+    tally_failed(d);
     if (answer->refuses) {
         d->refuse = HTTP_SERVICE_UNAVAILABLE;
         d->verdict->retry = answer->retry;
@@ -344,8 +347,12 @@ DECIDE_INLINE void decide_ask(decide_t *d)
         d->verdict->action = "deny";
         d->verdict->denied = true;
         d->verdict->retry = answer.retry;
-    } else if (!d->plain) {
-        decide_admit(d, question.now);
+        tally_refused(d, STATS_REFUSED, answer.tightest);
+    } else {
+        tally_passed(d);
+        if (!d->plain) {
+            decide_admit(d, question.now);
+        }
     }
     decide_remember(d, answer.tightest);
 }
@@ -386,14 +393,20 @@ static void decide_ask_one_apart(decide_t *d)
     if (rv != APR_SUCCESS) {
         d->verdict->action = d->verdict->denied ? d->verdict->action : "error";
         decide_failed(d->r, &answer, rv);
+        tally_failed(d);
         return;
     }
     d->verdict->at = question.now;
     if (answer.damaged) {
         decide_log_damage(d->r);
     }
-    if (answer.verdict <= RLP_WAIT && !d->plain) {
-        after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+    if (answer.verdict > RLP_WAIT) {
+        tally_refused(d, STATS_WOULD_REFUSE, answer.tightest);
+    } else {
+        tally_passed(d);
+        if (!d->plain) {
+            after_remember(d->verdict, d->r, d->charges, d->rules, d->n, question.now);
+        }
     }
     decide_remember_apart(d);
 }
@@ -415,6 +428,7 @@ static int decide_refuse_unknown(decide_t *d)
 {
     d->verdict->action = "deny";
     d->verdict->denied = true;
+    stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
     respond_env(d->r, d->verdict);
     return respond_refuse(d->r, d->refuse);
 }
@@ -453,6 +467,7 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
         return DECLINED;
     }
     denial_log(d->r, verdict, d->server);
+    stats_note(verdict, d->server, d->r->pool);
     return respond_deny(d->r, verdict, d->conf, in_handler);
 }
 
@@ -469,6 +484,7 @@ DECIDE_INLINE void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *c
     d->costed = false;
     d->plain = true;
     d->waits = false;
+    d->delayed = false;
     d->dated = false;
     d->group = 0;
     d->n = 0;

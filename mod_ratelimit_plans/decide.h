@@ -29,16 +29,18 @@ typedef struct {
     const verdict_t *before; /* what was decided before an internal redirect, or NULL */
     verdict_t *verdict;
     unsigned phases;
-    who_t *who;       /* the last one looked for; the first has its room in here */
-    uint64_t judged;  /* rules of the section, a bit each */
-    int refuse;       /* status by which a map refuses an unknown value, or nobody is served */
-    size_t room;      /* for the text of RateLimit */
-    bool costed;      /* cost is known */
-    bool plain;       /* nothing is to be done after the decision */
-    bool waits;       /* may have to wait */
-    bool dated;       /* the wall clock is asked for */
-    rlp_units_t cost; /* by the section */
-    int group;        /* of the next branches */
+    who_t *who;      /* the last one looked for; the first has its room in here */
+    uint64_t judged; /* rules of the section, a bit each */
+    int refuse;      /* status by which a map refuses an unknown value, or nobody is served */
+    const rule_t *stranger; /* the rule that counts one refused by a map */
+    size_t room;            /* for the text of RateLimit */
+    bool costed;            /* cost is known */
+    bool plain;             /* nothing is to be done after the decision */
+    bool waits;             /* may have to wait */
+    bool delayed;           /* has waited */
+    bool dated;             /* the wall clock is asked for */
+    rlp_units_t cost;       /* by the section */
+    int group;              /* of the next branches */
     int n;
     const rule_t *rules[RLP_ENTRIES_MAX];
     struct {

@@ -108,6 +108,7 @@ static apr_status_t wait_queue(decide_t *d, rlp_question_t *question, rlp_answer
         if (lacks) {
             *turn = turn_wait(d->r, rlp_world->store->type->decide ? WAIT_NAP_REMOTE : WAIT_NAP);
             d->verdict->action = "delay";
+            d->delayed = true;
             wait_set_patience(d, rlp_clock_monotonic() - begin);
         }
     }
@@ -122,6 +123,7 @@ static turn_t wait_out(decide_t *d, const rlp_question_t *question, const rlp_an
     const turn_t turn = turn_wait(d->r, answer->wait);
 
     d->verdict->action = "delay";
+    d->delayed = true;
     if (turn != TURN_CAME) {
         after_undo(d->charges, d->n, question->now);
     }

@@ -114,11 +114,16 @@ static const char *dump_limits(const rule_t *rule, apr_pool_t *pool)
                : apr_pstrcat(pool, plans, "; without one: unlimited", NULL);
 }
 
+const char *dump_rule_words(const rule_t *rule, apr_pool_t *pool)
+{
+    return apr_pstrcat(pool, dump_limits(rule, pool), rule->off ? "" : dump_choice(rule, pool),
+                       dump_effects(rule, pool), NULL);
+}
+
 static void dump_rule(apr_file_t *out, const rule_t *rule, apr_pool_t *pool)
 {
-    apr_file_printf(out, "  %s%s%s: %s%s%s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
-                    rule->section ? rule->section : "", dump_limits(rule, pool),
-                    rule->off ? "" : dump_choice(rule, pool), dump_effects(rule, pool), rule->file,
+    apr_file_printf(out, "  %s%s%s: %s (%s:%d)\n", rule->scope, rule->section ? " in " : "",
+                    rule->section ? rule->section : "", dump_rule_words(rule, pool), rule->file,
                     rule->line);
 }
 
@@ -135,6 +140,19 @@ static const char *dump_store(const depot_t *depot, apr_pool_t *pool)
 }
 
 /* The first is that of rules that name none. */
+const char *dump_store_words(apr_pool_t *pool)
+{
+    const char *words = "";
+
+    for (int i = 0; i < rlp_world->depots->nelts; i++) {
+        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, i, const depot_t);
+
+        words = apr_pstrcat(pool, words, i ? "; " : "", i ? depot->name : "", i ? ": " : "",
+                            dump_store(depot, pool), NULL);
+    }
+    return words;
+}
+
 static void dump_stores(apr_file_t *out, apr_pool_t *pool)
 {
     for (int i = 0; i < rlp_world->depots->nelts; i++) {

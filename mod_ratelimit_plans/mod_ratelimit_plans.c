@@ -6,6 +6,8 @@
 
 #include "annex.h"
 #include "provider.h"
+#include "stats.h"
+#include "status.h"
 
 #include <ap_mpm.h>
 #include <ap_provider.h>
@@ -74,6 +76,7 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
                      "RateLimitStore: cannot get memory for what is kept beside the counters");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    stats_open(server);
     const apr_status_t rv = plan_map_open(temp);
 
     if (rv != APR_SUCCESS) {
@@ -108,6 +111,15 @@ static void plans_child_status(server_rec *server, pid_t pid, ap_generation_t ge
     if (status == MPM_CHILD_EXITED && rlp_world->store != NULL) {
         stores_child_gone(pid);
     }
+}
+
+/* In the parent, every ten seconds or so. */
+static int plans_monitor(apr_pool_t *pool, server_rec *server)
+{
+    (void)pool;
+    (void)server;
+    stats_tick();
+    return DECLINED;
 }
 
 /* --- the configuration */
@@ -211,8 +223,10 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_fixups(request_fixups, predecessors, successors, APR_HOOK_LAST);
     ap_hook_child_init(plans_child_init, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_monitor(plans_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    status_register();
     respond_register_filter();
 }
 

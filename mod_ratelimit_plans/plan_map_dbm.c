@@ -6,6 +6,7 @@
  */
 
 #include "plan_map.h"
+#include "stats.h"
 
 #include <http_log.h>
 
@@ -208,6 +209,9 @@ static void dbm_reopen(dbm_state_t *state, apr_pool_t *pool)
     }
     const apr_status_t rv = dbm_open(&file, state);
 
+    if (rv != APR_SUCCESS || state->file.pool != NULL) {
+        stats_note_map(state->identity, state->path, rv == APR_SUCCESS);
+    }
     if (rv != APR_SUCCESS) {
         dbm_log_failed(state, marks, rv, pool);
         return;

@@ -8,6 +8,7 @@
  */
 
 #include "plan_map.h"
+#include "stats.h"
 
 #include <http_log.h>
 #include <http_main.h>
@@ -262,6 +263,7 @@ static void versions_read(versions_t *versions, file_mark_t seen, volatile apr_u
         versions_reclaim(request.fd);
         if (*error != '\0') {
             common->seen = seen;
+            stats_note_map(versions->type, versions->path, false);
             ap_log_error(APLOG_MARK, APLOG_ERR, 0, versions->server,
                          "RLP012: plan map of %s: %s; what was read before stays in force",
                          versions->type, error);
@@ -272,6 +274,7 @@ static void versions_read(versions_t *versions, file_mark_t seen, volatile apr_u
     common->seen = seen;
     __atomic_store_n(&common->version, next, __ATOMIC_RELEASE);
     versions_switch(versions, next, txt);
+    stats_note_map(versions->type, versions->path, true);
     ap_log_error(APLOG_MARK, APLOG_INFO, 0, versions->server,
                  "RLP013: plan map of %s: read again: %s", versions->type, versions->path);
 }

@@ -118,6 +118,7 @@ struct variant_t {
     const char *plan_name;
     const rlp_plan_t *plan;
     const variant_t *then; /* of the plan that takes over; NULL: none */
+    uint64_t *counted;     /* statistics (stats_counts()); NULL: not looked for yet */
     bool plain; /* nothing to do for it but to ask: no branch, hold, calendar or large state */
     uint64_t signatures[2][RLP_LIMITS_MAX]; /* enforced; dry run */
     uint32_t sizes[RLP_LIMITS_MAX];         /* of the states, the same for equal signatures */
@@ -177,8 +178,9 @@ typedef struct {
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
     const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
                                done where the rule matches; NULL: it takes a closer look */
-    unsigned options;       /* those given, a bit each */
-    const char *store_name; /* store=; NULL: the first store */
+    uint64_t *bystanders; /* statistics of requests whose plan was not looked for; NULL: none yet */
+    unsigned options;     /* those given, a bit each */
+    const char *store_name;   /* store=; NULL: the first store */
     const rlp_terms_t *terms; /* what it wants for its charges; NULL: what is usual */
     server_rec *server;
     const char *directory; /* of the .htaccess it is from; NULL: of the server's configuration */
@@ -544,6 +546,10 @@ const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *p
 
 /* Prints the configuration in words, for -D DUMP_RATELIMIT. */
 void dump_print(const server_rec *servers, apr_pool_t *pool);
+
+/* What the store is, and what a rule does. */
+const char *dump_store_words(apr_pool_t *pool);
+const char *dump_rule_words(const rule_t *rule, apr_pool_t *pool);
 
 /* --- identity.c */
 

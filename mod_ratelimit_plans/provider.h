@@ -67,6 +67,9 @@ size_t store_shm_size(void);
 /* The annex of its first segment; NULL: this server has none open. */
 void *store_shm_annex(void);
 
+/* What there is in that segment; all 0 where there is none. */
+rlp_segment_look_t store_shm_look(void);
+
 /* What such a store is, in words. */
 const char *store_shm_describe(const void *settings, apr_pool_t *pool);
 
@@ -75,6 +78,21 @@ extern const rlp_identity_provider_t *const identity_providers[];
 
 /* The sources of plans, in the order of provider_plan_maps. */
 extern const rlp_plan_map_provider_t *const plan_map_providers[];
+
+/* A server that the store asks, for a page. */
+typedef struct {
+    const char *name;
+    const char *breaker; /* "closed", "open" or "half-open" */
+    int failures;        /* in a row, while closed */
+    rlp_time_t wait;     /* until it is asked again; 0 while closed */
+    const char *why;     /* what went wrong last; "" for nothing */
+} store_server_t;
+
+#define STORE_SERVERS_MAX 32
+
+/* Those of the store in Redis, at most STORE_SERVERS_MAX; how many. 0 where the store is
+   another. */
+int store_redis_servers(store_server_t servers[], apr_pool_t *pool);
 
 #pragma GCC visibility pop
 

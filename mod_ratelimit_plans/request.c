@@ -5,6 +5,8 @@
  */
 
 #include "decide.h"
+#include "stats.h"
+#include "status.h"
 
 #include <http_core.h>
 #include <http_request.h>
@@ -66,6 +68,9 @@ const verdict_t *request_verdict_so_far(const request_rec *r)
    so. */
 static int request_exempt(request_rec *r, const dir_conf_t *conf)
 {
+    if (request_verdict_so_far(r) == NULL) {
+        tally_exempt(r, conf);
+    }
     if (decide_before(r) == NULL) {
         ap_set_module_config(r->request_config, &ratelimit_plans_module,
                              (void *)(uintptr_t)&conf->exempted);
@@ -132,6 +137,25 @@ DECIDE_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[],
     return usual->n > 0 && n <= DECIDE_RULES_MAX;
 }
 
+/* Statistics of a rule that has let a request pass. */
+DECIDE_INLINE void request_tally_usual(const rule_t *rule)
+{
+    const variant_t *variant = rule->usual;
+
+    stats_add(variant->counted ? variant->counted : stats_counts(rule, variant), STATS_ADMITTED);
+}
+
+/* The same of all rules of a section, of which there is one at least. */
+DECIDE_INLINE void request_tally_all(const dir_conf_t *conf)
+{
+    const rule_t *const *rules = (const rule_t *const *)(const void *)conf->rules->elts;
+    apr_size_t i = (apr_size_t)conf->rules->nelts;
+
+    do {
+        request_tally_usual(rules[--i]);
+    } while (i > 0);
+}
+
 /* Remembers the charges, and tells the client of them. */
 DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, const usual_t *usual,
                                       const rlp_charge_t charges[])
@@ -142,6 +166,7 @@ DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, co
     for (uint64_t bits = usual->judged; bits != 0; bits &= bits - 1) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
 
+        request_tally_usual(rule);
         for (int i = 0; i < rule->usual->plan->n; i++) {
             outcome_t *outcome = &verdict->outcomes[verdict->n];
 
@@ -180,6 +205,7 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
         return decide_request(r, conf, PHASE_BOTH, false);
     }
     if (conf->traits == 0 && conf->fields == FIELDS_OFF) { /* all rules judge all requests */
+        request_tally_all(conf);
         ap_set_module_config(r->request_config, &ratelimit_plans_module,
                              (void *)(uintptr_t)&conf->passed);
     } else {
@@ -285,14 +311,8 @@ int request_fixups(request_rec *r)
 
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
    fixups, whose rules are judged here, or a directory's index would go round them. */
-int request_handler(request_rec *r)
+static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verdict_t *verdict)
 {
-    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
-    const verdict_t *verdict = request_verdict(r);
-
-    if (verdict == &conf->passed) {
-        return DECLINED;
-    }
     if (verdict != NULL && verdict->denied) {
         return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
     }
@@ -304,4 +324,15 @@ int request_handler(request_rec *r)
     }
     return request_is_exempt(r, conf) ? request_exempt(r, conf)
                                       : decide_request(r, conf, PHASE_BOTH, true);
+}
+
+/* The one hook for handlers, as each costs every request something. The names of pages of ours
+   begin alike; httpd has given every request the name of a handler by now. */
+int request_handler(request_rec *r)
+{
+    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+    const verdict_t *verdict = request_verdict(r);
+    const int rv = verdict == &conf->passed ? DECLINED : request_judge_late(r, conf, verdict);
+
+    return rv == DECLINED && *r->handler == 'r' ? status_handler(r) : rv;
 }

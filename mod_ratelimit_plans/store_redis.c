@@ -348,6 +348,29 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
     return NULL;
 }
 
+int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
+{
+    static const char *const phases[] = {
+        [REDIS_CLOSED] = "closed", [REDIS_OPEN] = "open", [REDIS_HALF_OPEN] = "half-open"
+    };
+    const far_t *store = (const far_t *)rlp_world->store;
+
+    if (rlp_world->store_provider != &store_redis_provider || store == NULL) {
+        return 0;
+    }
+    redis_server_t *there = apr_pcalloc(pool, sizeof(*there) * STORE_SERVERS_MAX);
+    const int n = redis_endpoint_servers(store->endpoint, there, STORE_SERVERS_MAX);
+
+    for (int i = 0; i < n; i++) {
+        servers[i] = (store_server_t){ .name = there[i].name,
+                                       .breaker = phases[there[i].breaker.phase],
+                                       .failures = there[i].breaker.failures,
+                                       .wait = there[i].breaker.wait,
+                                       .why = there[i].why };
+    }
+    return n;
+}
+
 /* --- the thread of a child that sees to names, Sentinels and slots, and to what was counted
    here */
 

@@ -176,6 +176,15 @@ void *store_shm_annex(void)
     return retained->segment.memory ? rlp_segment_annex(&retained->segment) : NULL;
 }
 
+rlp_segment_look_t store_shm_look(void)
+{
+    const retained_t *retained = shm_retained(1);
+
+    return retained->segment.memory
+               ? rlp_segment_look(&retained->segment, rlp_world->clock->monotonic())
+               : (rlp_segment_look_t){ 0 };
+}
+
 const char *store_shm_describe(const void *made, apr_pool_t *pool)
 {
     const shm_settings_t *settings = made;

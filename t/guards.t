@@ -177,6 +177,33 @@ SKIP: {
         $fields > 12 ? @missing : "only $fields fields found in $header");
 }
 
+# --- monitoring
+
+{
+    my $document = slurp('docs/monitoring.md');
+    my ($json, $metrics) = $document =~ /^## JSON\n(.*?)^## Metrics\n(.*?)^No label/ms;
+    my $source = code('mod_ratelimit_plans/status_metrics.c');
+    my %metric = map { $_ => 1 } $source =~ /"(ratelimit_\w+)"/g;
+    my %documented = map { $_ => 1 } $metrics =~ /^\| `(ratelimit_\w+)`/mg;
+    ok(keys %metric > 5, 'the metrics can be read');
+    is(join(' ', sort keys %documented), join(' ', sort keys %metric), 'docs/monitoring.md has the metrics there are');
+    my %label = map { $_ => 1 } $source =~ /[{,](\w+)=\\"/g;
+    none('and their labels', grep { $metrics !~ /\| [^|]*`$_`[^|]*\| [^|]*\|$/m } keys %label);
+    my %used = map { $_ => 1 } slurp('conf/grafana-dashboard.json') =~ /\b(ratelimit_\w+)\b/g;
+    ok(keys %used > 4, 'the dashboard uses metrics');
+    none('and only those that there are', grep { !$metric{$_} } sort keys %used);
+
+    my $writer = code('mod_ratelimit_plans/status_json.c');
+    my ($kinds) = code('mod_ratelimit_plans/status.c') =~ /status_members\[STATS_KINDS\] = \{(.*?)\};/s;
+    my %member = map { $_ => 1 } $writer =~ /(?<!\\)"(\w+)"/g, $writer =~ /\\"(\w+)\\":/g, $kinds =~ /"(\w+)"/g;
+    my %said = map { $_ => 1 } grep { !/^(?:closed|open|1|dbm)$/ } map { split /\./ } map { s/\[\]//r } $json =~ /`([\w.\[\]]+)`/g;
+    ok(keys %member > 25, 'the members of JSON can be read') or diag(join ' ', sort keys %member);
+    none('docs/monitoring.md has every member of JSON', grep { !$said{$_} } sort keys %member);
+    none('and no other', grep { !$member{$_} } sort keys %said);
+    none('and the kinds in mod_status', grep { $document !~ /`RateLimit$_`/ }
+        code('mod_ratelimit_plans/status.c') =~ /RateLimit(\w+): %/g);
+}
+
 # --- lines of the error log
 
 {

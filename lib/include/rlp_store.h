@@ -136,6 +136,17 @@ void rlp_segment_close(rlp_segment_t *segment);
 /* How many counters with states of so many bytes a segment of that size has room for. */
 size_t rlp_segment_room(size_t size, uint32_t state);
 
+/* What there is in a segment. */
+typedef struct {
+    uint64_t slots;   /* for counters, of all sizes */
+    uint64_t used;    /* of them, by counters that are not over; from a sample */
+    uint64_t evicted; /* counters forgotten before their time, to make room, ever */
+} rlp_segment_look_t;
+
+/* Looks at a mapped segment that others may update; now: the caller's monotonic clock. All 0 where
+   it is damaged. */
+rlp_segment_look_t rlp_segment_look(const rlp_segment_t *segment, rlp_time_t now);
+
 /* A store on a mapped segment. May be made again for the same segment, by each generation of a
    server. The segment's memory must outlive it. A new key that could only take the place of keys
    held by living processes is not kept, though its update succeeds. An update that changes more

@@ -13,9 +13,10 @@
 #include <string.h>
 
 #define SWAP_TRIES 100 /* within the timeout */
-#define SWAP_MAGIC "rlc1"
-#define SWAP_HEAD 12 /* the magic, and the instant from which the state is as good as new */
+#define SWAP_HEAD 12   /* the magic, and the instant from which the state is as good as new */
 #define SWAP_TTL_MAX (INT64_C(10) * 366 * 86400 * 1000)
+
+static const char swap_magic[4] = { 'r', 'l', 'c', '1' };
 
 /* Reads all keys; and: writes some, if all are as they were read. Answers with the time, whether it
    has written, and what is there now. ARGV: for each key what is expected, what is to be there
@@ -193,7 +194,7 @@ static void state_load(rlp_entry_t *entry, const redisReply *value, rlp_time_t n
     entry->dirty = false;
     entry->reach = 0;
     memset(entry->state, 0, entry->key.size);
-    if (len < SWAP_HEAD || memcmp(value->str, SWAP_MAGIC, 4) != 0 ||
+    if (len < SWAP_HEAD || memcmp(value->str, swap_magic, sizeof(swap_magic)) != 0 ||
         state_number(value->str + 4) <= now) {
         return;
     }
@@ -218,7 +219,7 @@ static bool state_save(round_t *round, int i, const rlp_entry_t *entry)
     if (value == NULL) {
         return false;
     }
-    memcpy(value, SWAP_MAGIC, 4);
+    memcpy(value, swap_magic, sizeof(swap_magic));
     for (int k = 0; k < 8; k++) {
         value[4 + k] = (char)((uint64_t)entry->expires >> 8 * k);
     }
@@ -339,6 +340,9 @@ static apr_status_t swap_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
     round->head.type = &round_type;
     round->swap = swap;
     round->deadline = rlp_clock_monotonic() + swap->settings.timeout;
+    for (int i = 0; i < n; i++) { /* read, but not used, where there is no answer */
+        charges[i].decision = (rlp_decision_t){ .verdict = RLP_ALLOW };
+    }
     const apr_status_t rv = swap_ask(round, charges, n, question, kind, answer);
 
     for (int i = 0; kind == RLP_TAKE && rv == APR_SUCCESS && i < n; i++) {

@@ -311,6 +311,18 @@ size_t rlp_segment_room(size_t size, uint32_t state)
     return slab_room(size, state);
 }
 
+rlp_segment_look_t rlp_segment_look(const rlp_segment_t *segment, rlp_time_t now)
+{
+    slab_t slab;
+
+    if (slab_attach(&slab, segment->memory, segment->size) != NULL) {
+        return (rlp_segment_look_t){ 0 };
+    }
+    const slab_look_t look = slab_look(&slab, now + slab_base(&slab)->offset);
+
+    return (rlp_segment_look_t){ .slots = look.slots, .used = look.used, .evicted = look.evicted };
+}
+
 void rlp_segment_close(rlp_segment_t *segment)
 {
     if (segment->memory != NULL) {

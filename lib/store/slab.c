@@ -383,6 +383,19 @@ SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const
     }
 }
 
+/* A slot for a newcomer; takes note of a counter that goes before its time. */
+__attribute__((noinline)) static slot_t *slab_make_room(const slab_t *slab, const place_t *place,
+                                                        rlp_time_t now, const place_t taken[],
+                                                        int n)
+{
+    slot_t *slot = slab_victim(slab, place, now, taken, n);
+
+    if (slot != NULL && slab_weight(slot, now) > 0) {
+        (void)__atomic_fetch_add(&place->shard->evicted, 1, __ATOMIC_RELAXED);
+    }
+    return slot;
+}
+
 /* Writes what is dirty. */
 SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], place_t places[],
                            int n, rlp_time_t now)
@@ -396,7 +409,7 @@ SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], pla
         const bool fresh = place->lines > 1 && slab_fresh(place, now);
 
         if (place->slot == NULL) {
-            place->slot = slab_victim(slab, place, now, places, n);
+            place->slot = slab_make_room(slab, place, now, places, n);
         }
         if (place->slot != NULL) { /* NULL: all taken by this update, or held */
             slab_commit(slab, entries[i], place, fresh, n == 1, now);

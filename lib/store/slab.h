@@ -72,6 +72,16 @@ rlp_time_t slab_last(const slab_t *slab);
 int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
                 void *baton);
 
+/* What there is in it. */
+typedef struct {
+    uint64_t slots;   /* for counters, of all sizes */
+    uint64_t used;    /* of them, by counters that are not over; from a sample */
+    uint64_t evicted; /* counters forgotten before their time, to make room, ever */
+} slab_look_t;
+
+/* Looks, while others may update. */
+slab_look_t slab_look(const slab_t *slab, rlp_time_t now);
+
 /* Copies all live counters of one slab into another, formatted with the same key, whatever their
    sizes. What processes held is left behind: no holder outlives a change of size. Only while nobody
    else uses either. */

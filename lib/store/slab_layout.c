@@ -167,6 +167,50 @@ rlp_time_t slab_last(const slab_t *slab)
     return last;
 }
 
+#define SLAB_SAMPLE 4096 /* slots of each class */
+
+/* Are the counter in it and its life both there? */
+static bool slab_lives(const slot_t *slot, rlp_time_t now)
+{
+    const uint64_t expires = __atomic_load_n(&slot->fate, __ATOMIC_RELAXED) >> 16;
+
+    return __atomic_load_n(&slot->fingerprint, __ATOMIC_RELAXED) != 0 &&
+           (expires == SLAB_EXPIRES_NEVER || (rlp_time_t)(expires << SLAB_TICK) > now);
+}
+
+/* Slots in use in one class. Any are as good as others: keys are spread by a hash. */
+static uint64_t slab_look_at(const slab_t *slab, int size_class, uint64_t slots, rlp_time_t now)
+{
+    const unsigned char *at = slab->base + slab->classes[size_class].offset;
+    const uint64_t step = slots > SLAB_SAMPLE ? slots / SLAB_SAMPLE : 1;
+    uint64_t seen = 0;
+    uint64_t used = 0;
+
+    for (uint64_t i = 0; i < slots; i += step, seen++) {
+        const unsigned char *slot = at + (size_t)slab_classes[size_class].size * (size_t)i;
+
+        used += slab_lives((const slot_t *)(const void *)slot, now);
+    }
+    return seen > 0 ? used * slots / seen : 0;
+}
+
+slab_look_t slab_look(const slab_t *slab, rlp_time_t now)
+{
+    slab_look_t look = { 0 };
+
+    for (int i = 0; i < SLAB_CLASSES; i++) {
+        const uint64_t slots =
+            (uint64_t)slab->shards * slab->classes[i].sets * slab->classes[i].ways;
+
+        look.slots += slots;
+        look.used += slab_look_at(slab, i, slots, now);
+    }
+    for (uint32_t i = 0; i < slab->shards; i++) {
+        look.evicted += __atomic_load_n(&slab_shard(slab, i)->evicted, __ATOMIC_RELAXED);
+    }
+    return look;
+}
+
 static void slab_move(slab_t *to, const slot_t *slot, int size_class, rlp_time_t now)
 {
     const rlp_key_t key = {
@@ -203,4 +247,5 @@ void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now)
         slab_move_class(to, from, size_class, now);
     }
     slab_shard(to, 0)->last = slab_last(from);
+    slab_shard(to, 0)->evicted = slab_look(from, now).evicted;
 }

@@ -54,6 +54,7 @@ typedef struct {
     pthread_mutex_t mutex;
     uint32_t n; /* lines to restore if the owner of the mutex is dead; written last */
     rlp_time_t last;
+    uint64_t evicted; /* counters forgotten before their time, to make room */
     _Alignas(SLAB_LINE) undo_t undo[SLAB_UNDO_LINES];
 } shard_t;
 

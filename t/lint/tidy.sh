@@ -6,7 +6,7 @@ set -eu
 
 system=$(printf '%s' "$APR_CFLAGS $HIREDIS_CFLAGS" | sed 's/-I */-isystem /g')
 own='-Ilib/include -Ilib -Imod_ratelimit_plans -Irlpctl -It/unit'
-flags="-std=gnu11 -D_GNU_SOURCE $own -I$BUILDDIR/lib $system -isystem $HTTPD_INCLUDEDIR"
+flags="-std=gnu11 -D_GNU_SOURCE $own -I$BUILDDIR/lib -I$BUILDDIR/mod_ratelimit_plans $system -isystem $HTTPD_INCLUDEDIR"
 
 # shellcheck disable=SC2016 # the inner shell expands them
 find lib mod_ratelimit_plans rlpctl t -name '*.c' | sort | xargs -P2 -n1 sh -c '

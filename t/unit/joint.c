@@ -260,6 +260,42 @@ static void test_settle(void **state)
     assert_int_equal(joint_left(2, "rate=5/hour"), 5);
 }
 
+/* A question changes nothing, and hears of all stores. */
+static void test_peek(void **state)
+{
+    rlp_charge_t charges[PARTS];
+    rlp_answer_t answer;
+
+    joint_setup(state);
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < PARTS; i++) {
+            charge_init(&charges[i], i, "rate=5/hour");
+        }
+        assert_int_equal(rlp_peek(joint, charges, PARTS, &question, &answer), APR_SUCCESS);
+        assert_int_equal(answer.verdict, RLP_ALLOW);
+        for (int i = 0; i < PARTS; i++) {
+            assert_false(charges[i].spared);
+            assert_int_equal(charges[i].decision.remaining, 5);
+        }
+    }
+}
+
+/* Terms of a store that there is not are those of the first. */
+static void test_nowhere(void **state)
+{
+    static const rlp_terms_t strange[] = { { .store = PARTS }, { .store = -1 } };
+    rlp_charge_t charge;
+
+    joint_setup(state);
+    for (size_t i = 0; i < UNIT_N(strange); i++) {
+        charge_init(&charge, 1, "rate=5/hour");
+        charge.terms = &strange[i];
+        assert_int_equal(joint_take(&charge, 1).verdict, RLP_ALLOW);
+    }
+    assert_int_equal(joint_left(0, "rate=5/hour"), 3);
+    assert_int_equal(far.asked, 0);
+}
+
 int main(void)
 {
     unit_add("charges go where their terms say", test_apart, NULL);
@@ -270,5 +306,7 @@ int main(void)
     unit_add("the far store is gone, and asked alone", test_gone_alone, NULL);
     unit_add("places of each store", test_places, NULL);
     unit_add("corrections", test_settle, NULL);
+    unit_add("a look", test_peek, NULL);
+    unit_add("no such store", test_nowhere, NULL);
     return unit_run();
 }

@@ -290,25 +290,85 @@ static void test_stranger_beside(void **state)
     }
 }
 
+/* The key of a limit of user:1 under the rule api. */
+static const char *stranger_key(const rlp_charge_t *charge)
+{
+    char *key = apr_palloc(unit_pool(), 64);
+
+    snprintf(key, 64, "t:rlp:{user:1}:api:%016llx",
+             (unsigned long long)charge->entry.key.signature);
+    return key;
+}
+
 /* What is no state is taken for a new one. */
 static void test_stranger_damaged(void **state)
 {
     rlp_charge_t charge;
-    char key[64];
 
     (void)state;
     store_fresh();
     stranger_init(&charge, "user:1", "api", "rate=5/day " STRANGE);
-    snprintf(key, sizeof(key), "t:rlp:{user:1}:api:%016llx",
-             (unsigned long long)charge.entry.key.signature);
-    freeReplyObject(redis_server_ask("LPUSH %s x", key));
+    freeReplyObject(redis_server_ask("LPUSH %s x", stranger_key(&charge)));
     store_take(&charge, 1);
     assert_int_equal(charge.decision.remaining, 4);
-    freeReplyObject(redis_server_ask("SET %s x", key));
+    freeReplyObject(redis_server_ask("SET %s x", stranger_key(&charge)));
     store_take(&charge, 1);
     assert_int_equal(charge.decision.remaining, 4);
     store_take(&charge, 1);
     assert_int_equal(charge.decision.remaining, 3);
+}
+
+/* A value of the limit, as another host would have left it: all of its window is used. */
+static void stranger_put(const rlp_charge_t *charge, int64_t expires, size_t more)
+{
+    unsigned char value[12 + 64] = "rlc1";
+    int64_t window[8] = { 0 };
+
+    memcpy(value + 4, &expires, sizeof(expires));
+    memset(window, 0x7f, sizeof(window));
+    memcpy(value + 12, window, sizeof(window));
+    freeReplyObject(redis_server_ask("SET %s %b", stranger_key(charge), value,
+                                     12 + charge->entry.key.size + more));
+}
+
+/* What has expired is a new state, and so is what lies behind a longer one of no account. */
+static void test_stranger_expired(void **state)
+{
+    const int64_t now = rlp_clock_wall();
+    rlp_charge_t charge;
+
+    (void)state;
+    for (size_t more = 0; more <= 8; more += 8) {
+        store_fresh();
+        stranger_init(&charge, "user:1", "api", "rate=5/day " STRANGE);
+        stranger_put(&charge, now - RLP_SECOND, more);
+        assert_int_equal(store_take(&charge, 1).verdict, RLP_ALLOW);
+        assert_int_equal(charge.decision.remaining, 4);
+    }
+}
+
+/* What has not expired comes as it was left, by whomever. */
+static void test_stranger_kept(void **state)
+{
+    const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    store_fresh();
+    stranger_init(&charge, "user:1", "api", "rate=5/day " STRANGE);
+    charge.cost = 3 * RLP_UNIT;
+    store_take(&charge, 1);
+    redisReply *value = redis_server_ask("GET %s", stranger_key(&charge));
+
+    store_fresh();
+    assert_int_equal(rlp_peek(store, &charge, 1, &question, &answer), APR_SUCCESS);
+    assert_int_equal(charge.decision.remaining, 5);
+    freeReplyObject(
+        redis_server_ask("SET %s %b", stranger_key(&charge), value->str, (size_t)value->len));
+    assert_int_equal(rlp_peek(store, &charge, 1, &question, &answer), APR_SUCCESS);
+    assert_int_equal(charge.decision.remaining, 2);
+    freeReplyObject(value);
 }
 
 #define CROWD 6
@@ -393,6 +453,8 @@ int main(void)
     unit_add("its charge is corrected", test_stranger_settle, NULL);
     unit_add("all or none beside others", test_stranger_beside, NULL);
     unit_add("what is no state of it", test_stranger_damaged, NULL);
+    unit_add("a state that has expired", test_stranger_expired, NULL);
+    unit_add("a state that has not", test_stranger_kept, NULL);
     unit_add("T-24: many at once", test_stranger_crowd, NULL);
     unit_add("the server is away from it", test_stranger_away, NULL);
     return unit_run();

@@ -1245,6 +1245,53 @@ static void test_rehash_full(void **state)
     slab_free(&smaller);
 }
 
+/* Live counters in a slab, one by one. */
+static uint64_t count_live(slab_t *slab, uint64_t n)
+{
+    uint64_t live = 0;
+
+    for (uint64_t i = 0; i < n; i++) {
+        const cell_t cell = numbered(i);
+
+        live += get(slab, &cell, NOW) != 0;
+    }
+    return live;
+}
+
+/* What is put is there, or was given up. What is over is neither. */
+static void test_look(void **state)
+{
+    enum { MANY = 60000 };
+    const cell_t over = { .fingerprint = 5, .size = 40, .expires = NOW - 1, .loss = 9 };
+    slab_t slab = slab_new(MB);
+    slab_t roomy = slab_new(16 * MB);
+
+    (void)state;
+    assert_int_equal(slab_look(&slab, NOW).used, 0);
+    put(&roomy, &over, 7, NOW - RLP_SECOND);
+    for (uint64_t i = 0; i < MANY; i++) {
+        const cell_t cell = numbered(i);
+
+        put(&slab, &cell, 1, NOW);
+        put(&roomy, &cell, 1, NOW);
+    }
+    const slab_look_t full = slab_look(&slab, NOW);
+    const slab_look_t look = slab_look(&roomy, NOW);
+    const uint64_t live = count_live(&slab, MANY);
+
+    assert_int_equal(full.evicted, MANY - live);
+    assert_in_range(full.used, live * 95 / 100, live * 105 / 100);
+    assert_true(full.used <= full.slots && full.slots > slab_room(MB, 40));
+    assert_int_equal(look.evicted, MANY - count_live(&roomy, MANY));
+    assert_in_range(look.used, MANY * 85 / 100, MANY * 115 / 100);
+    slab_t moved = rehashed(&roomy, 32 * MB);
+
+    assert_int_equal(slab_look(&moved, NOW).evicted, look.evicted);
+    slab_free(&slab);
+    slab_free(&roomy);
+    slab_free(&moved);
+}
+
 static void test_attach(void **state)
 {
     slab_t slab = slab_new(MB);
@@ -1287,6 +1334,7 @@ int main(void)
         { "a memory that holds anything", test_corruption },
         { "Q-08: a bigger and a smaller slab keep the counters", test_rehash },
         { "Q-08: what does not fit matters least", test_rehash_full },
+        { "how full it is, and what was given up", test_look },
         { "what is no slab is not attached", test_attach },
     };
 
