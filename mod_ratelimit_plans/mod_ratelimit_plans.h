@@ -55,9 +55,9 @@ typedef struct {
     /* What the store is, in words. NULL: its name does. */
     const char *(*describe)(void *settings, apr_pool_t *pool);
     /* NULL, or what to warn of where a rule counts by these limits; whether its requests wait for
-       their turn. NULL: nothing. */
+       their turn, and its terms (NULL: the usual). NULL: nothing. */
     const char *(*doubt)(void *settings, const rlp_limit_t limits[], int n, bool delays,
-                         apr_pool_t *pool);
+                         const rlp_terms_t *terms);
     /* NULL, or why a rule cannot have such terms, of which at least one is not the usual. NULL:
        the store is on this host, and there is no failure= nor sync= for it. */
     const char *(*terms)(void *settings, const rlp_terms_t *terms);

@@ -279,13 +279,12 @@ const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
 }
 
 /* What the store has to say of the rule's own limits. */
-static void rule_warn_store(const rule_t *rule, apr_pool_t *pool)
+static void rule_warn_store(const rule_t *rule)
 {
     const depot_t *depot = stores_of(rule);
-    const bool asks = rule->terms == NULL || rule->terms->sync == RLP_SYNC_USUAL;
-    const char *doubt = rule->own != NULL && asks && depot->provider->doubt != NULL
+    const char *doubt = rule->own != NULL && depot->provider->doubt != NULL
                             ? depot->provider->doubt(depot->settings, rule->own->limits,
-                                                     rule->own->n, rule->delays, pool)
+                                                     rule->own->n, rule->delays, rule->terms)
                             : NULL;
 
     if (doubt != NULL) {
@@ -305,7 +304,7 @@ static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
         rule_warn(rule->server, rule->file, rule->line,
                   "no request may wait: RateLimitDelay max=DURATION allows it");
     }
-    rule_warn_store(rule, pool);
+    rule_warn_store(rule);
     if (rule->choice == CHOICE_NAMED) {
         plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
 

@@ -61,7 +61,8 @@ const char *far_describe(void *made, apr_pool_t *pool);
 const char *far_sync(far_settings_t *settings, const char *value, apr_pool_t *pool);
 
 /* As rlp_store_provider_t says. */
-const char *far_doubt(void *made, const rlp_limit_t limits[], int n, bool delays, apr_pool_t *pool);
+const char *far_doubt(void *made, const rlp_limit_t limits[], int n, bool delays,
+                      const rlp_terms_t *terms);
 
 /* The store with leases before the exact one; NULL: no memory. */
 rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,

@@ -39,23 +39,26 @@ const char *far_sync(far_settings_t *settings, const char *value, apr_pool_t *po
     return NULL;
 }
 
-const char *far_doubt(void *made, const rlp_limit_t limits[], int n, bool delays, apr_pool_t *pool)
+const char *far_doubt(void *made, const rlp_limit_t limits[], int n, bool delays,
+                      const rlp_terms_t *terms)
 {
     const far_settings_t *settings = made;
+    const bool usual = terms == NULL || terms->sync == RLP_SYNC_USUAL;
     int fit = 0;
 
-    if (!settings->leases || n == 0) {
+    if (n == 0 || !(usual ? settings->leases : terms->sync == RLP_SYNC_LEASE)) {
         return NULL;
     }
-    for (int i = 0; i < n && !delays; i++) {
+    if (delays) {
+        return "sync=lease has no effect here: its requests wait for their turn, so each takes a "
+               "round trip to Redis";
+    }
+    for (int i = 0; i < n; i++) {
         fit += lease_fits_limit(&limits[i]);
     }
     return fit > 0 ? NULL
-                   : apr_psprintf(pool,
-                                  "sync=lease has no effect here: %s, so each request takes a "
-                                  "round trip to Redis",
-                                  delays ? "its requests wait for their turn"
-                                         : "none of the limits can be leased");
+                   : "sync=lease has no effect here: none of the limits can be leased, so each "
+                     "request takes a round trip to Redis";
 }
 
 /* --- the memory */

@@ -278,6 +278,8 @@ for my $case (
     ['sync=lease', 'rate=5/s algorithm=sliding-log', 1],
     ['sync=lease', 'rate=5/s algorithm=sliding-window', 0],
     ['sync=lease', 'rate=5/s action=delay', 1],
+    ['sync=lease', 'concurrent=2 sync=exact', 0],
+    ['sync=exact', 'concurrent=2 sync=lease', 1],
 ) {
     my ($options, $limits, $warned) = @$case;
     ($code, $said) = configured($options, "RateLimitDelay max=1s\nRateLimitRule r $limits");
