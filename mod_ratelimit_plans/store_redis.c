@@ -8,6 +8,7 @@
 #include "store_redis.h"
 
 #include "plan_map.h"
+#include "redis/lease_store.h"
 #include "redis/local.h"
 #include "redis/store.h"
 
@@ -336,11 +337,11 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
         return "cannot get memory to count without Redis";
     }
     if (store->settings->leases || store->settings->leased) {
-        store->leases =
-            far_lease_open(store->redis, store->endpoint, &shared->denials, store->settings, pool);
+        store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
         if (store->leases == NULL) {
             return "cannot get memory for the leases of this host";
         }
+        lease_store_note(store->leases, &shared->denials);
         store->redis = store->leases;
     }
     *made = &store->head;

@@ -9,7 +9,6 @@
 
 #include "provider.h"
 
-#include "redis/denial.h"
 #include "redis/tls.h"
 #include "redis/topology.h"
 #include "redis/url.h"
@@ -66,8 +65,7 @@ const char *far_doubt(void *made, const rlp_limit_t limits[], int n, bool delays
 
 /* The store with leases before the exact one; NULL: no memory. */
 rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
-                            redis_denials_t *denials, const far_settings_t *settings,
-                            apr_pool_t *pool);
+                            const far_settings_t *settings, apr_pool_t *pool);
 
 /* Makes ready for a child. */
 apr_status_t far_lease_child(rlp_store_t *store, apr_pool_t *pchild);

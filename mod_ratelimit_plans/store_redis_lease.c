@@ -75,13 +75,11 @@ static lease_table_t *far_lease_table(const far_settings_t *settings, apr_pool_t
 }
 
 rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
-                            redis_denials_t *denials, const far_settings_t *settings,
-                            apr_pool_t *pool)
+                            const far_settings_t *settings, apr_pool_t *pool)
 {
     const lease_store_settings_t made = { .exact = exact,
                                           .table = far_lease_table(settings, pool),
                                           .endpoint = endpoint,
-                                          .denials = denials,
                                           .timeout = settings->timeout,
                                           .usual = settings->leases };
 

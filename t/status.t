@@ -192,6 +192,60 @@ sub load {
     $server->stop;
 }
 
+# Plans that take over, maps that refuse, and a server that only logs.
+{
+    my $server = server(
+        "RateLimitPlan slow rate=2/week\nRateLimitPlan first quota=3 then=slow\n"
+            . "SetEnvIf X-Who ^(.*)\$ WHO=\$1\nRateLimitIdentity who=env:WHO\n"
+            . "RateLimitPlanMap who \"txt:\@DIR\@/who\" unknown=deny\n"
+            . "<Location /then>\n    RateLimitRule then plan=first key=ip\n</Location>\n"
+            . "<Location /map>\n    RateLimitRule map key=who\n</Location>\n"
+            . "<Location /log>\n    RateLimitEngine LogOnly\n    RateLimitRule log rate=2/week key=ip\n</Location>\n"
+            . "<Location /free>\n    RateLimitRule free rate=1/week key=ip\n    RateLimitCost 0\n</Location>\n"
+            . "<Location /back>\n    RateLimitRule back rate=1/week key=ip \"count=response:%{REQUEST_STATUS} -eq 500\"\n"
+            . "</Location>\n",
+        modules => ['setenvif'],
+    );
+    $server->file('who', "ann slow\n");
+    $server->start;
+    my @cases = (
+        # path, requests, fields, rule, plan, counts, what it is
+        [ '/then', 7, [], 'then', 'first', 'admitted 3', 'a plan as long as its quota lasts' ],
+        [ '/then', 0, [], 'then', 'slow', 'admitted 2, refused 2', 'and the one that takes over' ],
+        [ '/map', 3, ['X-Who: ann'], 'map', 'slow', 'admitted 2, refused 1', 'whom the map knows' ],
+        [ '/map', 2, ['X-Who: eve'], 'map', '', 'refused 2', 'and whom it does not' ],
+        [ '/log', 5, [], 'log', 'default', 'admitted 2, would_refuse 3', 'RateLimitEngine LogOnly' ],
+        [ '/free', 4, [], 'free', 'default', 'admitted 4', 'what costs nothing' ],
+        [ '/back', 4, [], 'back', 'default', 'admitted 4', 'what is given back' ],
+    );
+    for my $case (@cases) {
+        my ($path, $n, $fields, $rule, $plan, $expected, $name) = @{$case};
+        $server->get($path, @{$fields}) for 1 .. $n;
+        is(counts($server, $rule, $plan), $expected, $name);
+    }
+    $server->stop;
+}
+
+# Children that are killed take no figure with them: what was answered is counted, and what is counted was asked.
+{
+    my $server = server("RateLimitRule site rate=100/week key=ip\n");
+    my ($sent, %answered) = (0);
+    $server->start;
+    for my $round (1 .. 6) {
+        for (1 .. 40) {
+            my $response = eval { $server->get('/index.html') };
+            $answered{ $response ? $response->{status} : 0 }++;
+            $sent++;
+        }
+        $server->kill9;
+    }
+    my ($row) = @{ status($server)->{counts} };
+    cmp_ok($row->{admitted}, '>=', $answered{200}, 'what was admitted is counted');
+    cmp_ok($row->{refused}, '>=', $answered{429}, 'what was refused, too');
+    cmp_ok($row->{admitted} + $row->{refused}, '<=', $sent, 'and nothing twice');
+    $server->stop;
+}
+
 # A request that waits for its turn. On the clock of the system, since the server sleeps by it.
 {
     my $server = RLP::Httpd->new(config => "RateLimitEngine On\nRateLimitDelay max=10s budget=90%\n"

@@ -16,7 +16,8 @@
 typedef struct {
     rlp_store_t head;
     lease_store_settings_t settings;
-    lease_renew_fn *renew; /* of this process */
+    redis_denials_t *denials; /* NULL: nobody wants to know */
+    lease_renew_fn *renew;    /* of this process */
     void *baton;
     char sha[SCRIPT_SHA_SIZE];
 } lease_store_t;
@@ -93,7 +94,7 @@ static void lease_learn(const lease_store_t *store, rlp_charge_t *charge,
                                 .server = answer->now };
 
     charge->decision = answer->decision;
-    redis_denials_learn(store->settings.denials, &charge, 1, &told);
+    redis_denials_learn(store->denials, &charge, 1, &told);
 }
 
 /* Asks for units, and spends of them. */
@@ -400,6 +401,11 @@ rlp_store_t *lease_store_create(const lease_store_settings_t *settings, apr_pool
     store->settings = *settings;
     script_sha(store->sha);
     return &store->head;
+}
+
+void lease_store_note(rlp_store_t *head, redis_denials_t *denials)
+{
+    ((lease_store_t *)head)->denials = denials;
 }
 
 /* --- what nobody waits for */

@@ -15,13 +15,16 @@ typedef struct {
     rlp_store_t *exact;   /* redis_store_create(); its head is taken over */
     lease_table_t *table; /* shared by the processes of this host */
     redis_endpoint_t *endpoint;
-    redis_denials_t *denials; /* is told what Redis has left; NULL: nobody is */
-    rlp_time_t timeout;       /* of one exchange */
-    bool usual;               /* charges are leased that do not say whether they are */
+    rlp_time_t timeout; /* of one exchange */
+    bool usual;         /* charges are leased that do not say whether they are */
 } lease_store_settings_t;
 
 /* Makes the store. Lives in the pool; contacts nobody yet. */
 rlp_store_t *lease_store_create(const lease_store_settings_t *settings, apr_pool_t *pool);
+
+/* Has what Redis answers noted there, for who stands in when it is away. Before the first
+   question. */
+void lease_store_note(rlp_store_t *store, redis_denials_t *denials);
 
 /* Is told which leases want to be renewed, by threads that have no time for it. */
 typedef void lease_renew_fn(void *baton, uint32_t index);

@@ -173,6 +173,24 @@ apr_status_t redis_local_decide(redis_local_t *local, rlp_charge_t *charges, int
 
 /* --- handing back */
 
+/* Where states are too large for a charge, each has room of its own. */
+static bool local_has_room(rlp_charge_t *charge)
+{
+    if (charge->entry.key.size > sizeof(charge->room)) {
+        charge->entry.state = malloc(charge->entry.key.size);
+    }
+    return charge->entry.state != NULL;
+}
+
+static void local_free_rooms(rlp_charge_t charges[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (charges[i].entry.state != charges[i].room) {
+            free(charges[i].entry.state);
+        }
+    }
+}
+
 /* Makes charges of what was taken out of the ledger; those of which nothing is left are not. */
 static int local_charges(rlp_charge_t charges[], redis_debt_t *const debts[], int n)
 {
@@ -186,7 +204,7 @@ static int local_charges(rlp_charge_t charges[], redis_debt_t *const debts[], in
         rlp_charge_init(charge, debt->bytes, debt->identity_len, debt->signature, &debt->limit);
         charge->rule = debt->rule;
         charge->cost = redis_left(&debt->limit, debt->units, now - debt->at, debt->reset);
-        made += charge->cost > 0;
+        made += charge->cost > 0 && local_has_room(charge);
     }
     return made;
 }
@@ -201,6 +219,7 @@ static void local_hand_back(const redis_local_t *local, redis_debt_t *const debt
 
     if (made > 0) {
         (void)rlp_settle(local->settings.redis, charges, made, &question, &answer);
+        local_free_rooms(charges, made);
     }
     free(charges);
 }

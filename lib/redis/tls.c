@@ -16,7 +16,7 @@
 
 struct redis_tls_t {
     SSL_CTX *context;
-    const char *name;
+    char *name;
     bool address; /* the name is one */
 };
 
@@ -81,7 +81,7 @@ const char *redis_tls_create(redis_tls_t **tls, const redis_tls_settings_t *sett
     redis_tls_t *made = apr_pcalloc(pool, sizeof(*made));
     ASN1_OCTET_STRING *address = a2i_IPADDRESS(settings->name);
 
-    made->name = settings->name;
+    made->name = apr_pstrdup(pool, settings->name);
     made->address = address != NULL;
     ASN1_OCTET_STRING_free(address);
     made->context = SSL_CTX_new(TLS_client_method());
@@ -177,7 +177,12 @@ redis_fault_t redis_tls_shake(redis_tls_link_t *link, short *events, char *why, 
     const int rv = SSL_do_handshake(link->ssl);
     const int error = rv == 1 ? SSL_ERROR_NONE : SSL_get_error(link->ssl, rv);
 
-    *events = error == SSL_ERROR_WANT_READ ? POLLIN : error == SSL_ERROR_WANT_WRITE ? POLLOUT : 0;
+    *events = 0;
+    if (error == SSL_ERROR_WANT_READ) {
+        *events = POLLIN;
+    } else if (error == SSL_ERROR_WANT_WRITE) {
+        *events = POLLOUT;
+    }
     return rv == 1 || *events != 0 ? REDIS_FAULT_NONE : tls_failed(link->ssl, why, size);
 }
 

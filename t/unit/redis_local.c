@@ -454,6 +454,36 @@ static void test_branches(void **state)
     assert_int_equal(left("user:1", words[1]), 0);
 }
 
+/* An algorithm that the script does not have, with a state that no charge has room for. */
+static void test_own_algorithm(void **state)
+{
+    rlp_limit_t limit = unit_plan("rate=10/day")->limits[0];
+    rlp_algorithm_t own = *limit.algorithm;
+    uint64_t room[40];
+    rlp_question_t question = question_now();
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    fresh(1);
+    own.name = "own";
+    own.state_size = sizeof(room);
+    limit.algorithm = &own;
+    limit.state_size = sizeof(room);
+    for (int i = 0; i < 3; i++) {
+        rlp_charge_init(&charge, "user:1", 6, rlp_signature("api", NULL, &limit), &limit);
+        charge.rule = "api";
+        charge.entry.state = room;
+        assert_int_equal(redis_local_decide(local, &charge, 1, &question, RLP_TAKE, &answer),
+                         APR_SUCCESS);
+    }
+    assert_int_equal(charge.decision.remaining, 7);
+    redis_local_maintain(local);
+    charge.cost = 0;
+    assert_int_equal(rlp_peek(redis, &charge, 1, &question, &answer), APR_SUCCESS);
+    assert_int_equal(charge.decision.remaining, 7);
+}
+
 static int64_t keys(void)
 {
     redisReply *reply = redis_server_ask("KEYS t:rlp:{*");
@@ -554,6 +584,7 @@ static void add_with_server(void)
     unit_add("a look charges nothing", test_peek, NULL);
     unit_add("places are this host's", test_places, NULL);
     unit_add("a plan that takes over", test_branches, NULL);
+    unit_add("an algorithm without a script", test_own_algorithm, NULL);
     unit_add("a part at a time", test_batches, NULL);
 }
 

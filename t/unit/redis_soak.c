@@ -310,7 +310,8 @@ static void test_soak(void **state)
         return;
     }
     soak_open();
-    for (int64_t end = peer_ms() + 1000 * (seconds == NULL ? 3 : atoi(seconds)); peer_ms() < end;) {
+    for (int64_t end = peer_ms() + INT64_C(1000) * (seconds == NULL ? 3 : atoi(seconds));
+         peer_ms() < end;) {
         children_tend(pids, &random, false);
         poll(NULL, 0, 50 + (int)unit_below(&random, 250));
         server_suffer(&random);
