@@ -339,6 +339,9 @@ CHECK_INLINE apr_status_t check_run_one(rlp_store_t *store, rlp_charge_t *charge
     const apr_status_t rv =
         store->type->update(store, &entry, 1, question->now, check_update_one, &one);
 
+    if (__builtin_expect(rv != APR_SUCCESS, 0)) {
+        return rv; /* nobody has written a decision */
+    }
     answer->verdict = charge->decision.verdict;
     answer->wait = charge->decision.wait;
     answer->retry = charge->decision.retry;
@@ -354,6 +357,7 @@ CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], 
     answer->unasked = false;
     answer->told = false;
     answer->refuses = false;
+    answer->retry = 0;
     if (__builtin_expect(store->type->decide != NULL, 0)) {
         return n < 1 || n > RLP_ENTRIES_MAX
                    ? APR_EINVAL

@@ -340,9 +340,6 @@ static apr_status_t swap_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
     round->head.type = &round_type;
     round->swap = swap;
     round->deadline = rlp_clock_monotonic() + swap->settings.timeout;
-    for (int i = 0; i < n; i++) { /* read, but not used, where there is no answer */
-        charges[i].decision = (rlp_decision_t){ .verdict = RLP_ALLOW };
-    }
     const apr_status_t rv = swap_ask(round, charges, n, question, kind, answer);
 
     for (int i = 0; kind == RLP_TAKE && rv == APR_SUCCESS && i < n; i++) {
