@@ -115,6 +115,7 @@ lease_table_t *lease_table_make(void *memory, uint32_t leases, rlp_time_t patien
     table->patience = patience;
     (void)apr_generate_random_bytes(table->secret, sizeof(table->secret));
     (void)apr_generate_random_bytes((unsigned char *)&table->next_id, sizeof(table->next_id));
+    table->next_id |= 1; /* odd for good: no lease has the id 0 */
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
@@ -212,7 +213,7 @@ static lease_t *table_make(lease_table_t *table, uint32_t set, const lease_charg
         if (table_is_free(lease, now)) {
             *lease = (lease_t){ .identity = charge->identity,
                                 .signature = charge->signature,
-                                .id = __atomic_add_fetch(&table->next_id, 1, __ATOMIC_RELAXED) | 1,
+                                .id = __atomic_add_fetch(&table->next_id, 2, __ATOMIC_RELAXED),
                                 .used = now,
                                 .gauged = now,
                                 .full_at = now };

@@ -1,0 +1,541 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The table of leases, with answers of the test's own in place of Redis.
+ */
+
+#include "redis/lease.h"
+
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define T0 (1000 * RLP_SECOND)
+#define AHEAD (INT64_C(1700000000) * RLP_SECOND) /* Redis' clock, of ours */
+#define PATIENCE RLP_SECOND
+#define HOUR (3600 * RLP_SECOND)
+#define BUCKET "rate=1000/hour"
+#define WINDOW "rate=1000/hour algorithm=fixed-window"
+
+static lease_table_t *table;
+static lease_result_t result;
+static lease_question_t question;
+
+static lease_table_t *table_make(uint32_t leases)
+{
+    void *memory = aligned_alloc(64, (lease_table_size(leases) + 63) / 64 * 64);
+
+    assert_non_null(memory);
+    memset(memory, 0, lease_table_size(leases));
+    return lease_table_make(memory, leases, PATIENCE);
+}
+
+static int table_setup(void)
+{
+    free(table);
+    table = table_make(LEASE_TABLE_STEP);
+    return 0;
+}
+
+static lease_charge_t charge_of(const char *words, rlp_units_t cost)
+{
+    return (lease_charge_t){
+        .identity = 7, .signature = 42, .cost = cost, .limit = &unit_plan(words)->limits[0]
+    };
+}
+
+static lease_outcome_t spend(const lease_charge_t *charge, rlp_time_t now)
+{
+    lease_spend(table, charge, now, &result, &question);
+    return result.outcome;
+}
+
+/* An answer of a Redis that has much left. */
+static lease_answer_t answer_of(rlp_units_t granted, rlp_time_t now)
+{
+    return (lease_answer_t){ .now = now + AHEAD,
+                             .decision = { .remaining = 500, .reset = HOUR },
+                             .granted = granted,
+                             .lasts = LEASE_SPAN,
+                             .turns = RLP_TIME_NEVER };
+}
+
+static lease_outcome_t granted(const lease_answer_t *answer, rlp_time_t now)
+{
+    question.key_len = 3;
+    question.args_len = 4;
+    memcpy(question.key, "key", 3);
+    memcpy(question.args, "args", 4);
+    lease_granted(table, &question, answer, now, &result);
+    return result.outcome;
+}
+
+/* A lease of so many units, of which the first charge is spent. */
+static void lease_begin(const char *words, rlp_units_t units)
+{
+    const lease_charge_t charge = charge_of(words, RLP_UNIT);
+    const lease_answer_t answer = answer_of(units, T0);
+
+    table_setup();
+    assert_int_equal(spend(&charge, T0), LEASE_ASK);
+    assert_int_equal(granted(&answer, T0), LEASE_SPENT);
+}
+
+/* --- which charges */
+
+typedef struct {
+    const char *words;
+    rlp_units_t cost;
+    rlp_time_t max_wait;
+    rlp_branch_t branch;
+    bool fits;
+} fit_t;
+
+static const fit_t fits[] = {
+    { "rate=10/s", RLP_UNIT, 0, RLP_ALWAYS, true },
+    { "rate=10/s", 10 * RLP_UNIT, 0, RLP_ALWAYS, true },
+    { "rate=10/s", 10 * RLP_UNIT + 1, 0, RLP_ALWAYS, false },
+    { "rate=10/s", 1, 0, RLP_ALWAYS, true },
+    { "rate=10/s", 0, 0, RLP_ALWAYS, false },
+    { "rate=10/s", -1, 0, RLP_ALWAYS, false },
+    { "rate=10/s", RLP_UNIT, 1, RLP_ALWAYS, false },
+    { "rate=10/s", RLP_UNIT, 0, RLP_FIRST, false },
+    { "rate=10/s", RLP_UNIT, 0, RLP_INSTEAD, false },
+    { "rate=10/s algorithm=fixed-window", RLP_UNIT, 0, RLP_ALWAYS, true },
+    { "rate=10/s algorithm=sliding-window", RLP_UNIT, 0, RLP_ALWAYS, true },
+    { "quota=10/day", RLP_UNIT, 0, RLP_ALWAYS, true },
+    { "quota=10", RLP_UNIT, 0, RLP_ALWAYS, true },
+    { "quota=0", RLP_UNIT, 0, RLP_ALWAYS, false },
+    { "rate=10/s algorithm=leaky-bucket", RLP_UNIT, 0, RLP_ALWAYS, false },
+    { "rate=10/s algorithm=sliding-log", RLP_UNIT, 0, RLP_ALWAYS, false },
+    { "rate=10/s algorithm=stepped-bucket", RLP_UNIT, 0, RLP_ALWAYS, false },
+    { "concurrent=10", RLP_UNIT, 0, RLP_ALWAYS, false },
+};
+
+static void test_fits(void **state)
+{
+    const fit_t *row = unit_row(state);
+    rlp_charge_t charge;
+
+    rlp_charge_init(&charge, "user:1", 6, 42, &unit_plan(row->words)->limits[0]);
+    charge.cost = row->cost;
+    charge.max_wait = row->max_wait;
+    charge.branch = row->branch;
+    assert_int_equal(lease_fits(&charge), row->fits);
+    assert_true(lease_fits_limit(charge.limit) || !row->fits);
+}
+
+/* --- the table */
+
+static void test_table(void **state)
+{
+    static const uint32_t sizes[] = { LEASE_TABLE_STEP, 2 * LEASE_TABLE_STEP,
+                                      5 * LEASE_TABLE_STEP };
+    unsigned char secrets[UNIT_N(sizes)][16];
+    size_t before = 0;
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(sizes); i++) {
+        lease_table_t *made = table_make(sizes[i]);
+
+        assert_int_equal(lease_table_room(made), sizes[i]);
+        assert_true(lease_table_size(sizes[i]) > before);
+        before = lease_table_size(sizes[i]);
+        memcpy(secrets[i], lease_table_secret(made), 16);
+        for (size_t k = 0; k < i; k++) {
+            assert_memory_not_equal(secrets[i], secrets[k], 16);
+        }
+        for (uint32_t k = 0; k < sizes[i]; k++) { /* nothing to be done for an empty one */
+            assert_false(lease_due(made, k, true, T0, &question));
+        }
+        free(made);
+    }
+}
+
+/* One looks, and the others do not for a while; a clock that was set back is no reason to wait. */
+static void test_turn(void **state)
+{
+    (void)state;
+    table_setup();
+    assert_true(lease_table_turn(table, T0));
+    assert_false(lease_table_turn(table, T0));
+    assert_false(lease_table_turn(table, T0 + RLP_SECOND / 4 - 1));
+    assert_true(lease_table_turn(table, T0 + RLP_SECOND / 4));
+    assert_true(lease_table_turn(table, T0));
+    assert_false(lease_table_turn(table, T0 + 1));
+}
+
+/* Identities that meet in one place of the table: the last has no room until others are idle. */
+static void test_crowded(void **state)
+{
+    lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+    uint64_t ids[8];
+
+    (void)state;
+    table_setup();
+    charge.signature = 0;
+    for (uint64_t i = 0; i < 8; i++) {
+        charge.identity = 1 + i * LEASE_TABLE_STEP;
+        assert_int_equal(spend(&charge, T0), LEASE_ASK);
+        ids[i] = question.id;
+        assert_int_not_equal(ids[i], 0);
+        for (uint64_t k = 0; k < i; k++) {
+            assert_int_not_equal(ids[i], ids[k]);
+        }
+    }
+    charge.identity = 1 + 8 * LEASE_TABLE_STEP;
+    assert_int_equal(spend(&charge, T0), LEASE_NONE);
+    assert_int_equal(spend(&charge, T0 + PATIENCE), LEASE_NONE);
+    assert_int_equal(spend(&charge, T0 + LEASE_IDLE + 1), LEASE_ASK);
+    charge.identity = 2;
+    assert_int_equal(spend(&charge, T0), LEASE_ASK); /* elsewhere there was room all the time */
+}
+
+/* --- asking */
+
+/* One asks and the others wait, until it was not heard of for too long. */
+static void test_claim(void **state)
+{
+    const lease_charge_t charge = charge_of(BUCKET, 3 * RLP_UNIT);
+    const lease_answer_t answer = answer_of(10 * RLP_UNIT, T0);
+
+    (void)state;
+    table_setup();
+    assert_int_equal(spend(&charge, T0), LEASE_ASK);
+    assert_int_equal(question.need, 3 * RLP_UNIT);
+    assert_int_equal(question.cost, 3 * RLP_UNIT);
+    assert_true(question.want >= question.need);
+    assert_int_equal(question.has, 0);
+    assert_int_equal(question.spent, 0);
+    assert_int_equal(question.sent, T0);
+    assert_int_equal(question.patience, PATIENCE);
+    assert_int_equal(question.key_len, 0);
+    assert_in_range(question.index, 0, LEASE_TABLE_STEP - 1);
+    const lease_question_t first = question;
+
+    assert_int_equal(spend(&charge, T0), LEASE_WAIT);
+    assert_int_equal(spend(&charge, T0 + PATIENCE - 1), LEASE_WAIT);
+    assert_false(lease_due(table, first.index, true, T0 + PATIENCE - 1, &question));
+    assert_int_equal(spend(&charge, T0 + PATIENCE), LEASE_ASK);
+    assert_int_equal(question.id, first.id);
+    assert_true(question.sequence > first.sequence);
+    const lease_question_t second = question;
+
+    question = first; /* its answer comes too late */
+    assert_int_equal(granted(&answer, T0 + PATIENCE), LEASE_WAIT);
+    question = second;
+    assert_int_equal(granted(&answer, T0 + PATIENCE), LEASE_SPENT);
+    assert_int_equal(granted(&answer, T0 + PATIENCE), LEASE_WAIT); /* each answer once */
+    assert_int_equal(spend(&charge, T0 + PATIENCE), LEASE_SPENT);
+    assert_int_equal(spend(&charge, T0 + PATIENCE), LEASE_SPENT);
+    assert_int_equal(spend(&charge, T0 + PATIENCE), LEASE_ASK);
+    assert_int_equal(question.has, RLP_UNIT);
+    assert_int_equal(question.need, 2 * RLP_UNIT);
+    assert_int_equal(question.spent, 9 * RLP_UNIT);
+}
+
+/* No answer, or that of a question that another was faster than: the next one asks. */
+static void test_no_answer(void **state)
+{
+    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+    lease_answer_t overtaken = answer_of(10 * RLP_UNIT, T0);
+
+    (void)state;
+    table_setup();
+    overtaken.lasts = 0;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(spend(&charge, T0 + i), LEASE_ASK);
+        assert_int_equal(question.has, 0);
+        assert_int_equal(granted(i % 2 ? &overtaken : NULL, T0 + i), LEASE_WAIT);
+    }
+}
+
+/* What was paid is told with the time of Redis, and what is left with what Redis had. */
+static void test_paid(void **state)
+{
+    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+
+    (void)state;
+    lease_begin(BUCKET, 10 * RLP_UNIT);
+    for (int i = 1; i < 10; i++) {
+        assert_int_equal(result.decision.verdict, RLP_ALLOW);
+        assert_int_equal(result.decision.remaining, 500 + 10 - i);
+        assert_int_equal(result.decision.retry, 0);
+        assert_int_equal(result.charged_at, T0 + AHEAD + i - 1);
+        assert_int_equal(result.id, question.id);
+        assert_int_equal(spend(&charge, T0 + i), LEASE_SPENT);
+    }
+    assert_int_equal(spend(&charge, T0 + 10), LEASE_ASK);
+}
+
+/* What is left at the end of a lease is void. */
+static void test_ends(void **state)
+{
+    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+
+    (void)state;
+    lease_begin(BUCKET, 10 * RLP_UNIT);
+    assert_int_equal(spend(&charge, T0 + LEASE_SPAN - 1), LEASE_SPENT);
+    assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_ASK);
+    assert_int_equal(question.has, 0);
+    assert_int_equal(question.spent, 2 * RLP_UNIT);
+}
+
+/* An answer that arrives after its own end is worth nothing. */
+static void test_late(void **state)
+{
+    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+    lease_answer_t answer = answer_of(10 * RLP_UNIT, T0);
+
+    (void)state;
+    table_setup();
+    assert_int_equal(spend(&charge, T0), LEASE_ASK);
+    answer.lasts = RLP_SECOND / 2;
+    assert_int_equal(granted(&answer, T0 + RLP_SECOND / 2), LEASE_WAIT);
+    assert_int_equal(spend(&charge, T0 + RLP_SECOND / 2), LEASE_ASK);
+}
+
+/* --- refusals */
+
+typedef struct {
+    const char *name;
+    rlp_verdict_t verdict;
+    rlp_time_t retry;
+    rlp_units_t others;
+    rlp_time_t believed; /* for so long */
+} refusal_t;
+
+static const refusal_t refusals[] = {
+    { "until then", RLP_DENY, 3 * RLP_SECOND, 0, 3 * RLP_SECOND },
+    { "no longer than ten seconds", RLP_DENY, HOUR, 0, 10 * RLP_SECOND },
+    { "others may give back", RLP_DENY, HOUR, 5, RLP_SECOND },
+    { "never", RLP_NEVER, 0, 0, 10 * RLP_SECOND },
+};
+
+static void test_refusal(void **state)
+{
+    const refusal_t *row = unit_row(state);
+    const lease_charge_t charge = charge_of(BUCKET, 2 * RLP_UNIT);
+    const lease_charge_t smaller = charge_of(BUCKET, RLP_UNIT);
+    const lease_charge_t larger = charge_of(BUCKET, 9 * RLP_UNIT);
+    lease_answer_t answer = answer_of(0, T0);
+
+    table_setup();
+    answer.decision.verdict = row->verdict;
+    answer.decision.retry = row->retry;
+    answer.others = row->others;
+    assert_int_equal(spend(&charge, T0), LEASE_ASK);
+    assert_int_equal(granted(&answer, T0), LEASE_REFUSED);
+    assert_int_equal(result.decision.verdict, row->verdict);
+    assert_int_equal(result.decision.retry, row->retry);
+    for (rlp_time_t at = 0; at < row->believed; at += row->believed / 4) {
+        assert_int_equal(spend(&charge, T0 + at), LEASE_REFUSED);
+        assert_int_equal(result.decision.verdict, row->verdict);
+        assert_int_equal(result.decision.retry, row->verdict == RLP_NEVER ? 0 : row->retry - at);
+        assert_int_equal(spend(&larger, T0 + at), LEASE_REFUSED);
+    }
+    assert_int_equal(spend(&charge, T0 + row->believed - 1), LEASE_REFUSED);
+    assert_int_equal(spend(&smaller, T0 + row->believed / 2), LEASE_ASK);
+    assert_int_equal(granted(NULL, T0 + row->believed / 2), LEASE_WAIT);
+    assert_int_equal(spend(&charge, T0 + row->believed), LEASE_ASK);
+}
+
+/* Another count of the limit is another question. */
+static void test_other_limit(void **state)
+{
+    const lease_charge_t before = charge_of("quota=10", RLP_UNIT);
+    const lease_charge_t after = charge_of("quota=20", RLP_UNIT);
+    lease_answer_t answer = answer_of(0, T0);
+
+    (void)state;
+    table_setup();
+    answer.decision.verdict = RLP_NEVER;
+    assert_int_equal(spend(&before, T0), LEASE_ASK);
+    assert_int_equal(granted(&answer, T0), LEASE_REFUSED);
+    assert_int_equal(spend(&before, T0 + RLP_SECOND), LEASE_REFUSED);
+    assert_int_equal(spend(&after, T0 + RLP_SECOND), LEASE_ASK);
+}
+
+/* --- a look */
+
+static void test_peek(void **state)
+{
+    const lease_charge_t charge = charge_of(BUCKET, 4 * RLP_UNIT);
+    rlp_decision_t decision;
+
+    (void)state;
+    table_setup();
+    assert_false(lease_peek(table, &charge, T0, &decision));
+    lease_begin(BUCKET, 6 * RLP_UNIT);
+    for (int i = 0; i < 3; i++) {
+        assert_true(lease_peek(table, &charge, T0, &decision));
+        assert_int_equal(decision.verdict, RLP_ALLOW);
+        assert_int_equal(decision.remaining, 505);
+    }
+    assert_int_equal(spend(&charge, T0), LEASE_SPENT);
+    assert_false(lease_peek(table, &charge, T0, &decision));
+    assert_int_equal(spend(&charge, T0), LEASE_ASK);
+}
+
+/* --- corrections */
+
+typedef struct {
+    const char *name;
+    const char *words;
+    rlp_units_t cost;
+    bool other_lease;
+    rlp_time_t charged_at; /* of T0, on Redis' clock */
+    rlp_time_t now;
+    bool done;
+    rlp_units_t left; /* of 9 units, now */
+} correction_t;
+
+static const correction_t corrections[] = {
+    { "given back", BUCKET, -RLP_UNIT, false, 0, 0, true, 10000 },
+    { "part of it", BUCKET, -RLP_UNIT / 4, false, 0, 0, true, 9250 },
+    { "more than was spent", BUCKET, -RLP_UNIT - 1, false, 0, 0, false, 9000 },
+    { "charged more", BUCKET, 4 * RLP_UNIT, false, 0, 0, true, 5000 },
+    { "more than there is", BUCKET, 20 * RLP_UNIT, false, 0, 0, true, -11000 },
+    { "of another lease", BUCKET, -RLP_UNIT, true, 0, 0, false, 9000 },
+    { "charged to another", BUCKET, RLP_UNIT, true, 0, 0, false, 9000 },
+    { "given back too late", BUCKET, -RLP_UNIT, false, 0, LEASE_SPAN, false, 0 },
+    { "in its window", WINDOW, -RLP_UNIT, false, 0, 0, true, 10000 },
+    { "of a window that is over", WINDOW, -RLP_UNIT, false, -1, 0, true, 9000 },
+};
+
+/* What the lease has afterwards, its next question says. */
+static void test_correction(void **state)
+{
+    const correction_t *row = unit_row(state);
+    const lease_charge_t charge = charge_of(row->words, row->cost);
+    const lease_charge_t all = charge_of(row->words, 1000 * RLP_UNIT);
+
+    lease_begin(row->words, 10 * RLP_UNIT);
+    const uint64_t id = result.id + (row->other_lease ? 2 : 0);
+
+    assert_false(lease_settle(table, &charge, 0, T0 + AHEAD, T0));
+    assert_int_equal(lease_settle(table, &charge, id, T0 + AHEAD + row->charged_at, T0 + row->now),
+                     row->done);
+    assert_int_equal(spend(&all, T0 + row->now), LEASE_ASK);
+    assert_int_equal(question.has, row->left);
+    assert_int_equal(question.need, 1000 * RLP_UNIT - (row->left > 0 ? row->left : 0));
+}
+
+/* --- what nobody waits for */
+
+/* Idle units go back: at once if all do, else after a while. */
+static void test_idle(void **state)
+{
+    static const struct {
+        bool all;
+        rlp_time_t after;
+        bool due;
+    } rows[] = {
+        { false, 0, false }, { false, LEASE_IDLE - 1, false }, { false, LEASE_IDLE, true },
+        { true, 0, true },   { true, LEASE_SPAN - 1, true },   { true, LEASE_SPAN, false }
+    }; /* void already */
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        lease_begin(BUCKET, 6 * RLP_UNIT);
+        assert_int_equal(lease_due(table, result.index, rows[i].all, T0 + rows[i].after, &question),
+                         rows[i].due);
+        if (rows[i].due) {
+            assert_int_equal(question.need, 0);
+            assert_int_equal(question.want, 0);
+            assert_int_equal(question.has, 0);
+            assert_int_equal(question.cost, 0);
+            assert_int_equal(question.spent, RLP_UNIT);
+            assert_memory_equal(question.key, "key", question.key_len);
+            assert_memory_equal(question.args, "args", question.args_len);
+            assert_int_equal(question.key_len, 3);
+            assert_false(lease_due(table, result.index, true, T0 + rows[i].after, &question));
+        }
+    }
+}
+
+/* With half of it gone it is renewed: who spends is told so, now and then, while nobody asks. */
+static void test_renewed(void **state)
+{
+    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+    rlp_time_t now = T0;
+
+    (void)state;
+    lease_begin(BUCKET, 16 * RLP_UNIT);
+    for (int left = 14; left >= 8; left--) {
+        assert_int_equal(spend(&charge, ++now), LEASE_SPENT);
+        assert_false(result.renew);
+        assert_false(lease_due(table, result.index, false, now, &question));
+    }
+    assert_int_equal(spend(&charge, now), LEASE_SPENT);
+    assert_true(result.renew);
+    assert_int_equal(spend(&charge, now), LEASE_SPENT);
+    assert_false(result.renew);
+    now += RLP_SECOND / 50;
+    assert_int_equal(spend(&charge, now), LEASE_SPENT);
+    assert_true(result.renew);
+    assert_true(lease_due(table, result.index, false, now, &question));
+    assert_int_equal(question.has, 5 * RLP_UNIT);
+    assert_int_equal(question.need, 0);
+    assert_int_equal(question.cost, 0);
+    now += RLP_SECOND / 50;
+    assert_int_equal(spend(&charge, now), LEASE_SPENT); /* goes on meanwhile */
+    assert_false(result.renew);
+    const lease_answer_t answer = answer_of(20 * RLP_UNIT, now);
+
+    assert_int_equal(granted(&answer, now), LEASE_WAIT); /* there is no charge to be paid */
+    for (int left = 23; left >= 0; left--) {
+        assert_int_equal(spend(&charge, now), LEASE_SPENT);
+    }
+    assert_int_equal(spend(&charge, now), LEASE_ASK);
+}
+
+/* A debt goes to Redis, and is paid by what it grants. */
+static void test_debt(void **state)
+{
+    const lease_charge_t more = charge_of(BUCKET, 12 * RLP_UNIT);
+    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+
+    (void)state;
+    lease_begin(BUCKET, 10 * RLP_UNIT);
+    assert_true(lease_settle(table, &more, result.id, T0 + AHEAD, T0));
+    assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_ASK); /* it is not void */
+    assert_int_equal(question.has, -3 * RLP_UNIT);
+    assert_int_equal(question.need, RLP_UNIT);
+    const lease_answer_t answer = answer_of(5 * RLP_UNIT, T0 + LEASE_SPAN);
+
+    assert_int_equal(granted(&answer, T0 + LEASE_SPAN), LEASE_SPENT);
+    assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_SPENT);
+    assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_ASK);
+}
+
+int main(void)
+{
+    for (size_t i = 0; i < UNIT_N(fits); i++) {
+        unit_add_case("can it be leased", fits[i].words, test_fits, &fits[i]);
+    }
+    unit_add("tables", test_table, NULL);
+    unit_add("one looks at a time", test_turn, NULL);
+    unit_add("no room", test_crowded, NULL);
+    unit_add("one asks at a time", test_claim, NULL);
+    unit_add("no answer", test_no_answer, NULL);
+    unit_add("what was paid", test_paid, NULL);
+    unit_add("the end of a lease", test_ends, NULL);
+    unit_add("an answer after its end", test_late, NULL);
+    for (size_t i = 0; i < UNIT_N(refusals); i++) {
+        unit_add_case("a refusal is believed", refusals[i].name, test_refusal, &refusals[i]);
+    }
+    unit_add("another limit", test_other_limit, NULL);
+    unit_add("a look", test_peek, NULL);
+    for (size_t i = 0; i < UNIT_N(corrections); i++) {
+        unit_add_case("a correction", corrections[i].name, test_correction, &corrections[i]);
+    }
+    unit_add("what is idle", test_idle, NULL);
+    unit_add("what is half gone", test_renewed, NULL);
+    unit_add("a debt", test_debt, NULL);
+    const int failed = unit_run();
+
+    free(table);
+    return failed;
+}
