@@ -50,7 +50,8 @@ typedef struct {
     rlp_store_t head;
     const swap_t *swap;
     rlp_time_t deadline;
-    rlp_time_t now; /* by the server's clock, of what was read last */
+    rlp_time_t now;     /* by the server's clock, of what was read last */
+    rlp_time_t stepped; /* ..., of what was stepped last */
     int n;
     script_key_t keys[RLP_ENTRIES_MAX];
     char *text;                    /* of the keys */
@@ -247,6 +248,7 @@ static int round_step(round_t *round, rlp_entry_t *entries[], rlp_update_fn *fn,
     int dirty = 0;
 
     round_forget(round);
+    round->stepped = round->now;
     for (int i = 0; i < round->n; i++) {
         state_load(entries[i], round_seen(round, i), round->now);
     }
@@ -343,7 +345,7 @@ static apr_status_t swap_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
     const apr_status_t rv = swap_ask(round, charges, n, question, kind, answer);
 
     for (int i = 0; kind == RLP_TAKE && rv == APR_SUCCESS && i < n; i++) {
-        charges[i].counted_at = round->now;
+        charges[i].counted_at = round->stepped;
     }
     if (rv != APR_SUCCESS && round->n > 0 && round->text != NULL) {
         answer->retry =

@@ -309,6 +309,7 @@ static void test_full(void **state)
         sum += ledger_units(ledger);
     }
     assert_int_equal(sum, (2 * REDIS_LEDGER_MAX - 100) * RLP_UNIT);
+    charge_init(&charge, "user:1", "api", "rate=10/hour");
     redis_ledger_note(ledger, &charge, RLP_UNIT, 1, 0);
     assert_int_equal(redis_ledger_size(ledger), 1);
 }
