@@ -441,8 +441,8 @@ static const char *job_run(const job_t *job, redis_ctl_t *ctl, int *status)
     const script_key_t key = job_key(job, ctl);
     redisReply *reply = NULL;
     const char *error = ctl_ask_key(ctl, &reply, job->resets ? "DEL" : "GET", &key, job->pool);
-    const bool there =
-        error == NULL && (job->resets ? reply->integer > 0 : reply->type == REDIS_REPLY_STRING);
+    const bool there = error == NULL && reply != NULL &&
+                       (job->resets ? reply->integer > 0 : reply->type == REDIS_REPLY_STRING);
 
     *status = there ? EXIT_SUCCESS : REDIS_NOTHING;
     if (error == NULL && job->n > 0) {
