@@ -28,7 +28,7 @@
     "  --json              one JSON object a line\n"
 
 #define REDIS_PATIENCE (5 * RLP_SECOND)
-#define REDIS_NAP (20 * 1000)
+#define REDIS_NAP (RLP_SECOND / 50)
 #define REDIS_NOTHING 1 /* exit status: nothing is counted there */
 
 /* A store, and how it is asked. */
@@ -460,7 +460,7 @@ static const char *job_run(const job_t *job, redis_ctl_t *ctl, int *status)
 
 int redis_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
-    job_t job = { .pool = pool };
+    job_t job = { .pool = pool, .identity = "", .rule = "" };
     redis_ctl_t *ctl = NULL;
     int status = EXIT_SUCCESS;
     const char *error = job_words(&job, argc, argv);
