@@ -213,13 +213,13 @@ static void test_order(void **state)
         const bool refuses = part == row->refusing;
 
         assert_int_equal(charges[i].spared, row->spared >> part & 1);
-        assert_int_equal(part_left(part, refuses ? SPENT : FREE),
-                         refuses            ? 0
-                         : row->refusing < 0 ? 4
-                                             : 5);
+        assert_int_equal(part_left(part, refuses ? SPENT : FREE), refuses             ? 0
+                                                                  : row->refusing < 0 ? 4
+                                                                                      : 5);
         if (!charges[i].spared) {
             assert_int_equal(charges[i].decision.verdict, refuses ? RLP_DENY : RLP_ALLOW);
-            assert_int_equal(charges[i].decision.remaining, part_left(part, refuses ? SPENT : FREE));
+            assert_int_equal(charges[i].decision.remaining,
+                             part_left(part, refuses ? SPENT : FREE));
         }
         if (refuses) {
             assert_int_equal(answer.tightest, i);
@@ -262,7 +262,8 @@ static void test_many(void **state)
             charges[i].entry.key.identity = names[i];
             charges[i].entry.key.identity_len = strlen(names[i]);
         }
-        assert_int_equal(joint_take(charges, RLP_ENTRIES_MAX).verdict, k < 2 ? RLP_ALLOW : RLP_DENY);
+        assert_int_equal(joint_take(charges, RLP_ENTRIES_MAX).verdict,
+                         k < 2 ? RLP_ALLOW : RLP_DENY);
         for (int i = 0; i < RLP_ENTRIES_MAX; i++) {
             assert_true(charges[i].spared == (k == 2 && i % PARTS != 0));
             assert_true(charges[i].spared || charges[i].decision.remaining == (k == 0 ? 1 : 0));
@@ -384,8 +385,8 @@ static void test_branches(void **state)
 
 typedef struct {
     const char *name;
-    int gone;   /* bits: the parts that do not answer */
-    int closed; /* bits: those that would have nobody pass meanwhile */
+    int gone;          /* bits: the parts that do not answer */
+    int closed;        /* bits: those that would have nobody pass meanwhile */
     const char *asked; /* who has failed is not asked again */
     apr_status_t rv;
     int charged; /* bits: the parts that have charged for good */
