@@ -33,13 +33,25 @@ static rlp_question_t action_question(void)
                              .charged_at = rlp_store_time(rlp_world->store, now) };
 }
 
+/* Nothing is drawn ahead for an administrator, and what he gives comes back where all have it. */
+static const rlp_terms_t *action_terms(const action_t *action, const rule_t *rule)
+{
+    rlp_terms_t *terms = apr_pcalloc(action->admin->r->pool, sizeof(*terms));
+
+    if (rule->terms != NULL) {
+        *terms = *rule->terms;
+    }
+    terms->sync = RLP_SYNC_EXACT;
+    return terms;
+}
+
 static void action_charge(const action_t *action, rlp_charge_t *charge, const rule_t *rule,
                           const variant_t *variant, int limit, bool dry)
 {
     rlp_charge_init(charge, action->target.text, strlen(action->target.text),
                     variant->signatures[dry][limit], &variant->plan->limits[limit]);
     charge->rule = rule->scope;
-    charge->terms = rule->terms;
+    charge->terms = action_terms(action, rule);
     charge->entry.key.size = variant->sizes[limit];
     if (charge->entry.key.size > sizeof(charge->room)) {
         charge->entry.state = apr_palloc(action->admin->r->pool, charge->entry.key.size);

@@ -503,6 +503,18 @@ void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
     d->n = 0;
 }
 
+/* Whoever can cause it could fill the disk with lines. */
+static int decide_crowded(const request_rec *r)
+{
+    if (denial_tells(r, "RLP005")) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      "RLP005: more than %d rules or limits apply to one request: use fewer in one "
+                      "place",
+                      RLP_ENTRIES_MAX);
+    }
+    return HTTP_INTERNAL_SERVER_ERROR;
+}
+
 /* Judges the rules of this section that have not been judged for the client's request. */
 int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler)
 {
@@ -515,11 +527,7 @@ int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool
     const uint64_t apart = choose_apart(conf, rules);
 
     if (!decide_collect(&d, rules & ~apart)) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
-                      "RLP005: more than %d rules or limits apply to one request: use fewer in one "
-                      "place",
-                      RLP_ENTRIES_MAX);
-        return HTTP_INTERNAL_SERVER_ERROR;
+        return decide_crowded(r);
     }
     const bool enforced = d.n > 0;
 

@@ -638,6 +638,22 @@ bool lease_settle(lease_table_t *table, const lease_charge_t *charge, uint64_t i
     return done;
 }
 
+void lease_reconsider(lease_table_t *table, const lease_charge_t *charge)
+{
+    const uint32_t set = table_set(table, charge);
+
+    if (!table_lock(table, table_shard(set))) {
+        return;
+    }
+    lease_t *lease = table_find(table, set, charge);
+
+    if (lease != NULL) {
+        lease->refused_until = 0;
+        lease->ask_after = 0;
+    }
+    table_unlock(table, table_shard(set));
+}
+
 /* --- what nobody waits for */
 
 static bool lease_is_idle(const lease_t *lease, bool all, rlp_time_t now)

@@ -110,6 +110,9 @@ bool lease_peek(lease_table_t *table, const lease_charge_t *charge, rlp_time_t n
 bool lease_settle(lease_table_t *table, const lease_charge_t *charge, uint64_t id,
                   rlp_time_t charged_at, rlp_time_t now);
 
+/* Units have come back in Redis: whoever was refused may ask again at once. */
+void lease_reconsider(lease_table_t *table, const lease_charge_t *charge);
+
 /* Is there something to be done for a lease that nobody waits for? Then Redis is to be asked what
    the question says: half of it is gone, it is idle, or (all) it is to be given back anyway. */
 bool lease_due(lease_table_t *table, uint32_t index, bool all, rlp_time_t now,

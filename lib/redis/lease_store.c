@@ -329,6 +329,20 @@ static apr_status_t lease_decide_peek(take_t *take, rlp_answer_t *answer)
     return take_exact(take, RLP_PEEK, answer);
 }
 
+/* What has come back in Redis can be had by who was refused a moment ago. */
+static void lease_reconsider_those(const take_t *take)
+{
+    for (int i = 0; i < take->n; i++) {
+        const rlp_charge_t *charge = &take->charges[i];
+
+        if (!take->leased[i] && charge->cost < 0 && lease_fits_limit(charge->limit)) {
+            const lease_charge_t back = lease_charge(take->store, charge);
+
+            lease_reconsider(take->store->settings.table, &back);
+        }
+    }
+}
+
 static apr_status_t lease_decide_settle(take_t *take, rlp_answer_t *answer)
 {
     for (int i = 0; i < take->n; i++) {
@@ -343,7 +357,10 @@ static apr_status_t lease_decide_settle(take_t *take, rlp_answer_t *answer)
             (void)lease_look_at(take->store, charge);
         }
     }
-    return take_exact(take, RLP_SETTLE, answer);
+    const apr_status_t rv = take_exact(take, RLP_SETTLE, answer);
+
+    lease_reconsider_those(take);
+    return rv;
 }
 
 static apr_status_t lease_decide(rlp_store_t *head, rlp_charge_t *charges, int n,
