@@ -228,9 +228,11 @@ static void explain_answer(json_out_t *out, request_rec *made, const dir_conf_t 
 {
     const bool exempt =
         conf->engine > ENGINE_OFF && conf->exempts != NULL && exempt_matches(conf->exempts, made);
-    const probe_answer_t told =
-        exempt ? (probe_answer_t){ .action = "exempt" } : probe_ask(made, conf);
+    probe_answer_t told = { .action = "exempt" };
 
+    if (!exempt) {
+        told = probe_ask(made, conf);
+    }
     json_string(out, "verdict", told.failed ? "error" : told.action);
     if (told.status != 0) {
         json_number(out, "status", told.status);

@@ -54,9 +54,12 @@ static int quota_tell(request_rec *r, request_rec *made)
 {
     const dir_conf_t *conf = ap_get_module_config(made->per_dir_config, &ratelimit_plans_module);
     const bool exempt = conf->exempts != NULL && exempt_matches(conf->exempts, made);
-    const probe_answer_t told = exempt ? (probe_answer_t){ .action = NULL } : probe_ask(made, conf);
+    probe_answer_t told = { .action = NULL };
     json_out_t out = json_out(r->pool);
 
+    if (!exempt) {
+        told = probe_ask(made, conf);
+    }
     json_open(&out, NULL, '{');
     json_string(&out, "path", made->uri);
     json_bool(&out, "exempt", exempt);

@@ -198,6 +198,9 @@ static const char *ask_line(const char *path, apr_pool_t *pool)
 static const char *ask_secrets(ask_t *ask, const char **secret)
 {
     *secret = NULL;
+    if (ask->server.login == NULL && ask->password != NULL) {
+        return "expected --login=NAME with --password";
+    }
     if (ask->server.login != NULL) {
         if (ask->password == NULL) {
             return "expected --password=FILE, or - for standard input, with --login";

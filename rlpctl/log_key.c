@@ -75,7 +75,9 @@ static size_t key_plain(const key_part_t *part, log_text_t value, char *to)
 static void key_mask(unsigned char *bytes, int size, int bits)
 {
     for (int i = 0; i < size; i++, bits -= 8) {
-        bytes[i] &= bits >= 8 ? 0xff : bits <= 0 ? 0 : (unsigned char)(0xff00 >> bits);
+        const int kept = bits >= 8 ? 0xff : bits <= 0 ? 0 : 0xff & (0xff00 >> bits);
+
+        bytes[i] = (unsigned char)(bytes[i] & kept);
     }
 }
 

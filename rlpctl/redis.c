@@ -28,7 +28,7 @@
     "  --json              one JSON object a line\n"
 
 #define REDIS_PATIENCE (5 * RLP_SECOND)
-#define REDIS_NAP (20 * 1000)
+#define REDIS_NAP (RLP_SECOND / 50)
 #define REDIS_NOTHING 1 /* exit status: nothing is counted there */
 
 /* A store, and how it is asked. */
@@ -236,6 +236,7 @@ typedef struct {
     const char *rule;
     const char *const *limits; /* words */
     int n;
+    rlp_plan_t *plan; /* of the words, if there are any */
     apr_pool_t *pool;
 } job_t;
 
@@ -261,7 +262,7 @@ static bool job_option(job_t *job, const char *word)
 
     if (strcmp(word, "--json") == 0) {
         job->json = true;
-        return true;
+        return !job->resets;
     }
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
         const size_t len = strlen(options[i].name);
@@ -283,18 +284,41 @@ static const char *job_words(job_t *job, int argc, const char *const argv[])
     while (i < argc && argv[i][0] == '-') {
         if (!job_option(job, argv[i++])) {
             return apr_psprintf(job->pool,
-                                "expected --store=, --password=, --prefix= or --json, got \"%s\"",
-                                argv[i - 1]);
+                                "expected --store=, --password=, --prefix=%s, got \"%s\"",
+                                job->resets ? "" : " or --json", argv[i - 1]);
         }
     }
     if (argc - i < 2 || (job->resets && argc - i > 2) || strchr(argv[i], ':') == NULL) {
         return "expected IDENTITY, such as ip:192.0.2.1, and RULE behind the options";
+    }
+    if (job->prefix != NULL && job->prefix[strcspn(job->prefix, "{}")] != '\0') {
+        return "expected a --prefix= without braces";
     }
     job->identity = argv[i];
     job->rule = argv[i + 1];
     job->limits = argv + i + 2;
     job->n = argc - i - 2;
     return NULL;
+}
+
+/* Reads the limits; NULL, or what was expected. */
+static const char *job_plan(job_t *job)
+{
+    rlp_clock_t clock;
+
+    if (job->n == 0) {
+        return NULL;
+    }
+    rlp_clock_read(&clock);
+    const rlp_plan_source_t source = {
+        .name = "get", .words = job->limits, .n = job->n, .wall = clock.wall
+    };
+    const char *error = rlp_plan_parse(&job->plan, &source, job->pool);
+
+    for (int i = 0; error == NULL && i < job->plan->n; i++) {
+        error = redis_store_limit_error(&job->plan->limits[i], 0, job->pool);
+    }
+    return error;
 }
 
 static void job_charge(const job_t *job, rlp_charge_t *charge, const rlp_limit_t *limit)
@@ -344,25 +368,16 @@ static void job_print(const job_t *job, const rlp_decision_t *d)
 /* What is left of each limit. */
 static const char *job_get_limits(const job_t *job, redis_ctl_t *ctl)
 {
+    const rlp_plan_t *plan = job->plan;
     rlp_charge_t charges[RLP_LIMITS_MAX];
-    rlp_plan_t *plan = NULL;
     rlp_clock_t clock;
     rlp_answer_t answer;
 
     rlp_clock_read(&clock);
     const rlp_question_t question = { .now = clock.monotonic, .wall = clock.wall };
-    const char *error =
-        rlp_plan_parse(&plan,
-                       &(rlp_plan_source_t){
-                           .name = "get", .words = job->limits, .n = job->n, .wall = clock.wall },
-                       job->pool);
 
-    for (int i = 0; error == NULL && i < plan->n; i++) {
-        error = redis_store_limit_error(&plan->limits[i], 0, job->pool);
+    for (int i = 0; i < plan->n; i++) {
         job_charge(job, &charges[i], &plan->limits[i]);
-    }
-    if (error != NULL) {
-        return error;
     }
     ctl_make_store(ctl, false, job->pool);
     if (rlp_peek(ctl->store, charges, plan->n, &question, &answer) != APR_SUCCESS) {
@@ -440,11 +455,11 @@ static const char *job_run(const job_t *job, redis_ctl_t *ctl, int *status)
     const script_key_t key = job_key(job, ctl);
     redisReply *reply = NULL;
     const char *error = ctl_ask_key(ctl, &reply, job->resets ? "DEL" : "GET", &key, job->pool);
-    const bool there =
-        error == NULL && (job->resets ? reply->integer > 0 : reply->type == REDIS_REPLY_STRING);
+    const bool there = error == NULL && reply != NULL &&
+                       (job->resets ? reply->integer > 0 : reply->type == REDIS_REPLY_STRING);
 
     *status = there ? EXIT_SUCCESS : REDIS_NOTHING;
-    if (error == NULL && job->n > 0) {
+    if (error == NULL && job->plan != NULL) {
         *status = EXIT_SUCCESS;
         error = job_get_limits(job, ctl);
     } else if (there && !job->resets && !value_print(job, reply->str, (size_t)reply->len)) {
@@ -459,11 +474,14 @@ static const char *job_run(const job_t *job, redis_ctl_t *ctl, int *status)
 
 int redis_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
-    job_t job = { .pool = pool };
+    job_t job = { .pool = pool, .identity = "", .rule = "" };
     redis_ctl_t *ctl = NULL;
     int status = EXIT_SUCCESS;
     const char *error = job_words(&job, argc, argv);
 
+    if (error == NULL) {
+        error = job_plan(&job);
+    }
     if (error == NULL) {
         error = ctl_open(&ctl, job.url, job.password, job.prefix, pool);
     }
@@ -475,6 +493,10 @@ int redis_main(int argc, const char *const argv[], apr_pool_t *pool)
     if (error != NULL) {
         fprintf(stderr, "rlpctl: %s\n", error);
         return EX_UNAVAILABLE;
+    }
+    if (fflush(stdout) != 0) {
+        fputs("rlpctl: cannot write\n", stderr);
+        return EX_IOERR;
     }
     return status;
 }

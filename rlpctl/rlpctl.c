@@ -43,7 +43,7 @@
     "rlpctl simulate --help: access logs replayed against plans\n"                            \
     "rlpctl get --help: ask and change a running server\n"
 
-enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70 };
+enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70, EXIT_IO = 74 };
 
 typedef struct {
     bool json;
@@ -196,10 +196,13 @@ static int try_run(try_t *try, apr_pool_t *pool)
     apr_pool_t *scratch;
     char *line = NULL;
     size_t size = 0;
+    ssize_t got;
 
     apr_pool_create(&scratch, pool);
-    for (int n = 1; getline(&line, &size, stdin) >= 0; n++) {
-        const char *error = try_line(try, line, scratch);
+    for (int n = 1; !ferror(stdout) && (got = getline(&line, &size, stdin)) >= 0; n++) {
+        const char *error = memchr(line, '\0', (size_t)got) != NULL
+                                ? "expected \"AT [COST]\", got a NUL byte"
+                                : try_line(try, line, scratch);
 
         if (error != NULL) {
             fprintf(stderr, "rlpctl: line %d: %s\n", n, error);
@@ -209,6 +212,10 @@ static int try_run(try_t *try, apr_pool_t *pool)
         apr_pool_clear(scratch);
     }
     free(line);
+    if (ferror(stdin) || ferror(stdout)) {
+        fputs("rlpctl: cannot read or write\n", stderr);
+        return EXIT_IO;
+    }
     return EXIT_SUCCESS;
 }
 
@@ -290,10 +297,9 @@ static int try_options(try_t *try, int argc, const char *const argv[], apr_pool_
     for (; i < argc && argv[i][0] == '-'; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             try->json = true;
-        } else if (strcmp(argv[i], "--store=shm") == 0) {
-            try->shm = true;
-        } else if (strcmp(argv[i], "--store=memory") == 0) {
-            try->shm = false;
+        } else if (strcmp(argv[i], "--store=shm") == 0 || strcmp(argv[i], "--store=memory") == 0) {
+            try->shm = argv[i][8] == 's';
+            try->url = NULL;
         } else if (strncmp(argv[i], "--store=", 8) == 0 && strstr(argv[i], "://") != NULL) {
             try->url = argv[i] + 8;
         } else if (strncmp(argv[i], "--password=", 11) == 0) {
@@ -353,7 +359,9 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
     if (first < 0) {
         return EXIT_USAGE;
     }
-    const char *error = try_plan(&try, argv + first, argc - first, pool);
+    const char *error = try.password != NULL && try.url == NULL
+                            ? "expected --store=URL of a Redis with --password"
+                            : try_plan(&try, argv + first, argc - first, pool);
 
     if (error != NULL) {
         return try_fail(error, EXIT_USAGE);

@@ -167,7 +167,10 @@ static const char *simulate_status(simulate_t *simulate, const char *value)
         }
     }
     simulate->status = 0;
-    return NULL;
+    return value[strspn(value, ",")] != '\0'
+               ? NULL
+               : apr_psprintf(simulate->pool,
+                              "expected statuses such as 200,4xx or !429, got \"%s\"", value);
 }
 
 static const char *simulate_cost(simulate_t *simulate, const char *value)

@@ -1,0 +1,76 @@
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# Runs rlpctl with what it reads, and keeps what it says; scripted peers for it to ask.
+
+package RLP::Rlpctl;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use File::Temp ();
+use IO::Socket::INET;
+use POSIX ();
+use Test::More;
+
+our @EXPORT_OK = qw(rlpctl refused peer);
+
+my $program = $ENV{RLPCTL} || 'rlpctl/rlpctl';
+
+# A program that waits for what never comes ends the test, not the patience of who runs it.
+alarm 300;
+
+# Exit status, what it printed and what it complained of.
+sub rlpctl {
+    my ($input, @args) = @_;
+    my ($in, $out, $err) = map { File::Temp->new } 1 .. 3;
+    binmode $in;
+    print {$in} $input;
+    $in->flush;
+    my $pid = fork // die "fork: $!\n";
+    if (!$pid) {
+        open STDIN, '<', $in->filename or POSIX::_exit(127);
+        open STDOUT, '>', $out->filename or POSIX::_exit(127);
+        open STDERR, '>', $err->filename or POSIX::_exit(127);
+        exec { $program } $program, @args or POSIX::_exit(127);
+    }
+    waitpid $pid, 0;
+    my $status = $? & 127 ? 'signal ' . ($? & 127) : $? >> 8;
+    my @said = map {
+        open my $file, '<', $_->filename or die "$!\n";
+        local $/ = undef;
+        scalar readline($file) // '';
+    } $out, $err;
+    return ($status, @said);
+}
+
+# A row of what is refused: the name of the test, what is read, the arguments, exit status and complaint.
+sub refused {
+    my ($name, $input, $args, $wanted, $complaint) = @_;
+    my ($status, $out, $err) = rlpctl($input, @{$args});
+    my ($first) = split /\n/, $err;
+    ok("$status" eq "$wanted" && ($first // '') =~ $complaint, "$name: $wanted") or diag("$status: $err");
+    return ($out, $err);
+}
+
+# A server of this script: calls the function with each connection in turn, and ends with them. Its port and its process.
+sub peer {
+    my (@scripts) = @_;
+    my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', Proto => 'tcp') or die "listen: $!\n";
+    my $port = $listener->sockport;
+    my $pid = fork // die "fork: $!\n";
+    if (!$pid) {
+        local $SIG{PIPE} = 'IGNORE';
+        for my $script (@scripts) {
+            my $socket = $listener->accept or last;
+            binmode $socket;
+            $socket->autoflush(1);
+            $script->($socket);
+            close $socket;
+        }
+        POSIX::_exit(0);
+    }
+    return ($port, $pid);
+}
+
+1;
