@@ -113,7 +113,7 @@ static const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const
         return config_expected(cmd, "each option once", config_repeated(argc, argv, 2));
     }
     if (error == NULL) {
-        error = stores_add(argv[0], provider, settings, cmd->pool);
+        error = stores_add(cmd, argv[0], provider, settings);
     }
     return config_prefix(cmd, error);
 }

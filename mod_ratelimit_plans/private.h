@@ -310,7 +310,9 @@ typedef struct {
 typedef struct {
     const char *name;
     const rlp_store_provider_t *provider;
-    void *settings;     /* what it has made of its options */
+    void *settings;   /* what it has made of its options */
+    const char *file; /* of its directive; NULL: there is none */
+    int line;
     rlp_store_t *store; /* NULL: not open */
     rlp_hold_t owner;   /* this child in it, for concurrency limits */
 } depot_t;
@@ -448,11 +450,14 @@ const char *config_near_whole(const char *word, const char *const known[], apr_p
 
 /* Adds a store; the first declared takes the place of the one that is there without any. NULL, or
    what was expected. */
-const char *stores_add(const char *name, const rlp_store_provider_t *provider, void *settings,
-                       apr_pool_t *pool);
+const char *stores_add(cmd_parms *cmd, const char *name, const rlp_store_provider_t *provider,
+                       void *settings);
 
 /* Begins with the store there is without a directive, which is the world's first. */
 void stores_begin(world_t *world);
+
+/* Do no two stores have the same file? NULL, or what was expected of which one. */
+const char *stores_check(const depot_t **wrong, apr_pool_t *pool);
 
 /* The store in which a rule counts. */
 const depot_t *stores_of(const rule_t *rule);

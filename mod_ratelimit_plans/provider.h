@@ -70,6 +70,9 @@ void *store_shm_annex(void);
 /* What there is in that segment; all 0 where there is none. */
 rlp_segment_look_t store_shm_look(void);
 
+/* The path of its file. */
+const char *store_shm_path(const void *settings, apr_pool_t *pool);
+
 /* What such a store is, in words. */
 const char *store_shm_describe(const void *settings, apr_pool_t *pool);
 

@@ -476,10 +476,16 @@ static bool rule_check_digests(server_rec *server, apr_pool_t *pool)
     return sound;
 }
 
-static bool rule_check_stores(apr_pool_t *pool)
+static bool rule_check_stores(server_rec *server, apr_pool_t *pool)
 {
+    const depot_t *depot = NULL;
+    const char *shared = stores_check(&depot, pool);
     bool sound = true;
 
+    if (shared != NULL) {
+        sound = rule_error(server, depot->file, depot->line,
+                           apr_pstrcat(pool, "RateLimitStore: ", shared, NULL));
+    }
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
         const char *error = stores_rule_check(rule, pool);
@@ -502,7 +508,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
         return rule_error(server, chain->file, chain->line, error);
     }
     sound &= rule_check_digests(server, pool);
-    sound &= rule_check_stores(pool);
+    sound &= rule_check_stores(server, pool);
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         sound &= rule_check_map(server, APR_ARRAY_IDX(rlp_world->maps, i, plan_map_t *), pool);
     }

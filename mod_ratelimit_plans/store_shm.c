@@ -85,8 +85,10 @@ typedef struct {
     char path[4096];
 } retained_t;
 
-static const char *shm_path(const shm_settings_t *settings, apr_pool_t *pool)
+const char *store_shm_path(const void *made, apr_pool_t *pool)
 {
+    const shm_settings_t *settings = made;
+
     return settings->path ? settings->path
                           : ap_runtime_dir_relative(pool, apr_psprintf(pool, "ratelimit-%s.shm",
                                                                        settings->name));
@@ -113,7 +115,7 @@ static const char *shm_open_segment(retained_t *retained, const shm_settings_t *
                                     const rlp_clock_t *clock, server_rec *server, apr_pool_t *pool)
 {
     const char *message = NULL;
-    const char *path = shm_path(settings, pool);
+    const char *path = store_shm_path(settings, pool);
 
     if (rlp_segment_open(&retained->segment, path, settings->size, clock, &message, pool) !=
         APR_SUCCESS) {
@@ -129,7 +131,7 @@ static const char *shm_open_segment(retained_t *retained, const shm_settings_t *
 static void shm_stays(const retained_t *retained, const shm_settings_t *settings,
                       server_rec *server, apr_pool_t *pool)
 {
-    if (strcmp(retained->path, shm_path(settings, pool)) != 0 ||
+    if (strcmp(retained->path, store_shm_path(settings, pool)) != 0 ||
         retained->segment.size != settings->size) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
                      "RLP011: the store stays %s with %" APR_SIZE_T_FMT

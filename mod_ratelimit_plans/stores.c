@@ -41,10 +41,14 @@ void stores_begin(world_t *world)
                                                         .settings = world->store_settings };
 }
 
-const char *stores_add(const char *name, const rlp_store_provider_t *provider, void *settings,
-                       apr_pool_t *pool)
+const char *stores_add(cmd_parms *cmd, const char *name, const rlp_store_provider_t *provider,
+                       void *settings)
 {
-    const depot_t depot = { .name = name, .provider = provider, .settings = settings };
+    const depot_t depot = { .name = name,
+                            .provider = provider,
+                            .settings = settings,
+                            .file = cmd->directive->filename,
+                            .line = cmd->directive->line_num };
 
     if (rlp_world->store_name == NULL) {
         rlp_world->store_name = name;
@@ -55,9 +59,41 @@ const char *stores_add(const char *name, const rlp_store_provider_t *provider, v
         return NULL;
     }
     if (stores_index(name) >= 0) {
-        return apr_psprintf(pool, "expected a name that no store has yet, got \"%s\"", name);
+        return apr_psprintf(cmd->pool, "expected a name that no store has yet, got \"%s\"", name);
     }
     APR_ARRAY_PUSH(rlp_world->depots, depot_t) = depot;
+    return NULL;
+}
+
+/* The one before it that has the same file; NULL: there is none. */
+static const depot_t *stores_twin(int i, apr_pool_t *pool)
+{
+    const depot_t *depot = stores_at(i);
+
+    for (int j = 0; j < i && depot->provider == &store_shm_provider; j++) {
+        if (stores_at(j)->provider == &store_shm_provider &&
+            strcmp(store_shm_path(stores_at(j)->settings, pool),
+                   store_shm_path(depot->settings, pool)) == 0) {
+            return stores_at(j);
+        }
+    }
+    return NULL;
+}
+
+const char *stores_check(const depot_t **wrong, apr_pool_t *pool)
+{
+    for (int i = 1; i < rlp_world->depots->nelts; i++) {
+        const depot_t *twin = stores_twin(i, pool);
+
+        if (twin != NULL) {
+            *wrong = stores_at(i);
+            return apr_psprintf(pool,
+                                "expected a file of its own for the store \"%s\", got that of the "
+                                "store \"%s\" on line %d of %s: %s",
+                                (*wrong)->name, twin->name, twin->line, twin->file,
+                                store_shm_path(twin->settings, pool));
+        }
+    }
     return NULL;
 }
 

@@ -70,7 +70,7 @@ for my $case (['', ''], ['sync=lease', ''], ['failure=local hosts=2', ''], ['fai
     my $server = server($options . ($prefix ? " prefix=$prefix" : ''), $rules);
     ok(RLP::Httpd::wait_for(sub { $server->get('/nowhere')->{status} == 404 }), "\"$options\": what is given back") for 1 .. 4;
     $redis->ask('SCRIPT', 'FLUSH');
-for my $status (200, 429) {
+    for my $status (200, 429) {
         ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == $status }), "\"$options\": comes to answer $status");
     }
     isnt(scalar(my @keys = $redis->keys_like("${prefix}rlp:*")), 0, 'in Redis');
