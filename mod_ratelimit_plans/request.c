@@ -316,10 +316,8 @@ __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
                                       : decide_request(r, conf, phases, false);
 }
 
-int request_fixups(request_rec *r)
+__attribute__((noinline)) static int request_fixups_in_full(request_rec *r, const dir_conf_t *conf)
 {
-    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
-
     if (r->prev != NULL && r->main == NULL) {
         return request_fixups_redirected(r, conf);
     }
@@ -333,6 +331,17 @@ int request_fixups(request_rec *r)
     return request_is_exempt(r, conf)
                ? request_exempt(r, conf)
                : decide_request(r, conf, request_phases_left(r, conf), false);
+}
+
+/* What most requests are is told without a call. */
+int request_fixups(request_rec *r)
+{
+    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+    const bool usual = request_is_usual(conf) && conf->rules->nelts > 0 && r->prev == NULL &&
+                       r->main == NULL && r->handler == NULL && r->connection->master == NULL &&
+                       request_verdict(r) == NULL && !ordered_any();
+
+    return usual ? request_decide_usual(r, conf) : request_fixups_in_full(r, conf);
 }
 
 static int request_answer_own(request_rec *r)
@@ -362,11 +371,20 @@ static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verd
 
 /* The one hook for handlers, as each costs every request something. The names of pages of ours
    begin alike; httpd has given every request the name of a handler by now. */
-int request_handler(request_rec *r)
+__attribute__((noinline)) static int request_handle_in_full(request_rec *r, const dir_conf_t *conf)
 {
-    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
     const verdict_t *verdict = request_verdict(r);
     const int rv = verdict == &conf->passed ? DECLINED : request_judge_late(r, conf, verdict);
 
     return rv == DECLINED && *r->handler == 'r' ? status_handler(r) : rv;
+}
+
+/* Of most requests there is nothing to be done any more. */
+int request_handler(request_rec *r)
+{
+    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+
+    return request_verdict(r) == &conf->passed && *r->handler != 'r'
+               ? DECLINED
+               : request_handle_in_full(r, conf);
 }

@@ -28,7 +28,7 @@
     "  --json              one JSON object a line\n"
 
 #define REDIS_PATIENCE (5 * RLP_SECOND)
-#define REDIS_NAP (20 * 1000)
+#define REDIS_NAP (RLP_SECOND / 50)
 #define REDIS_NOTHING 1 /* exit status: nothing is counted there */
 
 /* A store, and how it is asked. */
@@ -116,16 +116,15 @@ static const char *ctl_connect(redis_ctl_t *ctl, const char *text, const char *p
                                                      .recovery = RLP_SECOND,
                                                      .longest = RLP_SECOND,
                                                      .probe = RLP_SECOND } };
-    redis_url_t url;
-    const char *error = redis_url_parse(&url, text, NULL, pool);
+    redis_url_t url = { .n = 0 };
 
-    if (error == NULL && url.login.password != NULL) {
-        error = "expected no password in the URL, which others can see, but "
-                "--password=file:PATH or --password=env:NAME";
-    }
-    if (error == NULL && password != NULL) {
-        error = redis_url_parse(&url, text, password, pool);
-    }
+    /* a user without a password is an error here, and none with the password of its own option */
+    (void)redis_url_parse(&url, text, NULL, pool);
+    const char *error = url.login.password == NULL
+                            ? redis_url_parse(&url, text, password, pool)
+                            : "expected no password in the URL, which others can see, but "
+                              "--password=file:PATH or --password=env:NAME";
+
     if (error == NULL && redis_endpoint_create(&ctl->endpoint, &url, &settings, &ctl->breaker, 1,
                                                pool) != APR_SUCCESS) {
         error = "out of memory";
@@ -475,7 +474,7 @@ static const char *job_run(const job_t *job, redis_ctl_t *ctl, int *status)
 
 int redis_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
-    job_t job = { .pool = pool };
+    job_t job = { .pool = pool, .identity = "", .rule = "" };
     redis_ctl_t *ctl = NULL;
     int status = EXIT_SUCCESS;
     const char *error = job_words(&job, argc, argv);
