@@ -312,6 +312,17 @@ static int ask_status(int status)
     return status >= 500 || status == 404 || status == 405 ? EX_UNAVAILABLE : EX_DATAERR;
 }
 
+/* A server's words, without what a terminal would obey. */
+static const char *ask_plain(const char *text, apr_pool_t *pool)
+{
+    char *plain = apr_pstrdup(pool, text);
+
+    for (char *at = plain; *at != '\0'; at++) {
+        *at = *at < ' ' || *at > '~' ? '?' : *at;
+    }
+    return plain;
+}
+
 static int ask_print(const ask_t *ask, const post_answer_t *answer)
 {
     const json_t *value = NULL;
@@ -322,7 +333,7 @@ static int ask_print(const ask_t *ask, const post_answer_t *answer)
     if (answer->status != 200 || !read) {
         return ask_fail(apr_psprintf(ask->pool, "the server answers %d: %s", answer->status,
                                      detail && detail->kind == JSON_STRING
-                                         ? detail->text
+                                         ? ask_plain(detail->text, ask->pool)
                                          : "it is not ratelimit-admin that has this path"),
                         answer->status == 200 ? EX_UNAVAILABLE : ask_status(answer->status));
     }

@@ -61,6 +61,7 @@ sub peer {
     my $pid = fork // die "fork: $!\n";
     if (!$pid) {
         local $SIG{PIPE} = 'IGNORE';
+        alarm 300; # nor does it outlive who is gone
         for my $script (@scripts) {
             my $socket = $listener->accept or last;
             binmode $socket;
