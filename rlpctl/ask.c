@@ -318,7 +318,9 @@ static const char *ask_plain(const char *text, apr_pool_t *pool)
     char *plain = apr_pstrdup(pool, text);
 
     for (char *at = plain; *at != '\0'; at++) {
-        *at = *at < ' ' || *at > '~' ? '?' : *at;
+        if (*at < ' ' || *at > '~') {
+            *at = '?';
+        }
     }
     return plain;
 }
