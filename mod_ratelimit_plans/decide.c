@@ -293,9 +293,10 @@ DECIDE_INLINE void decide_remember(decide_t *d, int tightest)
     }
 }
 
+/* As many lines as requests would fill the disk. */
 static void decide_failed(const request_rec *r, const rlp_answer_t *answer, apr_status_t rv)
 {
-    if (!answer->told) {
+    if (!answer->told && denial_tells(r, "RLP004")) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
                       "RLP004: the store failed, the request passes uncounted");
     }
