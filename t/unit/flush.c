@@ -124,6 +124,36 @@ static void test_flush(void **state)
     rlp_segment_close(&segment);
 }
 
+static const char *const refusals[] = {
+    "rate=5/week",
+    "rate=5/week algorithm=stepped-bucket",
+    "rate=1/week burst=5 algorithm=leaky-bucket",
+    "rate=5/week algorithm=fixed-window",
+    "rate=5/week algorithm=sliding-window",
+    "rate=5/week algorithm=sliding-log",
+    "quota=5/month",
+    "quota=5",
+    "rate=5/week rate=1000/week quota=40000",
+};
+
+/* Who is refused more often than a counter of 16 bits can tell is refused still. */
+static void test_refusals(void **state)
+{
+    const char *const *words = unit_row(state);
+    const rlp_plan_t *plan = unit_plan(*words);
+    rlp_segment_t segment;
+    rlp_store_t *store = store_new(&segment);
+    int64_t left[LIMITS_MAX];
+    int admitted = 0;
+
+    for (int i = 0; i < 140000; i++) {
+        admitted += ask(store, "user:he", "site", plan, RLP_UNIT, i, left) == RLP_ALLOW;
+        assert_true(i < 10 || left[0] == 0);
+    }
+    assert_in_range(admitted, 1, 5);
+    rlp_segment_close(&segment);
+}
+
 /* The same store does give up those who have used least. */
 static void test_some_go(void **state)
 {
@@ -152,6 +182,9 @@ int main(void)
 {
     for (size_t i = 0; i < UNIT_N(flushes); i++) {
         unit_add(flushes[i].name, test_flush, &flushes[i]);
+    }
+    for (size_t i = 0; i < UNIT_N(refusals); i++) {
+        unit_add_case("refused 140 000 times", refusals[i], test_refusals, &refusals[i]);
     }
     unit_add("those who have used least go", test_some_go, NULL);
     return unit_run();
