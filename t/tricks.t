@@ -64,7 +64,7 @@ paths_of('a section', qq{<Location "/items">\n    RateLimitRule items rate=5/wee
 paths_of('files', qq{<Files "items">\n    RateLimitRule items rate=5/week key=ip\n</Files>\n});
 
 SKIP: {
-    skip 'no HTTP/2 with prefork', 1 if !$with_http2;
+    skip 'no HTTP/2 with prefork', 2 if !$with_http2;
     my $server = server("${rule}Protocols h2c http/1.1\nH2Direct on\n");
     $server->statuses(5, '/items');
     my @around;
@@ -74,6 +74,10 @@ SKIP: {
         push @around, $path if $status eq '200' && $path !~ /free\.txt$/;
     }
     is(join("\n", @around), '', 'HTTP/2: no other words for the path give more');
+
+    my $upgrade = $server->connection;
+    $upgrade->send("GET /items HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAAAA\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n");
+    is($upgrade->response->{status}, 429, 'HTTP/2: who is limited does not get there by an upgrade');
 }
 
 {
