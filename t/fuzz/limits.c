@@ -207,7 +207,10 @@ static wide_t client_most(const client_t *client, const rlp_limit_t *limit)
         return burst;
     }
     if (limit->algorithm->credit && !limit->algorithm->windowed) {
-        return burst + count * past / period;
+        /* beside a queue one passes */
+        const bool queues = strcmp(limit->algorithm->name, "leaky-bucket") == 0;
+
+        return burst + count * past / period + (queues ? RLP_UNIT : 0);
     }
     return burst + count + count * (past * 10 / ((wide_t)period * 9) + 2); /* a February is short */
 }
