@@ -381,5 +381,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < ACTS; i++) {
         scene_act(&scene, data[1 + i / 4] >> i % 4 * 2 & 3U);
     }
+    (void)fuzz_pool(); /* closes the connections */
     return 0;
 }

@@ -18,7 +18,6 @@
 #include <apr_strings.h>
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -258,7 +257,7 @@ static void asked_expect(const asked_t *asked)
                     "no time is below 0");
         fuzz_expect(d->verdict <= RLP_NEVER && (d->verdict == RLP_DENY || d->retry == 0),
                     "a verdict is one");
-        if(!(limit->algorithm->holds || d->retry <= asked_longest(limit)))fprintf(stderr,"DBG %s %lld > %lld verdict %d\n",limit->algorithm->name,(long long)d->retry,(long long)asked_longest(limit),d->verdict);fuzz_expect(limit->algorithm->holds || d->retry <= asked_longest(limit),
+        fuzz_expect(limit->algorithm->holds || d->retry <= asked_longest(limit),
                     "nobody is locked out");
     }
 }
