@@ -236,16 +236,35 @@ apr_array_header_t *ap_list_provider_groups(apr_pool_t *pool)
     return groups;
 }
 
+static struct {
+    const char *key;
+    void *data;
+} httpd_retained[PROVIDERS_MAX];
+
 void *ap_retained_data_get(const char *key)
 {
-    (void)key;
-    return NULL;
+    int i = 0;
+
+    while (i < PROVIDERS_MAX && httpd_retained[i].key != NULL &&
+           strcmp(httpd_retained[i].key, key) != 0) {
+        i++;
+    }
+    return i < PROVIDERS_MAX ? httpd_retained[i].data : NULL;
 }
 
 void *ap_retained_data_create(const char *key, apr_size_t size)
 {
-    (void)key;
-    return calloc(1, size);
+    int i = 0;
+
+    while (i < PROVIDERS_MAX && httpd_retained[i].key != NULL) {
+        i++;
+    }
+    if (i == PROVIDERS_MAX) {
+        abort();
+    }
+    httpd_retained[i].key = strdup(key);
+    httpd_retained[i].data = calloc(1, size);
+    return httpd_retained[i].data;
 }
 
 apr_status_t ap_mpm_query(int query_code, int *result)

@@ -9,7 +9,10 @@
 
 #include "provider.h"
 
+#include "json.h"
+
 #include <http_config.h>
+#include <httpd.h>
 
 /* What a configuration has become, in a pool. */
 typedef struct {
@@ -22,5 +25,17 @@ typedef struct {
 /* Reads a configuration: directives of this module, VirtualHost and other sections; a line with
    ".htaccess" begins such a file, which the next line without a directive of this module ends. */
 void httpd_read(httpd_conf_t *conf, const char *text, apr_pool_t *pool);
+
+/* --- httpd_request.c */
+
+/* Opens what a configuration that is sound needs for requests, with a store in memory. */
+void httpd_open(const httpd_conf_t *conf, apr_pool_t *pool);
+
+/* A POST by a user whom the configuration demands, from 192.0.2.9. */
+request_rec *httpd_post(const httpd_conf_t *conf, const char *body, apr_size_t len,
+                        apr_pool_t *pool);
+
+/* What has been written to the request that was made last. */
+const char *httpd_written(apr_size_t *len);
 
 #endif
