@@ -25,6 +25,8 @@ module ratelimit_plans_module = { .module_index = 0 };
 ap_directive_t *ap_conftree;
 server_rec *ap_server_conf;
 
+const char *httpd_file;
+
 /* --- time: none passes */
 
 rlp_time_t rlp_clock_wall(void)
@@ -122,6 +124,9 @@ const char *ap_get_status_line(int status)
 /* Where there is nothing: a configuration reads files. */
 char *ap_server_root_relative(apr_pool_t *p, const char *fname)
 {
+    if (httpd_file != NULL && strcmp(fname, "FILE") == 0) {
+        return apr_pstrdup(p, httpd_file);
+    }
     return strlen(fname) < 4000 ? apr_pstrcat(p, "/nonexistent/", fname, NULL) : NULL;
 }
 

@@ -22,6 +22,9 @@ typedef struct {
     const char *directive;      /* its name */
 } httpd_conf_t;
 
+/* What the path FILE stands for in it; NULL: nothing, like all others. */
+extern const char *httpd_file;
+
 /* Reads a configuration: directives of this module, VirtualHost and other sections; a line with
    ".htaccess" begins such a file, which the next line without a directive of this module ends. */
 void httpd_read(httpd_conf_t *conf, const char *text, apr_pool_t *pool);
