@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STEPS 1000000
+#define STEPS unit_steps()
 #define STEPS_PER_LIMIT 2000
 #define NOW (INT64_C(1700000000) * RLP_SECOND)
 #define NUMBERS 8
