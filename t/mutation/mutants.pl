@@ -97,7 +97,7 @@ sub run_program {
     if (!$pid) {
         setpgrp;
         open STDERR, '>', '/dev/null';
-        exec '/bin/sh', '-c', 'ulimit -t "$2" -v 4000000; LD_PRELOAD=$1 exec "$3"', 'sh', $preload, $limit, "$build/mutation-$name";
+        exec '/bin/sh', '-c', 'ulimit -t "$2"; ulimit -v 4000000; LD_PRELOAD=$1 exec "$3"', 'sh', $preload, $limit, "$build/mutation-$name";
         exit 127;
     }
     while (<$out>) {
