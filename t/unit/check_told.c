@@ -355,6 +355,36 @@ static void test_large(void **state)
     told.answer[1].verdict = RLP_DENY;
     put(&ask, rlp_check, "t0 p1 p0 p1 t1 p2 ");
     assert_string_equal(kept(&ask), "0 0 0 ");
+
+    ask_begin(&ask, 2);
+    make_large(&ask, 0, SMALL + 8);
+    make_large(&ask, 1, SMALL + 8);
+    put(&ask, rlp_check, "p0 t1 t0 ");
+    assert_string_equal(kept(&ask), "1 1 ");
+}
+
+/* What is put back is the whole of each state, and of its own. */
+static void test_put_back(void **state)
+{
+    ask_t ask;
+
+    (void)state;
+    for (uint32_t size = 8; size <= SMALL + 8; size += SMALL - 8) {
+        ask_begin(&ask, 4);
+        for (int i = 0; i < 3; i++) {
+            make_large(&ask, i, size);
+            memset(&ask.noting.states[i][1], 0x11 * (i + 1), size - 8);
+        }
+        make_large(&ask, 2, SMALL + 8);
+        memset(&ask.noting.states[2][1], 0x33, SMALL);
+        told.answer[2].verdict = RLP_DENY;
+        assert_int_equal(rlp_check(&ask.noting.store, ask.charges, 4, &ask.question, &ask.answer),
+                         APR_SUCCESS);
+        assert_int_equal(ask.answer.tightest, 2);
+        for (int i = 0; i < 3; i++) {
+            assert_memory_equal(ask.room[i], ask.noting.states[i], ask.limits[i].state_size);
+        }
+    }
 }
 
 /* T-27: one damaged state is said, whichever it is, and whatever becomes of the request. */
@@ -379,6 +409,9 @@ static void test_damaged(void **state)
     ask_begin(&ask, 1);
     told.answer[0].damaged = true;
     put(&ask, rlp_check, "t0 ");
+    assert_true(ask.answer.damaged);
+    told.n = 0;
+    put(&ask, rlp_settle, "s0 ");
     assert_true(ask.answer.damaged);
 }
 
@@ -504,7 +537,34 @@ static void test_branches(void **state)
         assert_string_equal(spared(&ask), rows[i].spared);
         assert_string_equal(kept(&ask), rows[i].kept);
         assert_int_equal(ask.noting.n, CHARGES);
+        for (int k = 0; k < CHARGES; k++) {
+            assert_false(ask.charges[k].spared && ask.charges[k].entry.dirty);
+        }
     }
+}
+
+/* What is not asked stays as it is: the first one, and whatever lies behind the last. */
+static void test_branches_ends(void **state)
+{
+    ask_t ask;
+
+    (void)state;
+    ask_begin(&ask, 4);
+    ask.charges[0].branch = RLP_INSTEAD;
+    ask.charges[0].entry.dirty = true;
+    ask.charges[1].branch = RLP_FIRST;
+    ask.charges[3].branch = RLP_FIRST;
+    ask.limits[3].algorithm = &quota;
+    ask.n = 3;
+    put(&ask, rlp_check, "t1 t2 ");
+    assert_true(ask.charges[0].spared);
+    assert_false(ask.charges[0].entry.dirty);
+    assert_string_equal(kept(&ask), "0 1 1 ");
+    ask.charges[0].branch = RLP_FIRST;
+    ask.charges[3].branch = RLP_INSTEAD;
+    told.n = 0;
+    put(&ask, rlp_check, "t0 t1 t2 ");
+    assert_false(ask.charges[3].spared);
 }
 
 /* A large state of the branch that does not count is not charged at the end. */
@@ -588,6 +648,7 @@ static void test_settle(void **state)
     put(&ask, rlp_settle, "s0 s2 ");
     assert_string_equal(kept(&ask), "1 0 1 ");
     assert_string_equal(spared(&ask), "x-x");
+    assert_false(ask.charges[1].entry.dirty);
     assert_int_equal(told.calls[0].op.charged_at, NOW - 9 + 4);
     assert_int_equal(told.calls[1].op.charged_at, NOW - 9);
     assert_int_equal(told.calls[0].op.now, NOW + LATER);
@@ -600,7 +661,9 @@ static void test_settle(void **state)
     assert_int_equal(ask.answer.tightest, 1);
 
     ask_begin(&ask, 1);
+    ask.charges[0].entry.dirty = true;
     put(&ask, rlp_release, ""); /* nothing to give back */
+    assert_false(ask.charges[0].entry.dirty);
     assert_int_equal(ask.answer.tightest, 0);
     assert_int_equal(ask.answer.verdict, RLP_ALLOW);
 }
@@ -653,6 +716,12 @@ static void test_far(void **state)
             assert_true(!good || far.kind == (rlp_op_kind_t)i);
         }
     }
+    far.store.type = &near_type; /* one that does not is not asked either */
+    far.n = 0;
+    assert_int_equal(rlp_check(&far.store, charges, 0, &question, &answer), APR_EINVAL);
+    assert_int_equal(rlp_check(&far.store, charges, RLP_ENTRIES_MAX + 1, &question, &answer),
+                     APR_EINVAL);
+    assert_int_equal(far.n, 0);
 }
 
 static void test_store(void **state)
@@ -755,6 +824,8 @@ int main(void)
     unit_add("T-27: a damaged state among others", test_damaged, NULL);
     unit_add("T-27: the first look mends", test_mended, NULL);
     unit_add("then=: which branch counts", test_branches, NULL);
+    unit_add("H-11: what is put back", test_put_back, NULL);
+    unit_add("then=: the first and the last", test_branches_ends, NULL);
     unit_add("then=: large states", test_branches_large, NULL);
     unit_add("then=: a counter of both branches", test_shared, NULL);
     unit_add("then=: a counter of both branches, the first", test_shared_first, NULL);
