@@ -15,6 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define REPLAY_LINE 64       /* bytes of a cache line */
+#define REPLAY_FETCH 8       /* requests ahead whose records are fetched */
+#define REPLAY_FETCH_LARGE 3 /* and what those point to */
+
 /* One identity, plan and run. */
 typedef struct {
     replay_t *replay;
@@ -41,9 +45,6 @@ static void replay_prepare(replay_t *replay, replay_plan_t *plan)
         rlp_charge_init(charge, "", 0, rlp_signature("simulate", NULL, limit), limit);
         charge->cost = replay->cost;
         charge->max_wait = replay->max_wait;
-        if (limit->state_size > RLP_STATE_MAX) {
-            charge->entry.state = apr_palloc(replay->pool, limit->state_size);
-        }
     }
 }
 
@@ -61,6 +62,7 @@ const char *replay_open(replay_t *replay, apr_pool_t *pool)
                                          sizeof(identity_t) + extra, pool);
         }
     }
+    replay->record = sizeof(identity_t) + extra;
     replay->population = population_create(extra, pool);
     replay->window = replay_window_create(pool);
     apr_pool_cleanup_register(pool, replay, replay_free, apr_pool_cleanup_null);
@@ -92,16 +94,25 @@ replay_use_t *replay_use(const replay_t *replay, identity_t *identity, int plan,
 
 /* --- judging */
 
-/* How a request at this moment fares. */
-static rlp_verdict_t judge_at(judge_t *judge, rlp_time_t now)
+/* rlp_check() or rlp_peek() */
+typedef apr_status_t judge_ask_fn(rlp_store_t *store, rlp_charge_t charges[], int n,
+                                  const rlp_question_t *question, rlp_answer_t *answer);
+
+static rlp_verdict_t judge_ask(judge_t *judge, rlp_time_t now, judge_ask_fn *ask)
 {
     const rlp_question_t question = { .now = now, .wall = now };
 
-    if (rlp_check(judge->store, judge->plan->charges, judge->plan->plan->n, &question,
-                  &judge->answer) != APR_SUCCESS) {
+    if (ask(judge->store, judge->plan->charges, judge->plan->plan->n, &question, &judge->answer) !=
+        APR_SUCCESS) {
         judge->answer.verdict = RLP_NEVER; /* no store of ours says so */
     }
     return judge->answer.verdict;
+}
+
+/* How a request at this moment fares. */
+static rlp_verdict_t judge_at(judge_t *judge, rlp_time_t now)
+{
+    return judge_ask(judge, now, rlp_check);
 }
 
 /* The fewest refusals: each request comes when it can pass, as early in its tick as that is. One
@@ -128,19 +139,31 @@ static replay_sum_t judge_fewest(judge_t *judge, rlp_time_t at, uint32_t n)
     return sum;
 }
 
+/* How many of a tick pass if all come at its beginning. Nothing depends on what the last of them is
+   charged, which is only looked at: most are the only ones. */
+static uint32_t judge_try(judge_t *judge, rlp_time_t at, uint32_t n, replay_sum_t *sum)
+{
+    replay_store_t *store = (replay_store_t *)judge->store;
+    uint32_t passed = 0;
+
+    if (n > 1) {
+        replay_store_try(store);
+    }
+    while (passed < n && judge_ask(judge, at, passed == n - 1 ? rlp_peek : rlp_check) <= RLP_WAIT) {
+        sum->delayed += judge->answer.verdict == RLP_WAIT;
+        passed++;
+    }
+    replay_store_forget(store);
+    return passed;
+}
+
 /* The most: the requests of a tick all come at its beginning, but what they are charged counts for
    later ticks as if they had come at its end. */
 static replay_sum_t judge_most(judge_t *judge, rlp_time_t at, uint32_t n)
 {
-    replay_store_t *store = (replay_store_t *)judge->store;
     replay_sum_t sum = { 0 };
-    uint32_t passed = 0;
+    const uint32_t passed = judge_try(judge, at, n, &sum);
 
-    replay_store_try(store);
-    for (; passed < n && judge_at(judge, at) <= RLP_WAIT; passed++) {
-        sum.delayed += judge->answer.verdict == RLP_WAIT;
-    }
-    replay_store_forget(store);
     sum.refused = n - passed;
     for (uint32_t i = 0; i < passed; i++) {
         (void)judge_at(judge, at + judge->replay->tick - 1);
@@ -272,6 +295,28 @@ static void replay_exact(replay_t *replay, const replay_request_t *requests, siz
     }
 }
 
+/* What is judged soon is on its way from memory by then: the record first, what it points to
+   later. */
+static void replay_fetch(const replay_t *replay, const replay_request_t *requests, size_t n)
+{
+    if (n > REPLAY_FETCH) {
+        const identity_t *identity =
+            population_at(replay->population, requests[REPLAY_FETCH].identity);
+
+        for (size_t at = 0; at < replay->record; at += REPLAY_LINE) {
+            __builtin_prefetch((const char *)identity + at, 1);
+        }
+    }
+    for (int i = 0; i < replay->plans && n > REPLAY_FETCH_LARGE; i++) {
+        const identity_t *identity =
+            population_at(replay->population, requests[REPLAY_FETCH_LARGE].identity);
+
+        for (int run = 0; run < replay->runs; run++) {
+            replay_store_fetch(&replay->plan[i].stores[run], identity);
+        }
+    }
+}
+
 /* Requests of one tick: counted first, each identity where it comes first. */
 static void replay_tick(replay_t *replay, const replay_request_t *requests, size_t n)
 {
@@ -282,6 +327,7 @@ static void replay_tick(replay_t *replay, const replay_request_t *requests, size
         identity_t *identity = population_at(replay->population, requests[i].identity);
         const uint32_t pending = identity->pending;
 
+        replay_fetch(replay, requests + i, n - i);
         if (pending > 0) {
             identity->pending = 0;
             replay_group(replay, identity, requests[i].at - requests[i].at % replay->tick, pending);

@@ -83,7 +83,8 @@ typedef struct {
     replay_difference_t difference[REPLAY_SHOWN];
 
     int hours_room;
-    size_t uses; /* where in a record they are */
+    size_t record; /* of an identity, bytes */
+    size_t uses;   /* where in it they are */
     struct replay_window_t *window;
     apr_pool_t *pool;
 } replay_t;
