@@ -203,9 +203,10 @@ const char *offline_run(const offline_t *job, json_out_t *out)
 {
     file_t file = { .job = job, .out = out };
     const char *error = NULL;
+    bool shared;
 
     rlp_clock_read(&file.clock);
-    if (rlp_segment_borrow(&file.segment, job->path, &file.clock, &error, job->pool) !=
+    if (rlp_segment_join(&file.segment, job->path, &file.clock, &shared, &error, job->pool) !=
         APR_SUCCESS) {
         return error;
     }
