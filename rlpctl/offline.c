@@ -144,10 +144,12 @@ static const char *file_reset(file_t *file)
     return NULL;
 }
 
-static void file_list_one(void *baton, const char *shown, const override_t *found)
+static void file_list_one(void *baton, const override_key_t *key, const char *shown,
+                          const override_t *found)
 {
     const file_t *file = baton;
 
+    (void)key;
     json_open(file->out, NULL, '{');
     file_tell(file, shown, found);
     json_close(file->out, '}');

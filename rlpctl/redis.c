@@ -2,8 +2,7 @@
 
 #include "redis.h"
 
-#include "redis/key.h"
-#include "redis/store.h"
+#include "redis_ctl.h"
 
 #include <apr_general.h>
 #include <apr_strings.h>
@@ -27,134 +26,7 @@
     "  --prefix=TEXT       as prefix= of RateLimitStore\n"                                   \
     "  --json              one JSON object a line\n"
 
-#define REDIS_PATIENCE (5 * RLP_SECOND)
-#define REDIS_NAP (RLP_SECOND / 50)
 #define REDIS_NOTHING 1 /* exit status: nothing is counted there */
-
-/* A store, and how it is asked. */
-typedef struct {
-    rlp_store_t *store;
-    redis_endpoint_t *endpoint;
-    const char *prefix;
-    redis_breaker_t breaker;
-    rlp_owners_t owners;
-    unsigned char secret[RLP_STORE_SECRET];
-} redis_ctl_t;
-
-/* --- the server */
-
-/* What went wrong last, of the servers there are. */
-static const char *ctl_why(const redis_ctl_t *ctl, redis_fault_t fault, apr_pool_t *pool)
-{
-    redis_server_t *servers = apr_pcalloc(pool, sizeof(*servers) * REDIS_NODES_MAX);
-    const int n = redis_endpoint_servers(ctl->endpoint, servers, REDIS_NODES_MAX);
-    const char *why = redis_remedy(fault)->text;
-
-    for (int i = 0; i < n; i++) {
-        why = servers[i].why[0] != '\0' ? servers[i].why : why;
-    }
-    return apr_pstrcat(pool, "Redis: ", why, NULL);
-}
-
-/* May it be better in a moment? */
-static bool ctl_is_early(redis_fault_t fault)
-{
-    return fault == REDIS_FAULT_NAME || fault == REDIS_FAULT_MOVED || fault == REDIS_FAULT_ASK;
-}
-
-/* Asks one command about a key, until the server is found. The reply is the caller's; NULL, or what
-   went wrong. */
-static const char *ctl_ask(redis_ctl_t *ctl, redis_call_t *call, apr_pool_t *pool)
-{
-    const rlp_time_t deadline = rlp_clock_monotonic() + REDIS_PATIENCE;
-
-    for (;;) {
-        redis_endpoint_maintain(ctl->endpoint);
-        redis_endpoint_exchange(ctl->endpoint, call, 1, deadline);
-        if (call->fault == REDIS_FAULT_NONE) {
-            return NULL;
-        }
-        freeReplyObject(call->reply);
-        call->reply = NULL;
-        if (!ctl_is_early(call->fault) || rlp_clock_monotonic() >= deadline) {
-            return ctl_why(ctl, call->fault, pool);
-        }
-        call->fault = REDIS_FAULT_NONE;
-        apr_sleep(REDIS_NAP);
-    }
-}
-
-/* One command with a key alone. */
-static const char *ctl_ask_key(redis_ctl_t *ctl, redisReply **reply, const char *command,
-                               const script_key_t *key, apr_pool_t *pool)
-{
-    const char *argv[] = { command, key->bytes };
-    const size_t lens[] = { strlen(command), key->len };
-    redis_call_t call = {
-        .key = key->bytes, .key_len = key->len, .argc = 2, .argv = argv, .argv_len = lens
-    };
-    const char *error = ctl_ask(ctl, &call, pool);
-
-    *reply = call.reply;
-    return error;
-}
-
-static script_key_t ctl_key(const redis_ctl_t *ctl, const rlp_charge_t *charge, apr_pool_t *pool)
-{
-    script_key_t key;
-
-    (void)redis_key_make(&key, apr_palloc(pool, redis_key_room(ctl->prefix, charge) + 1),
-                         ctl->prefix, charge);
-    return key;
-}
-
-static const char *ctl_connect(redis_ctl_t *ctl, const char *text, const char *password,
-                               apr_pool_t *pool)
-{
-    const redis_settings_t settings = { .session = { .connect = REDIS_PATIENCE },
-                                        .breaker = { .threshold = 1000,
-                                                     .recovery = RLP_SECOND,
-                                                     .longest = RLP_SECOND,
-                                                     .probe = RLP_SECOND } };
-    redis_url_t url = { .n = 0 };
-
-    /* a user without a password is an error here, and none with the password of its own option */
-    (void)redis_url_parse(&url, text, NULL, pool);
-    const char *error = url.login.password == NULL
-                            ? redis_url_parse(&url, text, password, pool)
-                            : "expected no password in the URL, which others can see, but "
-                              "--password=file:PATH or --password=env:NAME";
-
-    if (error == NULL && redis_endpoint_create(&ctl->endpoint, &url, &settings, &ctl->breaker, 1,
-                                               pool) != APR_SUCCESS) {
-        error = "out of memory";
-    }
-    return error;
-}
-
-static const char *ctl_open(redis_ctl_t **made, const char *url, const char *password,
-                            const char *prefix, apr_pool_t *pool)
-{
-    redis_ctl_t *ctl = apr_pcalloc(pool, sizeof(*ctl));
-    const char *error = ctl_connect(ctl, url, password, pool);
-
-    *made = ctl;
-    ctl->prefix = prefix ? prefix : "";
-    return error;
-}
-
-/* The store there, by the server's clock or by the question's. */
-static void ctl_make_store(redis_ctl_t *ctl, bool told_time, apr_pool_t *pool)
-{
-    const redis_store_settings_t settings = { .endpoint = ctl->endpoint,
-                                              .prefix = ctl->prefix,
-                                              .timeout = REDIS_PATIENCE,
-                                              .owners = &ctl->owners,
-                                              .secret = ctl->secret,
-                                              .told_time = told_time };
-
-    ctl->store = redis_store_create(&settings, pool);
-}
 
 /* --- try */
 
@@ -190,19 +62,19 @@ const char *redis_try_open(rlp_store_t **store, const char *url, const char *pas
     redis_try_t *made = apr_pcalloc(pool, sizeof(*made));
     rlp_charge_t none = { .entry = { .key = { .identity = "" } } };
     redisReply *reply = NULL;
-    const char *error = ctl_open(&made->ctl, url, password, try_prefix(pool), pool);
+    const char *error = redis_ctl_open(&made->ctl, url, password, try_prefix(pool), pool);
 
     if (error != NULL) {
         return error;
     }
-    ctl_make_store(made->ctl, true, pool);
+    redis_ctl_make_store(made->ctl, true, pool);
     made->head = *made->ctl->store;
     made->head.type = &try_type;
     made->pool = pool;
     *store = &made->head;
-    const script_key_t key = ctl_key(made->ctl, &none, pool);
+    const script_key_t key = redis_ctl_key(made->ctl, &none, pool);
 
-    error = ctl_ask_key(made->ctl, &reply, "GET", &key, pool);
+    error = redis_ctl_ask_key(made->ctl, &reply, "GET", &key, pool);
     freeReplyObject(reply);
     return error;
 }
@@ -217,10 +89,10 @@ void redis_try_close(rlp_store_t *store, const char *identity)
     const redis_try_t *made = (const redis_try_t *)store;
     const rlp_charge_t charge = { .entry = { .key = { .identity = identity,
                                                       .identity_len = strlen(identity) } } };
-    const script_key_t key = ctl_key(made->ctl, &charge, made->pool);
+    const script_key_t key = redis_ctl_key(made->ctl, &charge, made->pool);
     redisReply *reply = NULL;
 
-    (void)ctl_ask_key(made->ctl, &reply, "DEL", &key, made->pool);
+    (void)redis_ctl_ask_key(made->ctl, &reply, "DEL", &key, made->pool);
     freeReplyObject(reply);
 }
 
@@ -337,7 +209,7 @@ static script_key_t job_key(const job_t *job, const redis_ctl_t *ctl)
                                                 .identity_len = strlen(job->identity) } },
                             .rule = job->rule };
 
-    return ctl_key(ctl, &charge, job->pool);
+    return redis_ctl_key(ctl, &charge, job->pool);
 }
 
 static int64_t job_seconds(rlp_time_t span)
@@ -379,9 +251,9 @@ static const char *job_get_limits(const job_t *job, redis_ctl_t *ctl)
     for (int i = 0; i < plan->n; i++) {
         job_charge(job, &charges[i], &plan->limits[i]);
     }
-    ctl_make_store(ctl, false, job->pool);
+    redis_ctl_make_store(ctl, false, job->pool);
     if (rlp_peek(ctl->store, charges, plan->n, &question, &answer) != APR_SUCCESS) {
-        return ctl_why(ctl, REDIS_FAULT_ERROR, job->pool);
+        return redis_ctl_why(ctl, REDIS_FAULT_ERROR, job->pool);
     }
     for (int i = 0; i < plan->n; i++) {
         job_print(job, &charges[i].decision);
@@ -454,7 +326,8 @@ static const char *job_run(const job_t *job, redis_ctl_t *ctl, int *status)
 {
     const script_key_t key = job_key(job, ctl);
     redisReply *reply = NULL;
-    const char *error = ctl_ask_key(ctl, &reply, job->resets ? "DEL" : "GET", &key, job->pool);
+    const char *error =
+        redis_ctl_ask_key(ctl, &reply, job->resets ? "DEL" : "GET", &key, job->pool);
     const bool there = error == NULL && reply != NULL &&
                        (job->resets ? reply->integer > 0 : reply->type == REDIS_REPLY_STRING);
 
@@ -483,7 +356,7 @@ int redis_main(int argc, const char *const argv[], apr_pool_t *pool)
         error = job_plan(&job);
     }
     if (error == NULL) {
-        error = ctl_open(&ctl, job.url, job.password, job.prefix, pool);
+        error = redis_ctl_open(&ctl, job.url, job.password, job.prefix, pool);
     }
     if (error != NULL) {
         fprintf(stderr, "rlpctl: %s\n\n" REDIS_USAGE, error);

@@ -5,6 +5,7 @@
  */
 
 #include "ask.h"
+#include "dump.h"
 #include "hash_key.h"
 #ifdef RLP_REDIS
 #include "redis.h"
@@ -41,7 +42,8 @@
     "\n"                                                                                      \
     "rlpctl hash-key --help: keys as their digests, for plan maps\n"                          \
     "rlpctl simulate --help: access logs replayed against plans\n"                            \
-    "rlpctl get --help: ask and change a running server\n"
+    "rlpctl get --help: ask and change a running server\n"                                    \
+    "rlpctl dump --help: counters out of a store and into another\n"
 
 enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70, EXIT_IO = 74 };
 
@@ -413,6 +415,8 @@ int main(int argc, const char *const *argv)
 #endif
     } else if (argc > 1 && ask_is_command(argv[1])) {
         status = ask_main(argc - 1, argv + 1, pool);
+    } else if (argc > 1 && dump_is_command(argv[1])) {
+        status = dump_main(argc - 1, argv + 1, pool);
     } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
         status = hash_key_main(argc - 2, argv + 2);
     } else if (argc > 1 && strcmp(argv[1], "simulate") == 0) {
