@@ -131,8 +131,8 @@ script_key_t redis_ctl_key(const redis_ctl_t *ctl, const rlp_charge_t *charge, a
 {
     script_key_t key;
 
-    (void)redis_key_make(&key, apr_palloc(pool, redis_key_room(ctl->prefix, charge) + 1),
-                         ctl->prefix, charge);
+    *redis_key_make(&key, apr_palloc(pool, redis_key_room(ctl->prefix, charge) + 1), ctl->prefix,
+                    charge) = '\0';
     return key;
 }
 

@@ -11,7 +11,7 @@
 #include "rlp.h"
 
 /* A store, and how it is asked. */
-typedef struct {
+typedef struct redis_ctl_t {
     rlp_store_t *store;
     redis_endpoint_t *endpoint;
     const char *prefix;
@@ -29,7 +29,7 @@ const char *redis_ctl_open(redis_ctl_t **made, const char *url, const char *pass
 /* The store there, by the server's clock or by the question's. */
 void redis_ctl_make_store(redis_ctl_t *ctl, bool told_time, apr_pool_t *pool);
 
-/* The key of a charge there. */
+/* The key of a charge there, with a NUL behind it. */
 script_key_t redis_ctl_key(const redis_ctl_t *ctl, const rlp_charge_t *charge, apr_pool_t *pool);
 
 /* What went wrong last, of the servers there are. */
