@@ -35,6 +35,7 @@ my @sources = (glob('lib/algorithm/*.c'), qw(lib/check.c lib/calendar.c lib/limi
 my %only = (    # of which sources alone a program speaks
     calendar => qr/calendar|quota|limit/,
     concurrency_step => qr/concurrency/,
+    calendar_table => qr/calendar/,
     grammar => qr/limit|calendar/,
     joint => qr/check/,
     joint_more => qr/check/,

@@ -567,6 +567,17 @@ static void test_branches_ends(void **state)
     assert_false(ask.charges[3].spared);
 }
 
+/* Of the built-in ones only quotas can be used up. */
+static void test_quotas(void **state)
+{
+    (void)state;
+    assert_true(unit_plan("quota=2")->limits[0].algorithm->quota);
+    for (int i = 0; rlp_algorithms[i] != NULL; i++) {
+        assert_false(rlp_algorithms[i]->quota);
+    }
+    assert_false(unit_plan("concurrent=2")->limits[0].algorithm->quota);
+}
+
 /* A large state of the branch that does not count is not charged at the end. */
 static void test_branches_large(void **state)
 {
@@ -824,6 +835,7 @@ int main(void)
     unit_add("T-27: a damaged state among others", test_damaged, NULL);
     unit_add("T-27: the first look mends", test_mended, NULL);
     unit_add("then=: which branch counts", test_branches, NULL);
+    unit_add("then=: quotas", test_quotas, NULL);
     unit_add("H-11: what is put back", test_put_back, NULL);
     unit_add("then=: the first and the last", test_branches_ends, NULL);
     unit_add("then=: large states", test_branches_large, NULL);

@@ -18,11 +18,19 @@
 #define WORDS 32
 #define LINE_MAX_LEN 1024
 
-/* Periods of unlike length, so that guesses by the mean miss. */
-static const rlp_time_t edges[] = { 1000 * RLP_SECOND, 1100 * RLP_SECOND, 1210 * RLP_SECOND,
-                                    1240 * RLP_SECOND, 1500 * RLP_SECOND };
+/* Periods of unlike length, so that guesses by the mean miss; what stands before and behind them is
+   no edge. */
+static const rlp_time_t edges[] = { 0,
+                                    RLP_TIME_NEVER,
+                                    1000 * RLP_SECOND,
+                                    1100 * RLP_SECOND,
+                                    1210 * RLP_SECOND,
+                                    1240 * RLP_SECOND,
+                                    1530 * RLP_SECOND,
+                                    0,
+                                    RLP_TIME_NEVER };
 static const rlp_calendar_t calendar = {
-    .zone = "UTC", .n = 5, .edges = edges, .mean = 125 * RLP_SECOND
+    .zone = "UTC", .n = 5, .edges = edges + 2, .mean = 100 * RLP_SECOND
 };
 
 /* CASE | LIMIT | STATE | OPERATION | ANSWER | STATE */
