@@ -40,6 +40,7 @@ my %only = (    # of which sources alone a program speaks
     joint => qr/check/,
     joint_more => qr/check/,
     segment => qr/check|concurrency/,
+    limit_table => qr/limit/,
     property => qr/bucket|window|log|quota|check/,
     sliding => qr/sliding/,
 );
