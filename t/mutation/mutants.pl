@@ -169,15 +169,15 @@ sub judge {
 
 # --- what is known
 
-# FILE:FUNCTION | LINE | MUTATED LINE | REASON
+# FILE:FUNCTION ~ LINE ~ MUTATED LINE ~ REASON
 sub read_equivalents {
     my (@mutants) = @_;
     my (%reasons, @stale);
     for (split /\n/, slurp($equivalents)) {
         next if /^#|^\s*$/;
-        my ($where, $before, $after, $why) = split / \| /, $_, 4;
-        die "$equivalents: expected FILE:FUNCTION | LINE | MUTATED LINE | REASON, got \"$_\"\n" if !$why;
-        my $key = "$where | $before | $after";
+        my ($where, $before, $after, $why) = split / ~ /, $_, 4;
+        die "$equivalents: expected FILE:FUNCTION ~ LINE ~ MUTATED LINE ~ REASON, got \"$_\"\n" if !$why;
+        my $key = "$where ~ $before ~ $after";
         push @stale, $key if !first { $_->{key} eq $key } @mutants;
         $reasons{$key} = $why;
     }
