@@ -23,7 +23,7 @@
 static const rlp_time_t edges[] = { 0,
                                     RLP_TIME_NEVER,
                                     1000 * RLP_SECOND,
-                                    1100 * RLP_SECOND,
+                                    1110 * RLP_SECOND,
                                     1210 * RLP_SECOND,
                                     1240 * RLP_SECOND,
                                     1530 * RLP_SECOND,
