@@ -65,6 +65,14 @@ sub slurp {
     return $text;
 }
 
+# The tables that the programs read: as they are now, whatever becomes of them during the run.
+sub copy_tables {
+    make_path("$work/t/unit");
+    spill("$work/$_", slurp($_)) for glob 't/unit/*.txt';
+    $ENV{top_srcdir} = $work;
+    return;
+}
+
 sub spill {
     my ($file, $text) = @_;
     open my $out, '>', $file or die "$file: $!\n";
@@ -230,9 +238,10 @@ my @chosen = grep { my $m = $_; !$ENV{FILES} || first { index($m->{file}, $_) >=
 @chosen = grep { "$_->{file}:$_->{line}" eq $ENV{AT} } @chosen if $ENV{AT};
 @chosen = sample($ENV{AT} ? 'all' : $ENV{MUTANTS} || 200, @chosen);
 
+copy_tables();
 link_programs();
 my %seconds = time_programs();
-my $tests = md5_hex(map { slurp("$build/mutation-$_") } @names);
+my $tests = md5_hex(map { slurp($_) } (map { "$build/mutation-$_" } @names), glob 't/unit/*.txt');
 my %results = $ENV{AT} ? () : read_results($tests);
 my (%verdicts, %kills, @wrong);
 open my $log, '>>', "$build/results.txt" or die "$build/results.txt: $!\n";

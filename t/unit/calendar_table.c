@@ -81,7 +81,7 @@ static void test_edges(void **state)
     const rlp_time_t last = calendar->edges[calendar->n - 1];
 
     assert_int_equal(calendar->mean, (last - calendar->edges[0]) / (calendar->n - 1));
-    assert_in_range(last - NOW, 20 * 366 * DAY, 23 * 366 * DAY);
+    assert_in_range(last - NOW, INT64_C(20) * 366 * DAY, INT64_C(23) * 366 * DAY);
     if (row->since >= 0) {
         assert_int_equal(calendar->edges[1], row->second * RLP_SECOND);
     } else {
@@ -107,7 +107,7 @@ static void test_reach(void **state)
     assert_ptr_equal(table_of("day", NOW, NOW + DAY, pool), first);
     assert_ptr_equal(table_of("day", 0, NOW, pool), first); /* nobody asks from when on */
     assert_ptr_equal(table_of("day", first->edges[0], NOW, pool), first);
-    assert_ptr_equal(table_of("day", NOW, last - 20 * 366 * DAY, pool), first);
+    assert_ptr_equal(table_of("day", NOW, last - INT64_C(20) * 366 * DAY, pool), first);
     assert_ptr_not_equal(table_of("week", NOW - DAY, NOW, pool), first);
     assert_ptr_not_equal(table_of("day@local", NOW - DAY, NOW, pool), first);
     assert_ptr_not_equal(table_of("day", NOW - DAY, NOW, new_pool()), first);
@@ -116,7 +116,7 @@ static void test_reach(void **state)
 
     assert_ptr_not_equal(earlier, first);
     assert_true(earlier->edges[0] < first->edges[0]);
-    const rlp_calendar_t *later = table_of("day", NOW, last - 20 * 366 * DAY + 1, pool);
+    const rlp_calendar_t *later = table_of("day", NOW, last - INT64_C(20) * 366 * DAY + 1, pool);
 
     assert_ptr_not_equal(later, earlier);
     assert_true(later->edges[later->n - 1] > last);

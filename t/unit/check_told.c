@@ -16,7 +16,7 @@
 #define NOW (INT64_C(1700000000) * RLP_SECOND)
 #define LATER (INT64_C(77) * RLP_SECOND) /* what the store's time line is ahead */
 #define CHARGES 6
-#define SMALL (8 * RLP_OWNERS_USUAL) /* the largest state that is kept aside */
+#define SMALL (UINT32_C(8) * RLP_OWNERS_USUAL) /* the largest state that is kept aside */
 
 /* One call of a step. */
 typedef struct {
@@ -142,7 +142,7 @@ static void ask_begin(ask_t *ask, int n)
         };
         rlp_charge_init(&ask->charges[i], "u", 1, (uint64_t)i, &ask->limits[i]);
         ask->charges[i].cost = 100 + i;
-        ask->charges[i].max_wait = 10 * i;
+        ask->charges[i].max_wait = INT64_C(10) * i;
         ask->charges[i].entry.state = ask->room[i];
         told.answer[i].remaining = 10;
     }
@@ -179,12 +179,13 @@ static void put(ask_t *ask, how_t *how, const char *calls)
 static const char *kept(const ask_t *ask)
 {
     static char text[2 * CHARGES + 1];
+    char *end = text;
 
-    memset(text, 0, sizeof(text));
     for (int i = 0; i < ask->n; i++) {
-        text[2 * i] = (char)('0' + ask->noting.states[i][0]);
-        text[2 * i + 1] = ' ';
+        *end++ = (char)('0' + ask->noting.states[i][0]);
+        *end++ = ' ';
     }
+    *end = '\0';
     return text;
 }
 

@@ -68,6 +68,9 @@ static const struct border {
       "expected no initial= behind \"rate=1/s\": fixed-window has none" },
     { "V-13", "rate=1/s initial=1 burst=2", "rate=1/s initial=1 start=2020-01-01",
       "expected no start= behind \"rate=1/s\": token-bucket has none" },
+    { "V-13", "rate=1/s algorithm=fixed-window start=2020-01-01",
+      "rate=1/s start=2020-01-01 initial=1 burst=2",
+      "expected no start= behind \"rate=1/s\": token-bucket has none" },
     { "V-13", "concurrent=2 lease=1s", "rate=1/s concurrent=2 rate=1/s concurrent=2",
       "expected concurrent= once in a plan, got \"concurrent=2\"" },
     { "V-13", "rate=1/s then=a quota=1", "quota=1 then=a rate=1/s then=a",
@@ -114,6 +117,7 @@ static void test_derived(void **state)
     assert_int_equal(rate->state_size, 24);
     assert_int_equal(unit_plan("concurrent=3")->limits[0].state_size, 8 * RLP_OWNERS_USUAL);
     assert_int_equal(unit_plan("rate=3/s algorithm=sliding-log")->limits[0].state_size, 56);
+    assert_int_equal(unit_plan("rate=1/s initial=1 burst=3")->limits[0].initial, RLP_UNIT);
     assert_int_equal(unit_plan("rate=1/s bandwidth=3M/s")->bandwidth, 3 * 1024 * 1024);
     assert_int_equal(unit_plan("rate=1/s bandwidth=3k/S")->bandwidth, 3 * 1024);
     assert_int_equal(unit_plan("rate=1/s bandwidth=1g/s")->bandwidth, 1024 * 1024 * 1024);
@@ -232,7 +236,7 @@ static const struct effective {
       60 * S + 1, 1 },
     { "nor of two", "rate=5/min algorithm=sliding-window", 3, 0, 135 * S, 15 },
     { "nor of two whole ones", "rate=5/min algorithm=sliding-window", 3, 0, 120 * S, 60 },
-    { "a day of the calendar may be longer", "quota=5/day", 3, 0, 25 * 3600 * S, 25 * 3600 },
+    { "a day of the calendar may be longer", "quota=5/day", 3, 0, 90000 * S, 90000 },
     { "units that stay", "quota=5", 3, 0, RLP_TIME_NEVER, -1 },
     { "places have no rate", "concurrent=5", 3, 0, S, -1 },
     { "no place is left", "concurrent=5", 0, S, S, 1 },
@@ -259,6 +263,24 @@ static void test_effective_wide(void **state)
     limit.count = INT64_C(3) << 20;
     /* 2^42 * 4 / 3 */
     assert_int_equal(rlp_limit_effective(&limit, &d), INT64_C(5864062014806));
+}
+
+/* F-09: a start is not in the future; this moment is none. */
+static void test_start(void **state)
+{
+    static const char *const words[] = { "rate=1/s", "algorithm=fixed-window",
+                                         "start=2020-01-01T00:00:10Z" };
+    rlp_plan_source_t source = { .name = "start", .words = words, .n = 3 };
+    rlp_plan_t *plan;
+
+    (void)state;
+    source.wall = INT64_C(1577836810) * S;
+    assert_null(rlp_plan_parse(&plan, &source, unit_pool()));
+    assert_int_equal(plan->limits[0].start, source.wall);
+    source.wall -= 1;
+    assert_string_equal(rlp_plan_parse(&plan, &source, unit_pool()),
+                        "expected a start that is not in the future, got "
+                        "\"start=2020-01-01T00:00:10Z\"");
 }
 
 /* --- a table of algorithms of the caller's */
@@ -292,6 +314,7 @@ int main(void)
         unit_add_case("t", effectives[i].name, test_effective, &effectives[i]);
     }
     unit_add("t: beyond 64 bits", test_effective_wide, NULL);
+    unit_add("F-09: a start of now", test_start, NULL);
     unit_add("algorithms of the caller's", test_algorithms, NULL);
     return unit_run();
 }
