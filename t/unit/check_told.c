@@ -52,6 +52,10 @@ static const rlp_algorithm_t places = {
     .name = "places", .state_size = 8, .holds = true, .step = told_step
 };
 
+static const rlp_algorithm_t lasting = {
+    .name = "lasting", .state_size = 8, .lasting = true, .step = told_step
+};
+
 /* A store of one state for each signature, and what it was asked. */
 typedef struct {
     rlp_store_t store;
@@ -226,37 +230,63 @@ static void test_question(void **state)
     }
 }
 
-/* What the store is told of a state, alone and among others. */
+/* What the store is told of a state, alone and among others. The loss is in requests of its cost,
+   each RLP_LOSS_REQUEST, and odd so as not to vanish. */
 static void test_entry(void **state)
 {
     static const struct {
         const rlp_algorithm_t *algorithm;
-        uint16_t loss;
+        rlp_units_t burst;
+        rlp_units_t cost;
+        uint32_t share;
+        uint32_t loss;
         bool held;
-    } rows[] = { { &units, 0, false },
-                 { &units, 9, false },
-                 { &places, 0, false },
-                 { &places, 1, true },
-                 { &places, 9, true } };
+    } rows[] = { { &units, 8000, 1000, 0, 0, false },
+                 { &units, 8000, 1000, 1, 1, false },
+                 { &units, 8000, 1000, RLP_LOSS_FULL / 2, 1025, false },
+                 { &units, 8000, 1000, RLP_LOSS_FULL, 2049, false },
+                 { &units, 8000, 999, RLP_LOSS_FULL, 2049, false },
+                 { &units, 8000, 1001, RLP_LOSS_FULL, 1793, false },
+                 { &units, 8000, 2000, RLP_LOSS_FULL, 1025, false },
+                 { &units, 8000, 8000, RLP_LOSS_FULL, 257, false },
+                 { &units, 900, 1, RLP_LOSS_FULL, 1, false },
+                 { &units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 4294967039, false },
+                 { &units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, UINT32_MAX, false },
+                 { &units, INT64_C(4294967299000), 1000, 16777215, UINT32_MAX, false },
+                 { &units, INT64_C(4294967299000), 1000, 2, 513, false },
+                 { &places, 8000, 1000, 0, 0, false },
+                 { &places, 8000, 1000, 1, 1, true },
+                 { &places, 8000, 1000, RLP_LOSS_FULL, 2049, true } };
     ask_t ask;
 
     (void)state;
     for (size_t i = 0; i < 2 * UNIT_N(rows); i++) {
         const size_t row = i / 2;
+        const rlp_entry_t *entry = &ask.charges[0].entry;
 
         ask_begin(&ask, 1 + (int)(i % 2));
         ask.limits[0].algorithm = rows[row].algorithm;
-        told.answer[0] = (rlp_decision_t){ .loss = rows[row].loss, .expires = 33, .reach = 8 };
+        ask.limits[0].burst = rows[row].burst;
+        ask.charges[0].cost = rows[row].cost;
+        told.answer[0] = (rlp_decision_t){ .loss = rows[row].share, .expires = 33, .reach = 8 };
         ask.charges[0].entry.held = !rows[row].held;
+        ask.charges[0].entry.lasting = true;
         put(&ask, rlp_check, i % 2 == 0 ? "t0 " : "t0 t1 ");
-        const rlp_entry_t *entry = &ask.charges[0].entry;
-
         assert_int_equal(entry->held, rows[row].held);
         assert_int_equal(entry->loss, rows[row].loss);
         assert_int_equal(entry->expires, 33);
         assert_int_equal(entry->reach, 8);
         assert_true(entry->dirty);
+        assert_false(entry->lasting);
+        told.n = 0;
+        put(&ask, rlp_peek, i % 2 == 0 ? "p0 " : "p0 p1 ");
+        assert_int_equal(entry->loss, 0); /* nothing is kept */
+        assert_false(entry->dirty);
     }
+    ask_begin(&ask, 1);
+    ask.limits[0].algorithm = &lasting;
+    put(&ask, rlp_check, "t0 ");
+    assert_true(ask.charges[0].entry.lasting);
 }
 
 /* One of three refuses: those before it are put back, none is charged, each is asked what there is
