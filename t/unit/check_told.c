@@ -230,13 +230,19 @@ static void test_entry(void **state)
 {
     static const struct {
         const rlp_algorithm_t *algorithm;
-        uint16_t loss;
+        uint32_t loss;
+        rlp_units_t cost;
+        uint32_t requests; /* in RLP_LOSS_REQUEST, odd where there are any */
         bool held;
-    } rows[] = { { &units, 0, false },
-                 { &units, 9, false },
-                 { &places, 0, false },
-                 { &places, 1, true },
-                 { &places, 9, true } };
+    } rows[] = { { &units, 0, RLP_UNIT, 0, false },
+                 { &units, 1, RLP_UNIT, 1, false },
+                 { &units, RLP_LOSS_FULL / 10, RLP_UNIT, 257, false },
+                 { &units, RLP_LOSS_FULL, RLP_UNIT, 2561, false },
+                 { &units, RLP_LOSS_FULL, RLP_UNIT / 2, 2561, false },
+                 { &units, RLP_LOSS_FULL, 5 * RLP_UNIT, 513, false },
+                 { &places, 0, RLP_UNIT, 0, false },
+                 { &places, 1, RLP_UNIT, 1, true },
+                 { &places, RLP_LOSS_FULL, RLP_UNIT, 2561, true } };
     ask_t ask;
 
     (void)state;
@@ -245,13 +251,16 @@ static void test_entry(void **state)
 
         ask_begin(&ask, 1 + (int)(i % 2));
         ask.limits[0].algorithm = rows[row].algorithm;
+        ask.limits[0].burst = 10 * RLP_UNIT;
+        ask.charges[0].cost = rows[row].cost;
         told.answer[0] = (rlp_decision_t){ .loss = rows[row].loss, .expires = 33, .reach = 8 };
         ask.charges[0].entry.held = !rows[row].held;
         put(&ask, rlp_check, i % 2 == 0 ? "t0 " : "t0 t1 ");
         const rlp_entry_t *entry = &ask.charges[0].entry;
 
         assert_int_equal(entry->held, rows[row].held);
-        assert_int_equal(entry->loss, rows[row].loss);
+        assert_int_equal(entry->loss, rows[row].requests);
+        assert_false(entry->lasting);
         assert_int_equal(entry->expires, 33);
         assert_int_equal(entry->reach, 8);
         assert_true(entry->dirty);

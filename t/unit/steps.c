@@ -107,14 +107,20 @@ static const char *span(const char *name, rlp_time_t at)
                                   : apr_psprintf(unit_pool(), " %s %" PRId64, name, at);
 }
 
+/* The rows have the loss as a share of 65 535, odd where there is any. */
+static unsigned share(uint32_t loss)
+{
+    return (unsigned)((uint64_t)loss * UINT16_MAX / RLP_LOSS_FULL) | (loss > 0);
+}
+
 static const char *write_answer(const rlp_decision_t *d)
 {
     static const char *const verdicts[] = { "allow", "wait", "deny", "never" };
 
-    return apr_psprintf(unit_pool(), "%s%s%s rest %" PRId64 "%s%s%s loss %d%s%s",
+    return apr_psprintf(unit_pool(), "%s%s%s rest %" PRId64 "%s%s%s loss %u%s%s",
                         verdicts[d->verdict], span("in", d->wait), span("retry", d->retry),
                         d->remaining, span("next", d->next), span("reset", d->reset),
-                        span("expires", d->expires), d->loss, d->changed ? " changed" : "",
+                        span("expires", d->expires), share(d->loss), d->changed ? " changed" : "",
                         d->damaged ? " damaged" : "");
 }
 
