@@ -95,7 +95,7 @@ sub contents {
 my @sizes = (40, 232, 1000, 4072, 16_360, 65_640);
 my @all = (
     header(), (map { counter($_) } 1 .. 3000), (map { override($_) } 1 .. 200),
-    counter(4000, expires => undef),
+    counter(4000, expires => undef), counter(4001, lasting => JSON::PP::true), counter(4002, loss => 4_294_967_295),
     (map { counter(5000 + $_, size => $sizes[$_], state => substr(sha256_hex($_) x 4000, 0, 2 * $sizes[$_] - 2) . '5a') } 0 .. $#sizes),
     override(201, banned_until => undef, plan => '00000000000000ff', plan_until => $now + $hour),
     override(202, plan => 'ffffffffffffffff', plan_until => $now + $hour),
@@ -104,7 +104,7 @@ my $dump = spill('dump', lines(@all));
 my ($status, $sum) = load('one', $dump, '--size=4M');
 is($status, 0, 'loaded into a file that was not there');
 is_deeply($sum, {
-        action => 'load', counters => 3007, overrides => 202, loaded => 3007, kept => 0, over => 0, crowded => 0, evicted => 0,
+        action => 'load', counters => 3009, overrides => 202, loaded => 3009, kept => 0, over => 0, crowded => 0, evicted => 0,
         overrides_loaded => 202, overrides_kept => 0
     }, 'all of it');
 is((stat "$dir/one")[2] & 0777, 0600, 'for its owner alone');
@@ -134,7 +134,7 @@ is(@overrides, 202, 'bans and plans are known by that file\'s commands');
 
 ($status, $sum) = load('one', $dump);
 is($status, 1, 'loaded once more');
-is("$sum->{loaded} $sum->{kept} $sum->{overrides_loaded} $sum->{overrides_kept}", '0 3007 0 202', 'all of it stays as it is');
+is("$sum->{loaded} $sum->{kept} $sum->{overrides_loaded} $sum->{overrides_kept}", '0 3009 0 202', 'all of it stays as it is');
 my $newer = spill('newer', lines(header(), counter(1, state => 'ffff'), counter(9000), override(1, banned_until => $now + 2 * $hour)));
 ($status, $sum) = load('one', $newer);
 is("$status: $sum->{loaded} $sum->{kept} $sum->{overrides_kept}", '1: 1 1 1', 'what is not there yet is loaded, what is there stays');
@@ -198,6 +198,7 @@ my %member = (
         signature => [ undef, 7, '', 'zzzzzzzzzzzzzzzz', ' 00000000000000a' ],
         expires => [ 'soon', '5', -1, 1.5, 9_007_199_254_740_993, '1e5', [], {} ],
         loss => [ undef, -1, 4_294_967_296, 1.5, 'all', [] ],
+        lasting => [ undef, 1, 'true', [] ],
         size => [ undef, 0, 1, 39, 41, 48, 65_641, 65_648, 4_294_967_336, -40, '40', 1e300 ],
         state => [ undef, 1, '', '0', '00', '000', 'zz', '0g', 'AB', '01' x 41, " 1", [] ],
         type => [ undef, 1, '', 'Counter', 'end', 'dump' ],
@@ -228,7 +229,7 @@ for my $type (sort keys %member) {
         for my $value (@{ $member{$type}{$member} }, 'missing') {
             my $object = $make->(1, $member => $value);
             delete $object->{$member} if ($value // '') eq 'missing';
-            next if $member eq 'key' && ($value // '') eq 'missing'; # which is said elsewhere
+            next if $member =~ /^(?:key|lasting)$/ && ($value // '') eq 'missing'; # which may be, and of a key is said elsewhere
             my @objects = $type eq 'dump' ? ($object, counter(1)) : (header(), counter(2), $object);
             my $number = $type eq 'dump' ? 1 : 3;
             spill('bad', lines(@objects));
@@ -323,7 +324,7 @@ spill('bad', $first);
 is((rlpctl('', 'load', '--check', "--file=$dir/none", "$dir/bad"))[0], 65, 'of a bad one');
 ok(!-e "$dir/none", 'makes nothing');
 ($status, $out) = rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump);
-is($out, qq({"action":"check","counters":3007,"overrides":202}\n), 'and says what is in it');
+is($out, qq({"action":"check","counters":3009,"overrides":202}\n), 'and says what is in it');
 
 # --- words
 

@@ -146,6 +146,7 @@ typedef struct {
     uint32_t size;        /* bytes of its slot's state: the limit's is that or less */
     rlp_time_t expires;   /* on the store's time line; RLP_TIME_NEVER */
     uint32_t loss;        /* what forgetting it would lose, in RLP_LOSS_REQUEST */
+    bool lasting;         /* the loss does not shrink (rlp_entry_t) */
     const void *state;
 } rlp_counter_t;
 
