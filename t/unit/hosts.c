@@ -6,7 +6,7 @@
  * away, forgetful, or loses what is sent.
  */
 
-#include "bench/hosts_world.h"
+#include "../bench/hosts_world.h"
 
 #include "unit.h"
 
