@@ -275,9 +275,9 @@ static const char *read_counter(void *baton, const json_t *object, apr_pool_t *l
         return error;
     }
     counter.size = size < UINT32_MAX ? (uint32_t)size : 0;
-    counter.loss = (uint16_t)loss;
-    if (loss > RLP_LOSS_FULL) {
-        return "\"loss\": expected a whole number from 0 to 65535";
+    counter.loss = (uint32_t)loss;
+    if (loss > UINT32_MAX) {
+        return "\"loss\": expected a whole number from 0 to 4294967295";
     }
     if (!rlp_counter_sound(&counter)) {
         return "expected a \"fingerprint\" above 0, and a \"size\" that slots of a store have";

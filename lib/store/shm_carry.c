@@ -85,6 +85,7 @@ static void put_judge(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton
         memcpy(entry->state, put->counter->state, entry->key.size);
         entry->expires = put->counter->expires;
         entry->loss = put->counter->loss;
+        entry->lasting = false;
         entry->held = false;
         entry->reach = 0;
         entry->dirty = true;
@@ -99,6 +100,7 @@ static void put_end(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton)
     (void)baton;
     entries[0]->expires = 0;
     entries[0]->loss = 0;
+    entries[0]->lasting = false;
     entries[0]->held = false;
     entries[0]->reach = sizeof(uint64_t);
     entries[0]->dirty = true;
