@@ -325,6 +325,22 @@ ok(!-e "$dir/none", 'makes nothing');
 ($status, $out) = rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump);
 is($out, qq({"action":"check","counters":3007,"overrides":202}\n), 'and says what is in it');
 
+# --- the documentation
+
+my $top = $ENV{top_srcdir} || dirname(dirname($0));
+open my $in, '<', "$top/docs/dump-format.md" or die "dump-format.md: $!\n";
+my $text_of_format = do { local $/ = undef; readline $in };
+my @examples = $text_of_format =~ /^```json\n(.*?)^```/msg;
+is(@examples, 2, 'two examples');
+for my $example (@examples) {
+    my @of_redis = $example =~ /"store":"redis"/ ? '--store=redis://127.0.0.1:1' : ();
+    my ($checked, undef, $complaint) = rlpctl('', 'load', '--check', @of_redis ? @of_redis : "--file=$dir/none", spill('example', $example));
+    ok($checked == 0 || $complaint =~ /built without Redis/, 'is a dump') or diag $complaint;
+}
+my %told = map { $_ => 1 } $text_of_format =~ /`(\w+)`/g;
+my %written = map { map { $_ => 1 } keys %{ $json->decode($_) } } split(/\n/, $with_key), split(/\n/, join '', @examples), (rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump))[1];
+is(join(' ', grep { !$told{$_} && $_ ne 'type' && $_ ne 'version' } sort keys %written, keys %{$sum}), '', 'all members are documented');
+
 # --- words
 
 for my $row (
