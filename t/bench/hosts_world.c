@@ -15,11 +15,12 @@
 #define EPOCH (INT64_C(1800000000) * RLP_SECOND)
 #define LEASES (16 * LEASE_TABLE_STEP) /* store_redis_lease.c */
 #define SWEEP_EVERY (RLP_SECOND / 4)
-#define RENEW_AFTER 50              /* microseconds, until its thread runs */
-#define PAUSE 500                   /* lease_store.c */
-#define NAP 200                     /* about as denial.c waits for who asks */
-#define WAIT_STEP 1.189207115002721 /* 2^(1/4), from one of the waiting times counted to the next \
-                                     */
+#define RENEW_AFTER 50 /* microseconds, until its thread runs */
+#define PAUSE 500      /* lease_store.c */
+#define NAP 200        /* about as denial.c waits for who asks */
+#define WAIT_STEP                                                                   \
+    1.189207115002721 /* 2^(1/4), from one of the waiting times counted to the next \
+                       */
 #define STEPS 160
 
 enum { REQUEST, AGAIN, RENEW, SWEEP, ARRIVAL, DECISION, REPLY, TIMEOUT, AWAY, BACK };
