@@ -49,7 +49,7 @@ sub counter {
     my ($i, %more) = @_;
     return {
         type => 'counter', fingerprint => substr(sha256_hex("identity $i"), 0, 16), signature => '00000000000000ab',
-        expires => $now - $now % 1024 + $hour - $hour % 1024, loss => 1000 + $i, size => 40, state => sprintf('%08x5a', $i), %more
+        expires => $now - $now % 1024 + $hour - $hour % 1024, loss => 1000 + $i, lasting => JSON::PP::false, size => 40, state => sprintf('%08x5a', $i), %more
     };
 }
 
@@ -95,7 +95,7 @@ sub contents {
 my @sizes = (40, 232, 1000, 4072, 16_360, 65_640);
 my @all = (
     header(), (map { counter($_) } 1 .. 3000), (map { override($_) } 1 .. 200),
-    counter(4000, expires => undef), counter(4001, lasting => JSON::PP::true), counter(4002, loss => 4_294_967_295),
+    counter(4000, expires => undef),
     (map { counter(5000 + $_, size => $sizes[$_], state => substr(sha256_hex($_) x 4000, 0, 2 * $sizes[$_] - 2) . '5a') } 0 .. $#sizes),
     override(201, banned_until => undef, plan => '00000000000000ff', plan_until => $now + $hour),
     override(202, plan => 'ffffffffffffffff', plan_until => $now + $hour),
@@ -104,7 +104,7 @@ my $dump = spill('dump', lines(@all));
 my ($status, $sum) = load('one', $dump, '--size=4M');
 is($status, 0, 'loaded into a file that was not there');
 is_deeply($sum, {
-        action => 'load', counters => 3009, overrides => 202, loaded => 3009, kept => 0, over => 0, crowded => 0, evicted => 0,
+        action => 'load', counters => 3007, overrides => 202, loaded => 3007, kept => 0, over => 0, crowded => 0, evicted => 0,
         overrides_loaded => 202, overrides_kept => 0
     }, 'all of it');
 is((stat "$dir/one")[2] & 0777, 0600, 'for its owner alone');
@@ -134,7 +134,7 @@ is(@overrides, 202, 'bans and plans are known by that file\'s commands');
 
 ($status, $sum) = load('one', $dump);
 is($status, 1, 'loaded once more');
-is("$sum->{loaded} $sum->{kept} $sum->{overrides_loaded} $sum->{overrides_kept}", '0 3009 0 202', 'all of it stays as it is');
+is("$sum->{loaded} $sum->{kept} $sum->{overrides_loaded} $sum->{overrides_kept}", '0 3007 0 202', 'all of it stays as it is');
 my $newer = spill('newer', lines(header(), counter(1, state => 'ffff'), counter(9000), override(1, banned_until => $now + 2 * $hour)));
 ($status, $sum) = load('one', $newer);
 is("$status: $sum->{loaded} $sum->{kept} $sum->{overrides_kept}", '1: 1 1 1', 'what is not there yet is loaded, what is there stays');
@@ -229,7 +229,7 @@ for my $type (sort keys %member) {
         for my $value (@{ $member{$type}{$member} }, 'missing') {
             my $object = $make->(1, $member => $value);
             delete $object->{$member} if ($value // '') eq 'missing';
-            next if $member =~ /^(?:key|lasting)$/ && ($value // '') eq 'missing'; # which may be, and of a key is said elsewhere
+            next if $member eq 'key' && ($value // '') eq 'missing'; # which is said elsewhere
             my @objects = $type eq 'dump' ? ($object, counter(1)) : (header(), counter(2), $object);
             my $number = $type eq 'dump' ? 1 : 3;
             spill('bad', lines(@objects));
@@ -324,7 +324,23 @@ spill('bad', $first);
 is((rlpctl('', 'load', '--check', "--file=$dir/none", "$dir/bad"))[0], 65, 'of a bad one');
 ok(!-e "$dir/none", 'makes nothing');
 ($status, $out) = rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump);
-is($out, qq({"action":"check","counters":3009,"overrides":202}\n), 'and says what is in it');
+is($out, qq({"action":"check","counters":3007,"overrides":202}\n), 'and says what is in it');
+
+# --- the documentation
+
+my $top = $ENV{top_srcdir} || dirname(dirname($0));
+open my $in, '<', "$top/docs/dump-format.md" or die "dump-format.md: $!\n";
+my $text_of_format = do { local $/ = undef; readline $in };
+my @examples = $text_of_format =~ /^```json\n(.*?)^```/msg;
+is(@examples, 2, 'two examples');
+for my $example (@examples) {
+    my @of_redis = $example =~ /"store":"redis"/ ? '--store=redis://127.0.0.1:1' : ();
+    my ($checked, undef, $complaint) = rlpctl('', 'load', '--check', @of_redis ? @of_redis : "--file=$dir/none", spill('example', $example));
+    ok($checked == 0 || $complaint =~ /built without Redis/, 'is a dump') or diag $complaint;
+}
+my %told = map { $_ => 1 } $text_of_format =~ /`(\w+)`/g;
+my %written = map { map { $_ => 1 } keys %{ $json->decode($_) } } split(/\n/, $with_key), split(/\n/, join '', @examples), (rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump))[1];
+is(join(' ', grep { !$told{$_} && $_ ne 'type' && $_ ne 'version' } sort keys %written, keys %{$sum}), '', 'all members are documented');
 
 # --- words
 
