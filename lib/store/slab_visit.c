@@ -42,11 +42,11 @@ static bool visit_counts(const slot_t *slot, rlp_time_t now)
            (expires == SLAB_EXPIRES_NEVER || (rlp_time_t)(expires << SLAB_TICK) > now);
 }
 
-static uint16_t visit_loss(const slot_t *slot, rlp_time_t now)
+static uint32_t visit_loss(const slot_t *slot, rlp_time_t now)
 {
     const float loss = slab_weight(slot, now) + 0.5F;
 
-    return loss < (float)RLP_LOSS_FULL ? (uint16_t)loss : RLP_LOSS_FULL;
+    return loss < (float)UINT32_MAX ? (uint32_t)loss : UINT32_MAX;
 }
 
 /* Shows the counters of a copied set; false: enough. */
@@ -62,6 +62,7 @@ static bool visit_set(const visit_t *visit, uint32_t ways, uint32_t size)
             .expires =
                 expires == SLAB_EXPIRES_NEVER ? RLP_TIME_NEVER : (rlp_time_t)(expires << SLAB_TICK),
             .loss = visit_loss(slot, visit->now),
+            .lasting = (slot->fate & SLAB_LASTING) != 0,
             .state = slot->state,
         };
 
