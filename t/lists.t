@@ -213,6 +213,11 @@ for my $file ('README.md', 'CONTRIBUTING.md', 'SECURITY.md', values %document) {
 }
 is(join(', ', @broken), '', 'no link leads nowhere');
 
+my %there = set(map { basename($_) } map { files("$_/*.[ch]") } qw(lib lib/algorithm lib/include lib/redis lib/store mod_ratelimit_plans rlpctl t/unit));
+my %drawn = set(slurp('docs/architecture.md') =~ /\b([a-z_]+[.][ch])\b/g);
+ok(keys %drawn > 40, 'docs/architecture.md names files: ' . keys %drawn);
+missing('each is there', \%drawn, \%there);
+
 # --- the comparison: each mark is a test
 
 my %mark = set(slurp('docs/comparison.md') =~ /\[([A-Z]\d+)\]/g);
