@@ -25,13 +25,28 @@ typedef struct {
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
+/* What forgetting the counter would lose, in requests like the one that is charged: whoever would
+   have a counter pushed out has to make as many with each of those that push. The share of the
+   capacity would not do, of which one request is much where the limit is small. */
+CHECK_INLINE uint32_t check_loss(const rlp_charge_t *charge)
+{
+    const uint64_t capacity = (uint64_t)charge->limit->burst;
+    const uint64_t most =
+        charge->cost <= RLP_UNIT ? capacity / RLP_UNIT : capacity / (uint64_t)charge->cost;
+    const uint64_t held = most < UINT32_MAX ? most : UINT32_MAX;
+    const uint64_t loss = held * charge->decision.loss / (RLP_LOSS_FULL / RLP_LOSS_REQUEST);
+
+    return (uint32_t)(loss < UINT32_MAX ? loss : UINT32_MAX) | (charge->decision.loss > 0);
+}
+
 /* Asks the step of one charge what is written in op. */
 CHECK_INLINE void check_ask_step(rlp_charge_t *charge, rlp_entry_t *entry, const rlp_op_t *op)
 {
     charge->limit->algorithm->step(entry->state, charge->limit, op, &charge->decision);
     entry->dirty = charge->decision.changed;
     entry->expires = charge->decision.expires;
-    entry->loss = charge->decision.loss;
+    entry->loss = entry->dirty ? check_loss(charge) : 0;
+    entry->lasting = charge->limit->algorithm->lasting;
     entry->reach = charge->decision.reach;
     entry->held = charge->limit->algorithm->holds && charge->decision.loss > 0;
 }

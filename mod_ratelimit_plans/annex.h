@@ -6,7 +6,7 @@
  * What the module keeps that is no counter of a limit: memory shared by all children that lives as
  * long as the store. Without httpd, so that a tool finds its way in a store's file.
  *
- * annex: [ heads, a page | statistics ... | overrides, from 768 kB on ]
+ * annex: [ heads, a page | who waits, 8 kB | statistics ... | overrides, from 768 kB on ]
  *
  * It may hold anything: what is read from it is never used as an index unchecked.
  */
@@ -17,10 +17,12 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef enum { ANNEX_STATISTICS, ANNEX_OVERRIDES, ANNEX_AREAS } annex_area_t;
+typedef enum { ANNEX_STATISTICS, ANNEX_OVERRIDES, ANNEX_WAITING, ANNEX_AREAS } annex_area_t;
 
 #define ANNEX_PAGE 4096
 #define ANNEX_OVERRIDES_AT ((size_t)768 * 1024)
+#define ANNEX_WAITING_SIZE (sizeof(rlp_hold_t) * RLP_OWNERS_MAX)
+#define ANNEX_STATISTICS_AT (ANNEX_PAGE + ANNEX_WAITING_SIZE)
 
 /* Beside an area: what it is, and room for what its owner keeps of all of it. */
 typedef struct {
@@ -40,8 +42,10 @@ static const struct {
     uint32_t at;
     uint32_t size;
 } annex_areas[ANNEX_AREAS] = {
-    [ANNEX_STATISTICS] = { "RLPSTAT", 1, ANNEX_PAGE, ANNEX_OVERRIDES_AT - ANNEX_PAGE },
+    [ANNEX_STATISTICS] = { "RLPSTAT", 1, ANNEX_STATISTICS_AT,
+                           ANNEX_OVERRIDES_AT - ANNEX_STATISTICS_AT },
     [ANNEX_OVERRIDES] = { "RLPOVER", 1, ANNEX_OVERRIDES_AT, RLP_ANNEX_SIZE - ANNEX_OVERRIDES_AT },
+    [ANNEX_WAITING] = { "RLPWAIT", 1, ANNEX_PAGE, ANNEX_WAITING_SIZE },
 };
 
 /* The head of an area of an annex, whatever it holds. */
@@ -63,9 +67,22 @@ static inline void *annex_area(void *annex, annex_area_t area)
                : NULL;
 }
 
+/* Makes an area, all zero. Its magic is written last: one that is cut off is foreign. */
+static inline void annex_begin(void *annex, annex_area_t area)
+{
+    annex_head_t *head = annex_head(annex, area);
+
+    memset(head, 0, sizeof(*head));
+    memset((char *)annex + annex_areas[area].at, 0, annex_areas[area].size);
+    head->version = annex_areas[area].version;
+    head->size = annex_areas[area].size;
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(head->magic, annex_areas[area].magic, sizeof(head->magic));
+}
+
 #pragma GCC visibility push(hidden)
 
-/* The annex of the store in use, with both areas in order: those that are foreign are begun anew,
+/* The annex of the store in use, with all areas in order: those that are foreign are begun anew,
    all zero. In the parent, each time the store was opened. NULL: no memory. */
 void *annex_open(void);
 

@@ -185,7 +185,7 @@ static const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const 
     if (error == NULL && apr_hash_get(rlp_world->plans, argv[0], APR_HASH_KEY_STRING) != NULL) {
         return config_expected(cmd, "a name that no plan has yet", argv[0]);
     }
-    const char **words = apr_pmemdup(cmd->pool, argv + 1, sizeof(*words) * (apr_size_t)argc);
+    const char **words = apr_pmemdup(cmd->pool, argv + 1, sizeof(*words) * (apr_size_t)(argc - 1));
     int n = argc - 1;
 
     if (error == NULL) {

@@ -359,6 +359,7 @@ typedef struct {
     ordered_t *ordered;                       /* bans, and plans given for a time; NULL: none */
     const uint32_t *ordered_count;            /* of those that may be in force */
     rlp_hold_t owner;                         /* this child in the first, for concurrency limits */
+    const rlp_owners_t *living;               /* ... and all children */
     turns_t *turns;                           /* of this child, for those who wait */
     denials_t *denials;                       /* of this child, what its log has */
     cache_t *cache;                           /* answers of slow plan maps; NULL: there are none */

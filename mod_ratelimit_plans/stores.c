@@ -311,6 +311,7 @@ void stores_child(apr_pool_t *pchild, server_rec *server)
         }
     }
     rlp_world->owner = stores_at(0)->owner;
+    rlp_world->living = stores_at(0)->store->owners;
 }
 
 void stores_child_gone(pid_t pid)

@@ -5,6 +5,7 @@
  * worker of a 2.4 server cannot be handed back in the middle of a request.
  */
 
+#include "annex.h"
 #include "private.h"
 
 #include <ap_mpm.h>
@@ -29,11 +30,10 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define TURN_SLICE (20 * INT64_C(1000)) /* where nothing but a look tells of an end */
 
 struct turns_t {
-    int ends[2];           /* a pipe; a byte in it ends all waiting */
-    int threads;           /* of this child; 0: it has one only, and others share the budget */
-    apr_uint32_t waiting;  /* threads of this child */
-    rlp_limit_t processes; /* without threads: how many may wait in the whole server */
-    uint64_t signature;
+    int ends[2];               /* a pipe; a byte in it ends all waiting */
+    int threads;               /* of this child; 0: it has one only, and others share the budget */
+    apr_uint32_t waiting;      /* threads of this child */
+    rlp_hold_t *processes;     /* without threads: those that wait in the whole server, by number */
     apr_thread_mutex_t *mutex; /* of the queue */
     turn_queue_t *queue;       /* who waits for a place, the first first */
 };
@@ -63,20 +63,6 @@ static apr_status_t turn_close(void *data)
     return APR_SUCCESS;
 }
 
-/* Processes that wait hold a place of a limit of our own, which a killed one gives back. */
-static void turn_prepare_processes(turns_t *turns, apr_pool_t *pool)
-{
-    static const char *const words[] = { "concurrent=1" };
-    const rlp_plan_source_t source = { .name = "delay", .words = words, .n = 1 };
-    rlp_plan_t *plan = NULL;
-
-    if (rlp_plan_parse(&plan, &source, pool) == NULL) {
-        rlp_plan_owners(plan, rlp_world->owners);
-        turns->processes = plan->limits[0];
-        turns->signature = rlp_signature("!delay", NULL, &turns->processes);
-    }
-}
-
 void turn_begin(apr_pool_t *pchild, server_rec *server)
 {
     turns_t *turns = apr_pcalloc(pchild, sizeof(*turns));
@@ -84,7 +70,7 @@ void turn_begin(apr_pool_t *pchild, server_rec *server)
     if (turn_query(AP_MPMQ_IS_THREADED) > 0) {
         turns->threads = turn_query(AP_MPMQ_MAX_THREADS);
     } else {
-        turn_prepare_processes(turns, pchild);
+        turns->processes = annex_area(rlp_world->annex, ANNEX_WAITING);
     }
     if (apr_thread_mutex_create(&turns->mutex, APR_THREAD_MUTEX_DEFAULT, pchild) != APR_SUCCESS ||
         pipe2(turns->ends, O_CLOEXEC | O_NONBLOCK) != 0) {
@@ -112,29 +98,36 @@ void turn_stop(apr_pool_t *pchild, int graceful)
 
 /* --- how many may wait */
 
-/* The place of a process among those that wait in the whole server. */
-static bool turn_process(turns_t *turns, const server_conf_t *server, bool enters)
+/* The processes that wait in the whole server; of one that has died its word tells nothing. */
+static int turn_processes(const rlp_hold_t processes[])
 {
-    const rlp_question_t question = { .now = rlp_world->clock->monotonic(),
-                                      .owner = rlp_world->owner };
-    const int share = turn_share(turn_query(AP_MPMQ_MAX_DAEMONS), server);
-    rlp_limit_t limit = turns->processes;
-    uint64_t room[RLP_OWNERS_MAX];
-    rlp_charge_t charge;
-    rlp_answer_t answer;
+    int waiting = 0;
 
-    if (share < 1 || limit.algorithm == NULL) {
+    for (int i = 0; i < RLP_OWNERS_MAX; i++) {
+        const rlp_hold_t hold = __atomic_load_n(&processes[i], __ATOMIC_SEQ_CST);
+
+        waiting += hold != 0 && rlp_hold_lives(rlp_world->living, hold);
+    }
+    return waiting;
+}
+
+/* Of two that come at the same time both may be refused, but not both be one too many. */
+static bool turn_process(const turns_t *turns, const server_conf_t *server, bool enters)
+{
+    const rlp_hold_t owner = rlp_world->owner;
+
+    if (owner == 0 || turns->processes == NULL) {
         return false;
     }
-    limit.count = share;
-    limit.burst = limit.initial = share * RLP_UNIT;
-    rlp_charge_init(&charge, "global:", sizeof("global:") - 1, turns->signature, &limit);
-    charge.entry.state = room;
-    if (!enters) {
-        return rlp_release(rlp_world->store, &charge, 1, &question, &answer) == APR_SUCCESS;
+    rlp_hold_t *own = &turns->processes[owner >> 48];
+
+    __atomic_store_n(own, enters ? owner : 0, __ATOMIC_SEQ_CST);
+    if (!enters ||
+        turn_processes(turns->processes) <= turn_share(turn_query(AP_MPMQ_MAX_DAEMONS), server)) {
+        return true;
     }
-    return rlp_check(rlp_world->store, &charge, 1, &question, &answer) == APR_SUCCESS &&
-           answer.verdict == RLP_ALLOW;
+    __atomic_store_n(own, 0, __ATOMIC_SEQ_CST);
+    return false;
 }
 
 bool turn_enter(const server_conf_t *server)

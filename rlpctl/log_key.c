@@ -6,6 +6,7 @@
  */
 
 #include "log_key.h"
+#include "log_request.h"
 
 #include <apr_strings.h>
 
@@ -145,31 +146,15 @@ static size_t key_ip(const key_part_t *part, log_text_t value, char *to)
     return key_network(to, AF_INET6, bytes, part->bits[1]);
 }
 
-/* The word of a request line. */
-static log_text_t key_word(log_text_t line, int word)
-{
-    const char *end = line.text + line.len;
-    const char *at = line.text;
-
-    for (int i = 0; i < word && at < end; i++) {
-        const char *blank = memchr(at, ' ', (size_t)(end - at));
-
-        at = blank != NULL ? blank + 1 : end;
-    }
-    const char *blank = memchr(at, ' ', (size_t)(end - at));
-
-    return (log_text_t){ at, (size_t)((blank != NULL ? blank : end) - at) };
-}
-
 static size_t key_request_method(const key_part_t *part, log_text_t value, char *to)
 {
-    return key_plain(part, key_word(value, 0), to);
+    return key_plain(part, log_request_word(value, 0), to);
 }
 
 /* Without what was asked. */
 static size_t key_request_path(const key_part_t *part, log_text_t value, char *to)
 {
-    log_text_t path = key_word(value, 1);
+    log_text_t path = log_request_word(value, 1);
     const char *query = memchr(path.text, '?', path.len);
 
     if (query != NULL) {

@@ -17,7 +17,8 @@ typedef struct {
     uint32_t len;
     uint32_t pending; /* requests of the moment that is being replayed */
     uint64_t requests;
-    char room[24]; /* of a short name, so that it is met together with the record */
+    uint64_t units; /* thousandths; UINT64_MAX: no fewer */
+    char room[24];  /* of a short name, so that it is met together with the record */
 } identity_t;
 
 typedef struct population_t population_t;

@@ -15,13 +15,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define REPLAY_LINE 64       /* bytes of a cache line */
+#define REPLAY_FETCH 8       /* requests ahead whose records are fetched */
+#define REPLAY_FETCH_LARGE 3 /* and what those point to */
+
 /* One identity, plan and run. */
 typedef struct {
     replay_t *replay;
     replay_plan_t *plan;
     rlp_store_t *store;
+    replay_request_t *priced; /* NULL: all cost the same */
     rlp_answer_t answer;
 } judge_t;
+
+/* Requests of one identity within one tick. */
+typedef struct {
+    identity_t *identity;
+    rlp_time_t at;
+    uint32_t n;
+    replay_request_t *priced;
+} group_t;
 
 static apr_status_t replay_free(void *data)
 {
@@ -41,9 +54,6 @@ static void replay_prepare(replay_t *replay, replay_plan_t *plan)
         rlp_charge_init(charge, "", 0, rlp_signature("simulate", NULL, limit), limit);
         charge->cost = replay->cost;
         charge->max_wait = replay->max_wait;
-        if (limit->state_size > RLP_STATE_MAX) {
-            charge->entry.state = apr_palloc(replay->pool, limit->state_size);
-        }
     }
 }
 
@@ -61,6 +71,7 @@ const char *replay_open(replay_t *replay, apr_pool_t *pool)
                                          sizeof(identity_t) + extra, pool);
         }
     }
+    replay->record = sizeof(identity_t) + extra;
     replay->population = population_create(extra, pool);
     replay->window = replay_window_create(pool);
     apr_pool_cleanup_register(pool, replay, replay_free, apr_pool_cleanup_null);
@@ -71,6 +82,9 @@ bool replay_bounds(const replay_t *replay, int plan)
 {
     const rlp_plan_t *limits = replay->plan[plan].plan;
 
+    if (replay->runs > 1 && replay->priced) {
+        return false;
+    }
     for (int i = 0; i < limits->n && replay->runs > 1; i++) {
         const rlp_limit_t *limit = &limits->limits[i];
         const bool steps = strcmp(limit->algorithm->name, "stepped-bucket") == 0;
@@ -92,16 +106,33 @@ replay_use_t *replay_use(const replay_t *replay, identity_t *identity, int plan,
 
 /* --- judging */
 
-/* How a request at this moment fares. */
-static rlp_verdict_t judge_at(judge_t *judge, rlp_time_t now)
+/* rlp_check() or rlp_peek() */
+typedef apr_status_t judge_ask_fn(rlp_store_t *store, rlp_charge_t charges[], int n,
+                                  const rlp_question_t *question, rlp_answer_t *answer);
+
+static rlp_verdict_t judge_ask(judge_t *judge, rlp_time_t now, judge_ask_fn *ask)
 {
     const rlp_question_t question = { .now = now, .wall = now };
 
-    if (rlp_check(judge->store, judge->plan->charges, judge->plan->plan->n, &question,
-                  &judge->answer) != APR_SUCCESS) {
+    if (ask(judge->store, judge->plan->charges, judge->plan->plan->n, &question, &judge->answer) !=
+        APR_SUCCESS) {
         judge->answer.verdict = RLP_NEVER; /* no store of ours says so */
     }
     return judge->answer.verdict;
+}
+
+/* How a request at this moment fares. */
+static rlp_verdict_t judge_at(judge_t *judge, rlp_time_t now)
+{
+    return judge_ask(judge, now, rlp_check);
+}
+
+/* From now on the judge asks for the request of this number. */
+static void judge_price(const judge_t *judge, uint32_t i)
+{
+    for (int k = 0; judge->priced != NULL && k < judge->plan->plan->n; k++) {
+        judge->plan->charges[k].cost = judge->priced[i].cost;
+    }
 }
 
 /* The fewest refusals: each request comes when it can pass, as early in its tick as that is. One
@@ -113,43 +144,67 @@ static replay_sum_t judge_fewest(judge_t *judge, rlp_time_t at, uint32_t n)
     rlp_time_t now = at;
 
     for (uint32_t i = 0; i < n; i++) {
+        judge_price(judge, i);
         rlp_verdict_t verdict = judge_at(judge, now);
 
         if (verdict == RLP_DENY && judge->answer.retry < end - now) {
             now += judge->answer.retry;
             verdict = judge_at(judge, now);
         }
-        if (verdict > RLP_WAIT) {
+        if (verdict > RLP_WAIT && judge->priced == NULL) {
             sum.refused = n - i; /* and so fare all the others */
             break;
         }
+        sum.refused += verdict > RLP_WAIT;
         sum.delayed += verdict == RLP_WAIT && judge->answer.wait >= end - now;
     }
     return sum;
+}
+
+/* How many of a tick pass if all come at its beginning. Nothing depends on what the last of them is
+   charged, which is only looked at: most are the only ones. */
+static uint32_t judge_try(judge_t *judge, rlp_time_t at, uint32_t n, replay_sum_t *sum)
+{
+    replay_store_t *store = (replay_store_t *)judge->store;
+    uint32_t passed = 0;
+
+    if (n > 1) {
+        replay_store_try(store);
+    }
+    for (uint32_t i = 0; i < n && (judge->priced != NULL || passed == i); i++) {
+        judge_price(judge, i);
+        const bool passes = judge_ask(judge, at, i == n - 1 ? rlp_peek : rlp_check) <= RLP_WAIT;
+
+        passed += passes;
+        sum->delayed += judge->answer.verdict == RLP_WAIT;
+        if (judge->priced != NULL) {
+            judge->priced[i].passes = passes;
+        }
+    }
+    replay_store_forget(store);
+    return passed;
 }
 
 /* The most: the requests of a tick all come at its beginning, but what they are charged counts for
    later ticks as if they had come at its end. */
 static replay_sum_t judge_most(judge_t *judge, rlp_time_t at, uint32_t n)
 {
-    replay_store_t *store = (replay_store_t *)judge->store;
     replay_sum_t sum = { 0 };
-    uint32_t passed = 0;
+    const uint32_t passed = judge_try(judge, at, n, &sum);
 
-    replay_store_try(store);
-    for (; passed < n && judge_at(judge, at) <= RLP_WAIT; passed++) {
-        sum.delayed += judge->answer.verdict == RLP_WAIT;
-    }
-    replay_store_forget(store);
     sum.refused = n - passed;
-    for (uint32_t i = 0; i < passed; i++) {
-        (void)judge_at(judge, at + judge->replay->tick - 1);
+    for (uint32_t i = 0; i < n; i++) {
+        if (judge->priced != NULL ? judge->priced[i].passes : i < passed) {
+            judge_price(judge, i);
+            (void)judge_at(judge, at + judge->replay->tick - 1);
+        }
     }
     return sum;
 }
 
 static replay_sum_t judge_exactly(judge_t *judge, rlp_time_t at)
 {
+    judge_price(judge, 0);
     const rlp_verdict_t verdict = judge_at(judge, at);
 
     return (replay_sum_t){ .refused = verdict > RLP_WAIT, .delayed = verdict == RLP_WAIT };
@@ -221,22 +276,37 @@ static void replay_address(replay_t *replay, identity_t *identity)
     }
 }
 
-/* n requests of one identity within one tick. */
-static void replay_group(replay_t *replay, identity_t *identity, rlp_time_t at, uint32_t n)
+/* What they cost, as far as it can be told. */
+static void replay_use_up(const replay_t *replay, const group_t *group)
 {
-    identity->requests += n;
-    replay_address(replay, identity);
+    identity_t *identity = group->identity;
+
+    identity->requests += group->n;
+    for (uint32_t i = 0; i < group->n; i++) {
+        const rlp_units_t cost = group->priced ? group->priced[i].cost : replay->cost;
+        const bool over = UINT64_MAX - identity->units < (uint64_t)cost;
+
+        identity->units = over ? UINT64_MAX : identity->units + (uint64_t)cost;
+    }
+}
+
+static void replay_group(replay_t *replay, const group_t *group)
+{
+    replay_use_up(replay, group);
+    replay_address(replay, group->identity);
     for (int i = 0; i < replay->plans; i++) {
-        judge_t judge = { .replay = replay, .plan = &replay->plan[i] };
+        judge_t judge = { .replay = replay, .plan = &replay->plan[i], .priced = group->priced };
 
         judge.store = &replay->plan[i].stores[REPLAY_FEWEST].head;
         if (replay->runs == 1) {
-            replay_tell(replay, identity, i, 0, judge_exactly(&judge, at));
+            replay_tell(replay, group->identity, i, 0, judge_exactly(&judge, group->at));
             continue;
         }
-        replay_tell(replay, identity, i, REPLAY_FEWEST, judge_fewest(&judge, at, n));
+        replay_tell(replay, group->identity, i, REPLAY_FEWEST,
+                    judge_fewest(&judge, group->at, group->n));
         judge.store = &replay->plan[i].stores[REPLAY_MOST].head;
-        replay_tell(replay, identity, i, REPLAY_MOST, judge_most(&judge, at, n));
+        replay_tell(replay, group->identity, i, REPLAY_MOST,
+                    judge_most(&judge, group->at, group->n));
     }
 }
 
@@ -259,37 +329,94 @@ static void replay_compare(replay_t *replay, const replay_request_t *request, re
 }
 
 /* Requests whose microseconds are known. */
-static void replay_exact(replay_t *replay, const replay_request_t *requests, size_t n)
+static void replay_exact(replay_t *replay, replay_request_t *requests, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const replay_sum_t before = replay->plan[0].sums[0];
+        const group_t group = { .identity = population_at(replay->population, requests[i].identity),
+                                .at = requests[i].at,
+                                .n = 1,
+                                .priced = replay->priced ? &requests[i] : NULL };
 
-        replay_group(replay, population_at(replay->population, requests[i].identity),
-                     requests[i].at, 1);
+        replay_group(replay, &group);
         if (replay->compare) {
             replay_compare(replay, &requests[i], before);
         }
     }
 }
 
+/* What is judged soon is on its way from memory by then: the record first, what it points to
+   later. */
+static void replay_fetch(const replay_t *replay, const replay_request_t *requests, size_t n)
+{
+    if (n > REPLAY_FETCH) {
+        const identity_t *identity =
+            population_at(replay->population, requests[REPLAY_FETCH].identity);
+
+        for (size_t at = 0; at < replay->record; at += REPLAY_LINE) {
+            __builtin_prefetch((const char *)identity + at, 1);
+        }
+    }
+    for (int i = 0; i < replay->plans && n > REPLAY_FETCH_LARGE; i++) {
+        const identity_t *identity =
+            population_at(replay->population, requests[REPLAY_FETCH_LARGE].identity);
+
+        for (int run = 0; run < replay->runs; run++) {
+            replay_store_fetch(&replay->plan[i].stores[run], identity);
+        }
+    }
+}
+
 /* Requests of one tick: counted first, each identity where it comes first. */
-static void replay_tick(replay_t *replay, const replay_request_t *requests, size_t n)
+static void replay_tick_alike(replay_t *replay, replay_request_t *requests, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         population_at(replay->population, requests[i].identity)->pending++;
     }
     for (size_t i = 0; i < n; i++) {
-        identity_t *identity = population_at(replay->population, requests[i].identity);
-        const uint32_t pending = identity->pending;
+        const group_t group = {
+            .identity = population_at(replay->population, requests[i].identity),
+            .at = requests[i].at - requests[i].at % replay->tick,
+            .n = population_at(replay->population, requests[i].identity)->pending
+        };
 
-        if (pending > 0) {
-            identity->pending = 0;
-            replay_group(replay, identity, requests[i].at - requests[i].at % replay->tick, pending);
+        replay_fetch(replay, requests + i, n - i);
+        if (group.n > 0) {
+            group.identity->pending = 0;
+            replay_group(replay, &group);
         }
     }
 }
 
-void replay_second(replay_t *replay, const replay_request_t *requests, size_t n)
+static int replay_order(const void *a, const void *b)
+{
+    const replay_request_t *one = a;
+    const replay_request_t *two = b;
+
+    if (one->identity != two->identity) {
+        return one->identity < two->identity ? -1 : 1;
+    }
+    return one->line < two->line ? -1 : one->line > two->line;
+}
+
+/* The same where each has a cost of its own: those of an identity are brought together. */
+static void replay_tick_priced(replay_t *replay, replay_request_t *requests, size_t n)
+{
+    qsort(requests, n, sizeof(*requests), replay_order);
+    for (size_t i = 0; i < n;) {
+        group_t group = { .identity = population_at(replay->population, requests[i].identity),
+                          .at = requests[i].at - requests[i].at % replay->tick,
+                          .priced = &requests[i] };
+
+        while (i < n && requests[i].identity == group.priced->identity) {
+            group.n++;
+            i++;
+        }
+        replay_group(replay, &group);
+    }
+}
+
+void replay_second(replay_t *replay, replay_request_t *requests, size_t n)
 {
     replay_hour(replay, requests[0].at)->requests += n;
     if (replay->requests == 0) {
@@ -307,7 +434,7 @@ void replay_second(replay_t *replay, const replay_request_t *requests, size_t n)
         while (same < n && requests[same].at / replay->tick == requests[i].at / replay->tick) {
             same++;
         }
-        replay_tick(replay, requests + i, same - i);
+        (replay->priced ? replay_tick_priced : replay_tick_alike)(replay, requests + i, same - i);
         i = same;
     }
 }

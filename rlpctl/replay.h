@@ -51,8 +51,10 @@ typedef struct {
 typedef struct {
     rlp_time_t at;
     uint64_t line; /* number of the input << 40 | number of the line */
+    rlp_units_t cost;
     uint32_t identity;
     uint8_t logged; /* replay_verdict_t */
+    bool passes;    /* the one run that asks twice */
 } replay_request_t;
 
 /* A verdict that is not what the log says. */
@@ -65,9 +67,10 @@ typedef struct {
 typedef struct {
     int plans;
     replay_plan_t plan[REPLAY_PLANS_MAX];
-    int runs;        /* 1: times are exact */
-    rlp_time_t tick; /* how exact they are */
-    rlp_units_t cost;
+    int runs;         /* 1: times are exact */
+    rlp_time_t tick;  /* how exact they are */
+    rlp_units_t cost; /* of each request, unless they are priced by themselves: */
+    bool priced;
     rlp_time_t max_wait;
     bool compare;
 
@@ -83,7 +86,8 @@ typedef struct {
     replay_difference_t difference[REPLAY_SHOWN];
 
     int hours_room;
-    size_t uses; /* where in a record they are */
+    size_t record; /* of an identity, bytes */
+    size_t uses;   /* where in it they are */
     struct replay_window_t *window;
     apr_pool_t *pool;
 } replay_t;
@@ -105,8 +109,8 @@ bool replay_bounds(const replay_t *replay, int plan);
 /* What was kept of an identity under a plan in a run. */
 replay_use_t *replay_use(const replay_t *replay, identity_t *identity, int plan, int run);
 
-/* Judges the requests of one second, which are in order, whose number may be changed. For
+/* Judges the requests of one second, which are in order, and may be left in another. For
    replay_window.c. */
-void replay_second(replay_t *replay, const replay_request_t *requests, size_t n);
+void replay_second(replay_t *replay, replay_request_t *requests, size_t n);
 
 #endif

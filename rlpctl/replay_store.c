@@ -2,13 +2,22 @@
 
 /*
  * A store for replays: no table and no lock, since whoever asks has the record of the identity. It
- * forgets nothing. Small states lie in the record; large ones, of which most identities would never
- * fill much, by themselves.
+ * forgets nothing. Small states lie in the record, and are copied as other stores do it. Large
+ * ones, of which most identities never fill much, lie by themselves and are changed where they are.
  */
 
 #include "replay_store.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#define STORE_BLOCK 1048576 /* bytes of large states: the system gives their pages when written */
+
+struct replay_block_t {
+    struct replay_block_t *next;
+    size_t used;
+    uint64_t room[];
+};
 
 typedef struct {
     rlp_time_t expires;
@@ -35,40 +44,85 @@ static replay_state_t *replay_state(const replay_slot_t *slot, const rlp_key_t *
     return (replay_state_t *)(void *)(record + slot->offset);
 }
 
-static void replay_load(const replay_store_t *store, const replay_slot_t *slot, rlp_entry_t *entry,
+/* --- large states */
+
+static apr_status_t replay_free(void *data)
+{
+    replay_store_t *store = data;
+
+    while (store->blocks != NULL) {
+        struct replay_block_t *next = store->blocks->next;
+
+        free(store->blocks);
+        store->blocks = next;
+    }
+    return APR_SUCCESS;
+}
+
+/* Room of zeros. */
+static void *replay_room(replay_store_t *store, size_t size)
+{
+    struct replay_block_t *block = store->blocks;
+
+    if (block == NULL || STORE_BLOCK - block->used < size) {
+        block = calloc(1, sizeof(*block) + STORE_BLOCK);
+        if (block == NULL) {
+            abort(); /* nothing true could be said any more */
+        }
+        block->next = store->blocks;
+        store->blocks = block;
+    }
+    void *room = (char *)block->room + block->used;
+
+    block->used += size;
+    return room;
+}
+
+/* The state itself: a step that refuses leaves it as it is. */
+static void *replay_large(replay_store_t *store, const replay_slot_t *slot, replay_state_t *state,
+                          rlp_time_t now)
+{
+    if (state->kept.large == NULL) {
+        state->kept.large = replay_room(store, slot->size);
+    } else if (state->expires <= now) {
+        memset(state->kept.large, 0, slot->size);
+    }
+    return state->kept.large;
+}
+
+/* --- one update */
+
+static void replay_load(replay_store_t *store, replay_slot_t *slot, rlp_entry_t *entry,
                         rlp_time_t now)
 {
     replay_state_t *state = replay_state(slot, &entry->key);
     const bool large = slot->size > RLP_STATE_MAX;
 
     entry->dirty = false;
-    if (store->trial && slot->changed) {
-        memcpy(entry->state, slot->trial, slot->size);
+    entry->state = slot->room;
+    if (large && !store->trial) {
+        entry->state = replay_large(store, slot, state, now);
+    } else if (store->trial && slot->changed) {
+        return;
     } else if (state->expires <= now) {
-        memset(entry->state, 0, slot->size);
+        memset(slot->room, 0, slot->size);
     } else {
-        memcpy(entry->state, large ? state->kept.large : state->kept.state, slot->size);
+        memcpy(slot->room, large ? state->kept.large : state->kept.state, slot->size);
     }
 }
 
-static void replay_keep(replay_store_t *store, replay_slot_t *slot, const rlp_entry_t *entry)
+static void replay_keep(const replay_store_t *store, replay_slot_t *slot, const rlp_entry_t *entry)
 {
     replay_state_t *state = replay_state(slot, &entry->key);
-    void *room = state->kept.state;
 
     if (store->trial) {
         slot->changed = true;
-        memcpy(slot->trial, entry->state, slot->size);
         return;
     }
-    if (slot->size > RLP_STATE_MAX) {
-        if (state->kept.large == NULL) {
-            state->kept.large = apr_palloc(store->pool, slot->size);
-        }
-        room = state->kept.large;
-    }
     state->expires = entry->expires;
-    memcpy(room, entry->state, slot->size);
+    if (slot->size <= RLP_STATE_MAX) {
+        memcpy(state->kept.state, entry->state, slot->size);
+    }
 }
 
 static apr_status_t replay_update(rlp_store_t *head, rlp_entry_t *entries[], int n, rlp_time_t now,
@@ -120,18 +174,20 @@ size_t replay_store_create(replay_store_t *store, const rlp_plan_t *plan, size_t
 {
     size_t bytes = 0;
 
-    *store = (replay_store_t){ .head = { .type = &replay_type }, .n = plan->n, .pool = pool };
+    *store = (replay_store_t){ .head = { .type = &replay_type }, .n = plan->n };
+    apr_pool_cleanup_register(pool, store, replay_free, apr_pool_cleanup_null);
     store->head.owners = apr_pcalloc(pool, sizeof(*store->head.owners));
     store->head.secret = apr_pcalloc(pool, RLP_STORE_SECRET);
     for (int i = 0; i < plan->n; i++) {
         const uint32_t size = plan->limits[i].state_size;
+        const size_t room = size > RLP_STATE_MAX ? size : RLP_STATE_MAX;
         const size_t inside = size > RLP_STATE_MAX ? sizeof(void *) : size;
 
         store->slots[i] =
             (replay_slot_t){ .signature = rlp_signature("simulate", NULL, &plan->limits[i]),
                              .offset = offset + bytes,
                              .size = size,
-                             .trial = apr_palloc(pool, size) };
+                             .room = apr_palloc(pool, room) };
         bytes += offsetof(replay_state_t, kept) + inside;
     }
     return bytes;
@@ -147,5 +203,17 @@ void replay_store_forget(replay_store_t *store)
     store->trial = false;
     for (int i = 0; i < store->n; i++) {
         store->slots[i].changed = false;
+    }
+}
+
+void replay_store_fetch(const replay_store_t *store, const void *record)
+{
+    for (int i = 0; i < store->n; i++) {
+        const replay_slot_t *slot = &store->slots[i];
+        const replay_state_t *state = (const void *)((const char *)record + slot->offset);
+
+        if (slot->size > RLP_STATE_MAX) {
+            __builtin_prefetch(state->kept.large, 1);
+        }
     }
 }

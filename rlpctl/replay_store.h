@@ -14,8 +14,8 @@ typedef struct {
     uint64_t signature;
     size_t offset; /* in the record */
     uint32_t size;
-    bool changed; /* on trial */
-    void *trial;  /* room for it */
+    bool changed; /* on trial: it is in the room */
+    void *room;   /* for a copy */
 } replay_slot_t;
 
 typedef struct {
@@ -23,7 +23,7 @@ typedef struct {
     int n;
     replay_slot_t slots[RLP_LIMITS_MAX];
     bool trial;
-    apr_pool_t *pool;
+    struct replay_block_t *blocks; /* of large states */
 } replay_store_t;
 
 /* Makes a store for the limits of a plan, whose states lie so many bytes behind the beginning of a
@@ -37,5 +37,8 @@ void replay_store_try(replay_store_t *store);
 
 /* Nothing that was on trial was charged. */
 void replay_store_forget(replay_store_t *store);
+
+/* Begins to fetch what the record of an identity points to. */
+void replay_store_fetch(const replay_store_t *store, const void *record);
 
 #endif

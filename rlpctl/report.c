@@ -44,6 +44,14 @@ static double report_figure_requests(const replay_t *replay, identity_t *identit
     return (double)identity->requests;
 }
 
+static double report_figure_units(const replay_t *replay, identity_t *identity, int plan, int run)
+{
+    (void)replay;
+    (void)plan;
+    (void)run;
+    return (double)identity->units;
+}
+
 static double report_figure_share(const replay_t *replay, identity_t *identity, int plan, int run)
 {
     return identity->requests ? (double)replay_use(replay, identity, plan, run)->refused /
@@ -81,6 +89,21 @@ void report_requests(const replay_t *replay, uint64_t requests[REPORT_LEVELS])
     for (int i = 0; i < REPORT_LEVELS; i++) {
         requests[i] = (uint64_t)found[i];
     }
+}
+
+void report_units(const replay_t *replay, uint64_t units[REPORT_LEVELS])
+{
+    double found[REPORT_LEVELS];
+
+    report_quantiles(replay, report_figure_units, 0, 0, found);
+    for (int i = 0; i < REPORT_LEVELS; i++) {
+        units[i] = (uint64_t)found[i];
+    }
+}
+
+bool report_costs(const replay_t *replay)
+{
+    return replay->priced || replay->cost != RLP_UNIT;
 }
 
 void report_shares(const replay_t *replay, int plan, int run, double shares[REPORT_LEVELS])
@@ -210,6 +233,23 @@ const char *report_number(uint64_t number, apr_pool_t *pool)
         *to++ = plain[i];
     }
     return spaced;
+}
+
+const char *report_count(uint64_t n, const char *one, const char *many, apr_pool_t *pool)
+{
+    return apr_pstrcat(pool, report_number(n, pool), " ", n == 1 ? one : many, NULL);
+}
+
+const char *report_decimal(uint64_t thousandths, apr_pool_t *pool)
+{
+    const char *whole = report_number(thousandths / RLP_UNIT, pool);
+    char *fraction = apr_psprintf(pool, ".%03d", (int)(thousandths % RLP_UNIT));
+    size_t len = strlen(fraction);
+
+    while (len > 0 && strchr("0.", fraction[len - 1]) != NULL) {
+        fraction[--len] = '\0';
+    }
+    return apr_pstrcat(pool, whole, fraction, NULL);
 }
 
 const char *report_range(report_range_t range, apr_pool_t *pool)

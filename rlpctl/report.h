@@ -37,6 +37,12 @@ extern const struct report_level_t {
 /* The requests of identities: as many have at most so many at each level. */
 void report_requests(const replay_t *replay, uint64_t requests[REPORT_LEVELS]);
 
+/* The same of what they cost, in thousandths of units. */
+void report_units(const replay_t *replay, uint64_t units[REPORT_LEVELS]);
+
+/* Is that something else than their number? */
+bool report_costs(const replay_t *replay);
+
 /* The refused share of the requests of identities, 0 to 1, at each level, under a plan in a run. */
 void report_shares(const replay_t *replay, int plan, int run, double shares[REPORT_LEVELS]);
 
@@ -62,6 +68,12 @@ report_range_t report_use_delayed(const replay_t *replay, uint32_t number, int p
 
 /* 1234567 as "1 234 567". */
 const char *report_number(uint64_t number, apr_pool_t *pool);
+
+/* "1 line" or "12 lines". */
+const char *report_count(uint64_t n, const char *one, const char *many, apr_pool_t *pool);
+
+/* Thousandths as "1 234" or "1 234.5". */
+const char *report_decimal(uint64_t thousandths, apr_pool_t *pool);
 
 /* "12" or "12 to 15". */
 const char *report_range(report_range_t range, apr_pool_t *pool);

@@ -135,18 +135,25 @@ static void html_left_out(const html_t *html)
 {
     const struct {
         uint64_t n;
-        const char *what;
+        const char *one;
+        const char *many;
     } lines[] = {
-        { html->simulate->malformed, "lines were not understood" },
-        { html->simulate->filtered, "were left out by their status or action" },
-        { html->simulate->anonymous, "had nobody to count, and were left out" },
+        { html->simulate->malformed, "line was not understood", "lines were not understood" },
+        { html->simulate->filtered, "line was left out by its status, method, path or action",
+          "lines were left out by their status, method, path or action" },
+        { html->simulate->anonymous, "line had nobody to count, and was left out",
+          "lines had nobody to count, and were left out" },
+        { html->simulate->unpriced, "line had no number of units, and was counted as one",
+          "lines had no number of units, and were counted as one" },
         { html->replay->late,
-          "were too far out of order, and were judged with the lines beside them" },
+          "request was too far out of order, and was judged with the lines beside it",
+          "requests were too far out of order, and were judged with the lines beside them" },
     };
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         if (lines[i].n > 0) {
-            fprintf(html->out, "<p>%s %s.</p>\n", html_number(html, lines[i].n), lines[i].what);
+            fprintf(html->out, "<p>%s.</p>\n",
+                    report_count(lines[i].n, lines[i].one, lines[i].many, html->pool));
         }
     }
 }
@@ -155,9 +162,10 @@ static void html_read(const html_t *html)
 {
     const replay_t *replay = html->replay;
 
-    fprintf(html->out, "<h1>Plans against a log</h1>\n<p>%s requests of %s identities, ",
-            html_number(html, replay->requests),
-            html_number(html, population_count(replay->population)));
+    fprintf(html->out, "<h1>Plans against a log</h1>\n<p>%s of %s, ",
+            report_count(replay->requests, "request", "requests", html->pool),
+            report_count(population_count(replay->population), "identity", "identities",
+                         html->pool));
     if (replay->requests > 0) {
         fprintf(html->out, "from %s to %s UTC, ", report_time(replay->first, 19, html->pool),
                 report_time(replay->last, 19, html->pool));
@@ -191,17 +199,24 @@ static void html_fit(const html_t *html, int level)
 
 static void html_fits(const html_t *html)
 {
+    const bool costs = report_costs(html->replay);
     uint64_t requests[REPORT_LEVELS];
+    uint64_t units[REPORT_LEVELS];
 
     report_requests(html->replay, requests);
+    report_units(html->replay, units);
     fputs("<h2>Which plan is enough?</h2>\n", html->out);
     html_table(html, "The first plan that refuses nothing to so many of the identities", "");
-    fputs("<thead><tr><th scope=\"col\">Identities</th><th scope=\"col\">Requests at most</th>"
-          "<th scope=\"col\">Plan</th></tr></thead>\n<tbody>\n",
-          html->out);
+    fprintf(html->out,
+            "<thead><tr><th scope=\"col\">Identities</th><th scope=\"col\">Requests at most</th>"
+            "%s<th scope=\"col\">Plan</th></tr></thead>\n<tbody>\n",
+            costs ? "<th scope=\"col\">Units at most</th>" : "");
     for (int i = 0; i < REPORT_LEVELS; i++) {
         fprintf(html->out, "<tr><th scope=\"row\">%s %%</th><td>%s</td>", report_levels[i].name,
                 html_number(html, requests[i]));
+        if (costs) {
+            fprintf(html->out, "<td>%s</td>", report_decimal(units[i], html->pool));
+        }
         html_fit(html, i);
     }
     html_table_end(html);
@@ -309,8 +324,8 @@ static void html_chart(const html_t *html, int plan)
             "<title id=\"c%d\">Requests and refusals under ",
             chart.n * HTML_BAR, HTML_HEIGHT, plan, plan);
     html_text(html, html->replay->plan[plan].plan->name);
-    fprintf(html->out, ", %d hours in each bar; the table of hours has the numbers</title>\n",
-            chart.hours);
+    fprintf(html->out, ", %s in each bar; the table of hours has the numbers</title>\n",
+            report_count((uint64_t)chart.hours, "hour", "hours", html->pool));
     for (int i = 0; i < chart.n; i++) {
         html_bar(html, &chart, i);
     }

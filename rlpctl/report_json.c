@@ -114,6 +114,7 @@ static void json_read(const json_t *json)
     putc(',', json->out);
     json_number(json, "left_out", simulate->filtered);
     json_number(json, "without_identity", simulate->anonymous);
+    json_number(json, "without_cost", simulate->unpriced);
     json_number(json, "sorted", json->replay->sorted);
     json_number(json, "late", json->replay->late);
     json_number(json, "requests", json->replay->requests);
@@ -223,13 +224,17 @@ static void json_fit(const json_t *json, const char *name, int run, int level)
 static void json_fits(const json_t *json)
 {
     uint64_t requests[REPORT_LEVELS];
+    uint64_t units[REPORT_LEVELS];
 
     report_requests(json->replay, requests);
+    report_units(json->replay, units);
     json_name(json, "fits");
     putc('[', json->out);
     for (int i = 0; i < REPORT_LEVELS; i++) {
         fprintf(json->out, "%s{\"identities_percent\":%s,\"requests\":%" PRIu64 ",", i ? "," : "",
                 report_levels[i].name, requests[i]);
+        fprintf(json->out, "\"units\":%" PRIu64 ".%03d,", units[i] / RLP_UNIT,
+                (int)(units[i] % RLP_UNIT));
         json_fit(json, "plan", REPLAY_MOST, i);
         putc(',', json->out);
         json_fit(json, "perhaps", REPLAY_FEWEST, i);

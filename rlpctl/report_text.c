@@ -61,13 +61,17 @@ static void text_left_out(const text_t *text)
 
     text_malformed(text);
     if (simulate->filtered > 0) {
-        fprintf(text->out, "%s left out by their status or action\n",
+        fprintf(text->out, "%s left out by their status, method, path or action\n",
                 text_number(text, simulate->filtered));
     }
     if (simulate->anonymous > 0) {
         fprintf(text->out, "%s without %s, and not counted\n",
                 text_number(text, simulate->anonymous),
                 report_plain(simulate->key_text, text->pool));
+    }
+    if (simulate->unpriced > 0) {
+        fprintf(text->out, "%s without a number of units, and counted as one\n",
+                text_number(text, simulate->unpriced));
     }
     if (text->replay->sorted > 0) {
         fprintf(text->out, "%s put in order\n", text_number(text, text->replay->sorted));
@@ -82,9 +86,11 @@ static void text_read(const text_t *text)
 {
     const replay_t *replay = text->replay;
 
-    fprintf(text->out, "%s lines, %s requests of %s identities\n",
-            text_number(text, text->simulate->lines), text_number(text, replay->requests),
-            text_number(text, population_count(replay->population)));
+    fprintf(text->out, "%s, %s of %s\n",
+            report_count(text->simulate->lines, "line", "lines", text->pool),
+            report_count(replay->requests, "request", "requests", text->pool),
+            report_count(population_count(replay->population), "identity", "identities",
+                         text->pool));
     if (replay->requests > 0) {
         fprintf(text->out, "from %s to %s UTC\n", report_time(replay->first, 19, text->pool),
                 report_time(replay->last, 19, text->pool));
@@ -172,17 +178,23 @@ static void text_plan(const text_t *text, int number)
 
 static void text_fits(const text_t *text)
 {
+    const bool costs = report_costs(text->replay);
     uint64_t requests[REPORT_LEVELS];
+    uint64_t units[REPORT_LEVELS];
 
     report_requests(text->replay, requests);
-    fputs("\nidentities  requests at most  first plan that refuses them nothing\n", text->out);
+    report_units(text->replay, units);
+    fprintf(text->out, "\nidentities  requests at most%s  first plan that refuses them nothing\n",
+            costs ? "     units at most" : "");
     for (int i = 0; i < REPORT_LEVELS; i++) {
         const int surely = report_fit(text->replay, REPLAY_MOST, i);
         const int perhaps = report_fit(text->replay, REPLAY_FEWEST, i);
 
-        fprintf(text->out, "%8s %%  %16s  %s", report_levels[i].name,
-                text_number(text, requests[i]),
-                surely < 0 ? "none" : text->replay->plan[surely].plan->name);
+        fprintf(text->out, "%8s %%  %16s", report_levels[i].name, text_number(text, requests[i]));
+        if (costs) {
+            fprintf(text->out, "  %16s", report_decimal(units[i], text->pool));
+        }
+        fprintf(text->out, "  %s", surely < 0 ? "none" : text->replay->plan[surely].plan->name);
         if (surely != perhaps) {
             fprintf(text->out, ", perhaps %s", text->replay->plan[perhaps].plan->name);
         }
@@ -240,7 +252,8 @@ static void text_hours(const text_t *text)
         }
     }
     if (n > TEXT_HOURS) {
-        fprintf(text->out, "and %d hours more, which --json and --html have\n", n - TEXT_HOURS);
+        fprintf(text->out, "and %s more, which --json and --html have\n",
+                report_count((uint64_t)(n - TEXT_HOURS), "hour", "hours", text->pool));
     }
 }
 

@@ -28,7 +28,10 @@
     "  --key=KEY               whom to count: ip (default), ip/24,48, user, vhost,\n"   \
     "                          vhost+ip, '%{X-API-Key}i'; user,ip: the first of them\n" \
     "  --status=LIST           count only these: 200,4xx or all but these: !429,!5xx\n" \
-    "  --cost=N                units that a request costs (1)\n"                        \
+    "  --method=LIST           GET,POST or !OPTIONS, as method= of a rule\n"            \
+    "  --path=GLOB             /api/** or /items/*, as path= of a rule\n"               \
+    "  --cost=N|%...           units that a request costs (1), or where the log has\n"  \
+    "                          them, such as %O or %{X-Cost}o\n"                        \
     "  --delay=DURATION        let a request wait for its turn, no longer than that\n"  \
     "  --compare               compare with what the log says (RATELIMIT_ACTION)\n"     \
     "  --json                  one JSON object instead of text\n"                       \
@@ -129,53 +132,27 @@ static const char *simulate_key(simulate_t *simulate, const char *value)
     return NULL;
 }
 
-/* 200, 4xx: the first and how many there are; false if it is neither. */
-static bool simulate_class(const char *text, int *first, int *n)
-{
-    if (strlen(text) != 3 || text[0] < '1' || text[0] > '5') {
-        return false;
-    }
-    *first = atoi(text);
-    *n = 1;
-    if (strcmp(text + 1, "xx") == 0) {
-        *first = (text[0] - '0') * 100;
-        *n = 100;
-        return true;
-    }
-    return strspn(text, "0123456789") == 3;
-}
-
 static const char *simulate_status(simulate_t *simulate, const char *value)
 {
-    char *rest = NULL;
-    char *list = apr_pstrdup(simulate->pool, value);
-
-    for (int i = 0; i < 1000; i++) {
-        simulate->statuses[i] = value[0] == '!';
-    }
-    for (char *word = apr_strtok(list, ",", &rest); word; word = apr_strtok(NULL, ",", &rest)) {
-        const bool counts = word[0] != '!';
-        int first = 0;
-        int n = 0;
-
-        if (!simulate_class(word + !counts, &first, &n)) {
-            return apr_psprintf(simulate->pool,
-                                "expected statuses such as 200,4xx or !429, got \"%s\"", value);
-        }
-        for (int i = 0; i < n; i++) {
-            simulate->statuses[first + i] = counts;
-        }
-    }
-    simulate->status = 0;
-    return value[strspn(value, ",")] != '\0'
-               ? NULL
-               : apr_psprintf(simulate->pool,
-                              "expected statuses such as 200,4xx or !429, got \"%s\"", value);
+    return log_filter_status(simulate->filter, value);
 }
 
+static const char *simulate_method(simulate_t *simulate, const char *value)
+{
+    return log_filter_method(simulate->filter, value);
+}
+
+static const char *simulate_path(simulate_t *simulate, const char *value)
+{
+    return log_filter_path(simulate->filter, value);
+}
+
+/* A number, or where it stands in the lines. */
 static const char *simulate_cost(simulate_t *simulate, const char *value)
 {
-    return rlp_units_parse(&simulate->replay.cost, value, simulate->pool);
+    simulate->cost_text = value[0] == '%' ? value : NULL;
+    return simulate->cost_text ? NULL
+                               : rlp_units_parse(&simulate->replay.cost, value, simulate->pool);
 }
 
 static const char *simulate_delay(simulate_t *simulate, const char *value)
@@ -215,7 +192,8 @@ static const struct {
     { "--key", true, simulate_key },    { "--status", true, simulate_status },
     { "--cost", true, simulate_cost },  { "--delay", true, simulate_delay },
     { "--html", true, simulate_html },  { "--compare", false, simulate_compare },
-    { "--json", false, simulate_json },
+    { "--json", false, simulate_json }, { "--method", true, simulate_method },
+    { "--path", true, simulate_path },
 };
 
 /* One option, as --name=value or in two words; *i is moved to its last word. */
@@ -288,9 +266,13 @@ static const char *simulate_settle(simulate_t *simulate)
         error =
             log_key_compile(&simulate->key, simulate->key_text, simulate->format, simulate->pool);
     }
-    if (error == NULL && simulate->status == 0) {
-        simulate->status = log_format_want(simulate->format, "%s");
-        error = simulate->status < 0 ? "expected %>s in the log format for --status" : NULL;
+    if (error == NULL) {
+        error = log_filter_settle(simulate->filter, simulate->format);
+    }
+    if (error == NULL && simulate->cost_text != NULL) {
+        error = log_cost_compile(&simulate->cost, simulate->cost_text, simulate->format,
+                                 simulate->pool);
+        simulate->replay.priced = true;
     }
     if (error == NULL && simulate->replay.compare) {
         error = simulate_settle_compare(simulate);
@@ -357,7 +339,7 @@ int simulate_main(int argc, const char *const argv[], apr_pool_t *pool)
     simulate_t *simulate = apr_pcalloc(pool, sizeof(*simulate));
 
     simulate->pool = pool;
-    simulate->status = -1;
+    simulate->filter = log_filter_create(pool);
     simulate->key_text = "ip";
     simulate->replay.cost = RLP_UNIT;
     const char *error = simulate_arguments(simulate, argc, argv);

@@ -6,6 +6,8 @@
  * rlpctl simulate: access logs replayed against plans.
  */
 
+#include "log_cost.h"
+#include "log_filter.h"
 #include "log_format.h"
 #include "log_key.h"
 #include "replay.h"
@@ -27,8 +29,9 @@ typedef struct {
     const char *format_text;
     log_key_t *key;
     const char *key_text;
-    int status; /* where the value is; -1: all statuses count */
-    bool statuses[1000];
+    log_filter_t *filter;
+    const char *cost_text; /* NULL: all requests cost the same */
+    log_cost_t cost;
     int action; /* where the value is, to compare */
     bool json;
     const char *html;
@@ -38,7 +41,8 @@ typedef struct {
     uint64_t lines;
     uint64_t malformed;
     simulate_place_t malformed_at[SIMULATE_MALFORMED];
-    uint64_t filtered;  /* of other statuses, or not judged by the server either */
+    uint64_t filtered;  /* that do not pass, or were not judged by the server either */
+    uint64_t unpriced;  /* whose cost is no number */
     uint64_t anonymous; /* without the identity that is asked for */
     int unreadable;     /* inputs */
     apr_pool_t *pool;

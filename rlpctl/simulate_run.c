@@ -69,24 +69,6 @@ static void run_malformed(simulate_t *simulate, const log_read_t *reader)
     simulate->malformed++;
 }
 
-static bool run_digits(log_text_t value)
-{
-    return value.len == 3 && value.text[0] >= '0' && value.text[0] <= '9' && value.text[1] >= '0' &&
-           value.text[1] <= '9' && value.text[2] >= '0' && value.text[2] <= '9';
-}
-
-static bool run_status_counts(const simulate_t *simulate, const log_line_t *said)
-{
-    if (simulate->status < 0) {
-        return true;
-    }
-    const log_text_t value = said->values[simulate->status];
-
-    return run_digits(value) &&
-           simulate->statuses[(value.text[0] - '0') * 100 + (value.text[1] - '0') * 10 +
-                              value.text[2] - '0'];
-}
-
 static bool run_same(log_text_t value, const char *word)
 {
     return value.len == strlen(word) && memcmp(value.text, word, value.len) == 0;
@@ -107,12 +89,12 @@ static replay_verdict_t run_logged(log_text_t action)
 static const char *run_line(simulate_t *simulate, const log_line_t *said, uint64_t line)
 {
     char identity[LOG_KEY_SIZE];
-    replay_request_t request = { .at = said->at, .line = line };
+    replay_request_t request = { .at = said->at, .line = line, .cost = simulate->replay.cost };
 
     if (simulate->replay.compare) {
         request.logged = (uint8_t)run_logged(said->values[simulate->action]);
     }
-    if (!run_status_counts(simulate, said) || request.logged == REPLAY_UNKNOWN) {
+    if (!log_filter_passes(simulate->filter, said) || request.logged == REPLAY_UNKNOWN) {
         simulate->filtered++;
         return NULL;
     }
@@ -121,6 +103,9 @@ static const char *run_line(simulate_t *simulate, const log_line_t *said, uint64
     if (len == 0) {
         simulate->anonymous++;
         return NULL;
+    }
+    if (simulate->cost_text != NULL && !log_cost_of(&simulate->cost, said, &request.cost)) {
+        simulate->unpriced++;
     }
     return replay_add(&simulate->replay, request, identity, len);
 }

@@ -247,6 +247,28 @@ subtest 'the server hangs' => sub {
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }, 60), 'until it goes on');
 };
 
+# Of eight, one in four: by what this host knows, and nothing of it in Redis.
+subtest 'B-34 who waits is counted on this host' => sub {
+    my $few = $RLP::Httpd::mpm eq 'prefork' ? "ServerLimit 8\nStartServers 8\nMaxRequestWorkers 8\n"
+        : "ServerLimit 1\nStartServers 1\nThreadsPerChild 8\nMaxRequestWorkers 8\n";
+    my $rule = 'RateLimitRule few rate=1/20s burst=1 algorithm=stepped-bucket';
+    my $server = RLP::Httpd->new(config => $few . config("$patient prefix=wait:", <<"END"))->start;
+RateLimitDelay max=600s budget=25%
+<Location "/index.html">
+    $rule action=delay
+</Location>
+<Location "/look">
+    $rule
+</Location>
+END
+    is($server->statuses(1, '/index.html'), '200', 'the first one passes');
+    my @waiting = map { my $c = $server->connection; $c->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n"); $c } 1 .. 2;
+    ok(RLP::Httpd::wait_for(sub { field($server->get('/look'), 'retry-after') =~ /\A(?:4[1-9]|5\d|60)\z/ }), 'two wait');
+    is($server->statuses(3, '/index.html'), '429 429 429', 'no more may');
+    is(join(' ', grep { $_ ne 'wait:rlp:hosts' } @{ ask('KEYS wait:*') }), 'wait:rlp:{ip:127.0.0.1}:few', 'Redis knows of no more than the limit');
+    ok($server->stop, 'it stops');
+};
+
 subtest 'no key without a TTL' => sub {
     my @lasting = grep { ask("PTTL $_") == -1 } @{ ask('KEYS *') };
     is("@lasting", '', 'none');

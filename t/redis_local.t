@@ -68,13 +68,12 @@ subtest 'a client that is refused costs no round trips' => sub {
         $before = $retry;
     }
     is("@odd", '', 'all others are refused, until a time that comes nearer');
-    # one question a second shows whether it is still so; 20 a second or more are refused
-    cmp_ok(decided() - 10, '<=', int(time - $begin), 'and Redis is asked once a second');
+    cmp_ok(decided() - 10, '<=', int((time - $begin) / 30), 'and Redis is asked once in 30 seconds whether it is still so');
     ok($server->stop, 'it stops as ever');
 };
 
 subtest 'what is changed in Redis is seen soon' => sub {
-    my $server = server("$patient prefix=g:", 'RateLimitRule site quota=2/year');
+    my $server = server("$patient prefix=g:", 'RateLimitRule site rate=3600/hour cost=1800');
     is($server->statuses(4, '/index.html'), '200 200 429 429', 'used up');
     is($redis->ask('DEL', 'g:rlp:{ip:127.0.0.1}:site'), 1, 'somebody forgets it');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'and it is there again');

@@ -33,8 +33,10 @@ my $server = RLP::Httpd->new(
     modules => [qw(log_config setenvif headers)],
     config => "$format\nRateLimitEngine On\nRateLimitEnv always\nRateLimitDelay max=1s budget=50%\n"
         . "SetEnvIf X-Who ^(.+)\$ WHO=\$1\nRateLimitIdentity who=env:WHO\nRateLimitKeyLog plain\n"
+        . "<Location />\n    RateLimitRule some rate=1000/s method=GET path=/s/*/b\n</Location>\n"
+        . "CustomLog logs/some.log ratelimit env=!LOGGED\n"
         . join '',
-    map {"SetEnvIf Request_URI ^/$_->[0] LOG_$_->[0]\nCustomLog logs/$_->[0].log ratelimit env=LOG_$_->[0]\n"
+    map {"SetEnvIf Request_URI ^/$_->[0] LOGGED\nSetEnvIf Request_URI ^/$_->[0] LOG_$_->[0]\nCustomLog logs/$_->[0].log ratelimit env=LOG_$_->[0]\n"
             . "Alias /$_->[0] \"\@DIR\@/htdocs/index.html\"\n<Location /$_->[0]>\n"
             . "    RateLimitRule $_->[0] $_->[1] key=who " . ($_->[3] // '') . "\n</Location>\n" } @plans
 );
@@ -59,6 +61,15 @@ for (my $round = 0; $round < 18 || (time < $until && !enough()); $round++) {
         }
     }
 }
+
+# What the rule of method= and path= is for, and what it is not.
+my @asked = (
+    'GET /s/a/b', 'HEAD /s/a/b/', 'POST /s/a/b', 'get /s/a/b', 'GET /s/a/b?c=/d', 'GET //s///a/b', 'GET /s/a/b/c', 'GET /s/b',
+    'GET /%73/a/%62', 'GET /s/a/x/../b', 'GET /s/./a/b', 'GET /s/a/%2e%2e/a/b', 'GET /s/a/b/..', 'GET /s%2Fa/b', 'GET /../s/a/b', 'GET /%2e%2e/s/a/b', 'GET /s/a/b%00',
+    'GET /s/a/b%zz', 'GET /s/%252e/b', 'GET http://localhost/s/a/b', 'GET /S/a/b', 'GET /s/"a/b', 'GET /s/\\a/b', 'GET /s/a/b#c',
+    'GET /s/%3f/b', 'GET /s/a/../../s/a/b', 'GET /s/.../b', 'GET /s/a/b/.', 'OPTIONS *',
+);
+$server->request(split(/ /), 'X-Who: ann') for @asked;
 $server->stop;
 
 for my $plan (@plans) {
@@ -79,5 +90,21 @@ for my $plan (@plans) {
         ok($other->{differences} > 0, "$name: another plan differs");
     }
 }
+
+my ($judged, $as_judged, @other) = (0, 0);
+for my $line (split /\n/, RLP::Httpd::slurp($server->file('logs/some.log'))) {
+    open my $in, '|-', "'$rlpctl' simulate --json --format=ratelimit --method=GET '--path=/s/*/b' --plan=p=quota=1 >'" . $server->file('said') . q{'}
+        or die "$rlpctl: $!\n";
+    print {$in} "$line\n";
+    close $in or die "$rlpctl: $?\n";
+    my $counted = decode_json(RLP::Httpd::slurp($server->file('said')))->{requests};
+    my $passed = $line =~ / pass \S+ \d+$/ ? 1 : 0;
+    $judged += $passed;
+    $as_judged += $counted == $passed;
+    push @other, $line if $counted != $passed;
+}
+is_deeply(\@other, [], '--method and --path count what a rule with method= and path= is for');
+is($as_judged, scalar @asked, 'each of the requests is in the log');
+cmp_ok($judged, '>', 9, 'some are for the rule') && cmp_ok($judged, '<', $as_judged, 'and some are not');
 
 done_testing;

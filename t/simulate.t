@@ -154,6 +154,38 @@ for my $case ([ '200', 2 ], [ '4xx', 1 ], [ '200,429', 3 ], [ '!429', 2 ], [ '!4
     is_deeply([ @{$said}{qw(requests left_out)} ], [ $case->[1], 3 - $case->[1] ], "--status=$case->[0]");
 }
 
+# --- methods, paths and costs
+
+my $site = join '', map { qq{192.0.2.1 - - [21/Nov/2025:12:00:0$_->[0] +0000] "$_->[1] HTTP/1.1" 200 $_->[2]\n} }
+    [ 0, 'GET /api/a?x=1', 700 ], [ 1, 'HEAD /api/%62', '-' ], [ 2, 'POST /api/c', 30 ], [ 3, 'GET /other', 9000 ];
+for my $case ([ 4, '--method=GET,POST' ], [ 3, '--method=get' ], [ 1, '--method=!GET' ], [ 3, '--path=/api/*' ], [ 1, '--path=/api/b' ],
+    [ 2, '--path=/api/**', '--method=GET' ])
+{
+    my ($n, @options) = @{$case};
+    $said = report($site, '--plan=one=quota=1', '--format=common', @options);
+    is_deeply([ @{$said}{qw(requests left_out)} ], [ $n, 4 - $n ], "@options: counted and left out");
+}
+$said = report($site, '--plan=one=quota=1000', '--format=common', '--cost=%b');
+is_deeply([ $said->{plans}[0]{refused}, $said->{plans}[0]{bounds} ? 1 : 0, $said->{fits}[5]{units}, $said->{without_cost} ],
+    [ { fewest => 1, most => 1 }, 0, 9730, 0 ], '--cost=%b: bytes, of which a dash is none; no bounds');
+$said = report("2.5 a 1763726400000000\nfree a 1763726400000001\n0 a 1763726400000002\n7 a 1763726400000003\n",
+    '--plan=one=quota=4', '--format=%{X-Cost}o %a %{usec}t', '--cost=%{X-Cost}o');
+is_deeply(
+    [ $said->{plans}[0]{refused}{most}, $said->{plans}[0]{bounds} ? 1 : 0, $said->{fits}[5]{units}, $said->{without_cost} ],
+    [ 1, 1, 10.5, 1 ],
+    '--cost=%{X-Cost}o: what is no number is one unit, and told; microseconds are exact'
+);
+my ($done, $text) = simulate($site, '--plan=one=quota=1000', '--format=common', '--cost=2.5');
+ok($done == 0, '--cost=2.5');
+like($text, qr/requests at most     units at most .*^ +100 % +4 +10  one$/ms, '--cost=2.5: the text has units');
+unlike((simulate($site, '--plan=one=quota=1000', '--format=common'))[1], qr/units at most/, 'and none where they are requests');
+
+# --- one of them
+
+($done, $text) = simulate(line(0, 'a'), '--plan=one=quota=1', "--html=$dir/one.html");
+like($text, qr/\A1 line, 1 request of 1 identity\n/, 'one is no many');
+like(slurp("$dir/one.html"), qr/<p>1 request of 1 identity, .*under one, 1 hour in each bar/s, 'nor on the page');
+
 # --- inputs
 
 my $one = file('access.log', line(100, 'a') . line(101, 'a'));
@@ -267,6 +299,13 @@ for my $case (
     [ [ @plan, '--status=9xx' ], qr/expected statuses such as 200,4xx or !429, got "9xx"/ ],
     [ [ @plan, '--status=200', '--format=%a %t' ], qr/expected %>s in the log format/ ],
     [ [ @plan, '--cost=many' ], qr/expected a number/ ],
+    [ [ @plan, '--cost=%O' ], qr/the log format has nothing for "%O" of --cost/ ],
+    [ [ @plan, '--method=' ], qr/expected methods such as GET,POST or !OPTIONS, got ""/ ],
+    [ [ @plan, '--method=GET;' ], qr/got "GET;"/ ],
+    [ [ @plan, '--method=GET', '--format=%a %t' ], qr/expected %r or %m in the log format/ ],
+    [ [ @plan, '--path=api' ], qr/expected --path with a path from the first \/ on.*got "api"/ ],
+    [ [ @plan, '--path=/a*' ], qr/expected --path with "\*" or "\*\*" as a whole segment/ ],
+    [ [ @plan, '--path=/a', '--format=%a %t' ], qr/expected %r or %U in the log format/ ],
     [ [ @plan, '--delay=soon' ], qr/expected a span/ ],
     [ [ @plan, '--json=yes' ], qr/got "--json=yes"/ ],
     [ [ @plan, '--compare', '--format=combined' ], qr/expected %\{RATELIMIT_ACTION\}e/ ],

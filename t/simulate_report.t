@@ -91,6 +91,7 @@ is_deeply(
         malformed => 1,
         malformed_at => ['standard input:5'],
         left_out => 0,
+        without_cost => 0,
         without_identity => 0,
         sorted => 0,
         late => 0,
@@ -122,8 +123,8 @@ is_deeply(
             },
         ],
         fits => [
-            { identities_percent => 50, requests => 1, plan => 'free', perhaps => 'free' },
-            map { { identities_percent => $_, requests => 3, plan => 'pro', perhaps => 'pro' } } 90, 95, 99, 99.9, 100
+            { identities_percent => 50, requests => 1, units => 1, plan => 'free', perhaps => 'free' },
+            map { { identities_percent => $_, requests => 3, units => 3, plan => 'pro', perhaps => 'pro' } } 90, 95, 99, 99.9, 100
         ],
         hours => [
             { hour => '2025-11-21T12:00:00Z', requests => 3, plans => { free => $once, pro => $none } },

@@ -198,5 +198,6 @@ const rlp_algorithm_t rlp_fixed_window = {
     .state_size = sizeof(window_t),
     .takes = RLP_TAKES_START,
     .windowed = true,
+    .lasting = true,
     .step = window_step,
 };

@@ -373,5 +373,6 @@ const rlp_algorithm_t rlp_sliding_log = {
     .name = "sliding-log",
     .state_size_of = log_size,
     .count_max = LOG_COUNT_MAX,
+    .lasting = true,
     .step = log_step,
 };

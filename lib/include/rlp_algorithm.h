@@ -24,11 +24,11 @@ typedef int64_t rlp_units_t;
 /* Counts have 15 digits, as structured fields do, and units three decimals. */
 #define RLP_UNITS_MAX (INT64_C(1000000000000000) * RLP_UNIT - 1)
 
-#define RLP_UNIT INT64_C(1000)        /* one request */
-#define RLP_SECOND INT64_C(1000000)   /* in rlp_time_t */
-#define RLP_TIME_NEVER INT64_MAX      /* "that moment does not come" */
-#define RLP_STATE_MAX 40              /* bytes of state that fit into a slot of one cache line */
-#define RLP_LOSS_FULL UINT16_C(65535) /* the whole capacity is in use */
+#define RLP_UNIT INT64_C(1000)      /* one request */
+#define RLP_SECOND INT64_C(1000000) /* in rlp_time_t */
+#define RLP_TIME_NEVER INT64_MAX    /* "that moment does not come" */
+#define RLP_STATE_MAX 40            /* bytes of state that fit into a slot of one cache line */
+#define RLP_LOSS_FULL UINT32_MAX    /* the whole capacity is in use */
 
 typedef struct rlp_algorithm_t rlp_algorithm_t;
 
@@ -125,7 +125,7 @@ typedef struct {
     rlp_verdict_t verdict;
     bool changed;  /* the state wants to be kept; after a refusal only where it had to be healed */
     bool damaged;  /* the state could not have come from this step: judged as a new one */
-    uint16_t loss; /* share of the capacity in use, of RLP_LOSS_FULL: what eviction would forget */
+    uint32_t loss; /* share of the capacity in use, of RLP_LOSS_FULL: what eviction would forget */
     rlp_time_t wait;    /* WAIT: until its turn, at most op.max_wait; else 0 */
     rlp_time_t retry;   /* DENY: the smallest wait after which the same request (with the same
                            max_wait) does not meet this answer; else 0 */
@@ -157,9 +157,11 @@ struct rlp_algorithm_t {
     unsigned takes;    /* RLP_TAKES_* */
     bool credit;       /* counts in credit (rlp_limit_t.price) */
     bool windowed;     /* renews at the end of a window, not evenly */
-    bool quota;        /* said with quota=: when used up, another plan may take over (then=) */
-    bool holds;        /* counts what is in flight: TAKE takes one place whatever it costs, until
-                          RELEASE; the state is an array of rlp_hold_t */
+    bool lasting; /* what is used stays so until the state expires, or most of that time; else it
+                     shrinks evenly */
+    bool quota;   /* said with quota=: when used up, another plan may take over (then=) */
+    bool holds;   /* counts what is in flight: TAKE takes one place whatever it costs, until
+                     RELEASE; the state is an array of rlp_hold_t */
     void (*step)(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
                  rlp_decision_t *decision);
 };
@@ -170,18 +172,20 @@ struct rlp_algorithm_t {
 #define RLP_CLOCK_SKEW RLP_SECOND
 
 /* part of whole (above 0) as a share of RLP_LOSS_FULL, at least 1 for a part above 0. */
-static inline uint16_t rlp_loss(uint64_t part, uint64_t whole)
+static inline uint32_t rlp_loss(uint64_t part, uint64_t whole)
 {
     const bool some = part > 0;
 
     if (part >= whole) {
         return RLP_LOSS_FULL;
     }
-    if (whole >> 47) {
-        part >>= 17;
-        whole >>= 17;
+    if (whole >> 32) {
+        const int over = 32 - __builtin_clzll(whole);
+
+        part >>= over;
+        whole >>= over;
     }
-    return (uint16_t)(part * RLP_LOSS_FULL / whole | some);
+    return (uint32_t)(part * RLP_LOSS_FULL / whole | some);
 }
 
 /* The built-in algorithms, ended by NULL; the first is the default. */

@@ -14,7 +14,8 @@
 extern "C" {
 #endif
 
-#define RLP_ENTRIES_MAX 64 /* keys of one update */
+#define RLP_ENTRIES_MAX 64   /* keys of one update */
+#define RLP_LOSS_REQUEST 256 /* rlp_entry_t.loss: as much as one request is charged */
 
 /* Which counter. The identity is bytes of the caller's, such as "ip:192.0.2.1"; the signature says
    which limit of which rule (rlp_signature()). Both together name it; the size belongs to the
@@ -33,10 +34,12 @@ typedef struct {
     rlp_key_t key;
     void *state;        /* room for key.size bytes, RLP_STATE_MAX at least, aligned to 8 */
     rlp_time_t expires; /* set with dirty: then the key may be forgotten */
-    uint16_t loss;      /* set with dirty: what forgetting it earlier would lose (rlp_decision_t) */
-    bool held;          /* set with dirty: the state is an array of rlp_hold_t, and neither expires
-                           nor is forgotten while the owner of one lives; then it may be */
-    bool dirty;         /* keep the state */
+    uint32_t loss;      /* set with dirty: what forgetting it now would lose, in RLP_LOSS_REQUEST */
+    bool lasting; /* set with dirty: the loss stays until the state expires; else it shrinks evenly
+                     (rlp_algorithm_t) */
+    bool held;    /* set with dirty: the state is an array of rlp_hold_t, and neither expires
+                     nor is forgotten while the owner of one lives; then it may be */
+    bool dirty;   /* keep the state */
     uint32_t
         reach; /* set with dirty: bytes, from its beginning, that may have been changed; 0: any */
 } rlp_entry_t;

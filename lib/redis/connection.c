@@ -48,8 +48,9 @@ struct redis_connection_t {
     pthread_mutex_t mutex; /* of what follows */
     redis_address_t address;
     redis_addresses_t addresses;
-    bool moved; /* not to be used again where it is */
-    pid_t pid;  /* who opened it */
+    pthread_cond_t located; /* there are addresses now */
+    bool moved;             /* not to be used again where it is */
+    pid_t pid;              /* who opened it */
     batch_t *queue;
     char why[REDIS_WHY_MAX];
     bool led; /* a leader is at work; what follows is the leader's */
@@ -66,6 +67,27 @@ typedef struct {
     char why[REDIS_WHY_MAX];
 } outcome_t;
 
+/* On the clock of deadlines. */
+static bool condition_make(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+
+    if (pthread_condattr_init(&attributes) != 0) {
+        return false;
+    }
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    const bool made = pthread_cond_init(condition, &attributes) == 0;
+
+    pthread_condattr_destroy(&attributes);
+    return made;
+}
+
+static struct timespec condition_until(rlp_time_t deadline)
+{
+    return (struct timespec){ .tv_sec = deadline / RLP_SECOND,
+                              .tv_nsec = deadline % RLP_SECOND * 1000 };
+}
+
 static void batch_free(batch_t *batch)
 {
     for (int i = 0; i < batch->n; i++) {
@@ -76,20 +98,6 @@ static void batch_free(batch_t *batch)
     }
     pthread_cond_destroy(&batch->changed);
     free(batch);
-}
-
-static bool batch_condition(batch_t *batch)
-{
-    pthread_condattr_t attributes;
-
-    if (pthread_condattr_init(&attributes) != 0) {
-        return false;
-    }
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    const bool made = pthread_cond_init(&batch->changed, &attributes) == 0;
-
-    pthread_condattr_destroy(&attributes);
-    return made;
 }
 
 static bool batch_format(command_t *command, int argc, const char **argv, const size_t *len)
@@ -130,7 +138,7 @@ static batch_t *batch_make(redis_call_t *const calls[], int n)
 {
     batch_t *batch = calloc(1, sizeof(*batch) + (size_t)n * sizeof(batch->commands[0]));
 
-    if (batch == NULL || !batch_condition(batch)) {
+    if (batch == NULL || !condition_make(&batch->changed)) {
         free(batch);
         return NULL;
     }
@@ -339,6 +347,21 @@ static redis_fault_t connection_dial(redis_connection_t *connection, redis_wire_
     return fault;
 }
 
+/* A process that has just begun does not know yet where its server is: the maintenance thread is
+   about to. */
+static void connection_locate(redis_connection_t *connection, rlp_time_t deadline)
+{
+    const struct timespec until = condition_until(deadline);
+    int rv = 0;
+
+    pthread_mutex_lock(&connection->mutex);
+    while (connection->addresses.n == 0 && rv == 0) {
+        rv = pthread_cond_timedwait(&connection->located, &connection->mutex, &until);
+        connection->moved &= connection->addresses.n == 0; /* it is from there that it is opened */
+    }
+    pthread_mutex_unlock(&connection->mutex);
+}
+
 /* An open wire to where the server is. */
 static redis_fault_t connection_ready(redis_connection_t *connection, bool moved,
                                       rlp_time_t deadline, char why[REDIS_WHY_MAX])
@@ -349,7 +372,11 @@ static redis_fault_t connection_ready(redis_connection_t *connection, bool moved
                                     !redis_wire_idle(wire)))) {
         redis_wire_close(wire);
     }
-    return wire->fd >= 0 ? REDIS_FAULT_NONE : connection_dial(connection, wire, deadline, why);
+    if (wire->fd >= 0) {
+        return REDIS_FAULT_NONE;
+    }
+    connection_locate(connection, deadline);
+    return connection_dial(connection, wire, deadline, why);
 }
 
 /* The leader's work, without the lock: all the batches to their end. */
@@ -396,7 +423,7 @@ static void connection_give_up(redis_connection_t *connection, redis_fault_t fau
 {
     batch_t *batches = connection->queue;
 
-    if (fault != REDIS_FAULT_TIMEOUT && fault != REDIS_FAULT_CONNECT) {
+    if (fault != REDIS_FAULT_TIMEOUT && fault != REDIS_FAULT_CONNECT && fault != REDIS_FAULT_NAME) {
         return;
     }
     connection->queue = NULL;
@@ -486,8 +513,7 @@ static void connection_leave(redis_connection_t *connection, batch_t *batch)
    gone. */
 static bool connection_await(redis_connection_t *connection, batch_t *batch, rlp_time_t deadline)
 {
-    const struct timespec until = { .tv_sec = deadline / RLP_SECOND,
-                                    .tv_nsec = deadline % RLP_SECOND * 1000 };
+    const struct timespec until = condition_until(deadline);
     int rv = 0;
 
     while (!batch->done) {
@@ -577,6 +603,7 @@ static bool connection_set(redis_connection_t *connection, const redis_address_t
     connection->address = (redis_address_t){ .host = host, .port = address->port, .path = path };
     connection->addresses.n = 0;
     (void)redis_addresses_find(&connection->addresses, &connection->address, false);
+    pthread_cond_signal(&connection->located);
     return true;
 }
 
@@ -594,7 +621,8 @@ redis_connection_t *redis_connection_create(const char *name, const redis_addres
     connection->wire.fd = -1;
     connection->name = strdup(name);
     pthread_mutex_init(&connection->mutex, NULL);
-    if (connection->name == NULL || !connection_set(connection, address)) {
+    if (!condition_make(&connection->located) || connection->name == NULL ||
+        !connection_set(connection, address)) {
         redis_connection_destroy(connection);
         return NULL;
     }
@@ -607,6 +635,7 @@ void redis_connection_destroy(redis_connection_t *connection)
     free((char *)(uintptr_t)connection->address.host);
     free((char *)(uintptr_t)connection->address.path);
     free(connection->name);
+    pthread_cond_destroy(&connection->located);
     pthread_mutex_destroy(&connection->mutex);
     free(connection);
 }
@@ -650,6 +679,7 @@ void redis_connection_resolve(redis_connection_t *connection)
         !redis_addresses_equal(&connection->addresses, &found)) {
         connection->moved |= connection->addresses.n > 0;
         connection->addresses = found;
+        pthread_cond_signal(&connection->located);
     }
     pthread_mutex_unlock(&connection->mutex);
 }

@@ -40,6 +40,7 @@ typedef enum {
 /* What is known of one charge. */
 typedef struct {
     bool known;
+    bool fresh;   /* not too old to refuse by */
     bool used_up; /* the branch of this quota does not count */
     rlp_decision_t decision;
 } fact_t;
@@ -220,6 +221,19 @@ void redis_denials_learn(redis_denials_t *denials, rlp_charge_t *const charges[]
 
 /* --- refusing */
 
+static rlp_time_t denial_believed(const rlp_limit_t *limit)
+{
+    if (limit->period == 0 || limit->count == 0) { /* nothing comes but what is given back */
+        return REDIS_DENIAL_BELIEVED_MAX;
+    }
+    const rlp_time_t span = limit->period / limit->count * REDIS_DENIAL_BELIEVED_UNITS;
+
+    if (span < REDIS_DENIAL_BELIEVED) {
+        return REDIS_DENIAL_BELIEVED;
+    }
+    return span < REDIS_DENIAL_BELIEVED_MAX ? span : REDIS_DENIAL_BELIEVED_MAX;
+}
+
 static rlp_time_t denial_left(uint64_t span, rlp_time_t gone)
 {
     const rlp_time_t whole = (rlp_time_t)span;
@@ -231,24 +245,29 @@ static rlp_time_t denial_left(uint64_t span, rlp_time_t gone)
 }
 
 /* Told by the moment at which the answer came, so that who comes back then is not too early. */
-static rlp_decision_t denial_decision(const uint64_t words[REDIS_DENIAL_WORDS], rlp_time_t age)
+static rlp_decision_t denial_decision(const rlp_limit_t *limit,
+                                      const uint64_t words[REDIS_DENIAL_WORDS], rlp_time_t age)
 {
     const rlp_time_t gone = age - (rlp_time_t)(words[WORD_REMAINING] >> DENIAL_REMAINING_BITS);
+    const rlp_time_t reset = words[WORD_RESET] ? denial_left(words[WORD_RESET], gone) : 0;
+    const bool full = words[WORD_RESET] != 0 && reset == 0;
 
     return (rlp_decision_t){
         .verdict = RLP_ALLOW,
-        .remaining = (int64_t)(words[WORD_REMAINING] % DENIAL_REMAINING_END),
+        .remaining =
+            full ? rlp_limit_quota(limit) : (int64_t)(words[WORD_REMAINING] % DENIAL_REMAINING_END),
         .next = words[WORD_NEXT] ? denial_left(words[WORD_NEXT], gone) : 0,
-        .reset = words[WORD_RESET] ? denial_left(words[WORD_RESET], gone) : 0,
+        .reset = reset,
     };
 }
 
-/* It is refused for such a span, if that is not over by the moment at which Redis was asked. */
+/* It is refused for such a span, if that is believed and not over by the moment at which Redis was
+   asked. */
 static bool denial_refuses(fact_t *fact, uint64_t span, rlp_time_t age, rlp_time_t gone)
 {
     const bool for_ever = (rlp_time_t)span == RLP_TIME_NEVER;
 
-    if (denial_left(span, age) == 0) {
+    if (!fact->fresh || denial_left(span, age) == 0) {
         return false;
     }
     fact->decision.verdict = for_ever ? RLP_NEVER : RLP_DENY;
@@ -268,7 +287,7 @@ static bool denial_judge(fact_t *fact, const rlp_charge_t *charge, uint64_t requ
 
     fact->used_up = said == SAID_SPARED;
     if (said == SAID_SPARED) {
-        return true;
+        return fact->fresh;
     }
     if (said == SAID_NEVER) {
         return denial_refuses(fact, RLP_TIME_NEVER, age, gone);
@@ -298,10 +317,11 @@ static fact_t denial_fact(const redis_denials_t *denials, const rlp_charge_t *ch
     }
     const rlp_time_t age = denial_age(words, now);
 
-    if (age < 0 || age > REDIS_DENIAL_BELIEVED) {
+    if (age < 0 || age > REDIS_DENIAL_BELIEVED_MAX) {
         return fact;
     }
-    fact.decision = denial_decision(words, age);
+    fact.fresh = age <= denial_believed(charge->limit);
+    fact.decision = denial_decision(charge->limit, words, age);
     fact.known = denial_judge(&fact, charge, denial_request(fingerprint, charge), words, age);
     fact.used_up |= fact.decision.verdict > RLP_WAIT;
     return fact;

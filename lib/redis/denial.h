@@ -13,8 +13,12 @@
 #define REDIS_DENIALS 65536 /* limits of identities that are remembered */
 #define REDIS_DENIAL_WORDS 8
 
-/* How long at most what was said is believed: others may have given something back since. */
+/* How long what was said is believed, at least and at most, between them three times as long as the
+   limit takes for a unit: others may have given something back since. Who comes ten times as often
+   as a limit admits is refused thirty times before Redis is asked again. */
 #define REDIS_DENIAL_BELIEVED RLP_SECOND
+#define REDIS_DENIAL_BELIEVED_MAX (30 * RLP_SECOND)
+#define REDIS_DENIAL_BELIEVED_UNITS 3
 
 typedef struct {
     uint64_t words[REDIS_DENIAL_WORDS]; /* the first seals the others */

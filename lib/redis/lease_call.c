@@ -18,8 +18,8 @@
 #define CALL_DAMAGED 4 /* flag beside the verdict */
 #define CALL_FLAGS_END 8
 
-_Static_assert(sizeof(((lease_packet_t *)0)->numbers) == (size_t)(8 * 7),
-               "who asks, and six numbers");
+_Static_assert(sizeof(((lease_packet_t *)0)->numbers) == (size_t)(8 * 8),
+               "who asks, and seven numbers");
 
 bool lease_identify(lease_question_t *question, rlp_charge_t *charge, const script_key_t *key,
                     rlp_time_t wall)
@@ -49,8 +49,9 @@ static void call_put(lease_packet_t *packet, int i, const char *bytes, size_t le
 void lease_pack(lease_packet_t *packet, lease_question_t *question, const char *sha,
                 const rlp_time_t *clock)
 {
-    const int64_t numbers[] = { question->sequence, question->spent, question->has,
-                                question->need,     question->want,  LEASE_SPAN };
+    const rlp_time_t soon = question->patience < LEASE_SPAN ? question->patience : LEASE_SPAN;
+    const int64_t numbers[] = { question->sequence, question->spent, question->has, question->need,
+                                question->want,     LEASE_SPAN,      soon };
 
     script_write_bytes(packet->numbers, question->id);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {

@@ -15,7 +15,7 @@
 typedef struct {
     const char *argv[LEASE_ARGC];
     size_t lens[LEASE_ARGC];
-    unsigned char numbers[56];
+    unsigned char numbers[64];
 } lease_packet_t;
 
 /* Fills in what identifies the counter of a charge in Redis. False: it does not fit, and cannot be

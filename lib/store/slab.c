@@ -25,8 +25,9 @@ SLAB_INLINE bool slab_expired(const slot_t *slot, rlp_time_t now)
     return expires != SLAB_EXPIRES_NEVER && (rlp_time_t)(expires << SLAB_TICK) <= now;
 }
 
-/* The loss of a slot shrinks evenly to nothing at its end, so what is kept is loss per tick of
-   life: the upper half of a float. What is held has no loss and no end, but so many words. */
+/* The loss of most slots shrinks evenly to nothing at their end, so what is kept is loss per tick
+   of life: the upper half of a float. Where the lowest bit is set it is the loss itself, which
+   lasts. What is held has no loss and no end, but so many words. */
 SLAB_INLINE uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
 {
     uint64_t expires = SLAB_EXPIRES_NEVER;
@@ -40,22 +41,25 @@ SLAB_INLINE uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
         expires = ((uint64_t)entry->expires + (1 << SLAB_TICK) - 1) >> SLAB_TICK;
         life = entry->expires > now ? ((uint64_t)(entry->expires - now) >> SLAB_TICK) + 1 : 1;
     }
-    const float rate = (float)entry->loss / (float)(int64_t)life;
-    memcpy(&bits, &rate, sizeof(bits));
-    return expires << 16 | bits >> 16;
+    const float kept = (float)entry->loss / (entry->lasting ? 1 : (float)(int64_t)life);
+    memcpy(&bits, &kept, sizeof(bits));
+    return expires << 16 | (bits >> 16 & ~SLAB_LASTING) | (entry->lasting ? SLAB_LASTING : 0);
 }
 
 float slab_weight(const slot_t *slot, rlp_time_t now)
 {
     const uint64_t expires = slot->fate >> 16;
     const uint32_t bits = (uint32_t)(slot->fate & (SLAB_HELD - 1)) << 16;
-    float rate;
+    float kept;
 
     if (slot->fingerprint == 0 || (slot->fate & SLAB_HELD) != 0 || slab_expired(slot, now)) {
         return 0;
     }
-    memcpy(&rate, &bits, sizeof(rate));
-    return rate * (float)(expires == SLAB_EXPIRES_NEVER ? SLAB_EXPIRES_NEVER / 2
+    memcpy(&kept, &bits, sizeof(kept));
+    if ((slot->fate & SLAB_LASTING) != 0) {
+        return kept;
+    }
+    return kept * (float)(expires == SLAB_EXPIRES_NEVER ? SLAB_EXPIRES_NEVER / 2
                                                         : expires - ((uint64_t)now >> SLAB_TICK));
 }
 
@@ -490,4 +494,14 @@ int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp
         return slab_run(slab, entries, 1, now, fn, baton);
     }
     return slab_run_many(slab, entries, n, now, fn, baton);
+}
+
+int slab_hold_shard(const slab_t *slab, uint32_t shard)
+{
+    return slab_lock(slab, slab_shard(slab, shard));
+}
+
+void slab_release_shard(const slab_t *slab, uint32_t shard)
+{
+    pthread_mutex_unlock(&slab_shard(slab, shard)->mutex);
 }

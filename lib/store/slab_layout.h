@@ -32,6 +32,7 @@
 #define SLAB_UNDO_LINES 256
 #define SLAB_TICK 10 /* expiry is kept in units of 1024 microseconds */
 #define SLAB_EXPIRES_NEVER ((UINT64_C(1) << 48) - 1)
+#define SLAB_LASTING 1U   /* the lowest bit of the loss rate: the loss, which does not shrink */
 #define SLAB_HELD 0x8000U /* in place of the loss rate: held; the other 15 bits count its words */
 
 typedef struct {

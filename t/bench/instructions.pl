@@ -31,8 +31,11 @@ sub command {
 
 sub control {
     my ($server, $word) = @_;
-    my @as = $> == 0 ? qw(setpriv --reuid=www-data --regid=www-data --clear-groups --) : ();
-    command($server, @as, 'callgrind_control', $word, $_) for $server->pids;
+    my $as = $> == 0 ? 'setpriv --reuid=www-data --regid=www-data --clear-groups --' : '';
+    for my $pid ($server->pids) {
+        my $said = qx($as callgrind_control $word $pid 2>&1);
+        die "$server->{name}: callgrind_control: $said\n" if $?;
+    }
     return;
 }
 

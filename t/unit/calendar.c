@@ -15,7 +15,7 @@
 #include <time.h>
 
 #define INSTANTS 200000
-#define STEPS 1000000
+#define STEPS unit_steps()
 #define STEPS_PER_LIMIT 1000
 #define NOW (INT64_C(1700000000) * RLP_SECOND)
 #define HOUR INT64_C(3600)

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STEPS 1000000
+#define STEPS unit_steps()
 #define STEPS_PER_LIMIT 2000
 #define NOW (INT64_C(1700000000) * RLP_SECOND)
 #define NUMBERS 8
@@ -28,6 +28,7 @@ typedef struct {
     int64_t held[NUMBERS];   /* by the living */
     rlp_limit_t limit;
     uint64_t state[NUMBERS];
+    size_t words; /* of the state, in use after the last step */
     uint64_t random;
 } world_t;
 
@@ -77,11 +78,23 @@ static void world_begin(world_t *world)
     world->limit = plan.limits[0];
     memset(world->state, 0, sizeof(world->state));
     memset(world->held, 0, sizeof(world->held));
+    world->words = 0;
     for (uint32_t i = 0; i < NUMBERS; i++) {
         world->epoch[i] =
             (uint32_t)unit_below(&world->random, 2) ? 0x00fffffe : 0; /* about to wrap */
         world_turn(world, i);
     }
+}
+
+/* Up to the last that is not 0. */
+static size_t world_words(const uint64_t state[NUMBERS])
+{
+    size_t n = NUMBERS;
+
+    while (n > 0 && state[n - 1] == 0) {
+        n--;
+    }
+    return n;
 }
 
 static rlp_decision_t world_ask(world_t *world, rlp_op_kind_t kind, rlp_hold_t owner,
@@ -104,8 +117,9 @@ static rlp_decision_t world_ask(world_t *world, rlp_op_kind_t kind, rlp_hold_t o
     return d;
 }
 
-static void rule_report(const world_t *world, const rlp_decision_t *d)
+static void rule_report(world_t *world, const rlp_decision_t *d)
 {
+    const size_t before = world->words;
     const int64_t held = world_held(world);
 
     expect(world, held <= world->limit.count, "never more than COUNT places are held");
@@ -119,6 +133,9 @@ static void rule_report(const world_t *world, const rlp_decision_t *d)
         expect(world, world->state[i] == 0 || (world->state[i] & RLP_HOLD_MAX) > 0,
                "a word of no places is 0");
     }
+    world->words = world_words(world->state);
+    expect(world, d->reach == 8 * (before > world->words ? before : world->words),
+           "reach is to the last word that was or is in use");
 }
 
 static void rule_dead(const world_t *world)
@@ -257,6 +274,49 @@ static void test_word_full(void **state)
     assert_int_equal(world_ask(&world, RLP_TAKE, owner, 1).verdict, RLP_ALLOW);
     assert_int_equal(world_ask(&world, RLP_TAKE, owner, 1).verdict, RLP_DENY);
     assert_int_equal(world.state[0], owner | RLP_HOLD_MAX);
+}
+
+/* A state of two words, and behind it what is no part of it. */
+static void test_ends(void **state)
+{
+    static world_t world;
+    rlp_hold_t owner[3];
+
+    (void)state;
+    world.limit = (rlp_limit_t){ .algorithm = unit_plan("concurrent=9")->limits[0].algorithm,
+                                 .count = 9,
+                                 .burst = 9 * RLP_UNIT,
+                                 .state_size = 16 };
+    for (uint32_t i = 0; i < 3; i++) {
+        world.epoch[i] = 0;
+        world_turn(&world, i);
+        owner[i] = rlp_owner(i, 1);
+    }
+    const rlp_hold_t behind = world.state[2] = owner[2] + 1;
+
+    /* empty, taken and given back */
+    assert_int_equal(world_ask(&world, RLP_TAKE, owner[0], 1).remaining, 8);
+    assert_int_equal(world.state[0], owner[0] + 1);
+    assert_int_equal(world_ask(&world, RLP_RELEASE, owner[0], 1).remaining, 9);
+    assert_int_equal(world.state[0], 0);
+    /* full */
+    world.state[0] = owner[0] + 1;
+    world.state[1] = owner[1] + 1;
+    assert_int_equal(world_ask(&world, RLP_PEEK, owner[0], 1).remaining, 7);
+    assert_int_equal(world_ask(&world, RLP_TAKE, owner[2], 1).verdict, RLP_DENY);
+    assert_false(world_ask(&world, RLP_RELEASE, owner[2], 1).changed);
+    /* somebody is dead */
+    world.state[0] = rlp_owner(5, 1) + 1;
+    assert_int_equal(world_ask(&world, RLP_TAKE, owner[1], 1).remaining, 7);
+    assert_int_equal(world.state[0], owner[1] + 2);
+    assert_int_equal(world.state[1], 0);
+    /* T-27: a word of no places is nobody's */
+    world.state[0] = owner[1];
+    world.state[1] = owner[0] + 1;
+    assert_int_equal(world_ask(&world, RLP_TAKE, owner[0], 1).remaining, 7);
+    assert_int_equal(world.state[0], owner[0] + 2);
+    assert_int_equal(world.state[1], 0);
+    assert_int_equal(world.state[2], behind);
 }
 
 /* --- through the stores */
@@ -416,6 +476,7 @@ int main(void)
 {
     unit_add("C-07 C-11: a million random steps", test_model, NULL);
     unit_add("T-27: any bytes for a state", test_damage, NULL);
+    unit_add("the ends of a state", test_ends, NULL);
     unit_add("a word that is full", test_word_full, NULL);
     for (size_t i = 0; i < UNIT_N(throughs); i++) {
         unit_add(throughs[i].name, test_through, &throughs[i]);

@@ -22,6 +22,7 @@
 #define EPOCH (INT64_C(1800000000) * RLP_SECOND)
 #define PATIENCE (RLP_SECOND / 10)
 #define HOUR (3600 * RLP_SECOND)
+#define TICK 500
 
 /* A question on its way, or its answer. */
 typedef struct {
@@ -299,6 +300,15 @@ static void world_deliver(world_t *world)
     }
 }
 
+/* Until that time. */
+static void world_advance(world_t *world, rlp_time_t end)
+{
+    while (world->now < end) {
+        world->now += end - world->now < TICK ? end - world->now : TICK;
+        world_deliver(world);
+    }
+}
+
 /* Requests at about so many a second and host, for a while. */
 static void world_run(world_t *world, int64_t rate, rlp_time_t span)
 {
@@ -306,8 +316,7 @@ static void world_run(world_t *world, int64_t rate, rlp_time_t span)
     const uint64_t gap = (uint64_t)(2 * RLP_SECOND / rate / world->hosts);
 
     while (world->now < end) {
-        world->now += 1 + (rlp_time_t)unit_below(&world->seed, gap);
-        world_deliver(world);
+        world_advance(world, world->now + 1 + (rlp_time_t)unit_below(&world->seed, gap));
         const int host = (int)unit_below(&world->seed, (uint64_t)world->hosts);
 
         world_request(world, host);
@@ -399,6 +408,26 @@ static void test_due(void **state)
     }
 }
 
+/* Hosts with a request now and then: what each has drawn for it is spent, and comes back as it does
+   where each request asks. */
+static void test_seldom(void **state)
+{
+    static const trial_t trial = { .words = "rate=10/s burst=2" };
+    world_t *world = malloc(sizeof(*world));
+
+    (void)state;
+    assert_non_null(world);
+    world_begin(world, &trial, unit_seed(), HOSTS_MAX);
+    for (int host = 0; host < HOSTS_MAX; host++) {
+        world_request(world, host);
+        world_advance(world, world->now + (host == 1 ? 3 * RLP_SECOND / 10 : RLP_SECOND / 100));
+    }
+    assert_int_equal(world->admitted, HOSTS_MAX * RLP_UNIT);
+    assert_int_equal(world->questions, HOSTS_MAX);
+    world_end(world);
+    free(world);
+}
+
 int main(void)
 {
     const char *missing = redis_server_start();
@@ -415,6 +444,7 @@ int main(void)
     for (size_t i = 0; i < UNIT_N(faulty); i++) {
         unit_add_case("T-29: never above the limit", faulty[i].words, test_never_above, &faulty[i]);
     }
+    unit_add("what is seldom asked for", test_seldom, NULL);
     for (size_t i = 0; i < UNIT_N(dues); i++) {
         unit_add_case("what is due", dues[i].trial.words, test_due, &dues[i]);
     }

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define STEPS 1000000
+#define STEPS unit_steps()
 #define STEPS_PER_LIMIT 500
 #define WAIT_MAX (INT64_C(10) * 366 * 86400 * RLP_SECOND)
 

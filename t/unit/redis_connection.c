@@ -70,21 +70,27 @@ static redis_breaker_look_t client_look(const client_t *client)
     return redis_breaker_look(&client->breaker, rlp_clock_monotonic());
 }
 
-/* ECHO word; the fault, and the reply as text in `got`. */
-static redis_fault_t client_echo(client_t *client, const char *word, char got[32])
+/* ECHO word, by such a deadline; the fault, and the reply as text in `got`. */
+static redis_fault_t client_echo_by(client_t *client, const char *word, char got[32],
+                                    rlp_time_t deadline)
 {
     const char *argv[] = { "ECHO", word };
     const size_t len[] = { 4, strlen(word) };
     redis_call_t call = { .argc = 2, .argv = argv, .argv_len = len };
     redis_call_t *const calls[] = { &call };
 
-    redis_connection_exchange(client->connection, calls, 1, rlp_clock_monotonic() + TIMEOUT);
+    redis_connection_exchange(client->connection, calls, 1, deadline);
     got[0] = '\0';
     if (call.reply != NULL) {
         apr_cpystrn(got, call.reply->str == NULL ? "" : call.reply->str, 32);
         freeReplyObject(call.reply);
     }
     return call.fault;
+}
+
+static redis_fault_t client_echo(client_t *client, const char *word, char got[32])
+{
+    return client_echo_by(client, word, got, rlp_clock_monotonic() + TIMEOUT);
 }
 
 static bool serve_echo(peer_t *peer, int fd, const redisReply *command)
@@ -440,6 +446,39 @@ static void test_names(void **state)
     peer_stop(&peer);
 }
 
+static void *locator_run(void *data)
+{
+    apr_sleep(RLP_SECOND / 50);
+    redis_connection_resolve(data);
+    return NULL;
+}
+
+/* Who comes before the name is resolved waits for that, which is no failure. */
+static void test_early(void **state)
+{
+    client_t client = { 0 };
+    pthread_t locator;
+    peer_t peer;
+    char got[32];
+
+    (void)state;
+    peer_start(&peer, serve_echo, NULL);
+    client_open(&client, peer.port);
+    const redis_address_t named = { .host = "localhost", .port = (uint16_t)peer.port };
+
+    assert_true(redis_connection_move(client.connection, &named));
+    assert_int_equal(pthread_create(&locator, NULL, locator_run, client.connection), 0);
+    assert_int_equal(client_echo_by(&client, "a", got, rlp_clock_monotonic() + 20 * RLP_SECOND),
+                     REDIS_FAULT_NONE);
+    assert_string_equal(got, "a");
+    pthread_join(locator, NULL);
+    assert_int_equal(client_echo(&client, "b", got), REDIS_FAULT_NONE);
+    assert_int_equal(peer.clients, 1); /* it is not opened anew for the address it has */
+    assert_int_equal(client_look(&client).failures, 0);
+    client_close(&client);
+    peer_stop(&peer);
+}
+
 static void test_fork(void **state)
 {
     client_t client = { 0 };
@@ -626,6 +665,7 @@ int main(void)
              NULL);
     unit_add("a server that moves and comes back", test_comes_back, NULL);
     unit_add("names are resolved by whoever has the time", test_names, NULL);
+    unit_add("who comes before a name is resolved", test_early, NULL);
     if (processes == NULL || strcmp(processes, "no") != 0) {
         unit_add("a child opens a connection of its own", test_fork, NULL);
     }

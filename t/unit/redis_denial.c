@@ -89,10 +89,77 @@ static void test_times(void **state)
         assert_int_equal(charge.decision.reset, 9 * RLP_SECOND + 100 - at);
         assert_int_equal(charge.decision.remaining, 0);
     }
-    assert_false(refuses(&charge, T0 + RLP_SECOND + 1, &answer));
+    assert_false(refuses(&charge, T0 + 5 * RLP_SECOND, &answer));
     assert_true(refuses(&charge, T0 - RLP_SECOND, &answer)); /* another thread's clock */
     assert_int_equal(answer.retry, 5 * RLP_SECOND + 100);
     assert_false(refuses(&charge, T0 - RLP_SECOND - 1, &answer)); /* another boot's */
+}
+
+/* How long a refusal is believed that would last for a day, by the limit. */
+typedef struct {
+    const char *words;
+    rlp_time_t believed;
+} belief_t;
+
+static const belief_t beliefs[] = {
+    { "rate=1000/s", RLP_SECOND },
+    { "rate=3/s", RLP_SECOND },
+    { "rate=1/s", 3 * RLP_SECOND },
+    { "rate=10/min algorithm=fixed-window", 18 * RLP_SECOND },
+    { "rate=6/min", 30 * RLP_SECOND },
+    { "rate=1/min", 30 * RLP_SECOND },
+    { "quota=1000/day", 30 * RLP_SECOND },
+    { "quota=5", 30 * RLP_SECOND },
+    { "quota=0/day", 30 * RLP_SECOND },
+};
+
+static void test_belief(void **state)
+{
+    const belief_t *row = unit_row(state);
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    denials_fresh();
+    charge_init(&charge, "user:1", row->words);
+    charge.decision = (rlp_decision_t){ .verdict = RLP_DENY,
+                                        .retry = 86400 * RLP_SECOND,
+                                        .next = 86400 * RLP_SECOND,
+                                        .reset = 86400 * RLP_SECOND };
+    learn(&charge, T0, T0);
+    assert_true(refuses(&charge, T0 + row->believed, &answer));
+    assert_int_equal(answer.retry, 86400 * RLP_SECOND + 100 - row->believed);
+    assert_false(refuses(&charge, T0 + row->believed + 1, &answer));
+    charge.decision.verdict = RLP_NEVER;
+    learn(&charge, T0, T0 + 1);
+    assert_true(refuses(&charge, T0 + row->believed, &answer));
+    assert_int_equal(answer.verdict, RLP_NEVER);
+    assert_false(refuses(&charge, T0 + row->believed + 1, &answer));
+}
+
+/* One limit refuses for long; of the others it is told what was left of them, or all when they are
+   full again. */
+static void test_beside(void **state)
+{
+    rlp_charge_t charges[2];
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charges[0], "user:1", "quota=5/day");
+    learn_denial(&charges[0], T0);
+    charge_init(&charges[1], "user:1", "rate=10/s");
+    charges[1].decision = (rlp_decision_t){ .remaining = 7, .reset = RLP_SECOND };
+    learn(&charges[1], T0, T0);
+    assert_true(redis_denials_refuse(&denials, charges, 2, T0 + RLP_SECOND / 2, &answer));
+    assert_int_equal(answer.tightest, 0);
+    assert_int_equal(charges[1].decision.remaining, 7);
+    assert_int_equal(charges[1].decision.reset, RLP_SECOND / 2 + 100);
+    assert_true(redis_denials_refuse(&denials, charges, 2, T0 + 4 * RLP_SECOND, &answer));
+    assert_int_equal(answer.tightest, 0);
+    assert_int_equal(charges[1].decision.remaining, 10);
+    assert_int_equal(charges[1].decision.reset, 0);
+    charges[1].cost = 11 * RLP_UNIT; /* of which nothing is known */
+    assert_false(redis_denials_refuse(&denials, charges, 2, T0, &answer));
 }
 
 /* Not a microsecond longer than Redis said, counted from when it was asked. */
@@ -412,14 +479,15 @@ static rlp_answer_t ask(rlp_store_t *asked, rlp_charge_t charges[], int n)
     return answer;
 }
 
-/* How often the server may have been asked whether a refusal still holds. */
-static int seconds_since(rlp_time_t begin)
+/* How often the server may have been asked whether a refusal still holds, where a unit comes each
+   six minutes or later. */
+static int beliefs_since(rlp_time_t begin)
 {
-    return (int)((rlp_clock_monotonic() - begin) / REDIS_DENIAL_BELIEVED);
+    return (int)((rlp_clock_monotonic() - begin) / REDIS_DENIAL_BELIEVED_MAX);
 }
 
-/* One round trip for who is admitted, none for who is refused, one a second to see whether that is
-   still so. */
+/* One round trip for who is admitted, none for who is refused, but to see whether that is still
+   so. */
 static void test_round_trips(void **state)
 {
     rlp_charge_t charge;
@@ -432,11 +500,7 @@ static void test_round_trips(void **state)
         charge_init(&charge, "user:42", "rate=10/hour");
         assert_int_equal(ask(store, &charge, 1).verdict, i < 10 ? RLP_ALLOW : RLP_DENY);
     }
-    assert_in_range(server_asked(), 10, 10 + seconds_since(begin));
-    while (seconds_since(begin) < 2) {
-        assert_int_equal(ask(store, &charge, 1).verdict, RLP_DENY);
-    }
-    assert_in_range(server_asked(), 11, 10 + seconds_since(begin));
+    assert_in_range(server_asked(), 10, 10 + beliefs_since(begin));
 }
 
 /* For all of a second, in true time, far above ten times what is admitted. */
@@ -577,7 +641,7 @@ static void test_told(void **state)
         before = answer.retry;
     }
     /* of 40 questions, 20 went without memory */
-    assert_in_range(server_asked() - asked, 20, 20 + seconds_since(begin));
+    assert_in_range(server_asked() - asked, 20, 20 + beliefs_since(begin));
 }
 
 /* Who comes back when he was told to is served. */
@@ -626,7 +690,7 @@ static void test_refund(void **state)
     assert_int_equal(ask(store, &charge, 1).verdict, RLP_DENY);
 }
 
-/* A refund on another host is seen a second later. */
+/* A refund on another host is seen when the refusal is not believed any more. */
 static void test_other_host(void **state)
 {
     const rlp_question_t question = { .now = T0, .wall = rlp_clock_wall() };
@@ -635,17 +699,18 @@ static void test_other_host(void **state)
 
     (void)state;
     server_fresh();
-    for (int i = 0; i < 6; i++) {
-        charge_init(&charge, "user:1", "rate=5/hour");
-        ask(store, &charge, 1);
-    }
+    charge_init(&charge, "user:1", "rate=7200/hour algorithm=fixed-window");
+    charge.cost = 7200 * RLP_UNIT;
+    assert_int_equal(ask(store, &charge, 1).verdict, RLP_ALLOW);
+    charge.cost = RLP_UNIT;
+    assert_int_equal(ask(store, &charge, 1).verdict, RLP_DENY);
     charge.cost = -RLP_UNIT;
     assert_int_equal(rlp_settle(forgetful, &charge, 1, &question, &answer), APR_SUCCESS);
-    charge_init(&charge, "user:1", "rate=5/hour");
+    charge.cost = RLP_UNIT;
     const rlp_time_t begin = rlp_clock_monotonic();
 
     while (ask(store, &charge, 1).verdict == RLP_DENY) {
-        assert_true(seconds_since(begin) < 20);
+        assert_true(rlp_clock_monotonic() - begin < 20 * RLP_SECOND);
     }
 }
 
@@ -680,7 +745,7 @@ static void test_identities(void **state)
         assert_int_equal(answer.tightest, 0);
         assert_int_equal(charges[1].decision.remaining, i < 2 ? 99 - i : 98);
     }
-    assert_in_range(server_asked(), 4, 4 + 4 * seconds_since(begin));
+    assert_in_range(server_asked(), 4, 4 + 4 * beliefs_since(begin));
 }
 
 /* A quota of 3, and another plan when it is used up: 2 more. */
@@ -708,7 +773,7 @@ static void test_branches(void **state)
         assert_int_equal(charges[1].spared, i >= 3);
         assert_int_equal(charges[2].spared, i < 3);
     }
-    assert_in_range(server_asked(), 5, 5 + seconds_since(begin));
+    assert_in_range(server_asked(), 5, 5 + beliefs_since(begin));
 }
 
 static void add_with_server(void)
@@ -723,7 +788,7 @@ static void add_with_server(void)
     }
     unit_add("who waits as told is served", test_honest, NULL);
     unit_add("what is given back counts at once", test_refund, NULL);
-    unit_add("what another host gives back counts a second later", test_other_host, NULL);
+    unit_add("what another host gives back counts soon", test_other_host, NULL);
     unit_add("places are asked for each time", test_places, NULL);
     unit_add("one of two identities refuses", test_identities, NULL);
     unit_add("a plan that takes over refuses", test_branches, NULL);
@@ -735,6 +800,10 @@ int main(void)
 
     unit_add("a refusal grows old", test_times, NULL);
     unit_add("a refusal ends", test_end, NULL);
+    for (size_t i = 0; i < UNIT_N(beliefs); i++) {
+        unit_add_case("a refusal is believed", beliefs[i].words, test_belief, &beliefs[i]);
+    }
+    unit_add("what is told beside a refusal", test_beside, NULL);
     unit_add("a refusal is of a cost", test_cost, NULL);
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
     unit_add("what is forgotten", test_forgets, NULL);

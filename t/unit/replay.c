@@ -62,6 +62,7 @@ static small_t small[UNIT_N(small_plans) * UNIT_N(small_seconds) * 2];
 typedef struct {
     int n;
     rlp_time_t at[REQUESTS_MAX];
+    rlp_units_t cost[REQUESTS_MAX]; /* where each has its own; else 0 */
 } requests_t;
 
 static requests_t small_requests(const char *text)
@@ -79,7 +80,10 @@ static requests_t small_requests(const char *text)
 static void replay_make(replay_t *replay, const rlp_plan_t *plan, rlp_time_t delay, int runs,
                         apr_pool_t *pool)
 {
+    const bool priced = replay->priced;
+
     memset(replay, 0, sizeof(*replay));
+    replay->priced = priced;
     replay->plans = 1;
     replay->plan[0].plan = plan;
     replay->runs = runs;
@@ -93,7 +97,9 @@ static void replay_make(replay_t *replay, const rlp_plan_t *plan, rlp_time_t del
 static void replay_all(replay_t *replay, const requests_t *requests)
 {
     for (int i = 0; i < requests->n; i++) {
-        const replay_request_t request = { .at = requests->at[i], .line = (uint64_t)i };
+        const replay_request_t request = { .at = requests->at[i],
+                                           .line = (uint64_t)i,
+                                           .cost = requests->cost[i] };
 
         assert_null(replay_add(replay, request, "ip:192.0.2.1", 12));
     }
@@ -122,6 +128,9 @@ static uint64_t refused_exactly(const rlp_plan_t *plan, rlp_time_t delay,
         const rlp_question_t question = { .now = requests->at[i], .wall = requests->at[i] };
         rlp_answer_t answer;
 
+        for (int k = 0; k < plan->n && requests->cost[i] > 0; k++) {
+            charges[k].cost = requests->cost[i];
+        }
         assert_int_equal(rlp_check(store, charges, plan->n, &question, &answer), APR_SUCCESS);
         refused += answer.verdict > RLP_WAIT;
     }
@@ -283,6 +292,86 @@ static void test_exact(void **state)
     }
 }
 
+/* Requests with costs of their own, of which each is one unit: all is as if they had none. */
+static void priced_alike(const small_t *row)
+{
+    requests_t requests = small_requests(row->seconds);
+    static replay_t replays[2];
+    apr_pool_t *pool;
+
+    assert_int_equal(apr_pool_create(&pool, NULL), APR_SUCCESS);
+    for (int i = 0; i < requests.n; i++) {
+        requests.cost[i] = RLP_UNIT;
+    }
+    for (int i = 0; i < 2; i++) {
+        replays[i].priced = i == 1;
+        replay_make(&replays[i], unit_plan(row->plan), row->delay, REPLAY_RUNS, pool);
+        replay_all(&replays[i], &requests);
+    }
+    assert_false(replay_bounds(&replays[1], 0));
+    assert_memory_equal(replays[0].plan[0].sums, replays[1].plan[0].sums,
+                        sizeof(replays[0].plan[0].sums));
+    assert_int_equal(population_at(replays[0].population, 0)->units, RLP_UNIT * requests.n);
+    assert_int_equal(population_at(replays[1].population, 0)->units, RLP_UNIT * requests.n);
+    apr_pool_destroy(pool);
+}
+
+static void test_priced_alike(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(small); i++) {
+        priced_alike(&small[i]);
+    }
+}
+
+/* With microseconds, costs change nothing in how exact it is. */
+static void test_priced(void **state)
+{
+    uint64_t random = unit_seed();
+    static replay_t replay = { .priced = true };
+
+    (void)state;
+    for (size_t i = 0; i < 10 * UNIT_N(small_plans); i++) {
+        const rlp_plan_t *plan = unit_plan(small_plans[i % UNIT_N(small_plans)]);
+        requests_t requests = { .n = REQUESTS_MAX };
+        apr_pool_t *pool;
+
+        assert_int_equal(apr_pool_create(&pool, NULL), APR_SUCCESS);
+        for (int k = 0; k < requests.n; k++) {
+            requests.at[k] = (k ? requests.at[k - 1] : BASE * RLP_SECOND) +
+                             (rlp_time_t)unit_below(&random, 1200000);
+            requests.cost[k] = 1 + (rlp_units_t)unit_below(&random, 2500);
+        }
+        replay_make(&replay, plan, 0, 1, pool);
+        replay_all(&replay, &requests);
+        assert_int_equal(replay.plan[0].sums[0].refused, refused_exactly(plan, 0, &requests, pool));
+        assert_true(replay_bounds(&replay, 0));
+        apr_pool_destroy(pool);
+    }
+}
+
+/* Of one second, a dear request is refused and the cheap one behind it is not; what is charged is
+   what has passed. */
+static void test_priced_mixed(void **state)
+{
+    const requests_t requests = { .n = 4,
+                                  .at = { BASE * RLP_SECOND, BASE * RLP_SECOND, BASE * RLP_SECOND,
+                                          (BASE + 5) * RLP_SECOND },
+                                  .cost = { 3000, 8000, 7000, 1000 } };
+    static replay_t replay = { .priced = true };
+    apr_pool_t *pool;
+
+    (void)state;
+    assert_int_equal(apr_pool_create(&pool, NULL), APR_SUCCESS);
+    replay_make(&replay, unit_plan("quota=10"), 0, REPLAY_RUNS, pool);
+    replay_all(&replay, &requests);
+    for (int run = 0; run < REPLAY_RUNS; run++) {
+        assert_int_equal(replay.plan[0].sums[run].refused, 2);
+    }
+    assert_int_equal(population_at(replay.population, 0)->units, 19000);
+    apr_pool_destroy(pool);
+}
+
 /* A line of yesterday is judged now, and told. */
 static void test_late(void **state)
 {
@@ -387,6 +476,9 @@ int main(void)
     }
     unit_add("random limits and moments", test_random, NULL);
     unit_add("exact moments, in any order", test_exact, NULL);
+    unit_add("whole seconds, costs of their own that are alike", test_priced_alike, NULL);
+    unit_add("exact moments, costs of their own", test_priced, NULL);
+    unit_add("a second in which some cost more", test_priced_mixed, NULL);
     unit_add("a line that comes too late", test_late, NULL);
     unit_add("a line that is far ahead", test_ahead, NULL);
     unit_add("many identities", test_many, NULL);

@@ -54,7 +54,8 @@ typedef struct {
     uint64_t signature;
     uint32_t size;
     rlp_time_t expires;
-    uint16_t loss;
+    uint32_t loss;
+    bool lasting;
 } cell_t;
 
 /* What the update finds, and what it puts there; nothing with keep false. */
@@ -83,6 +84,7 @@ static void visit_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *ba
         entries[0]->dirty = true;
         entries[0]->expires = visit->cell->expires;
         entries[0]->loss = visit->cell->loss;
+        entries[0]->lasting = visit->cell->lasting;
     }
 }
 
@@ -318,8 +320,10 @@ static void test_too_much(void **state)
 typedef struct {
     rlp_time_t put; /* seconds after NOW */
     rlp_time_t expires;
-    uint16_t loss;
+    uint64_t loss;
 } resident_t;
+
+#define LASTING (UINT64_C(1) << 32)
 
 #define FOREVER (RLP_TIME_NEVER / RLP_SECOND)
 
@@ -381,6 +385,36 @@ static const eviction_t evictions[] = {
         { 0, FOREVER, 100 },
         { 0, 100, 800 } },
       6 },
+    { "a loss that lasts does not shrink",
+      { { 0, 51, LASTING | 600 },
+        { 0, 51, LASTING | 600 },
+        { 0, 51, LASTING | 600 },
+        { 0, 100, 1100 },
+        { 0, 51, LASTING | 600 },
+        { 0, 51, LASTING | 600 },
+        { 0, 51, LASTING | 600 },
+        { 0, 51, LASTING | 600 } },
+      3 },
+    { "and is the smaller one where it is",
+      { { 0, 100, 1200 },
+        { 0, 100, 1200 },
+        { 0, 100, 1200 },
+        { 0, 100, 1200 },
+        { 0, 1000, LASTING | 500 },
+        { 0, 100, 1200 },
+        { 0, 100, 1200 },
+        { 0, 100, 1200 } },
+      4 },
+    { "losses beyond 16 bits are told from each other",
+      { { 0, 86400, 4000000000 },
+        { 0, 86400, 4000000000 },
+        { 0, 86400, 4000000000 },
+        { 0, 86400, 4000000000 },
+        { 0, 86400, 4000000000 },
+        { 0, 86400, 4000000000 },
+        { 0, 86400, 4000000000 },
+        { 0, 86400, 3900000000 } },
+      7 },
     { "no loss is as good as none",
       { { 0, FOREVER, 500 },
         { 0, FOREVER, 0 },
@@ -416,7 +450,8 @@ static void test_eviction(void **state)
             cell_t cell = neighbour(i);
 
             cell.expires = after(r->expires);
-            cell.loss = r->loss;
+            cell.loss = (uint32_t)r->loss;
+            cell.lasting = (r->loss & LASTING) != 0;
             if (r->put == at) {
                 put(&slab, &cell, (unsigned char)(i + 1), after(at));
             }

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEPS 1000000
+#define STEPS unit_steps()
 #define STEPS_PER_LIMIT 250
 #define STATE_WORDS (4 + 8192)
 #define DAY (86400 * RLP_SECOND)

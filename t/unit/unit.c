@@ -86,6 +86,17 @@ uint64_t unit_seed(void)
     return seed;
 }
 
+int unit_steps(void)
+{
+    static int steps;
+    const char *given = getenv("RLP_STEPS");
+
+    if (steps == 0) {
+        steps = given != NULL ? atoi(given) : 1000000;
+    }
+    return steps;
+}
+
 void unit_add(const char *name, CMUnitTestFunction run, const void *row)
 {
     if (unit_tests.n == UNIT_TESTS) {
@@ -118,6 +129,7 @@ void unit_skip_row(void **state)
 
 int unit_run(void)
 {
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* who reads along sees each result at once */
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const int failed = _cmocka_run_group_tests("unit", unit_tests.tests, unit_tests.n, NULL, NULL);
 

@@ -35,6 +35,9 @@ uint64_t unit_below(uint64_t *state, uint64_t bound);
 /* Where this program's random sequences begin: RLP_SEED, or new each time; printed either way. */
 uint64_t unit_seed(void);
 
+/* How many steps a random test takes: RLP_STEPS, or a million. */
+int unit_steps(void);
+
 /* One more test. Name and row must live on. */
 void unit_add(const char *name, CMUnitTestFunction run, const void *row);
 

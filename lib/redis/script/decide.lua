@@ -120,7 +120,7 @@ local told = {} -- to a host that draws units, behind its decisions
 for i = 1, charges_n do
   local charge = charges[i]
   if kind == LEASE then
-    charge.decision, told[i] = lease(charge, 56 * i - 55)
+    charge.decision, told[i] = lease(charge, 64 * i - 63)
   elseif kind > PEEK then
     charge.spared = charge.holds ~= (kind ~= SETTLE)
   else

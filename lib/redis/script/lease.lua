@@ -51,9 +51,11 @@ end
 
 -- One host says how many units it has spent since its lease began and how many it still has; below 0: how many it
 -- was charged too few. What it was granted beyond both it never got, or returns. It needs some, and wants more.
+-- What it needs is for a request that waits: if it gets no more, it has nothing left as soon as it hears of it, and
+-- a bucket holds these units no longer than that.
 -- Answers the last decision, and what the host is told besides.
 local function lease(charge, pos)
-  local id, sequence, spent, has, need, want, most = read('<c8dddddd', ARGV[2], pos)
+  local id, sequence, spent, has, need, want, most, soon = read('<c8ddddddd', ARGV[2], pos)
   local slot = charge.slot
   local limit = slot.limit
   local value, from, size
@@ -104,7 +106,8 @@ local function lease(charge, pos)
   if granted > 0 then
     d = run(TAKE, granted)
   end
-  local ends = now + clamp(most, d.turn)
+  local spends = need > 0 and granted == need and d.turn == FOREVER and not charge.quota
+  local ends = now + clamp(spends and soon or most, d.turn)
   if #kept < LEASES_MAX then
     kept[#kept + 1] = { id = id, sequence = sequence, spent = spent, units = held + granted, ends = ends }
     kept.ends = ends > kept.ends and ends or kept.ends
