@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -92,6 +93,18 @@ void rlp_clock_read(rlp_clock_t *clock)
 void apr_sleep(apr_interval_time_t t)
 {
     network.now += t;
+}
+
+/* There is no other thread that could end the waiting. */
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+                           const struct timespec *abstime)
+{
+    const rlp_time_t until = abstime->tv_sec * RLP_SECOND + abstime->tv_nsec / 1000;
+
+    (void)cond;
+    (void)mutex;
+    network.now = until > network.now ? until : network.now;
+    return ETIMEDOUT;
 }
 
 apr_status_t apr_generate_random_bytes(unsigned char *buf, apr_size_t length)
