@@ -132,8 +132,8 @@ static const char *direct_odd(const direct_t *job)
     return NULL;
 }
 
-/* The words behind the options: IDENTITY, UNITS, RULE and limits, as far as the command has them.
- */
+/* The words behind the options: IDENTITY, UNITS, RULE and limits, as far as the command has
+   them. */
 static const char *direct_operands(direct_t *job, const char *const words[], int n)
 {
     const bool grants = direct_is(job, "grant");

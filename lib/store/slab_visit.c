@@ -62,6 +62,7 @@ static bool visit_set(const visit_t *visit, uint32_t ways, uint32_t size)
             .expires =
                 expires == SLAB_EXPIRES_NEVER ? RLP_TIME_NEVER : (rlp_time_t)(expires << SLAB_TICK),
             .loss = visit_loss(slot, visit->now),
+            .lasting = (slot->fate & SLAB_LASTING) != 0,
             .state = slot->state,
         };
 
