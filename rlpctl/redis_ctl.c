@@ -35,7 +35,10 @@ static bool ctl_is_early(redis_fault_t fault)
 
 const char *redis_ctl_error(const redisReply *reply, apr_pool_t *pool)
 {
-    if (reply == NULL || reply->type != REDIS_REPLY_ERROR) {
+    if (reply == NULL) {
+        return "Redis: expected a reply";
+    }
+    if (reply->type != REDIS_REPLY_ERROR) {
         return NULL;
     }
     char *text = apr_pstrmemdup(pool, reply->str, (apr_size_t)reply->len);
@@ -272,16 +275,15 @@ const char *redis_ctl_masters(redis_ctl_t *ctl, redis_masters_t *masters, apr_po
 
 const char *redis_ctl_pattern(const char *prefix, const char *text, apr_pool_t *pool)
 {
-    char *pattern = apr_palloc(pool, 2 * (strlen(prefix) + strlen(text)) + 2);
+    const char *plain = apr_pstrcat(pool, prefix, text, NULL);
+    char *pattern = apr_palloc(pool, 2 * strlen(plain) + 2);
     char *to = pattern;
 
-    for (int i = 0; i < 2; i++) {
-        for (const char *at = i == 0 ? prefix : text; *at != '\0'; at++) {
-            if (strchr("*?[]\\^-", *at) != NULL) {
-                *to++ = '\\';
-            }
-            *to++ = *at;
+    for (; *plain != '\0'; plain++) {
+        if (strchr("*?[]\\^-", *plain) != NULL) {
+            *to++ = '\\';
         }
+        *to++ = *plain;
     }
     *to++ = '*';
     *to = '\0';
