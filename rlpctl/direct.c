@@ -148,8 +148,8 @@ static const char *direct_rule(const direct_t *job)
                : NULL;
 }
 
-/* The words behind the options: IDENTITY, UNITS, RULE and limits, as far as the command has them.
- */
+/* The words behind the options: IDENTITY, UNITS, RULE and limits, as far as the command has
+   them. */
 static const char *direct_operands(direct_t *job, const char *const words[], int n)
 {
     int i = 0;

@@ -35,10 +35,7 @@ static bool ctl_is_early(redis_fault_t fault)
 
 const char *redis_ctl_error(const redisReply *reply, apr_pool_t *pool)
 {
-    if (reply == NULL) {
-        return "Redis: expected a reply";
-    }
-    if (reply->type != REDIS_REPLY_ERROR) {
+    if (reply == NULL || reply->type != REDIS_REPLY_ERROR) {
         return NULL;
     }
     char *text = apr_pstrmemdup(pool, reply->str, (apr_size_t)reply->len);
@@ -263,7 +260,7 @@ const char *redis_ctl_masters(redis_ctl_t *ctl, redis_masters_t *masters, apr_po
     const char *error = redis_ctl_ask(ctl, &call, 1, pool);
 
     error = error ? error : redis_ctl_error(call.reply, pool);
-    if (error == NULL && call.reply->type != REDIS_REPLY_ARRAY) {
+    if (error == NULL && (call.reply == NULL || call.reply->type != REDIS_REPLY_ARRAY)) {
         error = "Redis: expected CLUSTER SLOTS to tell ranges";
     }
     for (size_t i = 0; error == NULL && i < call.reply->elements; i++) {
@@ -306,7 +303,9 @@ typedef struct {
 static const char *scan_take(scan_t *scan, const redisReply *reply, apr_pool_t *pool)
 {
     const redisReply *cursor =
-        reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 ? reply->element[0] : NULL;
+        reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2
+            ? reply->element[0]
+            : NULL;
     const redisReply *list = cursor != NULL ? reply->element[1] : NULL;
 
     if (list == NULL || cursor->type != REDIS_REPLY_STRING || list->type != REDIS_REPLY_ARRAY) {
