@@ -114,7 +114,7 @@ sub mutants_of {
         my ($at, $len, $instead) = @$change;
         my $changed = $text;
         substr $changed, $at, $len, $instead;
-        my $key = join ' | ', "$file:" . function_at($text, $at), line_at($text, $at), line_at($changed, $at);
+        my $key = join ' ~ ', "$file:" . function_at($text, $at), line_at($text, $at), line_at($changed, $at);
         push @mutants, {
             file => $file,
             line => 1 + (substr($text, 0, $at) =~ tr/\n//),

@@ -35,10 +35,12 @@ my @sources = (glob('lib/algorithm/*.c'), qw(lib/check.c lib/calendar.c lib/limi
 my %only = (    # of which sources alone a program speaks
     calendar => qr/calendar|quota|limit/,
     concurrency_step => qr/concurrency/,
+    calendar_table => qr/calendar/,
     grammar => qr/limit|calendar/,
     joint => qr/check/,
     joint_more => qr/check/,
     segment => qr/check|concurrency/,
+    limit_table => qr/limit/,
     property => qr/bucket|window|log|quota|check/,
     sliding => qr/sliding/,
 );
@@ -61,6 +63,14 @@ sub slurp {
     my $text = <$in>;
     close $in;
     return $text;
+}
+
+# The tables that the programs read: as they are now, whatever becomes of them during the run.
+sub copy_tables {
+    make_path("$work/t/unit");
+    spill("$work/$_", slurp($_)) for glob 't/unit/*.txt';
+    $ENV{top_srcdir} = $work;
+    return;
 }
 
 sub spill {
@@ -167,15 +177,15 @@ sub judge {
 
 # --- what is known
 
-# FILE:FUNCTION | LINE | MUTATED LINE | REASON
+# FILE:FUNCTION ~ LINE ~ MUTATED LINE ~ REASON
 sub read_equivalents {
     my (@mutants) = @_;
     my (%reasons, @stale);
     for (split /\n/, slurp($equivalents)) {
         next if /^#|^\s*$/;
-        my ($where, $before, $after, $why) = split / \| /, $_, 4;
-        die "$equivalents: expected FILE:FUNCTION | LINE | MUTATED LINE | REASON, got \"$_\"\n" if !$why;
-        my $key = "$where | $before | $after";
+        my ($where, $before, $after, $why) = split / ~ /, $_, 4;
+        die "$equivalents: expected FILE:FUNCTION ~ LINE ~ MUTATED LINE ~ REASON, got \"$_\"\n" if !$why;
+        my $key = "$where ~ $before ~ $after";
         push @stale, $key if !first { $_->{key} eq $key } @mutants;
         $reasons{$key} = $why;
     }
@@ -228,9 +238,10 @@ my @chosen = grep { my $m = $_; !$ENV{FILES} || first { index($m->{file}, $_) >=
 @chosen = grep { "$_->{file}:$_->{line}" eq $ENV{AT} } @chosen if $ENV{AT};
 @chosen = sample($ENV{AT} ? 'all' : $ENV{MUTANTS} || 200, @chosen);
 
+copy_tables();
 link_programs();
 my %seconds = time_programs();
-my $tests = md5_hex(map { slurp("$build/mutation-$_") } @names);
+my $tests = md5_hex(map { slurp($_) } (map { "$build/mutation-$_" } @names), glob 't/unit/*.txt');
 my %results = $ENV{AT} ? () : read_results($tests);
 my (%verdicts, %kills, @wrong);
 open my $log, '>>', "$build/results.txt" or die "$build/results.txt: $!\n";

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#define INSTANTS 200000
+#define INSTANTS ((size_t)STEPS / 5)
 #define STEPS unit_steps()
 #define STEPS_PER_LIMIT 1000
 #define NOW (INT64_C(1700000000) * RLP_SECOND)

@@ -16,7 +16,7 @@
 #define NOW (INT64_C(1700000000) * RLP_SECOND)
 #define LATER (INT64_C(77) * RLP_SECOND) /* what the store's time line is ahead */
 #define CHARGES 6
-#define SMALL (8 * RLP_OWNERS_USUAL) /* the largest state that is kept aside */
+#define SMALL (UINT32_C(8) * RLP_OWNERS_USUAL) /* the largest state that is kept aside */
 
 /* One call of a step. */
 typedef struct {
@@ -50,6 +50,10 @@ static const rlp_algorithm_t quota = {
 };
 static const rlp_algorithm_t places = {
     .name = "places", .state_size = 8, .holds = true, .step = told_step
+};
+
+static const rlp_algorithm_t lasting = {
+    .name = "lasting", .state_size = 8, .lasting = true, .step = told_step
 };
 
 /* A store of one state for each signature, and what it was asked. */
@@ -142,7 +146,7 @@ static void ask_begin(ask_t *ask, int n)
         };
         rlp_charge_init(&ask->charges[i], "u", 1, (uint64_t)i, &ask->limits[i]);
         ask->charges[i].cost = 100 + i;
-        ask->charges[i].max_wait = 10 * i;
+        ask->charges[i].max_wait = INT64_C(10) * i;
         ask->charges[i].entry.state = ask->room[i];
         told.answer[i].remaining = 10;
     }
@@ -179,12 +183,13 @@ static void put(ask_t *ask, how_t *how, const char *calls)
 static const char *kept(const ask_t *ask)
 {
     static char text[2 * CHARGES + 1];
+    char *end = text;
 
-    memset(text, 0, sizeof(text));
     for (int i = 0; i < ask->n; i++) {
-        text[2 * i] = (char)('0' + ask->noting.states[i][0]);
-        text[2 * i + 1] = ' ';
+        *end++ = (char)('0' + ask->noting.states[i][0]);
+        *end++ = ' ';
     }
+    *end = '\0';
     return text;
 }
 
@@ -225,37 +230,63 @@ static void test_question(void **state)
     }
 }
 
-/* What the store is told of a state, alone and among others. */
+/* What the store is told of a state, alone and among others. The loss is in requests of its cost,
+   each RLP_LOSS_REQUEST, and odd so as not to vanish. */
 static void test_entry(void **state)
 {
     static const struct {
         const rlp_algorithm_t *algorithm;
-        uint16_t loss;
+        rlp_units_t burst;
+        rlp_units_t cost;
+        uint32_t share;
+        uint32_t loss;
         bool held;
-    } rows[] = { { &units, 0, false },
-                 { &units, 9, false },
-                 { &places, 0, false },
-                 { &places, 1, true },
-                 { &places, 9, true } };
+    } rows[] = { { &units, 8000, 1000, 0, 0, false },
+                 { &units, 8000, 1000, 1, 1, false },
+                 { &units, 8000, 1000, RLP_LOSS_FULL / 2, 1025, false },
+                 { &units, 8000, 1000, RLP_LOSS_FULL, 2049, false },
+                 { &units, 8000, 999, RLP_LOSS_FULL, 2049, false },
+                 { &units, 8000, 1001, RLP_LOSS_FULL, 1793, false },
+                 { &units, 8000, 2000, RLP_LOSS_FULL, 1025, false },
+                 { &units, 8000, 8000, RLP_LOSS_FULL, 257, false },
+                 { &units, 900, 1, RLP_LOSS_FULL, 1, false },
+                 { &units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 4294967039, false },
+                 { &units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, UINT32_MAX, false },
+                 { &units, INT64_C(4294967299000), 1000, 16777215, UINT32_MAX, false },
+                 { &units, INT64_C(4294967299000), 1000, 2, 513, false },
+                 { &places, 8000, 1000, 0, 0, false },
+                 { &places, 8000, 1000, 1, 1, true },
+                 { &places, 8000, 1000, RLP_LOSS_FULL, 2049, true } };
     ask_t ask;
 
     (void)state;
     for (size_t i = 0; i < 2 * UNIT_N(rows); i++) {
         const size_t row = i / 2;
+        const rlp_entry_t *entry = &ask.charges[0].entry;
 
         ask_begin(&ask, 1 + (int)(i % 2));
         ask.limits[0].algorithm = rows[row].algorithm;
-        told.answer[0] = (rlp_decision_t){ .loss = rows[row].loss, .expires = 33, .reach = 8 };
+        ask.limits[0].burst = rows[row].burst;
+        ask.charges[0].cost = rows[row].cost;
+        told.answer[0] = (rlp_decision_t){ .loss = rows[row].share, .expires = 33, .reach = 8 };
         ask.charges[0].entry.held = !rows[row].held;
+        ask.charges[0].entry.lasting = true;
         put(&ask, rlp_check, i % 2 == 0 ? "t0 " : "t0 t1 ");
-        const rlp_entry_t *entry = &ask.charges[0].entry;
-
         assert_int_equal(entry->held, rows[row].held);
         assert_int_equal(entry->loss, rows[row].loss);
         assert_int_equal(entry->expires, 33);
         assert_int_equal(entry->reach, 8);
         assert_true(entry->dirty);
+        assert_false(entry->lasting);
+        told.n = 0;
+        put(&ask, rlp_peek, i % 2 == 0 ? "p0 " : "p0 p1 ");
+        assert_int_equal(entry->loss, 0); /* nothing is kept */
+        assert_false(entry->dirty);
     }
+    ask_begin(&ask, 1);
+    ask.limits[0].algorithm = &lasting;
+    put(&ask, rlp_check, "t0 ");
+    assert_true(ask.charges[0].entry.lasting);
 }
 
 /* One of three refuses: those before it are put back, none is charged, each is asked what there is
@@ -567,6 +598,17 @@ static void test_branches_ends(void **state)
     assert_false(ask.charges[3].spared);
 }
 
+/* Of the built-in ones only quotas can be used up. */
+static void test_quotas(void **state)
+{
+    (void)state;
+    assert_true(unit_plan("quota=2")->limits[0].algorithm->quota);
+    for (int i = 0; rlp_algorithms[i] != NULL; i++) {
+        assert_false(rlp_algorithms[i]->quota);
+    }
+    assert_false(unit_plan("concurrent=2")->limits[0].algorithm->quota);
+}
+
 /* A large state of the branch that does not count is not charged at the end. */
 static void test_branches_large(void **state)
 {
@@ -824,6 +866,7 @@ int main(void)
     unit_add("T-27: a damaged state among others", test_damaged, NULL);
     unit_add("T-27: the first look mends", test_mended, NULL);
     unit_add("then=: which branch counts", test_branches, NULL);
+    unit_add("then=: quotas", test_quotas, NULL);
     unit_add("H-11: what is put back", test_put_back, NULL);
     unit_add("then=: the first and the last", test_branches_ends, NULL);
     unit_add("then=: large states", test_branches_large, NULL);

@@ -18,11 +18,19 @@
 #define WORDS 32
 #define LINE_MAX_LEN 1024
 
-/* Periods of unlike length, so that guesses by the mean miss. */
-static const rlp_time_t edges[] = { 1000 * RLP_SECOND, 1100 * RLP_SECOND, 1210 * RLP_SECOND,
-                                    1240 * RLP_SECOND, 1500 * RLP_SECOND };
+/* Periods of unlike length, so that guesses by the mean miss; what stands before and behind them is
+   no edge. */
+static const rlp_time_t edges[] = { 0,
+                                    RLP_TIME_NEVER,
+                                    1000 * RLP_SECOND,
+                                    1110 * RLP_SECOND,
+                                    1210 * RLP_SECOND,
+                                    1240 * RLP_SECOND,
+                                    1530 * RLP_SECOND,
+                                    0,
+                                    RLP_TIME_NEVER };
 static const rlp_calendar_t calendar = {
-    .zone = "UTC", .n = 5, .edges = edges, .mean = 125 * RLP_SECOND
+    .zone = "UTC", .n = 5, .edges = edges + 2, .mean = 100 * RLP_SECOND
 };
 
 /* CASE | LIMIT | STATE | OPERATION | ANSWER | STATE */
@@ -111,7 +119,7 @@ static const char *write_answer(const rlp_decision_t *d)
 {
     static const char *const verdicts[] = { "allow", "wait", "deny", "never" };
 
-    return apr_psprintf(unit_pool(), "%s%s%s rest %" PRId64 "%s%s%s loss %d%s%s",
+    return apr_psprintf(unit_pool(), "%s%s%s rest %" PRId64 "%s%s%s loss %" PRIu32 "%s%s",
                         verdicts[d->verdict], span("in", d->wait), span("retry", d->retry),
                         d->remaining, span("next", d->next), span("reset", d->reset),
                         span("expires", d->expires), d->loss, d->changed ? " changed" : "",

@@ -1,0 +1,58 @@
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+#
+# Hosts that share one Redis, simulated: hosts.pl PROGRAM [SECONDS [SEED]]. The table of docs/operations.md; figures that a
+# seed decides, and never a verdict.
+use strict;
+use warnings;
+
+use JSON::PP qw(decode_json);
+
+my ($program, $seconds, $seed) = @ARGV;
+$seconds ||= 20;
+$seed ||= 1;
+
+# what, hosts, keys, requests a second, limit, further options
+my @rows = (
+    ['clients of a large site',     100, 10_000_000, 50_000, 'rate=10/s burst=20'],
+    ['the same, a limit of each hour', 100, 10_000_000, 50_000, 'rate=1000/hour'],
+    ['customers',                   100, 10_000,     50_000, 'rate=1000/s'],
+    ['the same on few hosts',       10,  10_000,     50_000, 'rate=1000/s'],
+    ['large customers',             100, 100,        50_000, 'rate=1000/s'],
+    ['the same on few hosts',       10,  100,        50_000, 'rate=1000/s'],
+    ['one limit for all',           100, 1,          50_000, 'rate=40000/s'],
+    ['one limit for all, unevenly', 100, 1,          50_000, 'rate=40000/s', '-x', 1],
+    ['more than Redis can do',      100, 1_000,     150_000, 'rate=5000/s'],
+    ['Redis is 5 ms away',          10,  100,        50_000, 'rate=1000/s', '-d', 2500, '-j', 500],
+    ['1 of 1 000 questions is lost', 10, 100,        50_000, 'rate=1000/s', '-p', 1000],
+    ['Redis is away for 1 s of 10 s', 10, 100,       50_000, 'rate=1000/s', '-a', 1000, '-e', 10_000],
+    ['the same, and forgets',       10,  100,        50_000, 'rate=1000/min', '-a', 1000, '-e', 10_000, '-f'],
+);
+
+sub simulate {
+    my ($mode, $what, $hosts, $keys, $rate, $limit, @more) = @_;
+    open my $from, '-|', $program, '-m', $mode, '-n', $hosts, '-k', $keys, '-r', $rate, '-l', $limit, '-s', $seconds, '-S', $seed,
+        @more or die "$program: $!\n";
+    my $line = <$from>;
+    close $from or die "$program failed\n";
+    return decode_json($line);
+}
+
+sub digits {
+    my ($number) = @_;
+    return scalar reverse join ' ', unpack '(A3)*', reverse $number;
+}
+
+$| = 1;
+print "Hosts that share one Redis, $seconds simulated seconds, seed $seed\n\n";
+print "| what | hosts | keys | requests/s | limit of each | | round trips a request | Redis works | passed of what was due "
+    . "| above the limit | without an answer | p99 of a decision | fairness |\n";
+print '|', '---|' x 13, "\n";
+for my $row (@rows) {
+    for my $mode (qw(exact lease)) {
+        my $result = simulate($mode, @$row);
+        my ($what, $hosts, $keys, $rate, $limit) = @$row;
+        printf "| %s | %s | %s | %s | `%s` | %s | %.3f | %.0f %% | %.1f %% | %s | %.2f %% | %s µs | %.2f |\n", $what, $hosts,
+            digits($keys), digits($rate), $limit, $mode, $result->{trips}, 100 * $result->{busy}, 100 * $result->{of_due},
+            digits($result->{above}), 100 * $result->{unasked} / $result->{requests}, digits($result->{p99_us}), $result->{fairness};
+    }
+}
