@@ -42,8 +42,7 @@
 #define SECOND UINT64_C(1000000000)
 #define PATIENCE (20 * SECOND)
 #define WARM (SECOND / 2)
-#define PAUSE (5 * SECOND / 1000) /* before each of counted requests, which find the server idle \
-                                   */
+#define PAUSE (5 * SECOND / 1000) /* before each counted request: the server is idle */
 
 static const char request_text[] = "GET /t.txt HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
