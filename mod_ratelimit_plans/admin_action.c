@@ -499,11 +499,13 @@ const char *admin_set_plan(admin_t *admin)
 
 /* --- all of them */
 
-static void action_list_one(void *baton, const char *shown, const override_t *found)
+static void action_list_one(void *baton, const override_key_t *key, const char *shown,
+                            const override_t *found)
 {
     json_out_t *out = baton;
     const plan_t *plan = found->plan ? ordered_plan(found->plan) : NULL;
 
+    (void)key;
     json_open(out, NULL, '{');
     json_string(out, "identity", shown);
     json_string(out, "banned_until", admin_time(found->ban, out->pool));

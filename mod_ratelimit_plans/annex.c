@@ -34,19 +34,6 @@ static void *annex_anonymous(void)
     return retained->memory;
 }
 
-/* The magic is written last: what is cut off is begun anew. */
-static void annex_begin(void *annex, annex_area_t area)
-{
-    annex_head_t *head = annex_head(annex, area);
-
-    memset(head, 0, sizeof(*head));
-    memset((char *)annex + annex_areas[area].at, 0, annex_areas[area].size);
-    head->version = annex_areas[area].version;
-    head->size = annex_areas[area].size;
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    memcpy(head->magic, annex_areas[area].magic, sizeof(head->magic));
-}
-
 void *annex_open(void)
 {
     void *annex = store_shm_annex();

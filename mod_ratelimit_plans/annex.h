@@ -67,6 +67,19 @@ static inline void *annex_area(void *annex, annex_area_t area)
                : NULL;
 }
 
+/* Makes an area, all zero. Its magic is written last: one that is cut off is foreign. */
+static inline void annex_begin(void *annex, annex_area_t area)
+{
+    annex_head_t *head = annex_head(annex, area);
+
+    memset(head, 0, sizeof(*head));
+    memset((char *)annex + annex_areas[area].at, 0, annex_areas[area].size);
+    head->version = annex_areas[area].version;
+    head->size = annex_areas[area].size;
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(head->magic, annex_areas[area].magic, sizeof(head->magic));
+}
+
 #pragma GCC visibility push(hidden)
 
 /* The annex of the store in use, with all areas in order: those that are foreign are begun anew,

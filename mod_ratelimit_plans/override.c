@@ -107,13 +107,14 @@ void override_visit(const override_table_t *overrides, rlp_time_t now, override_
 
     for (uint32_t at = 0; at < OVERRIDES_MAX; at++) {
         const override_entry_t *entry = &area->entries[at];
+        const override_key_t key = { .fingerprint = override_tag(area, at),
+                                     .digest = __atomic_load_n(&entry->digest, __ATOMIC_RELAXED) };
         char shown[OVERRIDE_SHOWN + 1] = "";
         override_t found;
 
-        if (override_tag(area, at) >= TAG_FIRST &&
-            override_read(entry, __atomic_load_n(&entry->digest, __ATOMIC_RELAXED), now, &found)) {
+        if (key.fingerprint >= TAG_FIRST && override_read(entry, key.digest, now, &found)) {
             memcpy(shown, entry->shown, OVERRIDE_SHOWN);
-            visit(baton, shown, &found);
+            visit(baton, &key, shown, &found);
         }
     }
 }

@@ -98,7 +98,8 @@ override_result_t override_set(const override_table_t *overrides, const override
 void override_tidy(const override_table_t *overrides, rlp_time_t now);
 
 /* Called for each entry in force. */
-typedef void override_visit_fn(void *baton, const char *shown, const override_t *found);
+typedef void override_visit_fn(void *baton, const override_key_t *key, const char *shown,
+                               const override_t *found);
 void override_visit(const override_table_t *overrides, rlp_time_t now, override_visit_fn *visit,
                     void *baton);
 

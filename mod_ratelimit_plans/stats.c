@@ -1,80 +1,24 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The area of statistics in the annex:
- *
- * [ head | row x 512: name, numbers, an hour of minutes | crowd: a row | identity x 256 | map x 32
- * ]
- *
  * Numbers are added to without a lock, and a killed child leaves each as before or as after. Rows
  * are found by a digest of their names, which whoever finds a free row puts there.
  */
 
 #include "stats.h"
 
-#include "annex.h"
-
 #include <apr_strings.h>
 
 #include <stdlib.h>
 
-#define STATS_ROWS 512 /* a power of two */
-#define STATS_SETS 32  /* of identities */
-#define STATS_WAYS (STATS_TOP / STATS_SETS)
-#define STATS_MINUTE (60 * RLP_SECOND)
-#define STATS_HOUR ((uint64_t)60 * STATS_MINUTE)
 #define STATS_PATIENCE (1 * RLP_SECOND) /* after which who holds the lock is taken for dead */
 
-typedef struct {
-    uint64_t digest; /* of its names; 0: free */
-    uint32_t named;  /* they are there */
-    char rule[STATS_NAME_MAX];
-    char plan[STATS_PLAN_MAX];
-    _Alignas(64) uint64_t counts[STATS_KINDS];
-    uint64_t base[STATS_SERIES]; /* of the counts, when the minute began */
-    uint32_t minutes[STATS_MINUTES][STATS_SERIES];
-} row_t;
-
-typedef struct {
-    uint64_t digest;    /* of whom and of the rule; 0: free */
-    uint64_t hour;      /* of the store's time, that counts[1] is of */
-    uint64_t counts[2]; /* in the hour before, and in that one */
-    uint64_t error;     /* of both together */
-    char rule[STATS_NAME_MAX];
-    uint32_t plain; /* the identity is not a digest where it could be */
-    char identity[STATS_WHO_MAX];
-} top_t;
-
-typedef struct {
-    uint64_t digest;  /* of its names; 0: free */
-    uint64_t read[2]; /* failed; read again */
-    uint32_t named;   /* they are there */
-    char type[STATS_PLAN_MAX];
-    char path[STATS_NAME_MAX];
-} reads_t;
-
-typedef struct {
-    uint64_t minute; /* of the store's time, that base[] is from */
-    uint64_t begun;
-    uint64_t crowded;
-    uint64_t dropped; /* refusals that none of top took note of */
-    _Alignas(64) row_t rows[STATS_ROWS];
-    row_t crowd;
-    struct {
-        uint64_t lock; /* 0, or when it was taken */
-        top_t top[STATS_WAYS];
-    } sets[STATS_SETS];
-    reads_t maps[STATS_MAPS];
-} area_t;
-
-_Static_assert(sizeof(area_t) <= ANNEX_OVERRIDES_AT - ANNEX_PAGE, "the area has room for it");
-
 /* annex_open() has seen to what is there. */
-static area_t *stats_area(void)
+static stats_area_t *stats_area(void)
 {
     char *annex = rlp_world->annex;
 
-    return (area_t *)(void *)(annex + annex_areas[ANNEX_STATISTICS].at);
+    return (stats_area_t *)(void *)(annex + annex_areas[ANNEX_STATISTICS].at);
 }
 
 static rlp_time_t stats_now(void)
@@ -121,10 +65,10 @@ static void stats_put_name(char *to, const char *name, uint64_t digest)
 }
 
 /* The row of that digest, or a free one that it has from now on; NULL: there is none. */
-static row_t *stats_find(area_t *area, uint64_t digest)
+static stats_area_row_t *stats_find(stats_area_t *area, uint64_t digest)
 {
     for (uint64_t i = 0; i < STATS_ROWS; i++) {
-        row_t *row = &area->rows[(digest + i) % STATS_ROWS];
+        stats_area_row_t *row = &area->rows[(digest + i) % STATS_ROWS];
         const uint64_t there = stats_load(&row->digest);
 
         if (there == digest || (there == 0 && (stats_swap(&row->digest, 0, digest) ||
@@ -138,9 +82,9 @@ static row_t *stats_find(area_t *area, uint64_t digest)
 /* Several may write the names at once: they write the same. */
 static uint64_t *stats_row(const char *rule, const char *plan)
 {
-    area_t *area = stats_area();
+    stats_area_t *area = stats_area();
     const uint64_t digest = stats_digest(rule, plan);
-    row_t *row = stats_find(area, digest);
+    stats_area_row_t *row = stats_find(area, digest);
 
     if (row == NULL) {
         (void)__atomic_fetch_add(&area->crowded, 1, __ATOMIC_RELAXED);
@@ -170,7 +114,7 @@ uint64_t *stats_counts(const rule_t *rule, const variant_t *variant)
 
 /* --- minutes */
 
-static void stats_series(uint64_t to[STATS_SERIES], const row_t *row)
+static void stats_series(uint64_t to[STATS_SERIES], const stats_area_row_t *row)
 {
     to[0] = stats_load(&row->counts[STATS_ADMITTED]) + stats_load(&row->counts[STATS_DELAYED]);
     to[1] = stats_load(&row->counts[STATS_REFUSED]);
@@ -185,7 +129,7 @@ static uint32_t stats_less(uint64_t a, uint64_t b)
 }
 
 /* Writes down the minute that was the current one, and that nothing happened since. */
-static void stats_close_minute(row_t *row, uint64_t from, uint64_t to)
+static void stats_close_minute(stats_area_row_t *row, uint64_t from, uint64_t to)
 {
     uint64_t now[STATS_SERIES];
 
@@ -204,7 +148,7 @@ void stats_tick(void)
     if (rlp_world->store == NULL) {
         return;
     }
-    area_t *area = stats_area();
+    stats_area_t *area = stats_area();
     const uint64_t now = (uint64_t)(stats_now() / STATS_MINUTE);
     const uint64_t from = stats_load(&area->minute);
 
@@ -212,7 +156,7 @@ void stats_tick(void)
         return; /* or somebody else does it */
     }
     for (int i = 0; i <= STATS_ROWS; i++) {
-        row_t *row = i < STATS_ROWS ? &area->rows[i] : &area->crowd;
+        stats_area_row_t *row = i < STATS_ROWS ? &area->rows[i] : &area->crowd;
 
         if (i == STATS_ROWS || stats_load(&row->digest) != 0) {
             stats_close_minute(row, from, now);
@@ -230,25 +174,13 @@ static bool stats_lock(uint64_t *lock, uint64_t now)
     return (held == 0 || now - held > STATS_PATIENCE) && stats_swap(lock, held, now);
 }
 
-/* Moves on to the hour. */
-static void stats_turn(top_t *top, uint64_t hour)
-{
-    if (top->hour == hour) {
-        return;
-    }
-    top->counts[0] = top->hour + 1 == hour ? top->counts[1] : 0;
-    top->counts[1] = 0;
-    top->error = top->error < top->counts[0] ? top->error : top->counts[0];
-    top->hour = hour;
-}
-
 /* Its place in the set, or that of the one refused least. */
-static top_t *stats_find_top(top_t set[], uint64_t digest, uint64_t hour)
+static stats_area_top_t *stats_find_top(stats_area_top_t set[], uint64_t digest, uint64_t hour)
 {
-    top_t *least = set;
+    stats_area_top_t *least = set;
 
     for (int i = 0; i < STATS_WAYS; i++) {
-        top_t *top = &set[i];
+        stats_area_top_t *top = &set[i];
 
         stats_turn(top, hour);
         if (top->digest == digest) {
@@ -262,8 +194,8 @@ static top_t *stats_find_top(top_t set[], uint64_t digest, uint64_t hour)
 }
 
 /* What was there is forgotten, but not that it may have been the newcomer. */
-static void stats_replace(top_t *top, uint64_t digest, const verdict_t *verdict, bool plain,
-                          apr_pool_t *pool)
+static void stats_replace(stats_area_top_t *top, uint64_t digest, const verdict_t *verdict,
+                          bool plain, apr_pool_t *pool)
 {
     const rule_t *rule = verdict->outcomes[0].rule;
 
@@ -290,14 +222,14 @@ void stats_note(const verdict_t *verdict, const server_conf_t *server, apr_pool_
     const bool plain = server->key_plain == 1;
     const uint64_t now = (uint64_t)stats_now();
     const uint64_t who = stats_who(verdict, plain);
-    area_t *area = stats_area();
+    stats_area_t *area = stats_area();
     uint64_t *lock = &area->sets[who % STATS_SETS].lock;
 
     if (!stats_lock(lock, now)) {
         (void)__atomic_fetch_add(&area->dropped, 1, __ATOMIC_RELAXED);
         return;
     }
-    top_t *top = stats_find_top(area->sets[who % STATS_SETS].top, who, now / STATS_HOUR);
+    stats_area_top_t *top = stats_find_top(area->sets[who % STATS_SETS].top, who, now / STATS_HOUR);
 
     if (top->digest != who) {
         stats_replace(top, who, verdict, plain, pool);
@@ -309,10 +241,10 @@ void stats_note(const verdict_t *verdict, const server_conf_t *server, apr_pool_
 /* --- plan maps */
 
 /* Where a map is counted; NULL: there is no room for more. */
-static reads_t *stats_find_map(area_t *area, uint64_t digest)
+static stats_area_map_t *stats_find_map(stats_area_t *area, uint64_t digest)
 {
     for (int i = 0; i < STATS_MAPS; i++) {
-        reads_t *map = &area->maps[i];
+        stats_area_map_t *map = &area->maps[i];
 
         if (stats_load(&map->digest) == digest || stats_swap(&map->digest, 0, digest) ||
             stats_load(&map->digest) == digest) {
@@ -325,7 +257,7 @@ static reads_t *stats_find_map(area_t *area, uint64_t digest)
 void stats_note_map(const char *type, const char *path, bool sound)
 {
     const uint64_t digest = stats_digest(type, path);
-    reads_t *map = rlp_world->store ? stats_find_map(stats_area(), digest) : NULL;
+    stats_area_map_t *map = rlp_world->store ? stats_find_map(stats_area(), digest) : NULL;
 
     if (map == NULL) {
         return;
@@ -354,21 +286,16 @@ static bool stats_may_be_plain(const server_rec *servers)
     return plain;
 }
 
-static top_t *stats_top_at(area_t *area, int i)
-{
-    return &area->sets[i / STATS_WAYS].top[i % STATS_WAYS];
-}
-
 void stats_open(const server_rec *servers)
 {
-    area_t *area = stats_area();
+    stats_area_t *area = stats_area();
     const bool plain = stats_may_be_plain(servers);
 
     if (area->begun == 0) {
         area->begun = (uint64_t)rlp_world->clock->wall();
     }
     for (int i = 0; i < STATS_TOP && !plain; i++) {
-        top_t *top = stats_top_at(area, i);
+        stats_area_top_t *top = stats_top_at(area, i);
 
         if (top->plain) {
             memset(top, 0, sizeof(*top));
@@ -379,18 +306,7 @@ void stats_open(const server_rec *servers)
 
 /* --- reading */
 
-/* What stands there may be anything: what no name has becomes "?". */
-static void stats_get_name(char *to, const char *from, size_t size)
-{
-    size_t i = 0;
-
-    for (; i < size - 1 && from[i] != '\0'; i++) {
-        to[i] = (char)(from[i] > ' ' && from[i] < 0x7f ? from[i] : '?');
-    }
-    to[i] = '\0';
-}
-
-static void stats_get_row(stats_row_t *to, const row_t *row, uint64_t minute)
+static void stats_get_row(stats_row_t *to, const stats_area_row_t *row, uint64_t minute)
 {
     uint64_t now[STATS_SERIES];
 
@@ -417,7 +333,7 @@ static int stats_compare_rows(const void *a, const void *b)
     return order ? order : strcmp(one->plan, other->plan);
 }
 
-static void stats_read_rows(stats_t *stats, const area_t *area, apr_pool_t *pool)
+static void stats_read_rows(stats_t *stats, const stats_area_t *area, apr_pool_t *pool)
 {
     const uint64_t minute = stats_load(&area->minute);
 
@@ -446,13 +362,13 @@ static int stats_compare_top(const void *a, const void *b)
     return strcmp(one->identity, other->identity);
 }
 
-static void stats_read_top(stats_t *stats, area_t *area, apr_pool_t *pool)
+static void stats_read_top(stats_t *stats, stats_area_t *area, apr_pool_t *pool)
 {
     const uint64_t hour = (uint64_t)stats_now() / STATS_HOUR;
 
     stats->top = apr_pcalloc(pool, sizeof(*stats->top) * STATS_TOP);
     for (int i = 0; i < STATS_TOP; i++) {
-        top_t top = *stats_top_at(area, i);
+        stats_area_top_t top = *stats_top_at(area, i);
 
         stats_turn(&top, hour);
         if (top.digest == 0 || top.counts[0] + top.counts[1] == 0) {
@@ -468,10 +384,10 @@ static void stats_read_top(stats_t *stats, area_t *area, apr_pool_t *pool)
     qsort(stats->top, (size_t)stats->n_top, sizeof(*stats->top), stats_compare_top);
 }
 
-static void stats_read_maps(stats_t *stats, const area_t *area)
+static void stats_read_maps(stats_t *stats, const stats_area_t *area)
 {
     for (int i = 0; i < STATS_MAPS; i++) {
-        const reads_t *map = &area->maps[i];
+        const stats_area_map_t *map = &area->maps[i];
         stats_map_t *to = &stats->maps[stats->n_maps];
 
         if (__atomic_load_n(&map->named, __ATOMIC_ACQUIRE) != 1) {
@@ -492,7 +408,7 @@ stats_t *stats_read(apr_pool_t *pool)
     if (rlp_world->store == NULL) {
         return stats;
     }
-    area_t *area = stats_area();
+    stats_area_t *area = stats_area();
 
     stats_tick();
     stats->begun = (rlp_time_t)area->begun;

@@ -8,25 +8,9 @@
  */
 
 #include "decide.h"
+#include "stats_area.h"
 
 #pragma GCC visibility push(hidden)
-
-typedef enum {
-    STATS_ADMITTED,
-    STATS_DELAYED, /* admitted after a wait */
-    STATS_REFUSED,
-    STATS_WOULD_REFUSE, /* by a rule that refuses nobody */
-    STATS_FAILED,       /* the store could not be asked */
-    STATS_EXEMPT,
-    STATS_KINDS
-} stats_kind_t;
-
-#define STATS_MINUTES 60
-#define STATS_SERIES 3     /* of a minute: admitted with delayed, refused, would be refused */
-#define STATS_NAME_MAX 172 /* of a rule with its scope, with the NUL */
-#define STATS_PLAN_MAX 65
-#define STATS_TOP 256 /* identities */
-#define STATS_WHO_MAX 160
 
 /* The numbers of one rule under one plan, as they are read. */
 typedef struct {
@@ -51,8 +35,6 @@ typedef struct {
     uint64_t reloads;
     uint64_t failures; /* it stays as it was */
 } stats_map_t;
-
-#define STATS_MAPS 32
 
 typedef struct {
     rlp_time_t begun; /* wall clock; when counting began */

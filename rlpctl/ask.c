@@ -35,8 +35,8 @@
     "  --host=NAME        the field Host\n"                                              \
     "  --login=NAME --password=FILE   for a server that demands a user (-: standard\n"   \
     "                     input)\n"                                                      \
-    "  --file=PATH        a store that no server has open, in the place of --url; for\n" \
-    "                     ban, unban, set-plan, overrides and reset\n"                   \
+    "  --file=PATH        a store's file in the place of --url: ban, unban, set-plan,\n" \
+    "                     overrides, reset, top; for more: rlpctl help stores\n"         \
     "  --json             the answer as it is\n"
 
 #define ASK_SECRET_MAX 8192
@@ -51,7 +51,7 @@ typedef struct {
 static const ask_command_t ask_commands[] = {
     { "get", "i", false },     { "reset", "i", true }, { "grant", "iu", false },
     { "ban", "iw", true },     { "unban", "i", true }, { "set-plan", "ipw", true },
-    { "overrides", "", true }, { "plans", "", false }, { "top", "", false },
+    { "overrides", "", true }, { "plans", "", false }, { "top", "", true },
     { "explain", "l", false },
 };
 

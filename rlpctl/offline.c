@@ -4,11 +4,13 @@
 
 #include "override.h"
 #include "rlp.h"
+#include "stats_area.h"
 
 #include <apr_strings.h>
 #include <apr_time.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -144,10 +146,12 @@ static const char *file_reset(file_t *file)
     return NULL;
 }
 
-static void file_list_one(void *baton, const char *shown, const override_t *found)
+static void file_list_one(void *baton, const override_key_t *key, const char *shown,
+                          const override_t *found)
 {
     const file_t *file = baton;
 
+    (void)key;
     json_open(file->out, NULL, '{');
     file_tell(file, shown, found);
     json_close(file->out, '}');
@@ -162,14 +166,65 @@ static const char *file_list(file_t *file)
     return NULL;
 }
 
+/* --- who is refused most */
+
+static uint64_t file_refused(const stats_area_top_t *top)
+{
+    return top->counts[0] + top->counts[1];
+}
+
+static int file_compare(const void *a, const void *b)
+{
+    const uint64_t one = file_refused(a);
+    const uint64_t other = file_refused(b);
+
+    return one != other ? (one < other) - (one > other)
+                        : strncmp(((const stats_area_top_t *)a)->identity,
+                                  ((const stats_area_top_t *)b)->identity, STATS_WHO_MAX);
+}
+
+static void file_tell_top(const file_t *file, const stats_area_top_t *top)
+{
+    char identity[STATS_WHO_MAX];
+    char rule[STATS_NAME_MAX];
+
+    stats_get_name(identity, top->identity, sizeof(identity));
+    stats_get_name(rule, top->rule, sizeof(rule));
+    json_open(file->out, NULL, '{');
+    json_number(file->out, "refused", (int64_t)file_refused(top));
+    json_number(file->out, "error", (int64_t)top->error);
+    json_string(file->out, "rule", rule);
+    json_string(file->out, "identity", identity);
+    json_close(file->out, '}');
+}
+
+#define FILE_TOP 20
+
+static const char *file_top(file_t *file)
+{
+    stats_area_t *area = annex_area(rlp_segment_annex(&file->segment), ANNEX_STATISTICS);
+    stats_area_top_t *all = apr_pcalloc(file->job->pool, sizeof(*all) * STATS_TOP);
+    const uint64_t hour = (uint64_t)file_now(file) / STATS_HOUR;
+
+    for (int i = 0; area != NULL && i < STATS_TOP; i++) {
+        all[i] = *stats_top_at(area, i);
+        stats_turn(&all[i], hour);
+    }
+    qsort(all, STATS_TOP, sizeof(*all), file_compare);
+    json_open(file->out, "most_refused", '[');
+    for (int i = 0; i < FILE_TOP && all[i].digest != 0 && file_refused(&all[i]) > 0; i++) {
+        file_tell_top(file, &all[i]);
+    }
+    json_close(file->out, ']');
+    return NULL;
+}
+
 static const struct {
     const char *name;
     const char *(*run)(file_t *file);
-} file_commands[] = { { "ban", file_ban },
-                      { "unban", file_unban },
-                      { "set-plan", file_set_plan },
-                      { "reset", file_reset },
-                      { "overrides", file_list } };
+} file_commands[] = { { "ban", file_ban },           { "unban", file_unban },
+                      { "set-plan", file_set_plan }, { "reset", file_reset },
+                      { "overrides", file_list },    { "top", file_top } };
 
 /* Whom; a value that a client chooses is counted by its digest. */
 static const char *file_identity(file_t *file)
@@ -203,9 +258,10 @@ const char *offline_run(const offline_t *job, json_out_t *out)
 {
     file_t file = { .job = job, .out = out };
     const char *error = NULL;
+    bool shared;
 
     rlp_clock_read(&file.clock);
-    if (rlp_segment_borrow(&file.segment, job->path, &file.clock, &error, job->pool) !=
+    if (rlp_segment_join(&file.segment, job->path, &file.clock, &shared, &error, job->pool) !=
         APR_SUCCESS) {
         return error;
     }

@@ -3,7 +3,7 @@
 #define OFFLINE_H
 
 /*
- * Commands on the file of a store that no server has open.
+ * Commands on the file of a store, which a server may have open.
  */
 
 #include "json.h"

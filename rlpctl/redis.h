@@ -3,7 +3,7 @@
 #define RLPCTL_REDIS_H
 
 /*
- * rlpctl on Redis: a store of its own for try, and get and reset of what servers count there.
+ * rlpctl try on Redis: a store of its own.
  */
 
 #include "rlp.h"
@@ -18,11 +18,5 @@ const char *redis_try_refuses(const rlp_limit_t *limit, rlp_time_t max_wait, apr
 
 /* Removes what the questions about an identity have left there. */
 void redis_try_close(rlp_store_t *store, const char *identity);
-
-/* Is it get or reset with --store=? */
-bool redis_is_command(int argc, const char *const argv[]);
-
-/* Runs get or reset, its name being the first word; the exit status. */
-int redis_main(int argc, const char *const argv[], apr_pool_t *pool);
 
 #endif

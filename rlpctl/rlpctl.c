@@ -5,6 +5,8 @@
  */
 
 #include "ask.h"
+#include "direct.h"
+#include "dump.h"
 #include "hash_key.h"
 #ifdef RLP_REDIS
 #include "redis.h"
@@ -41,7 +43,9 @@
     "\n"                                                                                      \
     "rlpctl hash-key --help: keys as their digests, for plan maps\n"                          \
     "rlpctl simulate --help: access logs replayed against plans\n"                            \
-    "rlpctl get --help: ask and change a running server\n"
+    "rlpctl get --help: ask and change a running server\n"                                    \
+    "rlpctl help stores: the same without a server, in a store\n"                             \
+    "rlpctl dump --help: counters out of a store and into another\n"
 
 enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70, EXIT_IO = 74 };
 
@@ -402,17 +406,20 @@ int main(int argc, const char *const *argv)
     if (main_wants_help(argc, argv)) {
         fputs(TRY_USAGE, stdout);
         status = EXIT_SUCCESS;
+    } else if (argc == 3 && strcmp(argv[1], "help") == 0 && strcmp(argv[2], "stores") == 0) {
+        fputs(direct_usage, stdout);
+        status = EXIT_SUCCESS;
     } else if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         puts("rlpctl " RLP_VERSION);
         status = EXIT_SUCCESS;
     } else if (argc > 2 && strcmp(argv[1], "try") == 0) {
         status = try_main(argc - 2, argv + 2, pool);
-#ifdef RLP_REDIS
-    } else if (argc > 1 && redis_is_command(argc - 1, argv + 1)) {
-        status = redis_main(argc - 1, argv + 1, pool);
-#endif
+    } else if (argc > 1 && direct_is_command(argc - 1, argv + 1)) {
+        status = direct_main(argc - 1, argv + 1, pool);
     } else if (argc > 1 && ask_is_command(argv[1])) {
         status = ask_main(argc - 1, argv + 1, pool);
+    } else if (argc > 1 && dump_is_command(argv[1])) {
+        status = dump_main(argc - 1, argv + 1, pool);
     } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
         status = hash_key_main(argc - 2, argv + 2);
     } else if (argc > 1 && strcmp(argv[1], "simulate") == 0) {

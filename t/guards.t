@@ -88,19 +88,19 @@ none('rlp_algorithm.h includes types only',
 
 none('the slab includes no APR',
     map { my $f = $_; map { "$f: $_" } grep { /apr/ } includes($f) }
-    qw(lib/store/slab.c lib/store/slab.h lib/store/slab_layout.c lib/store/slab_layout.h lib/include/rlp_entry.h));
+    qw(lib/store/slab.c lib/store/slab.h lib/store/slab_layout.c lib/store/slab_layout.h lib/store/slab_visit.c lib/include/rlp_entry.h));
 
 none('only lib/redis includes hiredis',
     grep { /hiredis|valkey/ } map { my $f = $_; map { "$f: $_" } includes($f) } grep { !m{^lib/redis/} } @production);
 
 my %public = map { basename($_) => 1 } files(qr/\.h$/, 'lib/include');
-# annex.h, glob.h, json.h and override.h need no httpd: the tool works as the module does, and on what it keeps
+# annex.h, glob.h, json.h, override.h and stats_area.h need no httpd: the tool works as the module does, and on what it keeps
 none(
     'the module and the tool know the library by its public headers only',
     map {
         my $f = $_;
         map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^(?:mod_ratelimit_plans/(?:store|plan_map)_redis|rlpctl/redis)} && m{^redis/})
-            && !($f =~ m{^rlpctl/} && m{^(?:annex|glob|json|override)[.]h$}) }
+            && !($f =~ m{^rlpctl/} && m{^(?:annex|glob|json|override|stats_area)[.]h$}) }
             map { /^"(.*)"$/ ? $1 : () } includes($f);
     } grep { m{^(?:mod_ratelimit_plans|rlpctl)/} } @production
 );

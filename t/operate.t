@@ -149,11 +149,11 @@ for my $case (
     [ 64, qr/expected 3 words behind set-plan, got 2/,  'set-plan', "--url=$url", 'ip:127.0.0.1', 'pro' ],
     [ 64, qr/expected --password=FILE/,                 'plans', @secured, '--login=amy' ],
     [ 64, qr/expected a secret on standard input/,      'get', "--url=$url", 'apikey', '--secret' ],
-    [ 64, qr/expected --url with grant/,                'grant', "--file=$file", 'ip:127.0.0.1', 1 ],
+    [ 64, qr/expected --url with explain/,              'explain', "--file=$file", '/' ],
     [ 65, qr/answers 400: expected "identity"/,         'get', "--url=$url", 'planet:mars' ],
     [ 65, qr/answers 400: expected "units"/,            'grant', "--url=$url", 'ip:127.0.0.1', 'many' ],
     [ 65, qr/answers 400: expected either "for"/,       'ban', "--url=$url", 'ip:127.0.0.1', 'a while' ],
-    [ 65, qr/is in use by a server: ask that/,          'unban', "--file=$file", 'ip:127.0.0.1' ],
+    [ 65, qr/cannot open the store file/,               'unban', "--file=$file.none", 'ip:127.0.0.1' ],
     [ 69, qr/cannot reach 127.0.0.1:$closed/,           'plans', "--url=http://127.0.0.1:$closed/x" ],
     [ 69, qr/it is not ratelimit-admin/,                'plans', "--url=http://127.0.0.1:$port/nothing" ],
     )

@@ -229,15 +229,15 @@ SKIP: {
     }
     my @get = ('get', '--store=redis://127.0.0.1:1');
     for my $row (
-        [ [ @get, 'ip:a' ],                          qr/^rlpctl: expected IDENTITY, such as ip:192\.0\.2\.1, and RULE behind the options$/ ],
+        [ [ @get, 'ip:a' ],                          qr/^rlpctl: expected RULE, such as api, behind IDENTITY$/ ],
         [ [ @get, 'a', 'r' ],                        qr/^rlpctl: expected IDENTITY/ ],
         [ [ @get, 'ip:a', 'r', 'rate=1/fortnight' ], qr/^rlpctl: expected a span/ ],
-        [ [ @get, '--colour', 'ip:a', 'r' ],         qr/^rlpctl: expected --store=, --password=, --prefix= or --json, got "--colour"$/ ],
+        [ [ @get, '--colour', 'ip:a', 'r' ],         qr/^rlpctl: expected --file=, --store=, --password=, --prefix=, --plan=, --secret or --json, got "--colour"$/ ],
         [ [ @get, '--prefix=a{b', 'ip:a', 'r' ],     qr/^rlpctl: expected a --prefix= without braces$/ ],
         [ [ @get, '--password=x', 'ip:a', 'r' ],     qr/^rlpctl: expected/ ],
         [ [ @get, "--password=file:$dir/no", 'ip:a', 'r' ],               qr/^rlpctl: / ],
         [ [ @get, '--password=env:RLP_NOT_SET', 'ip:a', 'r' ],            qr/^rlpctl: expected the environment to have "RLP_NOT_SET"$/ ],
-        [ [ 'reset', '--store=redis://127.0.0.1:1', '--json', 'ip:a', 'r' ], qr/--prefix=, got "--json"$/ ],
+        [ [ 'reset', '--store=redis://127.0.0.1:1', '--colour', 'ip:a', 'r' ], qr/got "--colour"$/ ],
         [ [ 'reset', '--store=redis://127.0.0.1:1', 'ip:a', 'r', 'rate=1/s' ], qr/^rlpctl: expected IDENTITY/ ],
         )
     {

@@ -168,9 +168,10 @@ is($status, 1, 'there is nothing more to reset');
 
 for my $case (
     [['get', '--store=redis://127.0.0.1'], qr/expected IDENTITY/],
+    [['get', '--store=redis://127.0.0.1', 'ip:192.0.2.1'], qr/expected RULE/],
     [['get', '--store=redis://127.0.0.1', 'nobody', 'site'], qr/expected IDENTITY/],
     [['reset', '--store=redis://127.0.0.1', 'ip:192.0.2.1', 'site', 'rate=1/s'], qr/expected IDENTITY/],
-    [['get', '--store=redis://127.0.0.1', '--what', 'ip:192.0.2.1', 'site'], qr/expected --store=, .*got "--what"/],
+    [['get', '--store=redis://127.0.0.1', '--what', 'ip:192.0.2.1', 'site'], qr/expected --file=, --store=, .*got "--what"/],
     [['get', '--store=nowhere://127.0.0.1', 'ip:192.0.2.1', 'site'], qr/expected /],
     [['get', '--store=redis://127.0.0.1', '--password=sesame', 'ip:192.0.2.1', 'site'], qr/expected file:PATH or env:NAME/],
 ) {

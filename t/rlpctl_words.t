@@ -180,7 +180,9 @@ for my $command (sort keys %words) {
         [ [ @right, '--url=http://h/x', '--login=ann', '--password=-' ],        qr/^rlpctl: expected a password in the first line of -$/ ],
         [ [ @right, '--url=http://h/x', '--secret' ],                           qr/^rlpctl: expected a secret on standard input$/ ],
     );
-    if ($command =~ /^(?:get|grant|plans|top|explain)$/) {
+    if ($command eq 'grant') {
+        usage($command, undef, [ [ @right, "--file=$dir/store" ], qr/^rlpctl: expected UNITS/ ]);
+    } elsif ($command =~ /^(?:plans|explain)$/) {
         usage($command, undef, [ [ @right, "--file=$dir/store" ], qr/^rlpctl: expected --url with $command: a file knows no plans$/ ]);
     } else {
         refused("$command --file of no store", '', [ $command, @right, "--file=$dir/store" ], 65, qr/^rlpctl: /);

@@ -135,6 +135,61 @@ void *rlp_segment_annex(const rlp_segment_t *segment);
 apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
                                 const char **message, apr_pool_t *pool);
 
+/* The same, but of a server that has it open, too (*shared), whose locks it keeps to. */
+apr_status_t rlp_segment_join(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
+                              bool *shared, const char **message, apr_pool_t *pool);
+
+/* A counter as a segment keeps it. The identity cannot be told from it, nor the limit. */
+typedef struct {
+    uint64_t fingerprint; /* of the identity, by the segment's key */
+    uint64_t signature;   /* of the limit (rlp_signature()) */
+    uint32_t size;        /* bytes of its slot's state: the limit's is that or less */
+    rlp_time_t expires;   /* on the store's time line; RLP_TIME_NEVER */
+    uint32_t loss;        /* what forgetting it would lose, in RLP_LOSS_REQUEST */
+    const void *state;
+} rlp_counter_t;
+
+/* Can it be one, by its fingerprint and its size? */
+bool rlp_counter_sound(const rlp_counter_t *counter);
+
+/* Called for each; false ends the visit. */
+typedef bool rlp_counter_fn(void *baton, const rlp_counter_t *counter);
+
+/* Shows all counters of a mapped segment that are not over, while others may update; now: the
+   caller's monotonic clock. What is in flight is left out. */
+apr_status_t rlp_segment_visit(const rlp_segment_t *segment, rlp_time_t now, rlp_counter_fn *visit,
+                               void *baton, apr_pool_t *pool);
+
+/* What became of a counter that was put into a segment. */
+typedef enum {
+    RLP_PUT_DONE,
+    RLP_PUT_KEPT,    /* there was one already, and it stays */
+    RLP_PUT_OVER,    /* its life had ended */
+    RLP_PUT_CROWDED, /* there is no room but what living processes hold */
+    RLP_PUT_FAILED   /* no slot has that size, or the segment is damaged */
+} rlp_put_t;
+
+/* Puts a counter into a mapped segment, while others may update; replaces one that is there, or
+   leaves it. The memory at state is counter->size bytes, all of which count. */
+rlp_put_t rlp_segment_put(const rlp_segment_t *segment, const rlp_counter_t *counter, bool replaces,
+                          rlp_time_t now, apr_pool_t *pool);
+
+#define RLP_SEGMENT_KEY 32 /* bytes */
+
+/* What its counters and their times mean something by: the random key of fingerprints and digests,
+   a secret, and how far the time line is from the monotonic clock. */
+typedef struct {
+    unsigned char key[RLP_SEGMENT_KEY];
+    rlp_time_t offset;
+} rlp_origin_t;
+
+/* The origin of a mapped segment. */
+apr_status_t rlp_segment_origin(const rlp_segment_t *segment, rlp_origin_t *origin);
+
+/* Empties it and gives it another origin. Only while nobody else has it. */
+apr_status_t rlp_segment_adopt(const rlp_segment_t *segment, const rlp_origin_t *origin,
+                               const rlp_clock_t *clock);
+
 /* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);
 
@@ -159,8 +214,8 @@ rlp_segment_look_t rlp_segment_look(const rlp_segment_t *segment, rlp_time_t now
    that are new or expired count as one line. */
 apr_status_t rlp_shm_create(rlp_store_t **store, const rlp_segment_t *segment, apr_pool_t *pool);
 
-/* Forgets all counters of an identity, of all rules; how many those were. Looks at every counter,
-   and only while nobody else uses the segment. */
+/* Forgets all counters of an identity, of all rules, but not what is in flight, while others may
+   update; how many those were. */
 uint64_t rlp_shm_forget(rlp_store_t *store, const char *identity, size_t len);
 
 /* The largest state that such a store keeps, bytes; an update of a larger one fails with

@@ -6,6 +6,7 @@
 #include <apr_general.h>
 #include <apr_siphash.h>
 #include <apr_strings.h>
+#include <apr_time.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -301,8 +302,9 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
     return rv;
 }
 
-/* Maps the file of a store, which is open and locked; what is none is refused. */
-static apr_status_t shm_borrow_file(const shm_job_t *job, rlp_segment_t *segment)
+/* Maps the file of a store, which is open; what is none is refused. mine: it is locked, too, and
+   nobody else has it. */
+static apr_status_t shm_borrow_file(const shm_job_t *job, rlp_segment_t *segment, bool mine)
 {
     struct stat info;
     slab_t slab;
@@ -325,8 +327,10 @@ static apr_status_t shm_borrow_file(const shm_job_t *job, rlp_segment_t *segment
             apr_psprintf(job->pool, "the store file %s is unusable: %s", job->path, reason);
         return APR_EINVAL;
     }
-    slab_unlock_all(&slab);
-    shm_resume_time(&slab, job->clock);
+    if (mine) {
+        slab_unlock_all(&slab);
+        shm_resume_time(&slab, job->clock);
+    }
     return APR_SUCCESS;
 }
 
@@ -342,11 +346,35 @@ apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const 
     apr_status_t rv = shm_lock(&job, segment->fd);
 
     if (rv == EAGAIN || rv == EACCES) {
-        *message = apr_psprintf(pool, "the store file %s is in use by a server: ask that", path);
+        *message = apr_psprintf(pool, "the store file %s is in use by another process", path);
     }
     if (rv == APR_SUCCESS) {
-        rv = shm_borrow_file(&job, segment);
+        rv = shm_borrow_file(&job, segment, true);
     }
+    if (rv != APR_SUCCESS) {
+        rlp_segment_close(segment);
+    }
+    return rv;
+}
+
+/* Whoever has just taken the file makes its locks anew first. */
+#define SHM_SETTLE (RLP_SECOND / 10)
+
+apr_status_t rlp_segment_join(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
+                              bool *shared, const char **message, apr_pool_t *pool)
+{
+    const shm_job_t job = { .path = path, .clock = clock, .message = message, .pool = pool };
+    apr_status_t rv = rlp_segment_borrow(segment, path, clock, message, pool);
+
+    *shared = rv == EAGAIN || rv == EACCES;
+    if (!*shared) {
+        return rv;
+    }
+    apr_sleep(SHM_SETTLE);
+    *message = NULL;
+    *segment = (rlp_segment_t){ .fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK) };
+    rv = segment->fd < 0 ? shm_fail(&job, "cannot open the store file", errno)
+                         : shm_borrow_file(&job, segment, false);
     if (rv != APR_SUCCESS) {
         rlp_segment_close(segment);
     }

@@ -495,3 +495,13 @@ int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp
     }
     return slab_run_many(slab, entries, n, now, fn, baton);
 }
+
+int slab_hold_shard(const slab_t *slab, uint32_t shard)
+{
+    return slab_lock(slab, slab_shard(slab, shard));
+}
+
+void slab_release_shard(const slab_t *slab, uint32_t shard)
+{
+    pthread_mutex_unlock(&slab_shard(slab, shard)->mutex);
+}

@@ -37,6 +37,9 @@ size_t slab_room(size_t size, uint32_t state);
 /* The largest state that has a slot, in a slab of any size. */
 uint32_t slab_fit_max(void);
 
+/* Is that the state of a slot, as a whole? */
+bool slab_fits(uint32_t size);
+
 /* Looks at memory that may hold anything. NULL, or why it is no slab of this layout and size. */
 const char *slab_attach(slab_t *slab, void *memory, size_t size);
 
@@ -72,8 +75,33 @@ rlp_time_t slab_last(const slab_t *slab);
 int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,
                 void *baton);
 
-/* Forgets all counters of a fingerprint; how many those were. Only while nobody else uses it. */
+/* Locks one shard, as an update does, for what is no update; 0, or why it cannot be locked. Nothing
+   may wait under it. */
+int slab_hold_shard(const slab_t *slab, uint32_t shard);
+void slab_release_shard(const slab_t *slab, uint32_t shard);
+
+/* Forgets all counters of a fingerprint, but not what processes hold, while others may update; how
+   many those were. */
 uint64_t slab_forget(slab_t *slab, uint64_t fingerprint);
+
+/* A counter as its slot has it. */
+typedef struct {
+    uint64_t fingerprint;
+    uint64_t signature;
+    uint32_t size;      /* of the slot's state, bytes: the limit's is that or less */
+    rlp_time_t expires; /* slab time; RLP_TIME_NEVER */
+    uint32_t loss;      /* now (rlp_entry_t) */
+    const void *state;
+} slab_counter_t;
+
+/* Called for each; false ends the visit. */
+typedef bool slab_visit_fn(void *baton, const slab_counter_t *counter);
+
+/* Shows all counters that are not over at the instant now of the slab's time, but not what
+   processes hold, while others may update: each as it was at some instant of the visit. room: for
+   copies, slab_visit_room() bytes. 0, or why a shard cannot be locked. */
+int slab_visit(const slab_t *slab, rlp_time_t now, void *room, slab_visit_fn *visit, void *baton);
+size_t slab_visit_room(void);
 
 /* What there is in it. */
 typedef struct {

@@ -250,17 +250,19 @@ void slab_rehash(slab_t *to, const slab_t *from, rlp_time_t now)
     slab_shard(to, 0)->evicted = slab_look(from, now).evicted;
 }
 
+/* One class of one shard, whose sets lie together. */
 static uint64_t slab_forget_class(const slab_t *slab, int size_class, uint64_t fingerprint)
 {
     const size_t size = slab_classes[size_class].size;
-    const size_t n = slab_extent(slab, size_class) / size * slab->shards;
-    unsigned char *at = slab->base + slab->classes[size_class].offset;
+    const size_t extent = slab_extent(slab, size_class);
+    unsigned char *at =
+        slab->base + slab->classes[size_class].offset + extent * slab_shard_of(slab, fingerprint);
     uint64_t forgotten = 0;
 
-    for (size_t i = 0; i < n; i++, at += size) {
+    for (size_t i = 0; i < extent / size; i++, at += size) {
         slot_t *slot = (slot_t *)(void *)at;
 
-        if (slot->fingerprint == fingerprint && slot->fate != 0) {
+        if (slot->fingerprint == fingerprint && slot->fate != 0 && (slot->fate & SLAB_HELD) == 0) {
             slot->fate = 0; /* expired: the slot stays used */
             forgotten++;
         }
@@ -270,10 +272,15 @@ static uint64_t slab_forget_class(const slab_t *slab, int size_class, uint64_t f
 
 uint64_t slab_forget(slab_t *slab, uint64_t fingerprint)
 {
+    const uint32_t shard = slab_shard_of(slab, fingerprint);
     uint64_t forgotten = 0;
 
+    if (slab_hold_shard(slab, shard) != 0) {
+        return 0;
+    }
     for (int size_class = 0; size_class < SLAB_CLASSES; size_class++) {
         forgotten += slab_forget_class(slab, size_class, fingerprint);
     }
+    slab_release_shard(slab, shard);
     return forgotten;
 }

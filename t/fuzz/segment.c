@@ -306,8 +306,10 @@ static void scene_ask(scene_t *scene, const uint8_t act[ACT], ask_t *ask, int pl
 
 /* --- what else looks at a file */
 
-static void scene_count(void *baton, const char *shown, const override_t *found)
+static void scene_count(void *baton, const override_key_t *key, const char *shown,
+                        const override_t *found)
 {
+    (void)key;
     fuzz_expect(strlen(shown) <= OVERRIDE_SHOWN && (found->ban != 0 || found->plan != 0),
                 "an order is one");
     ++*(int *)baton;

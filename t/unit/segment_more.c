@@ -135,7 +135,7 @@ static void test_in_use(void **state)
     rlp_segment_t other;
 
     path_make(state);
-    expected = apr_psprintf(unit_pool(), "the store file %s is in use by a server: ask that", path);
+    expected = apr_psprintf(unit_pool(), "the store file %s is in use by another process", path);
     rlp_segment_t segment = segment_open(MB);
 
     assert_string_equal(borrow_at(&other, &boot), expected);

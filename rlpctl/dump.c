@@ -1,0 +1,267 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "dump.h"
+
+#include "outline.h"
+
+#include <apr_strings.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define DUMP_USAGE                                                                      \
+    "usage: rlpctl dump --file=PATH [--with-key]\n"                                     \
+    "       rlpctl dump --store=URL [OPTION]...\n"                                      \
+    "       rlpctl load --file=PATH [OPTION]... [DUMP]\n"                               \
+    "       rlpctl load --store=URL [OPTION]... [DUMP]\n"                               \
+    "\n"                                                                                \
+    "dump prints what is counted in the file of a store, or in a Redis: JSON, a line\n" \
+    "for each counter. load puts it into another one, from DUMP or standard input.\n"   \
+    "What is counted there already stays.\n"                                            \
+    "\n"                                                                                \
+    "  --file=PATH        of a server that is stopped or runs; load makes a new one\n"  \
+    "  --size=SIZE        of a new one, such as 64M (16M)\n"                            \
+    "  --with-key         with its key, a secret, which a new one needs\n"              \
+    "  --store=URL        as url= of RateLimitStore, without a password\n"              \
+    "  --password=SOURCE  file:PATH or env:NAME\n"                                      \
+    "  --prefix=TEXT      as prefix= of RateLimitStore\n"                               \
+    "  --replace          load: what is counted there already goes\n"                   \
+    "  --check            load: only read the dump\n"                                   \
+    "  --json             load: say in JSON what became of it\n"
+
+#define DUMP_KEPT 1 /* exit status: not all of the dump is there now */
+
+int dump_fail(const char *error, int status)
+{
+    fprintf(stderr, "rlpctl: %s\n", error);
+    return status;
+}
+
+bool dump_is_command(const char *word)
+{
+    return strcmp(word, "dump") == 0 || strcmp(word, "load") == 0;
+}
+
+/* --- words */
+
+/* Such as 64M: a whole number of pages. 0: it is none. */
+static size_t dump_size(const char *text)
+{
+    static const char units[] = "KMG";
+    const size_t digits = strspn(text, "0123456789");
+    const char *unit =
+        digits > 0 && digits < 10 && text[digits] != '\0' ? strchr(units, text[digits]) : NULL;
+
+    if (unit == NULL || text[digits + 1] != '\0') {
+        return 0;
+    }
+    const size_t size = (size_t)strtoull(text, NULL, 10) << (10 + 10 * (unit - units));
+
+    return size >= RLP_SEGMENT_MIN && size % 4096 == 0 ? size : 0;
+}
+
+/* An option that is said without a value, and for which of the two. */
+static bool dump_flag(dump_job_t *job, const char *word)
+{
+    const struct {
+        const char *name;
+        bool loads;
+        bool *to;
+    } flags[] = { { "--json", true, &job->json },
+                  { "--replace", true, &job->replaces },
+                  { "--check", true, &job->checks },
+                  { "--with-key", false, &job->with_key } };
+
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        if (strcmp(word, flags[i].name) == 0 && flags[i].loads == job->loads) {
+            *flags[i].to = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool dump_value(dump_job_t *job, const char *word)
+{
+    const struct {
+        const char *name;
+        const char **to;
+    } values[] = { { "--file=", &job->file },
+                   { "--store=", &job->url },
+                   { "--password=", &job->password },
+                   { "--prefix=", &job->prefix } };
+
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        const size_t len = strlen(values[i].name);
+
+        if (strncmp(word, values[i].name, len) == 0 && word[len] != '\0') {
+            *values[i].to = word + len;
+            return true;
+        }
+    }
+    if (job->loads && strncmp(word, "--size=", 7) == 0) {
+        job->size = dump_size(word + 7);
+        return job->size > 0;
+    }
+    return false;
+}
+
+/* What does not go together. */
+static const char *dump_odd(const dump_job_t *job)
+{
+    if ((job->file != NULL) == (job->url != NULL)) {
+        return "expected either --file=PATH or --store=URL";
+    }
+    if (job->url == NULL && (job->password != NULL || job->prefix != NULL)) {
+        return "expected --store=URL with --password= or --prefix=";
+    }
+    if (job->file == NULL && (job->with_key || job->size > 0)) {
+        return "expected --file=PATH with --with-key or --size=";
+    }
+    if (job->prefix != NULL && job->prefix[strcspn(job->prefix, "{}")] != '\0') {
+        return "expected a --prefix= without braces";
+    }
+    return NULL;
+}
+
+/* NULL, or what was expected. */
+static const char *dump_words(dump_job_t *job, int argc, const char *const argv[])
+{
+    for (int i = 1; i < argc; i++) {
+        const bool option = argv[i][0] == '-' && argv[i][1] != '\0';
+
+        if (option ? dump_flag(job, argv[i]) || dump_value(job, argv[i])
+                   : job->loads && job->name == NULL) {
+            job->name = option ? job->name : argv[i];
+        } else {
+            return apr_psprintf(job->pool, "expected a word as rlpctl %s --help has it, got \"%s\"",
+                                argv[0], argv[i]);
+        }
+    }
+    return dump_odd(job);
+}
+
+/* --- running */
+
+/* A key is nobody else's to read. */
+static bool dump_is_public(int fd)
+{
+    struct stat info;
+
+    return fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
+           (info.st_mode & (S_IRWXG | S_IRWXO)) != 0;
+}
+
+static int dump_run(const dump_job_t *job)
+{
+    dump_out_t out = { .file = stdout };
+    int status = EX_DATAERR;
+
+    if (job->with_key && dump_is_public(STDOUT_FILENO)) {
+        return dump_fail("expected an output that nobody else can read, since the key is in it: "
+                         "umask 077 first",
+                         EX_USAGE);
+    }
+    apr_pool_create(&out.line, job->pool);
+    const char *error = job->file ? dump_file(job, &out, &status) : dump_redis(job, &out, &status);
+
+    if (error != NULL) {
+        return dump_fail(error, status);
+    }
+    dump_put_end(&out);
+    return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS
+                                                  : dump_fail("cannot write", EX_IOERR);
+}
+
+static int load_tell(const dump_job_t *job, const dump_in_t *in, const dump_sum_t *sum)
+{
+    const struct {
+        const char *name;
+        uint64_t number;
+    } members[] = { { "counters", in->counters },
+                    { "overrides", in->overrides },
+                    { "loaded", sum->loaded },
+                    { "kept", sum->kept },
+                    { "over", sum->over },
+                    { "crowded", sum->crowded },
+                    { "evicted", sum->evicted },
+                    { "overrides_loaded", sum->overrides_loaded },
+                    { "overrides_kept", sum->overrides_kept } };
+    json_out_t out = json_out(job->pool);
+    const json_t *object;
+
+    json_open(&out, NULL, '{');
+    json_string(&out, "action", job->checks ? "check" : "load");
+    for (size_t i = 0; i < (job->checks ? 2 : sizeof(members) / sizeof(members[0])); i++) {
+        json_number(&out, members[i].name, (int64_t)members[i].number);
+    }
+    json_close(&out, '}');
+    if (job->json) {
+        printf("%.*s\n", (int)out.len, out.text);
+    } else if (json_parse(&object, out.text, out.len, job->pool) == NULL) {
+        outline_print(object);
+    }
+    if (fflush(stdout) != 0) {
+        return dump_fail("cannot write", EX_IOERR);
+    }
+    return sum->kept + sum->crowded + sum->overrides_kept > 0 ? DUMP_KEPT : EXIT_SUCCESS;
+}
+
+static int load_run(const dump_job_t *job)
+{
+    dump_sum_t sum = { .loaded = 0 };
+    int status = EX_DATAERR;
+    dump_in_t in;
+    const char *error = dump_open(&in, job->name ? job->name : "-", job->pool);
+
+    if (error != NULL) {
+        return dump_fail(error, EX_NOINPUT);
+    }
+    error = job->file ? load_file(job, &in, &sum, &status) : load_redis(job, &in, &sum, &status);
+    if (error == NULL) {
+        return load_tell(job, &in, &sum);
+    }
+    (void)dump_fail(error, status);
+    if (sum.loaded + sum.overrides_loaded > 0) {
+        (void)load_tell(job, &in, &sum);
+        fputs("rlpctl: so far; load it once more\n", stderr);
+    }
+    return status;
+}
+
+#ifndef RLP_REDIS
+const char *dump_redis(const dump_job_t *job, dump_out_t *out, int *status)
+{
+    (void)job;
+    (void)out;
+    *status = EX_USAGE;
+    return "this program was built without Redis";
+}
+
+const char *load_redis(const dump_job_t *job, dump_in_t *in, dump_sum_t *sum, int *status)
+{
+    (void)in;
+    (void)sum;
+    return dump_redis(job, NULL, status);
+}
+#endif
+
+int dump_main(int argc, const char *const argv[], apr_pool_t *pool)
+{
+    dump_job_t job = { .loads = strcmp(argv[0], "load") == 0, .pool = pool };
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(DUMP_USAGE, stdout);
+        return EXIT_SUCCESS;
+    }
+    const char *error = dump_words(&job, argc, argv);
+
+    if (error != NULL) {
+        return dump_fail(error, EX_USAGE);
+    }
+    return job.loads ? load_run(&job) : dump_run(&job);
+}
