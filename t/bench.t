@@ -10,7 +10,12 @@ use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use Test::More;
 
-use lib abs_path($ENV{top_srcdir} || dirname(dirname($0))) . '/t/lib';
+my $top;
+
+BEGIN {
+    $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
+}
+use lib "$top/t/lib";
 use RLP::Figures;
 use RLP::Plot;
 
@@ -75,5 +80,19 @@ SKIP: {
     print {$in} $svg;
     ok(close $in, 'it is well-formed');
 }
+
+# --- what is said of it
+
+sub slurp {
+    my ($file) = @_;
+    open my $in, '<', "$top/$file" or die "$file: $!\n";
+    local $/ = undef;
+    return scalar <$in>;
+}
+
+my @sections = slurp('t/bench/bench.pl') =~ /^    \[(\w+) => /mg;
+cmp_ok(scalar @sections, '>', 5, 'make bench has sections');
+is(join(' ', slurp('docs/benchmarks.md') =~ /^\| `(\w+)` \|/mg), "@sections", 'which docs/benchmarks.md names');
+like(slurp('CONTRIBUTING.md'), qr/`make bench`.*\(sections: \Q@sections\E\)/, 'and CONTRIBUTING.md');
 
 done_testing;

@@ -42,6 +42,7 @@
 #define SECOND UINT64_C(1000000000)
 #define PATIENCE (20 * SECOND)
 #define WARM (SECOND / 2)
+#define PAUSE (5 * SECOND / 1000) /* before each counted request: the server is idle */
 
 static const char request_text[] = "GET /t.txt HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -97,6 +98,13 @@ __attribute__((noreturn)) static void load_fail(const char *what)
 {
     fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
     exit(1);
+}
+
+static void load_pause(void)
+{
+    const struct timespec span = { .tv_nsec = (long)PAUSE };
+
+    (void)nanosleep(&span, NULL);
 }
 
 /* --- CPU time of the server */
@@ -308,6 +316,9 @@ static void slice_send(slice_t *slice, const load_t *load, const side_t *side)
 
         if (!slice_wants(slice, load, now) || (load->rate > 0 && slice_due(slice, load) > now)) {
             return;
+        }
+        if (load->requests > 0) {
+            load_pause();
         }
         connection_send(connection, load->rate > 0 ? slice_due(slice, load) : now);
         slice->sent++;

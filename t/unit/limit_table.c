@@ -37,6 +37,10 @@ static const struct border {
     { "V-16", "rate=100000/week burst=15250284.452", "rate=100000/week burst=15250284.453",
       "expected a burst of at most 15250284 with this period and token-bucket, got "
       "\"rate=100000/week\"" },
+    { "V-16", "rate=1000000/3577ms burst=2578521676503.991",
+      "rate=1000000/3577ms burst=2578521676503.992",
+      "expected a burst of at most 2578521676503 with this period and token-bucket, got "
+      "\"rate=1000000/3577ms\"" },
     { "V-06", "rate=1/s burst=2 initial=2", "rate=1/s burst=2 initial=2.001",
       "expected an initial= of at most the burst or the quota behind it, got \"rate=1/s\"" },
     { "V-02", "rate=1/s burst=.001", "rate=1/s burst=.000",
@@ -77,6 +81,8 @@ static const struct border {
       "expected then= once in a plan, got \"then=a\"" },
     { "V-13", "rate=1/s burst=2 rate=1/s burst=3", "rate=1/s burst=2 rate=1/s burst=3 burst=3",
       "expected burst= once behind \"rate=1/s\", got \"burst=3\"" },
+    { "V-13", "rate=1/s burst=2 initial=1", "rate=1/s burst=2 initial=1 burst=3",
+      "expected burst= once behind \"rate=1/s\", got \"burst=3\"" },
     { "V-13", "rate=1/s", "rate=1/s limit=10 windo=60",
       "expected rate=COUNT/PERIOD, quota=COUNT or concurrent=N with burst=, initial=, algorithm=, "
       "start= or lease= behind it, bandwidth= or then=, got \"limit=10\"" },
@@ -114,6 +120,7 @@ static void test_derived(void **state)
     assert_int_equal(plan->limits[1].drain, 0);
     assert_int_equal(plan->limits[1].price, 0);
     assert_int_equal(plan->limits[2].drain, 0);
+    assert_int_equal(rlp_limit_window(&unit_plan("rate=1000000/s burst=1")->limits[0]), 1);
     assert_int_equal(rate->state_size, 24);
     assert_int_equal(unit_plan("concurrent=3")->limits[0].state_size, 8 * RLP_OWNERS_USUAL);
     assert_int_equal(unit_plan("rate=3/s algorithm=sliding-log")->limits[0].state_size, 56);
@@ -165,6 +172,7 @@ static void test_share(void **state)
         rlp_time_t drain;
     } rows[] = {
         { "rate=10/s burst=20", 1, 10, 20000, 20000, 2 * S },
+        { "rate=10/s burst=.5", 1, 10, 500, 500, 50000 },
         { "rate=10/s burst=20", 0, 10, 20000, 20000, 2 * S },
         { "rate=10/s burst=20", 2, 5, 10000, 10000, 2 * S },
         { "rate=10/s burst=20", 3, 3, 6666, 6666, 2222000 },
@@ -252,17 +260,17 @@ static void test_effective(void **state)
     assert_int_equal(rlp_limit_effective(&unit_plan(row->words)->limits[0], &d), row->seconds);
 }
 
-/* Beyond 64 bits the sum is exact, too: 2^62 units at a unit per 4 s, rounded up. */
+/* Beyond 64 bits the sum is exact, too: a unit more than so many whole seconds. */
 static void test_effective_wide(void **state)
 {
-    rlp_limit_t limit = unit_plan("rate=3/4s")->limits[0];
-    rlp_decision_t d = { .remaining = INT64_C(1) << 42 };
+    rlp_limit_t limit = unit_plan("rate=7/s")->limits[0];
+    rlp_decision_t d = { .remaining = INT64_C(7000000001) };
 
     (void)state;
-    limit.period = 4 * S << 20;
-    limit.count = INT64_C(3) << 20;
-    /* 2^42 * 4 / 3 */
-    assert_int_equal(rlp_limit_effective(&limit, &d), INT64_C(5864062014806));
+    limit.period = INT64_C(7000000001);
+    assert_int_equal(rlp_limit_effective(&limit, &d), INT64_C(7000000002001));
+    limit.period = d.remaining = INT64_C(7000000000);
+    assert_int_equal(rlp_limit_effective(&limit, &d), INT64_C(7000000000000));
 }
 
 /* F-09: a start is not in the future; this moment is none. */
@@ -299,6 +307,15 @@ static void test_algorithms(void **state)
     assert_string_equal(rlp_plan_parse(&plan, &source, unit_pool()),
                         "expected algorithm=NAME with one of leaky-bucket, fixed-window, got "
                         "\"algorithm=token-bucket\" (leaky-bucket?)");
+    static const rlp_algorithm_t single = { .name = "single", .state_size = 8, .count_max = 1 };
+    static const rlp_algorithm_t *const singles[] = { &single, NULL };
+    static const char *const rates[] = { "rate=1/s", "rate=2/s" };
+    rlp_plan_source_t one = { .name = "one", .words = rates, .n = 1, .algorithms = singles };
+
+    assert_null(rlp_plan_parse(&plan, &one, unit_pool()));
+    one.words = rates + 1;
+    assert_string_equal(rlp_plan_parse(&plan, &one, unit_pool()),
+                        "expected single with COUNT of at most 1, got \"rate=2/s\"");
 }
 
 int main(void)
