@@ -178,6 +178,9 @@ void probe_limit(json_out_t *out, const rule_t *rule, const variant_t *variant, 
     const rlp_limit_t *of = &variant->plan->limits[limit];
     const int64_t quota = rlp_limit_quota(of);
     const int64_t window = of->algorithm->holds ? 0 : rlp_limit_window(of);
+    const int64_t used = quota > decision->remaining ? quota - decision->remaining : 0;
+    /* what is never renewed says "never" even then */
+    const bool full = used == 0 && decision->remaining > 0 && decision->reset == RLP_TIME_NEVER;
 
     json_open(out, NULL, '{');
     json_string(out, "rule", rule->name);
@@ -189,9 +192,9 @@ void probe_limit(json_out_t *out, const rule_t *rule, const variant_t *variant, 
     } else {
         json_string(out, "window", NULL);
     }
-    json_number(out, "used", quota > decision->remaining ? quota - decision->remaining : 0);
+    json_number(out, "used", used);
     json_number(out, "remaining", decision->remaining);
-    probe_seconds(out, "reset", decision->reset);
+    probe_seconds(out, "reset", full ? 0 : decision->reset);
     json_close(out, '}');
 }
 

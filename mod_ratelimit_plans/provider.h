@@ -93,8 +93,7 @@ typedef struct {
 
 #define STORE_SERVERS_MAX 32
 
-/* Those of the store in Redis, at most STORE_SERVERS_MAX; how many. 0 where the store is
-   another. */
+/* Those of all stores in Redis, each once, at most STORE_SERVERS_MAX; how many. */
 int store_redis_servers(store_server_t servers[], apr_pool_t *pool);
 
 #pragma GCC visibility pop

@@ -348,25 +348,45 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
     return NULL;
 }
 
-int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
+/* Adds a server, or says of one that another store has, too, what is worse; how many there are. */
+static int far_list(store_server_t servers[], int n, const redis_server_t *there)
 {
     static const char *const phases[] = {
         [REDIS_CLOSED] = "closed", [REDIS_OPEN] = "open", [REDIS_HALF_OPEN] = "half-open"
     };
-    const far_t *store = (const far_t *)rlp_world->store;
+    int i = 0;
 
-    if (rlp_world->store_provider != &store_redis_provider || store == NULL) {
-        return 0;
+    while (i < n && strcmp(servers[i].name, there->name) != 0) {
+        i++;
     }
-    redis_server_t *there = apr_pcalloc(pool, sizeof(*there) * STORE_SERVERS_MAX);
-    const int n = redis_endpoint_servers(store->endpoint, there, STORE_SERVERS_MAX);
+    if (i == STORE_SERVERS_MAX || (i < n && there->breaker.phase == REDIS_CLOSED)) {
+        return n;
+    }
+    servers[i] = (store_server_t){ .name = there->name,
+                                   .breaker = phases[there->breaker.phase],
+                                   .failures = there->breaker.failures,
+                                   .wait = there->breaker.wait,
+                                   .why = there->why };
+    return i < n ? n : n + 1;
+}
 
-    for (int i = 0; i < n; i++) {
-        servers[i] = (store_server_t){ .name = there[i].name,
-                                       .breaker = phases[there[i].breaker.phase],
-                                       .failures = there[i].breaker.failures,
-                                       .wait = there[i].breaker.wait,
-                                       .why = there[i].why };
+int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
+{
+    int n = 0;
+
+    for (int i = 0; i < rlp_world->depots->nelts; i++) {
+        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, i, depot_t);
+        const far_t *store = (const far_t *)depot->store;
+
+        if (depot->provider != &store_redis_provider || store == NULL) {
+            continue;
+        }
+        redis_server_t *there = apr_pcalloc(pool, sizeof(*there) * STORE_SERVERS_MAX);
+        const int here = redis_endpoint_servers(store->endpoint, there, STORE_SERVERS_MAX);
+
+        for (int k = 0; k < here; k++) {
+            n = far_list(servers, n, &there[k]);
+        }
     }
     return n;
 }

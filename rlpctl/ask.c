@@ -35,8 +35,8 @@
     "  --host=NAME        the field Host\n"                                              \
     "  --login=NAME --password=FILE   for a server that demands a user (-: standard\n"   \
     "                     input)\n"                                                      \
-    "  --file=PATH        a store's file in the place of --url: ban, unban, set-plan,\n" \
-    "                     overrides, reset, top; for more: rlpctl help stores\n"         \
+    "  --file=PATH        a store's file in place of --url, but for plans, explain\n"    \
+    "  --store=URL --prefix=TEXT  a Redis: get, grant, reset, top; rlpctl help stores\n" \
     "  --json             the answer as it is\n"
 
 #define ASK_SECRET_MAX 8192

@@ -132,12 +132,26 @@ static const char *direct_odd(const direct_t *job)
     return NULL;
 }
 
-/* The words behind the options: IDENTITY, UNITS, RULE and limits, as far as the command has them.
- */
+/* What the command has to have behind IDENTITY and UNITS. */
+static const char *direct_rule(const direct_t *job)
+{
+    const bool lists = direct_is(job, "get") && job->file != NULL;
+
+    if (direct_is(job, "reset")) {
+        return job->n > 0 ? "expected IDENTITY and RULE, and no limits: all of it is reset" : NULL;
+    }
+    if (job->rule == NULL && !lists) {
+        return "expected RULE, such as api, behind IDENTITY";
+    }
+    return job->n == 0 && !direct_is(job, "get")
+               ? "expected the limits of the rule or plan behind RULE, such as rate=10/min"
+               : NULL;
+}
+
+/* The words behind the options: IDENTITY, UNITS, RULE and limits, as far as the command has
+   them. */
 static const char *direct_operands(direct_t *job, const char *const words[], int n)
 {
-    const bool grants = direct_is(job, "grant");
-    const bool resets = direct_is(job, "reset");
     int i = 0;
 
     if (!direct_is(job, "top")) {
@@ -146,23 +160,15 @@ static const char *direct_operands(direct_t *job, const char *const words[], int
         }
         job->identity = words[i++];
     }
-    if (grants && (i == n || rlp_units_parse(&job->units, words[i++], job->pool) != NULL ||
-                   job->units == 0)) {
+    if (direct_is(job, "grant") &&
+        (i == n || rlp_units_parse(&job->units, words[i++], job->pool) != NULL ||
+         job->units == 0)) {
         return "expected UNITS behind IDENTITY: a number above 0 with at most three decimals";
     }
     job->rule = i < n ? words[i++] : NULL;
     job->limits = words + i;
     job->n = n - i;
-    if (resets && job->n > 0) {
-        return "expected IDENTITY and RULE, and no limits: all of it is reset";
-    }
-    if (!resets && job->rule == NULL && !(direct_is(job, "get") && job->file != NULL)) {
-        return "expected RULE, such as api, behind IDENTITY";
-    }
-    if ((grants || direct_is(job, "top")) && job->n == 0) {
-        return "expected the limits of the rule or plan behind RULE, such as rate=10/min";
-    }
-    return NULL;
+    return direct_rule(job);
 }
 
 /* NULL, or what was expected. */

@@ -273,7 +273,7 @@ static const char *top_ask(top_t *top, const char *const identities[], int n, ap
 
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < plan->n; k++) {
-            direct_charge(top->job, &top->charges[i * plan->n + k], identities[i],
+            direct_charge(top->job, &top->charges[(ptrdiff_t)i * plan->n + k], identities[i],
                           &plan->limits[k]);
         }
     }
@@ -282,7 +282,7 @@ static const char *top_ask(top_t *top, const char *const identities[], int n, ap
         return redis_direct_why(top->ctl, pool);
     }
     for (int i = 0; i < n; i++) {
-        top_take(top, &top->charges[i * plan->n]);
+        top_take(top, &top->charges[(ptrdiff_t)i * plan->n]);
     }
     return NULL;
 }

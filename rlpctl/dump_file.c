@@ -125,6 +125,7 @@ static bool write_counter(void *baton, const rlp_counter_t *counter)
     dump_put_word(&line, "signature", counter->signature);
     dump_put_time(&line, "expires", counter->expires);
     json_number(&line, "loss", counter->loss);
+    json_bool(&line, "lasting", counter->lasting);
     json_number(&line, "size", counter->size);
     dump_put_bytes(&line, "state", counter->state, len);
     dump_end_line(writer->out, &line);
@@ -256,8 +257,8 @@ static void read_put(const reader_t *reader, const rlp_counter_t *counter, apr_p
 
 static const char *read_counter(void *baton, const json_t *object, apr_pool_t *line)
 {
-    static const char *const names[] = { "type", "fingerprint", "signature", "expires",
-                                         "loss", "size",        "state",     NULL };
+    static const char *const names[] = { "type",    "fingerprint", "signature", "expires", "loss",
+                                         "lasting", "size",        "state",     NULL };
     const reader_t *reader = baton;
     rlp_counter_t counter = { .size = 0 };
     unsigned char *state = NULL;
@@ -271,6 +272,7 @@ static const char *read_counter(void *baton, const json_t *object, apr_pool_t *l
     error = error ? error : dump_get_time(object, "expires", &counter.expires, line);
     error = error ? error : dump_get_number(object, "loss", &loss, line);
     error = error ? error : dump_get_number(object, "size", &size, line);
+    error = error ? error : dump_get_bool(object, "lasting", &counter.lasting, line);
     if (error != NULL) {
         return error;
     }

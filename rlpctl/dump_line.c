@@ -147,6 +147,17 @@ const char *dump_get_number(const json_t *object, const char *name, int64_t *num
                : member_error(name, "a whole number from 0 to 9007199254740992", line);
 }
 
+const char *dump_get_bool(const json_t *object, const char *name, bool *is, apr_pool_t *line)
+{
+    const json_t *member = json_member(object, name);
+
+    if (member == NULL || (member->kind != JSON_TRUE && member->kind != JSON_FALSE)) {
+        return member_error(name, "true or false", line);
+    }
+    *is = member->kind == JSON_TRUE;
+    return NULL;
+}
+
 const char *dump_get_time(const json_t *object, const char *name, rlp_time_t *time,
                           apr_pool_t *line)
 {

@@ -77,6 +77,7 @@ const char *dump_get_text(const json_t *object, const char *name, const char **t
 const char *dump_get_word(const json_t *object, const char *name, uint64_t *word, apr_pool_t *line);
 const char *dump_get_number(const json_t *object, const char *name, int64_t *number,
                             apr_pool_t *line);
+const char *dump_get_bool(const json_t *object, const char *name, bool *is, apr_pool_t *line);
 const char *dump_get_time(const json_t *object, const char *name, rlp_time_t *time,
                           apr_pool_t *line);
 

@@ -260,7 +260,7 @@ const char *redis_ctl_masters(redis_ctl_t *ctl, redis_masters_t *masters, apr_po
     const char *error = redis_ctl_ask(ctl, &call, 1, pool);
 
     error = error ? error : redis_ctl_error(call.reply, pool);
-    if (error == NULL && call.reply->type != REDIS_REPLY_ARRAY) {
+    if (error == NULL && (call.reply == NULL || call.reply->type != REDIS_REPLY_ARRAY)) {
         error = "Redis: expected CLUSTER SLOTS to tell ranges";
     }
     for (size_t i = 0; error == NULL && i < call.reply->elements; i++) {
@@ -272,16 +272,15 @@ const char *redis_ctl_masters(redis_ctl_t *ctl, redis_masters_t *masters, apr_po
 
 const char *redis_ctl_pattern(const char *prefix, const char *text, apr_pool_t *pool)
 {
-    char *pattern = apr_palloc(pool, 2 * (strlen(prefix) + strlen(text)) + 2);
+    const char *plain = apr_pstrcat(pool, prefix, text, NULL);
+    char *pattern = apr_palloc(pool, 2 * strlen(plain) + 2);
     char *to = pattern;
 
-    for (int i = 0; i < 2; i++) {
-        for (const char *at = i == 0 ? prefix : text; *at != '\0'; at++) {
-            if (strchr("*?[]\\^-", *at) != NULL) {
-                *to++ = '\\';
-            }
-            *to++ = *at;
+    for (; *plain != '\0'; plain++) {
+        if (strchr("*?[]\\^-", *plain) != NULL) {
+            *to++ = '\\';
         }
+        *to++ = *plain;
     }
     *to++ = '*';
     *to = '\0';
@@ -304,7 +303,9 @@ typedef struct {
 static const char *scan_take(scan_t *scan, const redisReply *reply, apr_pool_t *pool)
 {
     const redisReply *cursor =
-        reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 ? reply->element[0] : NULL;
+        reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2
+            ? reply->element[0]
+            : NULL;
     const redisReply *list = cursor != NULL ? reply->element[1] : NULL;
 
     if (list == NULL || cursor->type != REDIS_REPLY_STRING || list->type != REDIS_REPLY_ARRAY) {

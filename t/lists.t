@@ -132,6 +132,10 @@ my %told = set($admin =~ /`([a-z_]+)(?:\[\])?`/g);
 ok(keys %said > 30, 'the members of answers can be read: ' . keys %said);
 missing('each is in docs/admin.md', \%said, \%told);
 
+my %problem = set(map { /\\"([\w-]+)\\":/g } code('mod_ratelimit_plans/respond.c'));
+ok(keys %problem > 4, 'the members of a refusal can be read');
+missing('each is in docs/directives.md', \%problem, { set(map { /`([\w-]+)`/g } $entry{RateLimitDenyStatus} =~ /^\| (`[^|]*) \|/mg) });
+
 # --- rlpctl
 
 my %exit = (EX_USAGE => 64, EX_DATAERR => 65, EX_NOINPUT => 66, EX_UNAVAILABLE => 69, EX_SOFTWARE => 70, EX_IOERR => 74, EX_NOPERM => 77);
@@ -158,9 +162,11 @@ missing('and each command', \%command, { set(map { split / [|] / } $page1 =~ /^[
 my @printed = $tool =~ /\\"(\w+)\\":/g;
 my ($report) = code('rlpctl/report_json.c');
 push @printed, $report =~ /json_\w+\((?:&?\w+), "(\w+)"/g;
+push @printed, map { /\bjson_(?:string|number|bool|open)\([\w&>-]+, "(\w+)"/g } code(files('rlpctl/*.c'));
 my %in_page1 = set(map { /\b([a-z_]+)\b/g } $page1 =~ /^[.](?:Cm|It Cm|It) (.*)$/mg);
+my %in_dumps = set(slurp('docs/dump-format.md') =~ /[`"]([a-z_]+)[`"]/g);
 ok(@printed > 30, 'the members that rlpctl prints can be read: ' . @printed);
-missing('each is in the manual page', { set(@printed) }, \%in_page1);
+missing('each is in the manual page, in docs/dump-format.md or in docs/admin.md', { set(@printed) }, { %in_page1, %in_dumps, %told });
 
 # and as they come
 sub members {
@@ -206,6 +212,11 @@ for my $file ('README.md', 'CONTRIBUTING.md', 'SECURITY.md', values %document) {
     }
 }
 is(join(', ', @broken), '', 'no link leads nowhere');
+
+my %there = set(map { basename($_) } map { files("$_/*.[ch]") } qw(lib lib/algorithm lib/include lib/redis lib/store mod_ratelimit_plans rlpctl t/unit));
+my %drawn = set(slurp('docs/architecture.md') =~ /\b([a-z_]+[.][ch])\b/g);
+ok(keys %drawn > 40, 'docs/architecture.md names files: ' . keys %drawn);
+missing('each is there', \%drawn, \%there);
 
 # --- the comparison: each mark is a test
 

@@ -110,6 +110,7 @@ SKIP: {
 sub rlpctl {
     my ($user, $command, @words) = @_;
     local $ENV{RLP_TEST_PASSWORD} = 'PASSWORD';
+    local $ENV{RLP_TEST_DUMP} = $redis->dir . '/dump';
     local $ENV{LC_ALL} = 'C';
     my $store = '--store=redis://' . ($user ? "$user\@" : '') . '127.0.0.1:' . $redis->port . '/0';
     my $said = qx('$rlpctl' $command '$store' --password=env:RLP_TEST_PASSWORD @words 2>&1 </dev/null);
@@ -127,6 +128,12 @@ SKIP: {
     like(rlpctl('httpd', 'reset', 'ip:127.0.0.1', 'site'), qr/\A[^0].*NOPERM/s, 'rlpctl reset as httpd');
     is(refused(), 'command del by httpd', 'is refused by Redis');
     $redis->ask('ACL', 'LOG', 'RESET');
+    like(rlpctl('httpd', 'grant', 'ip:127.0.0.1', 0.5, 'site', 'rate=5/hour'), qr/\A0 .*remaining=4/, 'rlpctl grant as httpd');
+    is(refused(), '', 'Redis refuses nothing');
+    like(rlpctl('admin', 'top', 'site', 'rate=5/hour'), qr/\A0 ip:127/, 'rlpctl top as admin');
+    like(rlpctl('admin', 'dump', '>"$RLP_TEST_DUMP"'), qr/\A0 /, 'rlpctl dump as admin');
+    like(rlpctl('admin', 'load', '--replace', '"$RLP_TEST_DUMP"'), qr/\A0 .*^loaded +1$/ms, 'rlpctl load as admin');
+    is(refused(), '', 'Redis refuses nothing');
     like(rlpctl('admin', $_, 'ip:127.0.0.1', 'site'), qr/\A0 /, "rlpctl $_ as admin") for 'get', 'reset';
     is(join(' ', $redis->keys_like('*{ip*')), '', 'takes the key away');
     is(rlpctl('admin', 'try', 'rate=5/s'), '0 ', 'rlpctl try as admin');
@@ -137,7 +144,7 @@ SKIP: {
 
 {
     my @words = grep { /^\+/ } split / /, "$httpd $maps $admin";
-    my %known = map { $_ => 1 } qw(+evalsha +eval +script|load +select +role +time +get +set +ping +asking +cluster|slots +hget +del);
+    my %known = map { $_ => 1 } qw(+evalsha +eval +script|load +select +role +time +get +set +ping +asking +cluster|slots +hget +del +scan +pttl);
     is(join(' ', grep { !$known{$_} } @words), '', 'no other command is allowed');
     unlike("$httpd $maps $admin", qr/allkeys|~\*|allcommands|\@all/, 'nor all keys');
 }

@@ -49,7 +49,7 @@ sub counter {
     my ($i, %more) = @_;
     return {
         type => 'counter', fingerprint => substr(sha256_hex("identity $i"), 0, 16), signature => '00000000000000ab',
-        expires => $now - $now % 1024 + $hour - $hour % 1024, loss => 1000 + $i, size => 40, state => sprintf('%08x5a', $i), %more
+        expires => $now - $now % 1024 + $hour - $hour % 1024, loss => 1000 + $i, lasting => JSON::PP::false, size => 40, state => sprintf('%08x5a', $i), %more
     };
 }
 
@@ -198,6 +198,7 @@ my %member = (
         signature => [ undef, 7, '', 'zzzzzzzzzzzzzzzz', ' 00000000000000a' ],
         expires => [ 'soon', '5', -1, 1.5, 9_007_199_254_740_993, '1e5', [], {} ],
         loss => [ undef, -1, 4_294_967_296, 1.5, 'all', [] ],
+        lasting => [ undef, 1, 'true', [] ],
         size => [ undef, 0, 1, 39, 41, 48, 65_641, 65_648, 4_294_967_336, -40, '40', 1e300 ],
         state => [ undef, 1, '', '0', '00', '000', 'zz', '0g', 'AB', '01' x 41, " 1", [] ],
         type => [ undef, 1, '', 'Counter', 'end', 'dump' ],
@@ -324,6 +325,22 @@ is((rlpctl('', 'load', '--check', "--file=$dir/none", "$dir/bad"))[0], 65, 'of a
 ok(!-e "$dir/none", 'makes nothing');
 ($status, $out) = rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump);
 is($out, qq({"action":"check","counters":3007,"overrides":202}\n), 'and says what is in it');
+
+# --- the documentation
+
+my $top = $ENV{top_srcdir} || dirname(dirname($0));
+open my $in, '<', "$top/docs/dump-format.md" or die "dump-format.md: $!\n";
+my $text_of_format = do { local $/ = undef; readline $in };
+my @examples = $text_of_format =~ /^```json\n(.*?)^```/msg;
+is(@examples, 2, 'two examples');
+for my $example (@examples) {
+    my @of_redis = $example =~ /"store":"redis"/ ? '--store=redis://127.0.0.1:1' : ();
+    my ($checked, undef, $complaint) = rlpctl('', 'load', '--check', @of_redis ? @of_redis : "--file=$dir/none", spill('example', $example));
+    ok($checked == 0 || $complaint =~ /built without Redis/, 'is a dump') or diag $complaint;
+}
+my %told = map { $_ => 1 } $text_of_format =~ /`(\w+)`/g;
+my %written = map { map { $_ => 1 } keys %{ $json->decode($_) } } split(/\n/, $with_key), split(/\n/, join '', @examples), (rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump))[1];
+is(join(' ', grep { !$told{$_} && $_ ne 'type' && $_ ne 'version' } sort keys %written, keys %{$sum}), '', 'all members are documented');
 
 # --- words
 

@@ -145,7 +145,8 @@ typedef struct {
     uint64_t signature;   /* of the limit (rlp_signature()) */
     uint32_t size;        /* bytes of its slot's state: the limit's is that or less */
     rlp_time_t expires;   /* on the store's time line; RLP_TIME_NEVER */
-    uint32_t loss;        /* what forgetting it would lose, in RLP_LOSS_REQUEST */
+    uint32_t loss;        /* what forgetting it now would lose, in RLP_LOSS_REQUEST */
+    bool lasting;
     const void *state;
 } rlp_counter_t;
 

@@ -27,7 +27,10 @@ __extension__ typedef unsigned __int128 wide_t;
 #define LEASE_SMALL (64 * RLP_UNIT)       /* up to which leases grow while no rate is known */
 #define LEASE_HALF (8 * RLP_UNIT)         /* smaller leases are not renewed before their end */
 #define LEASE_GAUGE (RLP_SECOND / 100)    /* rates are measured over so long at least */
-#define LEASE_HOLD_OFF (RLP_SECOND / 14)  /* between two questions while there is little */
+#define LEASE_HOLD_OFF \
+    (RLP_SECOND / 14) /* between two questions while there is little, at least, */
+#define LEASE_HOLD_OFF_MOST (RLP_SECOND / 4) /* and at most, or until */
+#define LEASE_ASKED (50 * RLP_UNIT)          /* so many units have been asked for */
 #define LEASE_PRESSED \
     (2 * RLP_SECOND)   /* there is little for so long after a refusal or a short grant */
 #define LEASE_SHORTS 8 /* short grants in a row are as good as a refusal */
@@ -44,6 +47,8 @@ typedef struct {
     rlp_time_t period;
     rlp_units_t burst;
     rlp_time_t drain; /* 0: it renews by windows */
+    rlp_time_t earns; /* in this time the burst, bit by bit; 0: all of it, at a window's end */
+    rlp_time_t keeps; /* what it earns in this time is not lost, or hardly so, if nobody asks */
 } terms_t;
 
 typedef struct {
@@ -244,10 +249,15 @@ bool lease_fits(const rlp_charge_t *charge)
 
 static terms_t lease_terms(const rlp_limit_t *limit)
 {
+    const bool bucket = limit->algorithm == &rlp_token_bucket;
+    const bool slides = limit->algorithm == &rlp_sliding_window;
+
     return (terms_t){ .count = limit->count,
                       .period = limit->period,
                       .burst = limit->burst,
-                      .drain = limit->algorithm == &rlp_token_bucket ? limit->drain : 0 };
+                      .drain = bucket ? limit->drain : 0,
+                      .earns = bucket || slides ? limit->drain : 0,
+                      .keeps = limit->drain / (bucket ? 8 : 64) };
 }
 
 /* What is left at the end of a lease is void; a debt is not. A plan with another limit begins
@@ -471,11 +481,13 @@ bool lease_peek(lease_table_t *table, const lease_charge_t *charge, rlp_time_t n
 
 /* --- what comes back */
 
-/* How long not to ask while there is little: an eighth of what a bucket takes to fill, so that it
-   does not overflow meanwhile; spread, so that hosts do not ask at the same time. */
+/* How long not to ask while there is little: where few ask, longer, so that it is worth a question;
+   spread, so that hosts do not ask at the same time. */
 static rlp_time_t lease_hold_off(const lease_t *lease)
 {
-    const rlp_time_t most = lease_min(LEASE_HOLD_OFF, lease->terms.drain / 8);
+    const rlp_time_t worth = lease->rate > 0 ? LEASE_ASKED * RLP_SECOND / lease->rate : 0;
+    const rlp_time_t hold_off = lease_max(LEASE_HOLD_OFF, lease_min(worth, LEASE_HOLD_OFF_MOST));
+    const rlp_time_t most = lease_min(hold_off, lease->terms.earns > 0 ? lease->terms.keeps : 0);
     const int64_t spread = (int64_t)((lease->id ^ (uint64_t)lease->sequence) % 64);
 
     return most * (96 + spread) / 128;
@@ -484,10 +496,10 @@ static rlp_time_t lease_hold_off(const lease_t *lease)
 /* Units that come back while it does not ask. */
 static rlp_units_t lease_accrues(const lease_t *lease)
 {
-    return lease->terms.drain == 0
+    return lease->terms.earns == 0
                ? 0
                : (rlp_units_t)((wide_t)(uint64_t)lease->terms.burst *
-                               (uint64_t)lease_hold_off(lease) / (uint64_t)lease->terms.drain);
+                               (uint64_t)lease_hold_off(lease) / (uint64_t)lease->terms.earns);
 }
 
 static void lease_note_refusal(lease_t *lease, const lease_question_t *question,

@@ -283,6 +283,28 @@ const char *redis_url_parse(redis_url_t *url, const char *text, const char *pass
     return error;
 }
 
+/* As url_decode() reads it back. */
+static const char *url_encode(const char *text, const char *plain, apr_pool_t *pool)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    char *coded = apr_palloc(pool, 3 * strlen(text) + 1);
+    char *to = coded;
+
+    for (; *text != '\0'; text++) {
+        const unsigned char byte = (unsigned char)*text;
+
+        if (strchr(plain, byte) != NULL) {
+            *to++ = *text;
+        } else {
+            *to++ = '%';
+            *to++ = digits[byte >> 4];
+            *to++ = digits[byte & 15];
+        }
+    }
+    *to = '\0';
+    return coded;
+}
+
 static const char *url_print_hosts(const redis_url_t *url, apr_pool_t *pool)
 {
     const char *text = "";
@@ -299,11 +321,14 @@ static const char *url_print_hosts(const redis_url_t *url, apr_pool_t *pool)
 
 const char *redis_url_print(const redis_url_t *url, apr_pool_t *pool)
 {
-    const char *user =
-        url->login.user == NULL ? "" : apr_pstrcat(pool, url->login.user, "@", (char *)NULL);
+    const char *user = url->login.user == NULL
+                           ? ""
+                           : apr_pstrcat(pool, url_encode(url->login.user, URL_NAME_CHARS, pool),
+                                         "@", (char *)NULL);
 
     if (url->addresses[0].path != NULL) {
-        return apr_psprintf(pool, "unix://%s%s?db=%d", user, url->addresses[0].path, url->db);
+        return apr_psprintf(pool, "unix://%s%s?db=%d", user,
+                            url_encode(url->addresses[0].path, URL_NAME_CHARS "/", pool), url->db);
     }
     const char *hosts = url_print_hosts(url, pool);
 

@@ -24,6 +24,7 @@ static bool carry_show(void *baton, const slab_counter_t *slot)
                                     .size = slot->size,
                                     .expires = slot->expires,
                                     .loss = slot->loss,
+                                    .lasting = slot->lasting,
                                     .state = slot->state };
 
     return carry->visit(carry->baton, &counter);
@@ -85,7 +86,7 @@ static void put_judge(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton
         memcpy(entry->state, put->counter->state, entry->key.size);
         entry->expires = put->counter->expires;
         entry->loss = put->counter->loss;
-        entry->lasting = false;
+        entry->lasting = put->counter->lasting;
         entry->held = false;
         entry->reach = 0;
         entry->dirty = true;

@@ -90,7 +90,8 @@ typedef struct {
     uint64_t signature;
     uint32_t size;      /* of the slot's state, bytes: the limit's is that or less */
     rlp_time_t expires; /* slab time; RLP_TIME_NEVER */
-    uint32_t loss;      /* now (rlp_entry_t) */
+    uint32_t loss;      /* now, as rlp_entry_t has it */
+    bool lasting;
     const void *state;
 } slab_counter_t;
 

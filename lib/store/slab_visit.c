@@ -62,6 +62,7 @@ static bool visit_set(const visit_t *visit, uint32_t ways, uint32_t size)
             .expires =
                 expires == SLAB_EXPIRES_NEVER ? RLP_TIME_NEVER : (rlp_time_t)(expires << SLAB_TICK),
             .loss = visit_loss(slot, visit->now),
+            .lasting = (slot->fate & SLAB_LASTING) != 0,
             .state = slot->state,
         };
 
@@ -101,12 +102,10 @@ int slab_visit(const slab_t *slab, rlp_time_t now, void *room, slab_visit_fn *vi
 {
     visit_t all = { .slab = slab, .now = now, .room = room, .visit = visit, .baton = baton };
 
-    for (uint32_t shard = 0; shard < slab->shards; shard++) {
-        for (int size_class = 0; size_class < SLAB_CLASSES; size_class++) {
-            if (!visit_class(&all, shard, size_class)) {
-                return all.status;
-            }
-        }
+    bool more = true;
+
+    for (uint32_t i = 0; more && i < slab->shards * SLAB_CLASSES; i++) {
+        more = visit_class(&all, i / SLAB_CLASSES, (int)(i % SLAB_CLASSES));
     }
-    return 0;
+    return all.status;
 }

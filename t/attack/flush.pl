@@ -41,9 +41,10 @@ sub plan {
     my $after = $server->admitted(12, '/limited.txt', $victim);
     my $earned = int((time - $begin) / 6) + 2;
     my $answer = $server->ask('/limited.txt', $victim);
+    my $back = int((time - $begin) / 86.4) + 1; # a thousand a day
     my ($left) = $answer->{fields}{ratelimit} =~ /w?"[^"]*(?:day|86400|-2)[^"]*";r=(\d+)/;
 
-    return ($before == 10 && $after <= $earned && defined $left && $left <= 1000 - $before - $after,
+    return ($before == 10 && $after <= $earned && defined $left && $left <= 1000 - $before - $after + $back,
         "$before admitted before, $after (of $earned that time gives back) after $got->{sent} others in " . int($got->{seconds})
             . " s; of the day " . ($left // $answer->{fields}{ratelimit}) . ' left');
 }

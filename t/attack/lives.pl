@@ -31,6 +31,16 @@ sub places {
     return ($answer->{fields}{ratelimit} // '') =~ /"places";r=31\b/;
 }
 
+# What the log of ours tells, but for refusals, and how often.
+sub told {
+    my ($server) = @_;
+    my %lines;
+    for my $line ($server->log_text =~ /\b(RLP(?!001)\d+: .*)/g) {
+        $lines{ substr $line =~ s/\d\d+/N/gr, 0, 100 }++;
+    }
+    return map { "; $lines{$_} times $_" } sort keys %lines;
+}
+
 # Clients ask again and again, each for as much as it gets, while a child is killed each 100 ms.
 sub killed {
     my ($name) = @_;
@@ -56,7 +66,7 @@ sub killed {
     }
     $back &&= RLP::Httpd::wait_for(sub { places($server) }, 20) if $name eq 'ours';
     return (!!$back && $passed <= 5 * $clients && $passed + $unanswered >= 5 * $clients,
-        "$kills kills: $passed admitted of " . 5 * $clients . ", $unanswered questions lost; " . ($back ? 'answers afterwards' : 'does not answer afterwards'));
+        "$kills kills: $passed admitted of " . 5 * $clients . ", $unanswered questions lost; " . ($back ? 'answers afterwards' : 'does not answer afterwards') . ($name eq 'ours' ? join '', told($server) : ''));
 }
 
 return (

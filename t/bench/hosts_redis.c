@@ -102,7 +102,7 @@ redis_sim_t *redis_sim_create(const rlp_limit_t *limit, uint32_t keys, apr_pool_
     redis->keys = keys;
     redis->states = parts_memory(keys, limit->state_size);
     redis->expires = parts_memory(keys, sizeof(*redis->expires));
-    redis->leases = parts_memory(keys, sizeof(*redis->leases));
+    redis->leases = parts_memory(keys, sizeof(records_t *));
     return redis;
 }
 

@@ -15,11 +15,13 @@
 #define EPOCH (INT64_C(1800000000) * RLP_SECOND)
 #define LEASES (16 * LEASE_TABLE_STEP) /* store_redis_lease.c */
 #define SWEEP_EVERY (RLP_SECOND / 4)
-#define RENEW_AFTER 50              /* microseconds, until its thread runs */
-#define PAUSE 500                   /* lease_store.c */
-#define NAP 200                     /* about as denial.c waits for who asks */
-#define WAIT_STEP 1.189207115002721 /* 2^(1/4), from one of the waiting times counted to the next \
-                                     */
+#define TOUCHED (3 * LEASE_SPAN) /* afterwards there is nothing to be done for a lease */
+#define RENEW_AFTER 50           /* microseconds, until its thread runs */
+#define PAUSE 500                /* lease_store.c */
+#define NAP 200                  /* about as denial.c waits for who asks */
+#define WAIT_STEP                                                                   \
+    1.189207115002721 /* 2^(1/4), from one of the waiting times counted to the next \
+                       */
 #define STEPS 160
 
 enum { REQUEST, AGAIN, RENEW, SWEEP, ARRIVAL, DECISION, REPLY, TIMEOUT, AWAY, BACK };
@@ -52,6 +54,7 @@ typedef struct {
     redis_breaker_t breaker;
     uint32_t asking[ASKING]; /* keys whose refusal has ended, + 1; 0: free */
     uint32_t cursor;         /* of its sweep */
+    rlp_time_t *touched;     /* when each lease was */
     bool sweeps;
 } host_t;
 
@@ -338,6 +341,7 @@ static void world_lease(world_t *world, uint32_t host, uint32_t key, rlp_time_t 
     lease_result_t result;
 
     lease_spend(world->hosts[host].table, &wanted, world_clock(world, host), &result, &question);
+    world->hosts[host].touched[result.index] = world->now;
     switch (result.outcome) {
     case LEASE_SPENT:
         world_charges(world, key);
@@ -379,7 +383,10 @@ static void world_sweep(world_t *world, uint32_t host)
 
     self->sweeps = true;
     while (self->cursor < LEASES) {
-        if (lease_due(self->table, self->cursor++, false, world_clock(world, host), &question) &&
+        const uint32_t index = self->cursor++;
+
+        if (world->now - self->touched[index] < TOUCHED &&
+            lease_due(self->table, index, false, world_clock(world, host), &question) &&
             world_ask(world, host, MAIL_SWEEP, &question, 0)) {
             return;
         }
@@ -612,6 +619,7 @@ static void host_begin(world_t *world, uint32_t host, double weight)
         if (memory == NULL) {
             abort();
         }
+        self->touched = parts_memory(LEASES, sizeof(*self->touched));
         self->table = lease_table_make(memset(memory, 0, size), LEASES, world->settings->timeout);
         world_add(world, SWEEP,
                   world->now + (rlp_time_t)(parts_random(&world->random) % (uint64_t)SWEEP_EVERY),
@@ -704,6 +712,7 @@ static void world_finish(world_t *world)
     world->result.p99 = world_quantile(world, 0.99);
     for (uint32_t i = 0; i < settings->hosts; i++) {
         free(world->hosts[i].table);
+        free(world->hosts[i].touched);
         free(world->hosts[i].denials);
     }
     free(world->hosts);

@@ -345,18 +345,20 @@ const char *ap_check_cmd_context(cmd_parms *cmd, unsigned forbidden)
 static char *reader_word(const char **line)
 {
     const char *at = *line + strspn(*line, " \t");
-    const char quote = *at == '"' || *at == '\'' ? *at++ : '\0';
+    const bool quoted = *at == '"' || *at == '\'';
+    const char quote = *at;
     char *word = apr_pcalloc(reader.pool, strlen(at) + 1);
     size_t n = 0;
 
-    if (quote == '\0' && *at == '\0') {
+    if (quote == '\0') {
         return NULL;
     }
-    while (*at != '\0' && (quote ? *at != quote : !apr_isspace(*at))) {
-        at += quote && *at == '\\' && (at[1] == quote || at[1] == '\\');
+    at += quoted;
+    while (*at != '\0' && (quoted ? *at != quote : !apr_isspace(*at))) {
+        at += quoted && *at == '\\' && (at[1] == quote || at[1] == '\\');
         word[n++] = *at++;
     }
-    *line = at + (quote && *at == quote);
+    *line = at + (quoted && *at == quote);
     return word;
 }
 
@@ -370,7 +372,7 @@ static server_rec *reader_host(bool is_virtual)
     *dir = config_create_dir(reader.pool, NULL);
     server->module_config = (struct ap_conf_vector_t *)config;
     server->lookup_defaults = (struct ap_conf_vector_t *)dir;
-    server->is_virtual = is_virtual;
+    server->is_virtual = is_virtual ? 1 : 0;
     server->server_hostname = apr_psprintf(reader.pool, "host%d", reader.line);
     server->names = apr_array_make(reader.pool, 1, sizeof(char *));
     server->wild_names = apr_array_make(reader.pool, 1, sizeof(char *));
@@ -451,22 +453,22 @@ static const char *reader_run(const command_rec *command, const char *line)
     char *words[WORDS_MAX];
     int n = 0;
     void *dir = reader.dir != NULL ? reader.dir : *(void **)reader.server->lookup_defaults;
-    cmd_parms cmd = { .cmd = command,
-                      .pool = reader.pool,
-                      .temp_pool = reader.htaccess ? reader.pool : reader.temp_pool,
-                      .server = reader.server,
-                      .path = reader.dir != NULL ? apr_pstrdup(reader.pool, "/srv/www/") : NULL,
-                      .override = reader_override(),
-                      .directive = reader_directive(command->name, line) };
+    cmd_parms parms = { .cmd = command,
+                        .pool = reader.pool,
+                        .temp_pool = reader.htaccess ? reader.pool : reader.temp_pool,
+                        .server = reader.server,
+                        .path = reader.dir != NULL ? apr_pstrdup(reader.pool, "/srv/www/") : NULL,
+                        .override = reader_override(),
+                        .directive = reader_directive(command->name, line) };
 
-    if ((command->req_override & cmd.override) == 0) {
+    if ((command->req_override & parms.override) == 0) {
         return apr_pstrcat(reader.pool, command->name, " not allowed here", NULL);
     }
     for (char *word = reader_word(&line); word != NULL && n < WORDS_MAX;
          word = reader_word(&line)) {
         words[n++] = word;
     }
-    return reader_call(&cmd, dir, words, n);
+    return reader_call(&parms, dir, words, n);
 }
 
 /* Takes one line. */

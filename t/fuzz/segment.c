@@ -128,7 +128,8 @@ static void scene_damage(scene_t *scene, const uint8_t act[ACT], const rlp_key_t
     static const uint64_t numbers[] = { 0, UINT64_MAX, INT64_MAX, UINT64_C(1) << 63, 1 };
     unsigned char *memory = scene->segment.memory;
     const size_t at = scene_place(scene, act, key);
-    const size_t room = scene->segment.size + RLP_ANNEX_SIZE - at;
+    const size_t end = at < SLAB_HEAD ? SLAB_HEAD : scene->segment.size + RLP_ANNEX_SIZE;
+    const size_t room = end - at; /* locks are behind the header */
     const unsigned how = act[1] >> 3;
 
     scene->oracle = NULL;
@@ -174,7 +175,8 @@ static void scene_damage_file(scene_t *scene, const uint8_t act[ACT])
 
 static void scene_reopen(scene_t *scene, const uint8_t act[ACT])
 {
-    static const size_t sizes[] = { RLP_SEGMENT_MIN, RLP_SEGMENT_MIN + 4096, 2 * RLP_SEGMENT_MIN };
+    static const size_t sizes[] = { RLP_SEGMENT_MIN, RLP_SEGMENT_MIN + 4096,
+                                    (size_t)2 * RLP_SEGMENT_MIN };
 
     rlp_segment_close(&scene->segment);
     if (act[1] & 64) {

@@ -25,8 +25,8 @@ typedef struct {
     uint64_t found; /* the first word of the state */
 } call_t;
 
-/* What the steps answer, by the limit's ordinal. A step that changes a state raises its first word.
- */
+/* What the steps answer, by the limit's ordinal. A step that changes a state raises its first
+   word. */
 static struct {
     rlp_decision_t answer[CHARGES];
     call_t calls[64];

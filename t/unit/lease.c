@@ -373,7 +373,7 @@ typedef struct {
 
 static const due_t dues[] = {
     { { .words = "rate=1000/s" }, 1000000, 1000000, RLP_SECOND, 1000, 12 * RLP_SECOND, 20 },
-    { { .words = "rate=1000/s" }, 1000000, 1000000, RLP_SECOND, 400, 12 * RLP_SECOND, 40 },
+    { { .words = "rate=1000/s" }, 1000000, 1000000, RLP_SECOND, 400, 20 * RLP_SECOND, 25 },
     { { .words = "rate=1000/hour" }, 1000000, 1000000, HOUR, 500, 6 * RLP_SECOND, 20 },
     { { .words = "rate=100/s burst=1000" }, 1000000, 100000, RLP_SECOND, 500, 8 * RLP_SECOND, 40 },
     { { .words = "quota=1000/year" }, 1000000, 0, RLP_SECOND, 500, 6 * RLP_SECOND, 20 },

@@ -1,11 +1,13 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 package RLP::Metrics;
 
-# Reads Prometheus' text format 0.0.4, and holds it to what promtool checks: lint($text) gives what is wrong with it,
-# samples($text) a hash of series to values.
+# Reads Prometheus' text format 0.0.4, and holds it to what promtool checks, which is asked as well where it is installed:
+# lint($text) gives what is wrong with it, samples($text) a hash of series to values.
 
 use strict;
 use warnings;
+
+use File::Temp;
 
 my $name = qr/[a-zA-Z_:][a-zA-Z0-9_:]*/;
 my $label = qr/[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\"n])*"/;
@@ -57,6 +59,18 @@ sub series {
     return join ' ', "series of $metric", sort $labels =~ /$label/g;
 }
 
+# What promtool has to say.
+sub promtool {
+    my ($text) = @_;
+    our $has_promtool //= system('promtool --version >/dev/null 2>&1') == 0;
+    return () if !$has_promtool;
+    my $file = File::Temp->new;
+    print {$file} $text;
+    close $file or die "$file: $!\n";
+    my $said = qx(promtool check metrics <'$file' 2>&1);
+    return map {"promtool: $_"} $? ? ("exit status @{[$? >> 8]}", split /\n/, $said) : split /\n/, $said;
+}
+
 # "LINE: FAULT" each.
 sub lint {
     my ($text) = @_;
@@ -65,7 +79,7 @@ sub lint {
     for my $line (split /\n/, $text) {
         push @found, map { "$line: $_" } $line =~ /^#/ ? comment_faults($line, \%seen) : sample_faults($line, \%seen);
     }
-    return @found;
+    return (@found, promtool($text));
 }
 
 1;
