@@ -387,12 +387,44 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
     return status;
 }
 
-static bool main_wants_help(int argc, const char *const argv[])
+/* What is only to be read; NULL: there is something to do. */
+static const char *main_text(int argc, const char *const argv[])
 {
     const bool of_try = argc > 2 && strcmp(argv[1], "try") == 0;
+    const bool of_all = argc == 2 && strcmp(argv[1], "help") == 0;
 
-    return (argc == 2 && strcmp(argv[1], "help") == 0) ||
-           ((argc == 2 || of_try) && strcmp(argv[argc - 1], "--help") == 0);
+    if (of_all || ((argc == 2 || of_try) && strcmp(argv[argc - 1], "--help") == 0)) {
+        return TRY_USAGE;
+    }
+    if (argc == 3 && strcmp(argv[1], "help") == 0 && strcmp(argv[2], "stores") == 0) {
+        return direct_usage;
+    }
+    return argc == 2 && strcmp(argv[1], "--version") == 0 ? "rlpctl " RLP_VERSION "\n" : NULL;
+}
+
+/* argc: 2 or more. */
+static int main_run(int argc, const char *const argv[], apr_pool_t *pool)
+{
+    if (argc > 2 && strcmp(argv[1], "try") == 0) {
+        return try_main(argc - 2, argv + 2, pool);
+    }
+    if (direct_is_command(argc - 1, argv + 1)) {
+        return direct_main(argc - 1, argv + 1, pool);
+    }
+    if (ask_is_command(argv[1])) {
+        return ask_main(argc - 1, argv + 1, pool);
+    }
+    if (dump_is_command(argv[1])) {
+        return dump_main(argc - 1, argv + 1, pool);
+    }
+    if (strcmp(argv[1], "hash-key") == 0) {
+        return hash_key_main(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "simulate") == 0) {
+        return simulate_main(argc - 2, argv + 2, pool);
+    }
+    fputs(TRY_USAGE, stderr);
+    return EXIT_USAGE;
 }
 
 int main(int argc, const char *const *argv)
@@ -403,29 +435,15 @@ int main(int argc, const char *const *argv)
     if (apr_initialize() != APR_SUCCESS || apr_pool_create(&pool, NULL) != APR_SUCCESS) {
         return EXIT_STORE;
     }
-    if (main_wants_help(argc, argv)) {
-        fputs(TRY_USAGE, stdout);
+    const char *text = main_text(argc, argv);
+
+    if (text != NULL) {
+        fputs(text, stdout);
         status = EXIT_SUCCESS;
-    } else if (argc == 3 && strcmp(argv[1], "help") == 0 && strcmp(argv[2], "stores") == 0) {
-        fputs(direct_usage, stdout);
-        status = EXIT_SUCCESS;
-    } else if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts("rlpctl " RLP_VERSION);
-        status = EXIT_SUCCESS;
-    } else if (argc > 2 && strcmp(argv[1], "try") == 0) {
-        status = try_main(argc - 2, argv + 2, pool);
-    } else if (argc > 1 && direct_is_command(argc - 1, argv + 1)) {
-        status = direct_main(argc - 1, argv + 1, pool);
-    } else if (argc > 1 && ask_is_command(argv[1])) {
-        status = ask_main(argc - 1, argv + 1, pool);
-    } else if (argc > 1 && dump_is_command(argv[1])) {
-        status = dump_main(argc - 1, argv + 1, pool);
-    } else if (argc > 1 && strcmp(argv[1], "hash-key") == 0) {
-        status = hash_key_main(argc - 2, argv + 2);
-    } else if (argc > 1 && strcmp(argv[1], "simulate") == 0) {
-        status = simulate_main(argc - 2, argv + 2, pool);
-    } else {
+    } else if (argc < 2) {
         fputs(TRY_USAGE, stderr);
+    } else {
+        status = main_run(argc, argv, pool);
     }
     apr_terminate();
     return status;

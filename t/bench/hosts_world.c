@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define EPOCH (INT64_C(1800000000) * RLP_SECOND)
-#define LEASES (16 * LEASE_TABLE_STEP) /* store_redis_lease.c */
+#define LEASES ((size_t)16 * LEASE_TABLE_STEP) /* store_redis_lease.c */
 #define SWEEP_EVERY (RLP_SECOND / 4)
 #define TOUCHED (3 * LEASE_SPAN) /* afterwards there is nothing to be done for a lease */
 #define RENEW_AFTER 50           /* microseconds, until its thread runs */

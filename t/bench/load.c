@@ -390,7 +390,9 @@ static double slice_latency(const load_t *load, const slice_t *slice, size_t hun
 {
     const size_t n = slice->done < load->room ? slice->done : load->room;
 
-    return n > 0 ? load->latencies[(n - 1) * hundredths / 100] / 10.0 : 0;
+    const size_t which = n > 0 ? (n - 1) * hundredths / 100 : 0;
+
+    return n > 0 ? (double)load->latencies[which] / 10.0 : 0;
 }
 
 static void slice_measure(load_t *load, side_t *side)
