@@ -1,25 +1,7 @@
 
 end
 
--- The call: all limits of an identity, charged all or none.
-
-local HOLDS = 8 -- the algorithm that counts what is in flight
-local FORMAT = 1
-local MAGIC = 'rlp1'
-local OTHERS_MAX = 16 -- limits of other plans that are kept until they expire
-local TTL_MAX = 316224000000 -- ten years
-local args = ARGV[1]
-
-local format, kind, clock, slots_n, charges_n, pos = read('<ddddd', args)
-if format ~= FORMAT then
-  return redis.error_reply('RLP the script does not know this format of calls')
-end
-if clock >= 0 then
-  now = clock
-else
-  local time = redis.call('TIME')
-  now = time[1] * SECOND + time[2]
-end
+-- The call of one limit, by any algorithm.
 
 -- Milliseconds until all is as good as none; a test's clock is not the one that keys expire by.
 local function lifetime(last)

@@ -1,30 +1,8 @@
 -- Licensed under the Apache License, Version 2.0; see LICENSE.
 
--- What decides in Redis what the steps of lib/algorithm decide in C, with the same results to the microsecond
--- and the thousandth. The parts are put together in the order of lib/redis/redis.am; lib/redis/script.c packs
--- the call and reads the answer.
---
--- Numbers are doubles here. All that is kept, passed and answered is a whole number below 2^53, which doubles
--- hold exactly; lib/redis/script.c refuses limits whose numbers could grow further. The one larger thing,
--- credit (count for each microsecond, up to 2^63 in C), is a span in whole microseconds and a rest below
--- count.
---
--- Names in capitals that stand for a number or a text are replaced by it (embed.sh): to a closure each would be an
--- upvalue, made anew with each call.
+-- What all steps reckon with.
 
 local floor, fmod = math.floor, math.fmod
-local read, write, sub = struct.unpack, struct.pack, string.sub
-
-local TAKE, PEEK, SETTLE, RELEASE, RENEW = 0, 1, 2, 3, 4
-local ALLOW, WAIT, DENY, NEVER = 0, 1, 2, 3
-local UNIT, SECOND = 1000, 1000000
-local SKEW = 1000000
-local EXACT = 9007199254740992
-local FOREVER = 9007199254740992 -- of instants and spans: does not come
-local TIME_MAX = 4503599627370496 -- EXACT / 2
-
-local now -- microseconds since the epoch, by this server
-
 -- quotient and rest of (a * b + c) / d; a, b below 2^53, c below 2^40, d up to 2^50, the quotient below 2^52
 local function muldiv(a, b, c, d)
   local p = a * b
@@ -126,9 +104,6 @@ local function decision()
   return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, turn = FOREVER,
     damaged = false }
 end
-
--- a key that starts with less than it holds is forgotten so long after it is full
-local RETENTION = 2592000000000 -- 30 days
 
 -- The step of an algorithm, by its number, for the parameters at a position of the arguments. The step gets a
 -- state as a part of a value, or none: step(kind, value, from, size). It answers a decision and, if it has
