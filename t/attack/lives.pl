@@ -68,7 +68,7 @@ sub killed {
     }
     $back &&= RLP::Httpd::wait_for(sub { places($server) }, 20) if $name eq 'ours';
     return (!!$back && $passed <= 5 * $clients && $passed + $unanswered >= 5 * $clients,
-        "$kills kills: $passed admitted of " . 5 * $clients . ", $unanswered questions lost; " . ($back ? 'answers afterwards' : 'does not answer afterwards') . ($name eq 'ours' ? join '', told($server) : ''));
+        "$kills kills: $passed admitted of " . 5 * $clients . ", $unanswered questions lost in $server->{loads} rounds; " . ($back ? 'answers afterwards' : 'does not answer afterwards') . ($name eq 'ours' ? join '', told($server) : ''));
 }
 
 return (
