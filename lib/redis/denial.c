@@ -2,6 +2,7 @@
 
 #include "redis/denial.h"
 
+#include "algorithm/algorithms.h"
 #include "check.h"
 
 #include <apr_general.h>
@@ -244,18 +245,27 @@ static rlp_time_t denial_left(uint64_t span, rlp_time_t gone)
     return whole > gone ? whole - gone : 0;
 }
 
+/* Whole units when it is full; -1: by then that is not known, since places come back with the end
+   of requests. */
+static int64_t denial_full(const rlp_limit_t *limit)
+{
+    if (limit->algorithm->holds) {
+        return -1;
+    }
+    return limit->algorithm == &rlp_leaky_bucket ? 1 : rlp_limit_quota(limit);
+}
+
 /* Told by the moment at which the answer came, so that who comes back then is not too early. */
 static rlp_decision_t denial_decision(const rlp_limit_t *limit,
                                       const uint64_t words[REDIS_DENIAL_WORDS], rlp_time_t age)
 {
     const rlp_time_t gone = age - (rlp_time_t)(words[WORD_REMAINING] >> DENIAL_REMAINING_BITS);
     const rlp_time_t reset = words[WORD_RESET] ? denial_left(words[WORD_RESET], gone) : 0;
-    const bool full = words[WORD_RESET] != 0 && reset == 0;
+    const int64_t full = words[WORD_RESET] != 0 && reset == 0 ? denial_full(limit) : -1;
 
     return (rlp_decision_t){
         .verdict = RLP_ALLOW,
-        .remaining =
-            full ? rlp_limit_quota(limit) : (int64_t)(words[WORD_REMAINING] % DENIAL_REMAINING_END),
+        .remaining = full >= 0 ? full : (int64_t)(words[WORD_REMAINING] % DENIAL_REMAINING_END),
         .next = words[WORD_NEXT] ? denial_left(words[WORD_NEXT], gone) : 0,
         .reset = reset,
     };

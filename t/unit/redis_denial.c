@@ -162,6 +162,42 @@ static void test_beside(void **state)
     assert_false(redis_denials_refuse(&denials, charges, 2, T0, &answer));
 }
 
+/* What is full again has as much as its algorithm tells of a full one; places come back by nobody's
+   clock. */
+static const struct beside {
+    const char *words;
+    int64_t remaining; /* told with that left, */
+    int64_t later;     /* and when it is over; -1: it has to be asked */
+} besides[] = {
+    { "rate=10/s algorithm=fixed-window", 0, 10 },
+    { "rate=10/s algorithm=leaky-bucket burst=20", 0, 1 },
+    { "concurrent=5", 3, 3 },
+    { "concurrent=5", 0, -1 },
+};
+
+static void test_full_again(void **state)
+{
+    const struct beside *row = unit_row(state);
+    rlp_charge_t charges[2];
+    rlp_answer_t answer;
+
+    denials_fresh();
+    charge_init(&charges[0], "user:1", "quota=5/day");
+    learn_denial(&charges[0], T0);
+    charge_init(&charges[1], "user:1", row->words);
+    charges[1].decision = (rlp_decision_t){ .remaining = row->remaining,
+                                            .next = row->remaining ? 0 : RLP_SECOND,
+                                            .reset = RLP_SECOND };
+    learn(&charges[1], T0, T0);
+    const bool refused = redis_denials_refuse(&denials, charges, 2, T0 + 4 * RLP_SECOND, &answer);
+
+    assert_int_equal(refused, row->later >= 0);
+    if (refused) {
+        assert_int_equal(answer.tightest, 0);
+        assert_int_equal(charges[1].decision.remaining, row->later);
+    }
+}
+
 /* Not a microsecond longer than Redis said, counted from when it was asked. */
 static void test_end(void **state)
 {
@@ -804,6 +840,10 @@ int main(void)
         unit_add_case("a refusal is believed", beliefs[i].words, test_belief, &beliefs[i]);
     }
     unit_add("what is told beside a refusal", test_beside, NULL);
+    for (size_t i = 0; i < UNIT_N(besides); i++) {
+        unit_add_case("what is full again beside a refusal", besides[i].words, test_full_again,
+                      &besides[i]);
+    }
     unit_add("a refusal is of a cost", test_cost, NULL);
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
     unit_add("what is forgotten", test_forgets, NULL);
