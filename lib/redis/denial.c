@@ -332,7 +332,8 @@ static fact_t denial_fact(const redis_denials_t *denials, const rlp_charge_t *ch
     }
     fact.fresh = age <= denial_believed(charge->limit);
     fact.decision = denial_decision(charge->limit, words, age);
-    fact.known = denial_judge(&fact, charge, denial_request(fingerprint, charge), words, age);
+    fact.known = denial_judge(&fact, charge, denial_request(fingerprint, charge), words, age) &&
+                 (fact.fresh || !denial_decides_branch(charge));
     fact.used_up |= fact.decision.verdict > RLP_WAIT;
     return fact;
 }

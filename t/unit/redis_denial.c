@@ -198,6 +198,30 @@ static void test_full_again(void **state)
     }
 }
 
+/* Which of two plans counts is known no longer than what the quota is believed. */
+static void test_branch_belief(void **state)
+{
+    rlp_charge_t charges[2];
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charges[0], "user:1", "quota=1000000/day");
+    charge_init(&charges[1], "user:1", "rate=1/min");
+    for (int i = 0; i < 2; i++) {
+        charges[i].branch = RLP_FIRST;
+    }
+    charges[0].decision = (rlp_decision_t){ .remaining = 1, .reset = 86400 * RLP_SECOND };
+    learn(&charges[0], T0, T0);
+    charges[1].decision = (rlp_decision_t){
+        .verdict = RLP_DENY, .retry = 60 * RLP_SECOND, .next = 60 * RLP_SECOND, .reset = RLP_SECOND
+    };
+    learn(&charges[1], T0, T0);
+    assert_true(redis_denials_refuse(&denials, charges, 2, T0 + RLP_SECOND, &answer));
+    assert_int_equal(answer.tightest, 1);
+    assert_false(redis_denials_refuse(&denials, charges, 2, T0 + RLP_SECOND + 1, &answer));
+}
+
 /* Not a microsecond longer than Redis said, counted from when it was asked. */
 static void test_end(void **state)
 {
@@ -844,6 +868,7 @@ int main(void)
         unit_add_case("what is full again beside a refusal", besides[i].words, test_full_again,
                       &besides[i]);
     }
+    unit_add("which plan counts is believed", test_branch_belief, NULL);
     unit_add("a refusal is of a cost", test_cost, NULL);
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
     unit_add("what is forgotten", test_forgets, NULL);
