@@ -173,7 +173,8 @@ static bool denial_decides_branch(const rlp_charge_t *charge)
     return charge->branch == RLP_FIRST && charge->limit->algorithm->quota;
 }
 
-/* Nothing is told of a spared one but that a quota of its branch is used up. */
+/* Nothing is told of a spared one but that a quota of its branch is used up, and what there is of
+   it. */
 static bool denial_teaches(const rlp_charge_t *charge)
 {
     const rlp_decision_t *d = &charge->decision;
@@ -296,8 +297,8 @@ static bool denial_judge(fact_t *fact, const rlp_charge_t *charge, uint64_t requ
     const int64_t remaining = fact->decision.remaining;
 
     fact->used_up = said == SAID_SPARED;
-    if (said == SAID_SPARED) {
-        return fact->fresh;
+    if (said == SAID_SPARED) { /* until it is renewed */
+        return fact->fresh && (words[WORD_RESET] == 0 || denial_left(words[WORD_RESET], age) > 0);
     }
     if (said == SAID_NEVER) {
         return denial_refuses(fact, RLP_TIME_NEVER, age, gone);

@@ -222,6 +222,34 @@ static void test_branch_belief(void **state)
     assert_false(redis_denials_refuse(&denials, charges, 2, T0 + RLP_SECOND + 1, &answer));
 }
 
+/* ..., nor when the quota is renewed. */
+static void test_branch_renewal(void **state)
+{
+    rlp_charge_t charges[2];
+    rlp_charge_t *const quota = &charges[0];
+    const redis_told_t told = { .asked = T0, .lag = 100, .server = T0 };
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(quota, "user:1", "quota=1000/day");
+    quota->branch = RLP_FIRST;
+    quota->spared = true;
+    quota->decision = (rlp_decision_t){ .reset = 5 * RLP_SECOND };
+    redis_denials_learn(&denials, &quota, 1, &told);
+    charge_init(&charges[1], "user:1", "rate=1/hour");
+    charges[1].branch = RLP_INSTEAD;
+    charges[1].decision = (rlp_decision_t){ .verdict = RLP_DENY,
+                                            .retry = 3600 * RLP_SECOND,
+                                            .next = 3600 * RLP_SECOND,
+                                            .reset = 3600 * RLP_SECOND };
+    learn(&charges[1], T0, T0);
+    assert_true(redis_denials_refuse(&denials, charges, 2, T0 + 5 * RLP_SECOND - 1, &answer));
+    assert_true(charges[0].spared);
+    assert_int_equal(answer.tightest, 1);
+    assert_false(redis_denials_refuse(&denials, charges, 2, T0 + 5 * RLP_SECOND, &answer));
+}
+
 /* Not a microsecond longer than Redis said, counted from when it was asked. */
 static void test_end(void **state)
 {
@@ -836,6 +864,27 @@ static void test_branches(void **state)
     assert_in_range(server_asked(), 5, 5 + beliefs_since(begin));
 }
 
+/* While Redis is away, a quota that is used up stays so. */
+static void test_branch_level(void **state)
+{
+    rlp_charge_t charges[2];
+    redis_level_t level;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < 4; i++) {
+        charge_init(&charges[0], "user:1", "quota=3/year");
+        charge_init(&charges[1], "user:1", "rate=2/hour");
+        charges[0].branch = RLP_FIRST;
+        charges[1].branch = RLP_INSTEAD;
+        assert_int_equal(ask(store, charges, 2).verdict, RLP_ALLOW);
+    }
+    assert_true(charges[0].spared);
+    assert_true(redis_denials_level(&denials, &charges[0], rlp_clock_monotonic(), &level));
+    assert_int_equal(level.remaining, 0);
+    assert_in_range(level.reset, 1, 366 * 86400 * RLP_SECOND);
+}
+
 static void add_with_server(void)
 {
     store = store_open(&denials);
@@ -852,6 +901,7 @@ static void add_with_server(void)
     unit_add("places are asked for each time", test_places, NULL);
     unit_add("one of two identities refuses", test_identities, NULL);
     unit_add("a plan that takes over refuses", test_branches, NULL);
+    unit_add("what is known of a quota that is used up", test_branch_level, NULL);
 }
 
 int main(void)
@@ -869,6 +919,7 @@ int main(void)
                       &besides[i]);
     }
     unit_add("which plan counts is believed", test_branch_belief, NULL);
+    unit_add("a plan takes over until its quota is renewed", test_branch_renewal, NULL);
     unit_add("a refusal is of a cost", test_cost, NULL);
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
     unit_add("what is forgotten", test_forgets, NULL);
