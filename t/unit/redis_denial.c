@@ -882,7 +882,7 @@ static void test_branch_level(void **state)
     assert_true(charges[0].spared);
     assert_true(redis_denials_level(&denials, &charges[0], rlp_clock_monotonic(), &level));
     assert_int_equal(level.remaining, 0);
-    assert_in_range(level.reset, 1, 366 * 86400 * RLP_SECOND);
+    assert_in_range(level.reset, 1, 366 * INT64_C(86400) * RLP_SECOND);
 }
 
 static void add_with_server(void)
