@@ -430,6 +430,9 @@ const char *config_repeated(int argc, char *const argv[], int from);
    through rlp_world. */
 bool config_is_htaccess(const cmd_parms *cmd);
 
+/* A status from 400 to 599; else 0. */
+int config_status(const char *text);
+
 /* Parses the expression behind a word such as "if="; flags are those of ap_expr. NULL, or what was
    expected. */
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
