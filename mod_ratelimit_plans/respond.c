@@ -30,7 +30,7 @@ static const char *const respond_names[] = { "RateLimit-Policy", "RateLimit", "X
 
 enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESET };
 
-_Static_assert(FIELD_X_RESET + 1 == RLP_FIELDS_N, "as private.h says");
+_Static_assert(FIELD_X_RESET + 1 == RLP_FIELDS_N, "as records.h says");
 
 #define RESPOND_TIME ";t="
 
