@@ -42,6 +42,7 @@ my %only = (    # of which sources alone a program speaks
     segment => qr/check|concurrency/,
     limit_table => qr/limit/,
     property => qr/bucket|window|log|quota|check/,
+    property_more => qr/bucket|window|log|quota|check/,
     sliding => qr/sliding/,
 );
 my $equivalents = 't/mutation/equivalent.txt';
