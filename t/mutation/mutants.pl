@@ -44,6 +44,7 @@ my %only = (    # of which sources alone a program speaks
     property => qr/bucket|window|log|quota|check/,
     property_more => qr/bucket|window|log|quota|check/,
     sliding => qr/sliding/,
+    sliding_state => qr/sliding/,
 );
 my $equivalents = 't/mutation/equivalent.txt';
 
