@@ -38,6 +38,7 @@ my %only = (    # of which sources alone a program speaks
     calendar_table => qr/calendar/,
     grammar => qr/limit|calendar/,
     joint => qr/check/,
+    joint_failure => qr/check/,
     joint_more => qr/check/,
     segment => qr/check|concurrency/,
     limit_table => qr/limit/,
