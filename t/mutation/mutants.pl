@@ -34,6 +34,7 @@ my $floor = 95;
 my @sources = (glob('lib/algorithm/*.c'), qw(lib/check.c lib/calendar.c lib/limit.c));
 my %only = (    # of which sources alone a program speaks
     calendar => qr/calendar|quota|limit/,
+    calendar_quota => qr/calendar|quota|limit/,
     concurrency_step => qr/concurrency/,
     calendar_table => qr/calendar/,
     grammar => qr/limit|calendar/,
