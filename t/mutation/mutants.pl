@@ -42,6 +42,7 @@ my %only = (    # of which sources alone a program speaks
     joint_failure => qr/check/,
     joint_more => qr/check/,
     segment => qr/check|concurrency/,
+    segment_restart => qr/check|concurrency/,
     limit_table => qr/limit/,
     property => qr/bucket|window|log|quota|check/,
     property_more => qr/bucket|window|log|quota|check/,
