@@ -38,6 +38,7 @@ my %only = (    # of which sources alone a program speaks
     concurrency_step => qr/concurrency/,
     calendar_table => qr/calendar/,
     grammar => qr/limit|calendar/,
+    grammar_plan => qr/limit|calendar/,
     joint => qr/check/,
     joint_failure => qr/check/,
     joint_more => qr/check/,
