@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TARGET_VALUE_MAX 64 /* longer ones are counted by a digest (identity.c) */
+#define TARGET_VALUE_MAX 64 /* longer ones are counted by a digest (identity_find.c) */
 #define TARGET_DIGEST 32
 #define TARGET_YEARS (INT64_C(10) * 366 * 86400 * RLP_SECOND)
 

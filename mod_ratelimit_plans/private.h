@@ -213,6 +213,8 @@ const char *identity_near(const char *name, apr_pool_t *pool);
 /* Finds the types of all parts. NULL, or what is wrong; *chain says where. */
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
+/* --- identity_find.c */
+
 /* The address of a connection as an identity, found once and kept with it. */
 typedef struct {
     size_t len; /* 0: not known */
