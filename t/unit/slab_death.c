@@ -25,7 +25,7 @@ static slot_t *slot_of(const slab_t *slab, const cell_t *cell)
     place_t place = { .slot = NULL };
 
     assert_true(slab_place(slab, &key, &place));
-    slot_t *slot = slab_find(&place, &key);
+    slot_t *slot = slab_find(slab, &place, &key);
 
     assert_non_null(slot);
     return slot;
