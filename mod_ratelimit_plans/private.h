@@ -280,13 +280,15 @@ void denial_log_expression(const request_rec *r, const char *what, const char *n
 /* Tells of a refusal, unless it was told lately or there is too much to tell. */
 void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);
 
-/* --- plan_map.c */
+/* --- plan_map_words.c */
 
 /* Parses the source of a map, such as "txt:FILE". NULL, or what was expected. */
 const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word);
 
 /* Parses ttl= or timeout=, if it is one; *known says so. NULL, or what was expected. */
 const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known);
+
+/* --- plan_map.c */
 
 /* Opens the map's source. NULL, or what is wrong. */
 const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
