@@ -16,7 +16,9 @@
 
 /* --- eviction: sixteen keys of two sets, and one more */
 
-#define NEIGHBOURS (2 * SLAB_WAYS)
+enum { NEIGHBOURS = 16 };
+
+_Static_assert(NEIGHBOURS == 2 * SLAB_WAYS, "they fill two sets");
 
 typedef struct {
     rlp_time_t put; /* seconds after NOW */
