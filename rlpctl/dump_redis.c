@@ -186,8 +186,8 @@ static void write_header(dump_out_t *out)
 const char *dump_redis(const dump_job_t *job, dump_out_t *out, int *status)
 {
     writer_t writer = { .out = out };
-    const char *error =
-        redis_ctl_open(&writer.ctl, job->url, job->password, job->prefix, job->pool);
+    const char *error = redis_ctl_open(&writer.ctl, job->place.url, job->place.password,
+                                       job->place.prefix, job->pool);
 
     *status = EX_USAGE;
     if (error != NULL) {
@@ -360,7 +360,8 @@ const char *load_redis(const dump_job_t *job, dump_in_t *in, dump_sum_t *sum, in
     reader->job = job;
     reader->sum = sum;
     apr_pool_create(&reader->batch, job->pool);
-    const char *error = redis_ctl_open(&ctl, job->url, job->password, job->prefix, job->pool);
+    const char *error =
+        redis_ctl_open(&ctl, job->place.url, job->place.password, job->place.prefix, job->pool);
 
     *status = EX_USAGE;
     if (error != NULL) {
