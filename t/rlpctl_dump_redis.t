@@ -16,7 +16,7 @@ use Time::HiRes qw(time);
 use lib dirname($0) . '/lib';
 use RLP::Redis;
 use RLP::RedisSet;
-use RLP::Rlpctl qw(refused rlpctl);
+use RLP::Rlpctl qw(peer refused rlpctl);
 
 plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$RLP::Redis::program;
 plan skip_all => 'rlpctl was built without Redis' if (rlpctl('', qw(dump --store=redis://127.0.0.1:1/0)))[2] =~ /built without Redis/;
@@ -200,6 +200,23 @@ my $small = RLP::Redis->alone('--maxmemory', '2mb', '--maxmemory-policy', 'noevi
 is($status, 69, 'one without memory');
 like($said, qr/memory/, 'says so');
 like($said, qr/so far; load it once more/, 'and rlpctl, that it is half of it') if $small->ask('DBSIZE') > 0;
+
+# A peer that refuses the first of what it is to keep, and takes the rest.
+my ($port, $peer) = peer(sub {
+    my ($socket) = @_;
+    my $kept = 0;
+    while ((<$socket> // '') =~ /^[*](\d+)/) {
+        my @words = map { my ($length) = <$socket> =~ /(\d+)/; read $socket, my $word, $length + 2; $word } 1 .. $1;
+        print {$socket} $words[0] =~ /^TIME/ ? sprintf("*2\r\n\$10\r\n%d\r\n\$1\r\n0\r\n", $now / 1_000_000)
+            : $words[0] =~ /^SET/ && !$kept++ ? "-OOM command not allowed\r\n" : "+OK\r\n";
+    }
+});
+my @three = map { counter(key => "rlp:{ip:203.0.113.$_}:site") } 1 .. 3;
+($status, $sum, $said) = load(spill('three', lines(@three)), "--store=redis://127.0.0.1:$port/0");
+is("$status: $sum->{loaded}", '69: 2', 'what is there behind one that was refused is counted');
+like($said, qr/out of memory.*so far; load it once more/s, 'and told');
+waitpid $peer, 0;
+
 my $replica = RLP::Redis->alone('--replicaof', '127.0.0.1 ' . $here->port);
 refused('a replica', '', [ 'load', '--store=redis://127.0.0.1:' . $replica->port . '/0', $dump ], 69, qr/replica/);
 
