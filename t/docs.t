@@ -13,10 +13,12 @@ use Cwd qw(abs_path);
 use File::Basename qw(basename dirname);
 use File::Copy qw(copy);
 use File::Temp qw(tempdir);
-use IO::Socket::INET;
 use POSIX qw(WNOHANG setsid);
 use Test::More;
 use Time::HiRes qw(sleep time);
+
+use lib dirname($0) . '/lib';
+use RLP::Basics qw(configured free_port slurp spill);
 
 my $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
 my $build = abs_path($ENV{builddir} || '.');
@@ -37,32 +39,6 @@ my @wanted = qw(
 );
 
 # --- reading
-
-sub configured {
-    my ($name) = @_;
-    return '' if !-e "$build/Makefile";
-    open my $in, '<', "$build/Makefile" or die "$build/Makefile: $!\n";
-    my ($value) = map { /^\Q$name\E = (.*)/ ? $1 : () } <$in>;
-    close $in;
-    return $value // '';
-}
-
-sub slurp {
-    my ($file) = @_;
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
-}
-
-sub spill {
-    my ($file, $text) = @_;
-    open my $out, '>', $file or die "$file: $!\n";
-    print {$out} $text;
-    close $out or die "$file: $!\n";
-    return $file;
-}
 
 # Blocks of one language in a document: [FILE:LINE, TEXT].
 sub blocks {
@@ -143,12 +119,6 @@ sub configtest {
 # --- a server with the configuration of the demo
 
 my $server;
-
-sub free_port {
-    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1)
-        or die "no port on 127.0.0.1: $!\n";
-    return $socket->sockport;
-}
 
 sub demo_files {
     my ($dir) = @_;

@@ -15,6 +15,9 @@ use POSIX qw(strftime);
 use Symbol qw(gensym);
 use Test::More;
 
+use lib dirname($0) . '/lib';
+use RLP::Basics qw(slurp);
+
 my $rlpctl = $ENV{RLPCTL} || 'rlpctl/rlpctl';
 my $dir = tempdir(CLEANUP => 1);
 my $base = 1_763_726_400; # 2025-11-21 12:00:00 UTC
@@ -46,13 +49,6 @@ sub file {
     print {$out} $text;
     close $out or die "$dir/$name: $!\n";
     return "$dir/$name";
-}
-
-sub slurp {
-    my ($name) = @_;
-    open my $in, '<', $name or die "$name: $!\n";
-    local $/ = undef;
-    return scalar <$in>;
 }
 
 # A line of combined, so many seconds after the base.

@@ -13,17 +13,11 @@ use JSON::PP qw(decode_json);
 use Test::More;
 
 use lib dirname($0) . '/lib';
+use RLP::Basics qw(slurp);
 use RLP::Rlpctl qw(rlpctl);
 
 my $dir = tempdir(CLEANUP => 1);
 my $base = 1_763_726_400; # 2025-11-21 12:00:00 UTC
-
-sub slurp {
-    my ($name) = @_;
-    open my $in, '<', $name or die "$name: $!\n";
-    local $/ = undef;
-    return scalar <$in>;
-}
 
 # Lines of whole seconds: AT IDENTITY [STATUS].
 sub coarse {

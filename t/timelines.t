@@ -15,18 +15,12 @@ use File::Temp qw(tempdir tempfile);
 use IPC::Open3 qw(open3);
 use Test::More;
 
+use lib dirname($0) . '/lib';
+use RLP::Basics qw(slurp);
+
 my $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
 my $rlpctl = abs_path($ENV{RLPCTL} || 'rlpctl/rlpctl');
 my $most = 8192; # bytes of a picture
-
-sub slurp {
-    my ($file) = @_;
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
-}
 
 # What rlpctl prints, complaints too, one line each.
 sub rlpctl {

@@ -17,6 +17,8 @@ use IO::Socket::INET;
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(time);
 
+use RLP::Basics qw(configured free_port spill wait_for);
+
 my $build = $ENV{builddir} || '.';
 our $httpd = $ENV{HTTPD} || configured('HTTPD');
 our $modules = $ENV{HTTPD_MODULES} || configured('HTTPD_MODULES');
@@ -24,7 +26,7 @@ our $module = File::Spec->rel2abs($ENV{MODULE_SO} || "$build/.libs/mod_ratelimit
 our $clock = $ENV{TESTCLOCK_SO} ? File::Spec->rel2abs($ENV{TESTCLOCK_SO}) : '';
 our $mpm = $ENV{RLP_MPM} || 'event';
 
-our $patience = 30; # seconds that anything may take
+our $patience = $RLP::Basics::patience;
 my $epoch = 1_800_000_000; # where the test's clock begins, in seconds since 1970
 my $uptime = 1_000_000; # and its monotonic time
 
@@ -32,12 +34,6 @@ my %static; # modules that are part of httpd
 my %running; # by process id: who started it, and what
 
 # --- what there is
-
-sub configured {
-    my ($name) = @_;
-    my ($value) = slurp("$build/Makefile") =~ /^\Q$name\E = (.*)/m;
-    return $value // '';
-}
 
 # What is missing to start a httpd, or nothing.
 sub missing {
@@ -67,32 +63,11 @@ sub has_clock {
     return $clock && -e $clock;
 }
 
-# Calls it every 20 ms until it says something; what it said, or nothing after the deadline.
-sub wait_for {
-    my ($until, $seconds) = @_;
-    my $end = time + ($seconds || $patience);
-    while (1) {
-        my $said = $until->();
-        return $said if $said || time > $end;
-        select undef, undef, undef, 0.02;
-    }
-}
-
+# Nothing where nothing is: processes end, and logs are not begun yet.
 sub slurp {
     my ($file) = @_;
-    open my $in, '<', $file or return '';
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text // '';
-}
-
-sub spill {
-    my ($file, $text) = @_;
-    open my $out, '>', $file or die "$file: $!\n";
-    print {$out} $text;
-    close $out or die "$file: $!\n";
-    return $file;
+    local ($@, $!);
+    return eval { RLP::Basics::slurp($file) } // '';
 }
 
 # --- a server that does not run yet
@@ -118,12 +93,6 @@ sub new {
     }
     $self->configure($self->{config});
     return $self;
-}
-
-sub free_port {
-    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1)
-        or die "no port on 127.0.0.1: $!\n";
-    return $socket->sockport;
 }
 
 sub dir { return $_[0]{dir} }
