@@ -8,15 +8,13 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP qw(decode_json);
 use Test::More;
 
 use lib dirname($0) . '/lib';
 use RLP::Basics qw(slurp);
-use RLP::Rlpctl qw(rlpctl);
+use RLP::Rlpctl qw($dir rlpctl);
 
-my $dir = tempdir(CLEANUP => 1);
 my $base = 1_763_726_400; # 2025-11-21 12:00:00 UTC
 
 # Lines of whole seconds: AT IDENTITY [STATUS].
