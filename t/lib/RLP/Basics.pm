@@ -12,7 +12,7 @@ use Exporter qw(import);
 use IO::Socket::INET;
 use Time::HiRes qw(time);
 
-our @EXPORT_OK = qw(configured free_port slurp spill wait_for);
+our @EXPORT_OK = qw(configured free_port slurp slurp_any spill wait_for);
 our $patience = 30; # seconds that anything may take
 
 my $build = $ENV{builddir} || '.';
@@ -24,6 +24,13 @@ sub slurp {
     my $text = <$in>;
     close $in;
     return $text;
+}
+
+# Nothing where nothing is: processes end, and logs are not begun yet.
+sub slurp_any {
+    my ($file) = @_;
+    local ($@, $!);
+    return eval { slurp($file) } // '';
 }
 
 sub spill {

@@ -14,10 +14,12 @@ use warnings;
 use File::Spec ();
 use File::Temp ();
 use IO::Socket::INET;
-use POSIX qw(WNOHANG);
+use POSIX ();
 use Time::HiRes qw(time);
 
-use RLP::Basics qw(configured free_port spill wait_for);
+use parent 'RLP::Process';
+
+use RLP::Basics qw(configured free_port slurp_any spill wait_for);
 
 my $build = $ENV{builddir} || '.';
 our $httpd = $ENV{HTTPD} || configured('HTTPD');
@@ -31,7 +33,6 @@ my $epoch = 1_800_000_000; # where the test's clock begins, in seconds since 197
 my $uptime = 1_000_000; # and its monotonic time
 
 my %static; # modules that are part of httpd
-my %running; # by process id: who started it, and what
 
 # --- what there is
 
@@ -63,12 +64,7 @@ sub has_clock {
     return $clock && -e $clock;
 }
 
-# Nothing where nothing is: processes end, and logs are not begun yet.
-sub slurp {
-    my ($file) = @_;
-    local ($@, $!);
-    return eval { RLP::Basics::slurp($file) } // '';
-}
+sub slurp { return slurp_any(@_) }
 
 # --- a server that does not run yet
 
@@ -97,7 +93,6 @@ sub new {
 
 sub dir { return $_[0]{dir} }
 sub port { return $_[0]{port} }
-sub pid { return $_[0]{pid} }
 sub config_file { return "$_[0]{dir}/tested.conf" }
 
 # A file in its directory, written if there is a text; the path.
@@ -190,14 +185,6 @@ sub generations {
     return scalar(() = $self->log_text =~ /resuming normal operations/g);
 }
 
-sub alive {
-    my ($self) = @_;
-    return 0 if !$self->{pid};
-    return 1 if waitpid($self->{pid}, WNOHANG) == 0;
-    delete $running{ delete $self->{pid} };
-    return 0;
-}
-
 # Starts it; nothing, or what it said when it did not start.
 sub try_start {
     my ($self) = @_;
@@ -205,17 +192,7 @@ sub try_start {
     my @command = (@{ $self->{wrap} || [] }, $httpd, '-f', "$self->{dir}/httpd.conf", '-DFOREGROUND');
 
     $self->{logged} = length $self->log_text;
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        POSIX::setsid();
-        umask $self->{umask} if defined $self->{umask};
-        open STDIN, '<', '/dev/null' or POSIX::_exit(126);
-        open STDOUT, '>', "$self->{dir}/said" or POSIX::_exit(126);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
-        exec {$command[0]} @command or POSIX::_exit(127);
-    }
-    $self->{pid} = $pid;
-    $running{$pid} = [$$, $self];
+    $self->spawn("$self->{dir}/said", @command);
     wait_for(sub { !$self->alive || $self->generations > $before });
     return '' if $self->{pid} && $self->generations > $before;
     my $said = $self->said;
@@ -228,17 +205,6 @@ sub start {
     my $error = $self->try_start;
     die $error if $error;
     return $self;
-}
-
-# Ends it with TERM; false if it had to be killed.
-sub stop {
-    my ($self) = @_;
-    return 1 if !$self->alive;
-    kill 'TERM', $self->{pid};
-    return 1 if wait_for(sub { !$self->alive });
-    kill 'KILL', $self->children, $self->{pid};
-    wait_for(sub { !$self->alive });
-    return 0;
 }
 
 # Signals it and waits for the next generation and the end of the last one; false if it ended instead.
@@ -257,18 +223,6 @@ sub next_generation {
 sub graceful { return $_[0]->next_generation('USR1') }
 sub restart { return $_[0]->next_generation('HUP') }
 
-sub children {
-    my ($self) = @_;
-    my @found;
-
-    return if !$self->{pid};
-    for my $stat (glob '/proc/[0-9]*/stat') {
-        my ($pid, $parent) = slurp($stat) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
-        push @found, $pid if $parent == $self->{pid};
-    }
-    return @found;
-}
-
 # Kills a child of it, any one.
 sub kill9 {
     my ($self) = @_;
@@ -276,23 +230,8 @@ sub kill9 {
     return kill 'KILL', $children[rand @children];
 }
 
-sub DESTROY {
-    my ($self) = @_;
-    local ($?, $!, $@);
-    $self->stop if $self->{pid} && $running{ $self->{pid} } && $running{ $self->{pid} }[0] == $$;
-    return;
-}
-
 $SIG{INT} = $SIG{TERM} = sub { exit 1 };
 $SIG{PIPE} = 'IGNORE';
-
-END {
-    my $status = $?;
-    for my $started (values %running) {
-        $started->[1]->stop if $started->[0] == $$;
-    }
-    $? = $status;
-}
 
 # --- requests
 
