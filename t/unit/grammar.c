@@ -646,10 +646,7 @@ static void test_table(void **state)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        CMUnitTestFunction run;
-    } singles[] = {
+    static const unit_single_t singles[] = {
         { "V-03: spans of time", test_durations },
         { "V-01: units with three decimals", test_units },
         { "V-11: names", test_names },
@@ -673,8 +670,6 @@ int main(void)
     for (size_t i = 0; i < UNIT_N(refused); i++) {
         unit_add_case(refused[i].id, refused[i].words, test_refused, &refused[i]);
     }
-    for (size_t i = 0; i < UNIT_N(singles); i++) {
-        unit_add(singles[i].name, singles[i].run, NULL);
-    }
+    unit_add_singles(singles, UNIT_N(singles));
     return unit_run();
 }
