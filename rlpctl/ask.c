@@ -4,6 +4,7 @@
 
 #include "json.h"
 #include "offline.h"
+#include "option.h"
 #include "outline.h"
 #include "post.h"
 
@@ -96,57 +97,48 @@ static int ask_fail(const char *error, int status)
 
 /* --- words */
 
-/* What stands behind an option's "="; NULL: it is another option. */
-static const char *ask_value(const char *word, const char *name)
+static const char *ask_header(void *baton, const char *header)
 {
-    const size_t len = strlen(name);
+    const ask_t *ask = baton;
 
-    return strncmp(word, name, len) == 0 ? word + len : NULL;
+    if (strchr(header, ':') == NULL) {
+        return "expected NAME: VALUE";
+    }
+    APR_ARRAY_PUSH(ask->headers, const char *) = header;
+    return NULL;
 }
 
-/* An option with one value. */
-static bool ask_single(ask_t *ask, const char *word)
+static const char *ask_env(void *baton, const char *env)
 {
-    const struct {
-        const char *name;
-        const char **to;
-    } options[] = { { "--url=", &ask->server.url },    { "--socket=", &ask->server.socket },
-                    { "--host=", &ask->server.host },  { "--login=", &ask->server.login },
-                    { "--password=", &ask->password }, { "--file=", &ask->file },
-                    { "--rule=", &ask->rule },         { "--plan=", &ask->plan },
-                    { "--method=", &ask->method },     { "--ip=", &ask->ip },
-                    { "--user=", &ask->user } };
+    const ask_t *ask = baton;
 
-    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-        const char *value = ask_value(word, options[i].name);
-
-        if (value != NULL && *value != '\0') {
-            *options[i].to = value;
-            return true;
-        }
+    if (strchr(env, '=') == NULL) {
+        return "expected NAME=VALUE";
     }
-    return false;
+    APR_ARRAY_PUSH(ask->env, const char *) = env;
+    return NULL;
 }
 
 static bool ask_option(ask_t *ask, const char *word)
 {
-    const char *header = ask_value(word, "--header=");
-    const char *env = ask_value(word, "--env=");
+    const option_t options[] = { { .name = "--url=", .value = &ask->server.url },
+                                 { .name = "--socket=", .value = &ask->server.socket },
+                                 { .name = "--host=", .value = &ask->server.host },
+                                 { .name = "--login=", .value = &ask->server.login },
+                                 { .name = "--password=", .value = &ask->password },
+                                 { .name = "--file=", .value = &ask->file },
+                                 { .name = "--rule=", .value = &ask->rule },
+                                 { .name = "--plan=", .value = &ask->plan },
+                                 { .name = "--method=", .value = &ask->method },
+                                 { .name = "--ip=", .value = &ask->ip },
+                                 { .name = "--user=", .value = &ask->user },
+                                 { .name = "--header=", .take = ask_header },
+                                 { .name = "--env=", .take = ask_env },
+                                 { .name = "--json", .flag = &ask->json },
+                                 { .name = "--secret", .flag = &ask->secret },
+                                 { .name = NULL } };
 
-    if (header != NULL && strchr(header, ':') != NULL) {
-        APR_ARRAY_PUSH(ask->headers, const char *) = header;
-        return true;
-    }
-    if (env != NULL && strchr(env, '=') != NULL) {
-        APR_ARRAY_PUSH(ask->env, const char *) = env;
-        return true;
-    }
-    if (strcmp(word, "--json") == 0 || strcmp(word, "--secret") == 0) {
-        ask->json |= word[2] == 'j';
-        ask->secret |= word[2] == 's';
-        return true;
-    }
-    return ask_single(ask, word);
+    return option_take(options, word, 1, ask) == NULL;
 }
 
 /* NULL, or what was expected. */

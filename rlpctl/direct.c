@@ -46,8 +46,9 @@ static bool direct_has(int argc, const char *const argv[], const char *option, s
     bool has = false;
 
     for (int i = 1; i < argc; i++) {
-        has |= strncmp(argv[i], option, strlen(option)) == 0 &&
-               strlen(argv[i]) >= strlen(option) + signs;
+        const char *value = option_value(argv[i], option);
+
+        has |= value != NULL && strlen(value) >= signs;
     }
     return has;
 }
@@ -83,29 +84,13 @@ static bool direct_is(const direct_t *job, const char *command)
 /* One option; false: it is none. */
 static bool direct_option(direct_t *job, const char *word)
 {
-    const struct {
-        const char *name;
-        const char **to;
-    } options[] = { { "--file=", &job->file },
-                    { "--store=", &job->url },
-                    { "--password=", &job->password },
-                    { "--prefix=", &job->prefix },
-                    { "--plan=", &job->plan_name } };
+    const option_t options[] = { { .name = "--plan=", .value = &job->plan_name },
+                                 { .name = "--secret", .flag = &job->secret },
+                                 { .name = "--json", .flag = &job->json },
+                                 { .name = NULL } };
 
-    if (strcmp(word, "--json") == 0 || strcmp(word, "--secret") == 0) {
-        job->json |= word[2] == 'j';
-        job->secret |= word[2] == 's';
-        return true;
-    }
-    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-        const size_t len = strlen(options[i].name);
-
-        if (strncmp(word, options[i].name, len) == 0) {
-            *options[i].to = word + len;
-            return true;
-        }
-    }
-    return false;
+    return option_take(options, word, 0, NULL) == NULL ||
+           option_place(&job->place, word, 0) == NULL;
 }
 
 /* What does not go together. */
@@ -117,25 +102,21 @@ static const char *direct_odd(const direct_t *job)
         return "expected --url= or --file=: bans and plans for a time are each host's own, and not "
                "in Redis; order them on each";
     }
-    if ((job->file != NULL) == (job->url != NULL)) {
-        return "expected either --file=PATH or --store=URL";
+    const char *error = option_place_odd(&job->place);
+
+    if (error != NULL) {
+        return error;
     }
-    if (job->url == NULL && (job->password != NULL || job->prefix != NULL)) {
-        return "expected --store=URL with --password= or --prefix=";
-    }
-    if (job->file == NULL && job->secret) {
+    if (job->place.file == NULL && job->secret) {
         return "expected --file=PATH with --secret: only a server knows what Redis counts it by";
     }
-    if (job->prefix != NULL && job->prefix[strcspn(job->prefix, "{}")] != '\0') {
-        return "expected a --prefix= without braces";
-    }
-    return NULL;
+    return option_prefix_odd(job->place.prefix);
 }
 
 /* What the command has to have behind IDENTITY and UNITS. */
 static const char *direct_rule(const direct_t *job)
 {
-    const bool lists = direct_is(job, "get") && job->file != NULL;
+    const bool lists = direct_is(job, "get") && job->place.file != NULL;
 
     if (direct_is(job, "reset")) {
         return job->n > 0 ? "expected IDENTITY and RULE, and no limits: all of it is reset" : NULL;
@@ -197,7 +178,7 @@ static const char *direct_words(direct_t *job, int argc, const char *const argv[
    size that its server has for them, and only for who has a number there. */
 static const char *direct_refuses(const direct_t *job, const rlp_limit_t *limit)
 {
-    if (job->file != NULL) {
+    if (job->place.file != NULL) {
         return limit->algorithm->holds ? "expected no concurrent= with --file=: a server alone "
                                          "knows what is in flight"
                                        : NULL;
@@ -271,7 +252,7 @@ void direct_charge(const direct_t *job, rlp_charge_t *charge, const char *identi
     rlp_charge_init(charge, identity, strlen(identity),
                     rlp_signature(job->rule, job->plan_name, limit), limit);
     charge->rule = job->rule;
-    if (job->file != NULL && limit->state_size > sizeof(charge->room)) {
+    if (job->place.file != NULL && limit->state_size > sizeof(charge->room)) {
         charge->entry.state = apr_palloc(job->pool, limit->state_size);
     }
 }
@@ -407,7 +388,8 @@ static const char *direct_file(direct_t *job, int *status)
 
     *status = EX_DATAERR;
     rlp_clock_read(&clock);
-    if (rlp_segment_join(&segment, job->file, &clock, &shared, &error, job->pool) != APR_SUCCESS) {
+    if (rlp_segment_join(&segment, job->place.file, &clock, &shared, &error, job->pool) !=
+        APR_SUCCESS) {
         return error;
     }
     if (rlp_shm_create(&job->store, &segment, job->pool) != APR_SUCCESS) {
@@ -477,7 +459,7 @@ int direct_main(int argc, const char *const argv[], apr_pool_t *pool)
     if (error != NULL) {
         return direct_fail(error, EX_USAGE);
     }
-    error = job.file != NULL ? direct_file(&job, &status) : direct_redis(&job, &status);
+    error = job.place.file != NULL ? direct_file(&job, &status) : direct_redis(&job, &status);
     if (error != NULL) {
         return direct_fail(error, status);
     }

@@ -7,6 +7,7 @@
  * help.
  */
 
+#include "option.h"
 #include "rlp.h"
 
 /* What is asked. */
@@ -14,10 +15,7 @@ typedef struct {
     const char *command;
     bool json;
     bool secret;
-    const char *file;
-    const char *url;
-    const char *password; /* where it is; NULL: none */
-    const char *prefix;
+    option_place_t place;
     const char *plan_name; /* that the counters belong to; NULL: to none */
     const char *identity;  /* NULL: all of them */
     const char *rule;      /* NULL: each */

@@ -64,68 +64,40 @@ static size_t dump_size(const char *text)
     return size >= RLP_SEGMENT_MIN && size % 4096 == 0 ? size : 0;
 }
 
-/* An option that is said without a value, and for which of the two. */
-static bool dump_flag(dump_job_t *job, const char *word)
+static const char *dump_take_size(void *baton, const char *value)
 {
-    const struct {
-        const char *name;
-        bool loads;
-        bool *to;
-    } flags[] = { { "--json", true, &job->json },
-                  { "--replace", true, &job->replaces },
-                  { "--check", true, &job->checks },
-                  { "--with-key", false, &job->with_key } };
+    dump_job_t *job = baton;
 
-    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
-        if (strcmp(word, flags[i].name) == 0 && flags[i].loads == job->loads) {
-            *flags[i].to = true;
-            return true;
-        }
-    }
-    return false;
+    job->size = dump_size(value);
+    return job->size > 0 ? NULL : "expected a size";
 }
 
-static bool dump_value(dump_job_t *job, const char *word)
+/* One option; false: it is none, or of the other command. */
+static bool dump_option(dump_job_t *job, const char *word)
 {
-    const struct {
-        const char *name;
-        const char **to;
-    } values[] = { { "--file=", &job->file },
-                   { "--store=", &job->url },
-                   { "--password=", &job->password },
-                   { "--prefix=", &job->prefix } };
+    const option_t dumps[] = { { .name = "--with-key", .flag = &job->with_key }, { .name = NULL } };
+    const option_t loads[] = { { .name = "--size=", .take = dump_take_size },
+                               { .name = "--replace", .flag = &job->replaces },
+                               { .name = "--check", .flag = &job->checks },
+                               { .name = "--json", .flag = &job->json },
+                               { .name = NULL } };
 
-    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
-        const size_t len = strlen(values[i].name);
-
-        if (strncmp(word, values[i].name, len) == 0 && word[len] != '\0') {
-            *values[i].to = word + len;
-            return true;
-        }
-    }
-    if (job->loads && strncmp(word, "--size=", 7) == 0) {
-        job->size = dump_size(word + 7);
-        return job->size > 0;
-    }
-    return false;
+    return option_take(job->loads ? loads : dumps, word, 1, job) == NULL ||
+           option_place(&job->place, word, 1) == NULL;
 }
 
 /* What does not go together. */
 static const char *dump_odd(const dump_job_t *job)
 {
-    if ((job->file != NULL) == (job->url != NULL)) {
-        return "expected either --file=PATH or --store=URL";
+    const char *error = option_place_odd(&job->place);
+
+    if (error != NULL) {
+        return error;
     }
-    if (job->url == NULL && (job->password != NULL || job->prefix != NULL)) {
-        return "expected --store=URL with --password= or --prefix=";
-    }
-    if (job->file == NULL && (job->with_key || job->size > 0)) {
+    if (job->place.file == NULL && (job->with_key || job->size > 0)) {
         return "expected --file=PATH with --with-key or --size=";
     }
-    if (job->prefix != NULL && job->prefix[strcspn(job->prefix, "{}")] != '\0') {
-        return "expected a --prefix= without braces";
-    }
-    return NULL;
+    return option_prefix_odd(job->place.prefix);
 }
 
 /* NULL, or what was expected. */
@@ -134,8 +106,7 @@ static const char *dump_words(dump_job_t *job, int argc, const char *const argv[
     for (int i = 1; i < argc; i++) {
         const bool option = argv[i][0] == '-' && argv[i][1] != '\0';
 
-        if (option ? dump_flag(job, argv[i]) || dump_value(job, argv[i])
-                   : job->loads && job->name == NULL) {
+        if (option ? dump_option(job, argv[i]) : job->loads && job->name == NULL) {
             job->name = option ? job->name : argv[i];
         } else {
             return apr_psprintf(job->pool, "expected a word as rlpctl %s --help has it, got \"%s\"",
@@ -167,7 +138,8 @@ static int dump_run(const dump_job_t *job)
                          EX_USAGE);
     }
     apr_pool_create(&out.line, job->pool);
-    const char *error = job->file ? dump_file(job, &out, &status) : dump_redis(job, &out, &status);
+    const char *error =
+        job->place.file ? dump_file(job, &out, &status) : dump_redis(job, &out, &status);
 
     if (error != NULL) {
         return dump_fail(error, status);
@@ -221,7 +193,8 @@ static int load_run(const dump_job_t *job)
     if (error != NULL) {
         return dump_fail(error, EX_NOINPUT);
     }
-    error = job->file ? load_file(job, &in, &sum, &status) : load_redis(job, &in, &sum, &status);
+    error =
+        job->place.file ? load_file(job, &in, &sum, &status) : load_redis(job, &in, &sum, &status);
     if (error == NULL) {
         return load_tell(job, &in, &sum);
     }

@@ -7,6 +7,7 @@
  */
 
 #include "dump_line.h"
+#include "option.h"
 
 #include <stdbool.h>
 
@@ -17,11 +18,8 @@ typedef struct {
     bool with_key;
     bool replaces;
     bool checks; /* only reads */
-    const char *file;
-    size_t size; /* of a file that is not there; 0: not given */
-    const char *url;
-    const char *password; /* where it is; NULL: none */
-    const char *prefix;
+    option_place_t place;
+    size_t size;      /* of a file that is not there; 0: not given */
     const char *name; /* of the dump */
     apr_pool_t *pool;
 } dump_job_t;

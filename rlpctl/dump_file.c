@@ -65,7 +65,7 @@ static const char *file_open(file_t *file, const dump_job_t *job)
     const char *error = NULL;
 
     rlp_clock_read(&file->clock);
-    return rlp_segment_join(&file->segment, job->file, &file->clock, &file->shared, &error,
+    return rlp_segment_join(&file->segment, job->place.file, &file->clock, &file->shared, &error,
                             job->pool) == APR_SUCCESS
                ? file_attach(file, job->pool)
                : error;
@@ -428,7 +428,7 @@ static const char *file_make(file_t *file, const dump_job_t *job, bool has_key)
     const char *error = NULL;
     struct stat info;
 
-    if (lstat(job->file, &info) == 0 || errno != ENOENT) {
+    if (lstat(job->place.file, &info) == 0 || errno != ENOENT) {
         return job->size > 0 ? "expected no --size=: the file is there, and has its size"
                              : file_open(file, job);
     }
@@ -436,7 +436,7 @@ static const char *file_make(file_t *file, const dump_job_t *job, bool has_key)
         return "expected a dump of rlpctl dump --with-key, since the file is not there";
     }
     rlp_clock_read(&file->clock);
-    if (rlp_segment_open(&file->segment, job->file, job->size ? job->size : FILE_SIZE_USUAL,
+    if (rlp_segment_open(&file->segment, job->place.file, job->size ? job->size : FILE_SIZE_USUAL,
                          &file->clock, &error, job->pool) != APR_SUCCESS) {
         return error;
     }
@@ -484,7 +484,7 @@ const char *load_file(const dump_job_t *job, dump_in_t *in, dump_sum_t *sum, int
     error = file_fill(&file, in, &taker);
     rlp_segment_close(&file.segment);
     if (error != NULL && file.made) {
-        (void)unlink(job->file);
+        (void)unlink(job->place.file);
     }
     return error;
 }

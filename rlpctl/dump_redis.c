@@ -143,13 +143,9 @@ static const char *write_few(writer_t *writer, const script_key_t keys[], int n,
         call_make(&calls[2 * i + 2], "PTTL", &keys[i], true, pool);
     }
     const char *error = redis_ctl_ask(writer->ctl, calls, 2 * n + 1, pool);
+    const rlp_time_t now = error == NULL ? redis_reply_time(calls[0].reply) : -1;
 
-    if (error != NULL) {
-        return error;
-    }
-    const rlp_time_t now = redis_reply_time(calls[0].reply);
-
-    error = redis_ctl_error(calls[0].reply, pool);
+    error = error ? error : redis_ctl_error(calls[0].reply, pool);
     if (error == NULL && now < 0) {
         error = "Redis: expected seconds and microseconds of TIME";
     }
@@ -186,8 +182,8 @@ static void write_header(dump_out_t *out)
 const char *dump_redis(const dump_job_t *job, dump_out_t *out, int *status)
 {
     writer_t writer = { .out = out };
-    const char *error =
-        redis_ctl_open(&writer.ctl, job->url, job->password, job->prefix, job->pool);
+    const char *error = redis_ctl_open(&writer.ctl, job->place.url, job->place.password,
+                                       job->place.prefix, job->pool);
 
     *status = EX_USAGE;
     if (error != NULL) {
@@ -223,11 +219,12 @@ typedef struct {
 
 #define READ_BYTES ((size_t)4 << 20) /* that wait to be sent, and no more than one value above */
 
+/* reply: NULL where none came. */
 static const char *read_answer(reader_t *reader, const redisReply *reply)
 {
     const char *error = redis_ctl_error(reply, reader->job->pool);
 
-    if (error == NULL) {
+    if (reply != NULL && error == NULL) {
         ++*(reply->type == REDIS_REPLY_NIL ? &reader->sum->kept : &reader->sum->loaded);
     }
     return error;
@@ -241,8 +238,10 @@ static const char *read_flush(reader_t *reader)
     if (reader->n > 0) {
         error = redis_ctl_ask(reader->ctl, reader->calls, reader->n, reader->job->pool);
     }
-    for (int i = 0; error == NULL && i < reader->n; i++) {
-        error = read_answer(reader, reader->calls[i].reply);
+    for (int i = 0; i < reader->n; i++) {
+        const char *refused = read_answer(reader, reader->calls[i].reply);
+
+        error = error ? error : refused;
     }
     redis_ctl_free(reader->calls, reader->n);
     reader->unreachable = error != NULL;
@@ -360,7 +359,8 @@ const char *load_redis(const dump_job_t *job, dump_in_t *in, dump_sum_t *sum, in
     reader->job = job;
     reader->sum = sum;
     apr_pool_create(&reader->batch, job->pool);
-    const char *error = redis_ctl_open(&ctl, job->url, job->password, job->prefix, job->pool);
+    const char *error =
+        redis_ctl_open(&ctl, job->place.url, job->place.password, job->place.prefix, job->pool);
 
     *status = EX_USAGE;
     if (error != NULL) {

@@ -105,11 +105,7 @@ const char *redis_ctl_ask(redis_ctl_t *ctl, redis_call_t calls[], int n, apr_poo
             apr_sleep(REDIS_NAP); /* where the servers are is asked for once a second */
         }
     }
-    if (fault == REDIS_FAULT_NONE) {
-        return NULL;
-    }
-    redis_ctl_free(calls, n);
-    return redis_ctl_why(ctl, fault, pool);
+    return fault == REDIS_FAULT_NONE ? NULL : redis_ctl_why(ctl, fault, pool);
 }
 
 const char *redis_ctl_ask_key(redis_ctl_t *ctl, redisReply **reply, const char *command,

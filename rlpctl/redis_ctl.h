@@ -36,7 +36,8 @@ script_key_t redis_ctl_key(const redis_ctl_t *ctl, const rlp_charge_t *charge, a
 const char *redis_ctl_why(const redis_ctl_t *ctl, redis_fault_t fault, apr_pool_t *pool);
 
 /* Asks n commands (1 to REDIS_CALLS_MAX) until their servers are found. An error reply of a command
-   is a reply. The replies are the caller's; NULL, or what went wrong. */
+   is a reply. The replies are the caller's, even those beside what went wrong, where the others are
+   NULL; NULL, or what went wrong. */
 const char *redis_ctl_ask(redis_ctl_t *ctl, redis_call_t calls[], int n, apr_pool_t *pool);
 
 /* One command with a key alone. */

@@ -8,6 +8,7 @@
 #include "direct.h"
 #include "dump.h"
 #include "hash_key.h"
+#include "option.h"
 #ifdef RLP_REDIS
 #include "redis.h"
 #endif
@@ -60,6 +61,7 @@ typedef struct {
     rlp_segment_t segment;
     const rlp_plan_t *plan;
     rlp_charge_t charges[RLP_LIMITS_MAX];
+    apr_pool_t *pool;
 } try_t;
 
 /* Seconds with up to six decimals, as microseconds; -1 if it is no such number. */
@@ -286,29 +288,40 @@ static const char *try_open(try_t *try, apr_pool_t *pool)
     return rlp_memory_create(&try->store, pool) == APR_SUCCESS ? NULL : "out of memory";
 }
 
-/* A span of time, or 0. */
-static bool try_delay(try_t *try, const char *text, apr_pool_t *pool)
+static const char *try_store(void *baton, const char *value)
 {
+    try_t *try = baton;
+
+    if (strstr(value, "://") != NULL) {
+        try->url = value;
+        return NULL;
+    }
+    try->shm = strcmp(value, "shm") == 0;
+    try->url = NULL;
+    return try->shm || strcmp(value, "memory") == 0 ? NULL : "expected memory, shm or a URL";
+}
+
+/* A span of time, or 0. */
+static const char *try_delay(void *baton, const char *value)
+{
+    try_t *try = baton;
+
     try->max_wait = 0;
-    return strcmp(text, "0") == 0 || rlp_duration_parse(&try->max_wait, text, pool) == NULL;
+    return strcmp(value, "0") == 0 ? NULL : rlp_duration_parse(&try->max_wait, value, try->pool);
 }
 
 /* Options before the limits; the index of the first limit, or -1 with a message printed. */
-static int try_options(try_t *try, int argc, const char *const argv[], apr_pool_t *pool)
+static int try_options(try_t *try, int argc, const char *const argv[])
 {
+    const option_t options[] = { { .name = "--json", .flag = &try->json },
+                                 { .name = "--store=", .take = try_store },
+                                 { .name = "--password=", .value = &try->password },
+                                 { .name = "--delay=", .take = try_delay },
+                                 { .name = NULL } };
     int i = 0;
 
     for (; i < argc && argv[i][0] == '-'; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            try->json = true;
-        } else if (strcmp(argv[i], "--store=shm") == 0 || strcmp(argv[i], "--store=memory") == 0) {
-            try->shm = argv[i][8] == 's';
-            try->url = NULL;
-        } else if (strncmp(argv[i], "--store=", 8) == 0 && strstr(argv[i], "://") != NULL) {
-            try->url = argv[i] + 8;
-        } else if (strncmp(argv[i], "--password=", 11) == 0) {
-            try->password = argv[i] + 11;
-        } else if (strncmp(argv[i], "--delay=", 8) != 0 || !try_delay(try, argv[i] + 8, pool)) {
+        if (option_take(options, argv[i], 0, try) != NULL) {
             fprintf(stderr,
                     "rlpctl: expected --json, --store=memory|shm|URL, --password=SOURCE or "
                     "--delay=DURATION, got "
@@ -357,8 +370,8 @@ static int try_fail(const char *error, int status)
 
 static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
-    try_t try = { .segment = { .fd = -1 } };
-    const int first = try_options(&try, argc, argv, pool);
+    try_t try = { .segment = { .fd = -1 }, .pool = pool };
+    const int first = try_options(&try, argc, argv);
 
     if (first < 0) {
         return EXIT_USAGE;

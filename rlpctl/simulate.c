@@ -5,6 +5,7 @@
  */
 
 #include "simulate.h"
+#include "option.h"
 #include "report.h"
 
 #include <apr_strings.h>
@@ -40,9 +41,6 @@
     "Exit status: 0; 1 --compare found differences; 64 not understood; 65 no line of\n" \
     "the log was; 66 a file cannot be read; 74 nothing can be written\n"
 
-/* Sets an option's value; NULL, or what was expected. */
-typedef const char *simulate_option_fn(simulate_t *simulate, const char *value);
-
 /* --- options */
 
 static const char *simulate_words(const rlp_plan_source_t *source, rlp_plan_t **plan,
@@ -77,8 +75,9 @@ static const char *simulate_name(const simulate_t *simulate, const char *name)
 }
 
 /* NAME=LIMIT... */
-static const char *simulate_plan(simulate_t *simulate, const char *value)
+static const char *simulate_plan(void *baton, const char *value)
 {
+    simulate_t *simulate = baton;
     replay_t *replay = &simulate->replay;
     const char *equals = strchr(value, '=');
     char **words;
@@ -120,103 +119,75 @@ static const char *simulate_plan(simulate_t *simulate, const char *value)
     return NULL;
 }
 
-static const char *simulate_format(simulate_t *simulate, const char *value)
+static const char *simulate_status(void *baton, const char *value)
 {
-    simulate->format_text = value;
-    return NULL;
-}
+    simulate_t *simulate = baton;
 
-static const char *simulate_key(simulate_t *simulate, const char *value)
-{
-    simulate->key_text = value;
-    return NULL;
-}
-
-static const char *simulate_status(simulate_t *simulate, const char *value)
-{
     return log_filter_status(simulate->filter, value);
 }
 
-static const char *simulate_method(simulate_t *simulate, const char *value)
+static const char *simulate_method(void *baton, const char *value)
 {
+    simulate_t *simulate = baton;
+
     return log_filter_method(simulate->filter, value);
 }
 
-static const char *simulate_path(simulate_t *simulate, const char *value)
+static const char *simulate_path(void *baton, const char *value)
 {
+    simulate_t *simulate = baton;
+
     return log_filter_path(simulate->filter, value);
 }
 
 /* A number, or where it stands in the lines. */
-static const char *simulate_cost(simulate_t *simulate, const char *value)
+static const char *simulate_cost(void *baton, const char *value)
 {
+    simulate_t *simulate = baton;
+
     simulate->cost_text = value[0] == '%' ? value : NULL;
     return simulate->cost_text ? NULL
                                : rlp_units_parse(&simulate->replay.cost, value, simulate->pool);
 }
 
-static const char *simulate_delay(simulate_t *simulate, const char *value)
+static const char *simulate_delay(void *baton, const char *value)
 {
+    simulate_t *simulate = baton;
+
     simulate->replay.max_wait = 0;
     return strcmp(value, "0") == 0
                ? NULL
                : rlp_duration_parse(&simulate->replay.max_wait, value, simulate->pool);
 }
 
-static const char *simulate_compare(simulate_t *simulate, const char *value)
-{
-    (void)value;
-    simulate->replay.compare = true;
-    return NULL;
-}
-
-static const char *simulate_json(simulate_t *simulate, const char *value)
-{
-    (void)value;
-    simulate->json = true;
-    return NULL;
-}
-
-static const char *simulate_html(simulate_t *simulate, const char *value)
-{
-    simulate->html = value;
-    return NULL;
-}
-
-static const struct {
-    const char *name;
-    bool value;
-    simulate_option_fn *set;
-} simulate_options[] = {
-    { "--plan", true, simulate_plan },  { "--format", true, simulate_format },
-    { "--key", true, simulate_key },    { "--status", true, simulate_status },
-    { "--cost", true, simulate_cost },  { "--delay", true, simulate_delay },
-    { "--html", true, simulate_html },  { "--compare", false, simulate_compare },
-    { "--json", false, simulate_json }, { "--method", true, simulate_method },
-    { "--path", true, simulate_path },
-};
-
 /* One option, as --name=value or in two words; *i is moved to its last word. */
 static const char *simulate_option(simulate_t *simulate, int argc, const char *const argv[], int *i)
 {
-    for (size_t k = 0; k < sizeof(simulate_options) / sizeof(simulate_options[0]); k++) {
-        const char *word = argv[*i];
-        const size_t len = strlen(simulate_options[k].name);
+    const option_t options[] = { { .name = "--plan=", .take = simulate_plan },
+                                 { .name = "--format=", .value = &simulate->format_text },
+                                 { .name = "--key=", .value = &simulate->key_text },
+                                 { .name = "--status=", .take = simulate_status },
+                                 { .name = "--method=", .take = simulate_method },
+                                 { .name = "--path=", .take = simulate_path },
+                                 { .name = "--cost=", .take = simulate_cost },
+                                 { .name = "--delay=", .take = simulate_delay },
+                                 { .name = "--html=", .value = &simulate->html },
+                                 { .name = "--compare", .flag = &simulate->replay.compare },
+                                 { .name = "--json", .flag = &simulate->json },
+                                 { .name = NULL } };
+    const char *word = argv[*i];
+    const char *error = option_take(options, word, 0, simulate);
 
-        if (strncmp(word, simulate_options[k].name, len) != 0) {
-            continue;
-        }
-        if (word[len] == '=' && simulate_options[k].value) {
-            return simulate_options[k].set(simulate, word + len + 1);
-        }
-        if (word[len] == '\0' && !simulate_options[k].value) {
-            return simulate_options[k].set(simulate, NULL);
-        }
-        if (word[len] == '\0' && *i + 1 < argc) {
-            return simulate_options[k].set(simulate, argv[++*i]);
-        }
+    if (error == option_unknown && *i + 1 < argc) {
+        const char *both = apr_pstrcat(simulate->pool, word, "=", argv[*i + 1], NULL);
+
+        error = option_take(options, both, 0, simulate);
+        *i += error != option_unknown;
     }
-    return apr_psprintf(simulate->pool, "expected an option with its value, got \"%s\"", argv[*i]);
+    return error != option_unknown
+               ? error
+               : apr_psprintf(simulate->pool, "expected an option with its value, got \"%s\"",
+                              word);
 }
 
 static const char *simulate_arguments(simulate_t *simulate, int argc, const char *const argv[])

@@ -16,6 +16,7 @@ BEGIN {
     $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
 }
 use lib "$top/t/lib";
+use RLP::Basics ();
 use RLP::Figures;
 use RLP::Plot;
 
@@ -85,9 +86,7 @@ SKIP: {
 
 sub slurp {
     my ($file) = @_;
-    open my $in, '<', "$top/$file" or die "$file: $!\n";
-    local $/ = undef;
-    return scalar <$in>;
+    return RLP::Basics::slurp("$top/$file");
 }
 
 my @sections = slurp('t/bench/bench.pl') =~ /^    \[(\w+) => /mg;

@@ -13,10 +13,11 @@ use Cwd qw(abs_path);
 use File::Basename qw(basename dirname);
 use File::Copy qw(copy);
 use File::Temp qw(tempdir);
-use IO::Socket::INET;
-use POSIX qw(WNOHANG setsid);
 use Test::More;
-use Time::HiRes qw(sleep time);
+
+use lib dirname($0) . '/lib';
+use RLP::Basics qw(configured free_port slurp spill wait_for);
+use RLP::Process;
 
 my $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
 my $build = abs_path($ENV{builddir} || '.');
@@ -37,32 +38,6 @@ my @wanted = qw(
 );
 
 # --- reading
-
-sub configured {
-    my ($name) = @_;
-    return '' if !-e "$build/Makefile";
-    open my $in, '<', "$build/Makefile" or die "$build/Makefile: $!\n";
-    my ($value) = map { /^\Q$name\E = (.*)/ ? $1 : () } <$in>;
-    close $in;
-    return $value // '';
-}
-
-sub slurp {
-    my ($file) = @_;
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
-}
-
-sub spill {
-    my ($file, $text) = @_;
-    open my $out, '>', $file or die "$file: $!\n";
-    print {$out} $text;
-    close $out or die "$file: $!\n";
-    return $file;
-}
 
 # Blocks of one language in a document: [FILE:LINE, TEXT].
 sub blocks {
@@ -144,12 +119,6 @@ sub configtest {
 
 my $server;
 
-sub free_port {
-    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1)
-        or die "no port on 127.0.0.1: $!\n";
-    return $socket->sockport;
-}
-
 sub demo_files {
     my ($dir) = @_;
     mkdir $_ or die "$_: $!\n" for $dir, "$dir/site", "$dir/site/api", "$dir/store";
@@ -170,23 +139,10 @@ sub demo_start {
     );
     push @defines, 'Define DEMO_USER www-data', 'Define DEMO_GROUP www-data' if $> == 0;
 
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        setsid();
-        open STDIN, '<', '/dev/null' or POSIX::_exit(1);
-        open STDOUT, '>', "$dir/said" or POSIX::_exit(1);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(1);
-        exec {$httpd} $httpd, (map { ('-C', $_) } @defines), '-d', $dir, '-f', "$dir/httpd.conf", '-DFOREGROUND'
-            or POSIX::_exit(1);
-    }
-    $server = $pid;
-    for (my $until = time + 30; time < $until && !-s "$dir/httpd.pid"; sleep 0.05) {
-        if (waitpid($pid, WNOHANG) == $pid) {
-            undef $server;
-            last;
-        }
-    }
-    return $port if $server && -s "$dir/httpd.pid";
+    $server = bless { patience => 20 }, 'RLP::Process';
+    $server->spawn("$dir/said", $httpd, (map { ('-C', $_) } @defines), '-d', $dir, '-f', "$dir/httpd.conf", '-DFOREGROUND');
+    wait_for(sub { !$server->alive || -s "$dir/httpd.pid" });
+    return $port if $server->alive && -s "$dir/httpd.pid";
     demo_stop();
     diag(slurp("$dir/said"));
     diag(slurp("$dir/error.log")) if -e "$dir/error.log";
@@ -194,27 +150,12 @@ sub demo_start {
 }
 
 sub demo_stop {
-    return if !$server;
-    kill 'TERM', $server;
-    my $ended = 0;
-    for (my $until = time + 20; time < $until && !$ended; sleep 0.05) {
-        $ended = waitpid($server, WNOHANG) == $server;
-    }
-    if (!$ended) {
-        kill 'KILL', $server;
-        waitpid $server, 0;
-    }
+    $server->stop if $server;
     undef $server;
     return;
 }
 
 $SIG{INT} = $SIG{TERM} = sub { exit 1 };
-
-END {
-    my $status = $?;
-    demo_stop();
-    $? = $status;
-}
 
 # --- transcripts
 

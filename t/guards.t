@@ -11,6 +11,9 @@ use File::Basename qw(basename dirname);
 use File::Find qw(find);
 use Test::More;
 
+use lib dirname($0) . '/lib';
+use RLP::Basics ();
+
 my $top = $ENV{top_srcdir} || dirname(dirname($0));
 my $build = $ENV{builddir} || '.';
 
@@ -20,11 +23,7 @@ my @production = files(qr/\.[ch]$/, qw(lib mod_ratelimit_plans rlpctl));
 
 sub slurp {
     my ($file) = @_;
-    open my $in, '<', "$top/$file" or die "$top/$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
+    return RLP::Basics::slurp("$top/$file");
 }
 
 # Files below the folders, named from the top.

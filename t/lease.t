@@ -6,82 +6,17 @@
 use strict;
 use warnings;
 
-use File::Temp ();
-use IO::Socket::INET;
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
 use RLP::Httpd;
+use RLP::Redis;
 
-plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
-plan skip_all => 'the module was built without Redis' if !RLP::Httpd::has_redis();
+plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 
-my ($program) = grep { -x } map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
-plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
-
-my $dir = File::Temp->newdir('rlp-lease-XXXXXX', TMPDIR => 1);
-my $port = RLP::Httpd::free_port();
-my $owner = $$;
-my $redis; # its process
-
-END {
-    my $status = $?;
-    if ($redis && $$ == $owner) {
-        kill 'KILL', $redis;
-        waitpid $redis, 0;
-    }
-    $? = $status;
-}
-
-# --- Redis
-
-# What it answers to a command: one line, or the bulk or the list behind it; nothing if it is not there.
-sub ask {
-    my ($command) = @_;
-    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 5) or return;
-    print {$socket} "$command\r\n";
-    return reply($socket);
-}
-
-sub reply {
-    my ($socket) = @_;
-    my $line = <$socket> // return;
-    $line =~ s/\r\n\z//;
-    my ($type, $rest) = $line =~ /\A(.)(.*)\z/s;
-    if ($type eq '$' && $rest >= 0) {
-        read $socket, my $bulk, $rest + 2;
-        return substr $bulk, 0, $rest;
-    }
-    return [map { reply($socket) } 1 .. $rest] if $type eq '*' && $rest > 0;
-    return $type eq '*' ? [] : $rest;
-}
-
-# How often it was asked to decide, since the statistics were reset.
-sub decided {
-    my ($calls) = ask('INFO commandstats') =~ /^cmdstat_evalsha:calls=(\d+)/m;
-    return $calls // 0;
-}
-
-sub redis_start {
-    $redis = fork // die "fork: $!\n";
-    if ($redis == 0) {
-        open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
-        exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir"
-            or POSIX::_exit(127);
-    }
-    RLP::Httpd::wait_for(sub { (ask('PING') // '') eq 'PONG' }) or die "redis-server did not start\n";
-    return;
-}
-
-sub redis_kill {
-    kill 'KILL', $redis;
-    waitpid $redis, 0;
-    undef $redis;
-    return;
-}
-
-redis_start();
+my $redis = RLP::Redis->alone;
+my $port = $redis->port;
 
 # --- httpd
 
@@ -161,9 +96,9 @@ subtest 'T-24 50 at once, limit 5' => sub {
 
 subtest 'windows' => sub {
     my @servers = map { server('windows', 'RateLimitRule site rate=1000/2s algorithm=fixed-window') } 1 .. 2;
-    my $first = int(ask('TIME')->[0] / 2);
+    my $first = int($redis->ask('TIME')->[0] / 2);
     my $admitted = crowd(2, 1500, @servers);
-    my $last = int(ask('TIME')->[0] / 2);
+    my $last = int($redis->ask('TIME')->[0] / 2);
     cmp_ok($admitted, '<=', 1000 * ($last - $first + 1), 'none has more');
     cmp_ok($admitted, '>=', 970, 'and one at least has its units');
 };
@@ -171,17 +106,17 @@ subtest 'windows' => sub {
 subtest 'round trips' => sub {
     my $server = server('trips', 'RateLimitRule site rate=100000/s');
     crowd(4, 100, $server);
-    ask('CONFIG RESETSTAT');
+    $redis->ask('CONFIG', 'RESETSTAT');
     is(crowd(4, 1500, $server), 6000, 'all are admitted');
-    my $trips = decided();
+    my $trips = $redis->calls('evalsha');
     cmp_ok($trips, '<=', 6000 * 0.02, 'one in 50 requests asks, at most');
     diag "$trips round trips for 6000 requests" if $ENV{RLP_FIGURES};
 
     $server = server('refused', 'RateLimitRule site rate=5/hour');
     is(crowd(1, 10, $server), 5, 'a small limit');
-    ask('CONFIG RESETSTAT');
+    $redis->ask('CONFIG', 'RESETSTAT');
     is(crowd(2, 500, $server), 0, 'refuses');
-    cmp_ok(decided(), '<=', 20, 'and remembers it');
+    cmp_ok($redis->calls('evalsha'), '<=', 20, 'and remembers it');
 };
 
 subtest 'what the client is told' => sub {
@@ -198,7 +133,7 @@ subtest 'what the client is told' => sub {
 subtest 'a plan of several limits' => sub {
     my $server = server('plan', "RateLimitPlan gold rate=6/hour quota=50/year concurrent=4\nRateLimitRule site plan=gold");
     is($server->statuses(8, '/index.html'), join(' ', (200) x 6, 429, 429), 'leased or not, all must admit');
-    is(scalar @{ ask('KEYS plan:rlp:{*') }, 1, 'one key');
+    is(scalar @{ $redis->ask('KEYS', 'plan:rlp:{*') }, 1, 'one key');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 429 }, 20), 'as before');
 };
 
@@ -237,19 +172,19 @@ subtest 'Redis is away: failure=local' => sub {
     my $server = RLP::Httpd->new(config => "$store failure=local hosts=2 recovery=10s failure-threshold=1 prefix=local:\n"
             . "RateLimitEngine On\nRateLimitIdentity global\nRateLimitRule site rate=20/hour\n")->start;
     is(crowd(1, 10, $server), 10, 'half of it is used');
-    redis_kill();
+    $redis->kill9;
     # a lease of 5 at most, and half of what was left when it was drawn
     my $admitted = crowd(1, 40, $server);
     cmp_ok($admitted, '<=', 8, 'nobody begins anew');
     cmp_ok($admitted, '>', 0, 'and there is some left');
-    redis_start();
+    $redis->start;
 };
 
 subtest 'Redis is away' => sub {
     my $server = RLP::Httpd->new(config => "$store failure=closed recovery=10s failure-threshold=1 prefix=away:\n"
             . "RateLimitEngine On\nRateLimitIdentity global\nRateLimitRule site rate=100000/s\n")->start;
     is(crowd(2, 300, $server), 600, 'it is there');
-    redis_kill();
+    $redis->kill9;
     is($server->get('/index.html')->{status}, 200, 'what is leased is spent without it');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 503 }, 20), 'and then failure= says what follows');
     unlike($server->log_text, qr/RLP004|AH00052|exit signal/, 'nothing else went wrong');

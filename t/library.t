@@ -12,26 +12,12 @@ use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use Test::More;
 
+use lib dirname($0) . '/lib';
+use RLP::Basics qw(configured slurp spill);
+
 my $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
 my $build = abs_path($ENV{builddir} || '.');
 my $page = slurp("$top/docs/libratelimit_plans.3");
-
-sub slurp {
-    my ($file) = @_;
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
-}
-
-sub spill {
-    my ($file, $text) = @_;
-    open my $out, '>', $file or die "$file: $!\n";
-    print {$out} $text;
-    close $out or die "$file: $!\n";
-    return $file;
-}
 
 # --- functions
 
@@ -71,12 +57,6 @@ my @constants = grep { !/^RLP_(?:VERSION|LIMITS_MAX|STORE_SECRET|DIGEST_SIZE|SEG
 is(join(' ', grep { $page !~ /^\.Dv $_\b/m } @constants), '', 'and of the bounds in the headers');
 
 # --- the example
-
-sub configured {
-    my ($name) = @_;
-    my ($value) = slurp("$build/Makefile") =~ /^\Q$name\E = (.*)/m;
-    return $value // '';
-}
 
 # Runs it in the directory; what it said, in which order ever.
 sub said {

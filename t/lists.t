@@ -13,17 +13,16 @@ use File::Basename qw(basename dirname);
 use JSON::PP qw(decode_json);
 use Test::More;
 
+use lib dirname($0) . '/lib';
+use RLP::Basics ();
+
 my $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
 my $build = abs_path($ENV{builddir} || '.');
 my $rlpctl = $ENV{RLPCTL} || "$build/rlpctl/rlpctl";
 
 sub slurp {
     my ($file) = @_;
-    open my $in, '<', "$top/$file" or die "$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
+    return RLP::Basics::slurp("$top/$file");
 }
 
 # Sources without comments.

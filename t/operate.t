@@ -8,13 +8,12 @@ use warnings;
 
 use IO::Socket::INET;
 use IO::Socket::UNIX;
-use IPC::Open3 qw(open3);
 use JSON::PP qw(decode_json);
 use POSIX ();
-use Symbol qw(gensym);
 use Test::More;
 
 use RLP::Httpd;
+use RLP::Rlpctl qw(rlpctl);
 
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 plan skip_all => 'RLPCTL names no program' if !$ENV{RLPCTL};
@@ -47,23 +46,10 @@ my $port = $server->port;
 my $url = "http://127.0.0.1:$port/ratelimit-admin";
 my $file = $server->file('store');
 
-# Exit status, output and complaint.
-sub rlpctl_with {
-    my ($input, @args) = @_;
-    my $pid = open3(my $in, my $out, my $err = gensym, $ENV{RLPCTL}, @args);
-    print {$in} $input;
-    close $in;
-    local $/ = undef;
-    my ($printed, $complaint) = (scalar readline($out), scalar readline($err));
-    waitpid $pid, 0;
-    return ($? >> 8, $printed, $complaint);
-}
-sub rlpctl { return rlpctl_with('', @_) }
-
 # What it prints with --json.
 sub answer {
     my ($command, @words) = @_;
-    my ($status, $out, $err) = rlpctl($command, "--url=$url", '--json', @words);
+    my ($status, $out, $err) = rlpctl('', $command, "--url=$url", '--json', @words);
     is($status, 0, "rlpctl $command @words") or diag("$out$err");
     return decode_json($out);
 }
@@ -93,25 +79,25 @@ is(answer('plans')->{plans}[0]{plan}, 'pro', 'plans');
 is_deeply(answer('top')->{most_refused}, [ { refused => 3, error => 0, rule => 'site', identity => 'ip:127.0.0.1' } ], 'top: who was refused by limits');
 my $explained = answer('explain', '/x', '--method=POST', '--ip=192.0.2.9', '--user=bob', '--header=X-API-Key: key-of-zoe', '--env=A=b');
 is_deeply([ map { "$_->{rule} $_->{plan}" } @{ $explained->{rules} } ], [ 'site default', 'keys pro' ], 'explain');
-my ($status, $out) = rlpctl_with("key-of-zoe\n", 'get', "--url=$url", '--secret', '--rule=keys', 'apikey');
+my ($status, $out) = rlpctl("key-of-zoe\n", 'get', "--url=$url", '--secret', '--rule=keys', 'apikey');
 like($out, qr/^identity +apikey:[0-9a-f]{32}$/m, 'a secret comes from standard input');
 
 # --- for people
 
-($status, $out) = rlpctl('get', "--url=$url", 'ip:127.0.0.1', '--rule=site');
+($status, $out) = rlpctl('', 'get', "--url=$url", 'ip:127.0.0.1', '--rule=site');
 like($out, qr/^action +get\nidentity +ip:127.0.0.1\nbanned_until +-\n.*^limits\n +rule +plan +limit +quota +window +used +remaining +reset\n +site +default +site +5 +604800 +4 +1 +\d+\n\z/ms, 'a table')
     or diag($out);
 
 # --- who may
 
 my @secured = "--url=http://127.0.0.1:$port/secured";
-is((rlpctl('plans', @secured))[0], 77, 'without a user: exit 77');
-is((rlpctl_with("hello\n", 'plans', @secured, '--login=amy', '--password=-'))[0], 0, 'a password from standard input');
-is((rlpctl_with("wrong\n", 'plans', @secured, '--login=amy', '--password=-'))[0], 77, 'a wrong one: 77');
-is((rlpctl('plans', @secured, '--login=amy', '--password=' . $server->file('password', "hello\n")))[0], 0, 'a password from a file');
+is((rlpctl('', 'plans', @secured))[0], 77, 'without a user: exit 77');
+is((rlpctl("hello\n", 'plans', @secured, '--login=amy', '--password=-'))[0], 0, 'a password from standard input');
+is((rlpctl("wrong\n", 'plans', @secured, '--login=amy', '--password=-'))[0], 77, 'a wrong one: 77');
+is((rlpctl('', 'plans', @secured, '--login=amy', '--password=' . $server->file('password', "hello\n")))[0], 0, 'a password from a file');
 {
     local $ENV{RLPCTL_URL} = $url;
-    is((rlpctl('plans'))[0], 0, 'the URL from the environment');
+    is((rlpctl('', 'plans'))[0], 0, 'the URL from the environment');
 }
 
 # a UNIX socket: somebody hands the octets on
@@ -130,10 +116,10 @@ is((rlpctl('plans', @secured, '--login=amy', '--password=' . $server->file('pass
         }
         POSIX::_exit(0);
     }
-    is((rlpctl('plans', "--socket=$path", "--url=http://localhost/ratelimit-admin"))[0], 0, 'through a UNIX socket');
+    is((rlpctl('', 'plans', "--socket=$path", "--url=http://localhost/ratelimit-admin"))[0], 0, 'through a UNIX socket');
     waitpid $pid, 0;
     is($?, 0, 'that it used');
-    isnt((rlpctl('plans', "--socket=$path.none", "--url=$url"))[0], 0, 'one that is not there');
+    isnt((rlpctl('', 'plans', "--socket=$path.none", "--url=$url"))[0], 0, 'one that is not there');
 }
 
 # --- what is refused
@@ -159,32 +145,32 @@ for my $case (
     )
 {
     my ($wanted, $pattern, @words) = @{$case};
-    my ($got, $printed, $complaint) = rlpctl(@words);
+    my ($got, $printed, $complaint) = rlpctl('', @words);
     ok($got == $wanted && $complaint =~ /^rlpctl: .*$pattern/ && $printed eq '', "$wanted: rlpctl @words") or diag("$got $printed $complaint");
 }
-($status, $out) = rlpctl('ban', '--help');
+($status, $out) = rlpctl('', 'ban', '--help');
 ok($status == 0 && $out =~ /^usage: rlpctl COMMAND/, '--help');
 ok((() = $out =~ /\n/g) <= 24 && !grep({ length > 80 } split /\n/, $out), 'which fits a screen of 24 lines of 80');
 
 # --- the file of a server that is stopped
 
 $server->stop;
-($status, $out) = rlpctl('ban', "--file=$file", '--json', 'ip:127.0.0.1', '1h');
+($status, $out) = rlpctl('', 'ban', "--file=$file", '--json', 'ip:127.0.0.1', '1h');
 is($status, 0, 'a ban in a file');
 like(decode_json($out)->{banned_until}, qr/Z$/, 'until');
-like((rlpctl('overrides', "--file=$file"))[1], qr/ip:127.0.0.1/, 'it is listed');
-is((rlpctl_with("key-of-zoe\n", 'ban', "--file=$file", 'apikey', '--secret', '1h'))[0], 0, 'of a secret');
+like((rlpctl('', 'overrides', "--file=$file"))[1], qr/ip:127.0.0.1/, 'it is listed');
+is((rlpctl("key-of-zoe\n", 'ban', "--file=$file", 'apikey', '--secret', '1h'))[0], 0, 'of a secret');
 $server->start;
 is(left(), 'none', 'the server knows the ban');
 is($server->get('/index.html', 'X-API-Key: key-of-zoe')->{status}, 429, 'both');
 $server->stop;
-is((rlpctl('unban', "--file=$file", 'ip:127.0.0.1'))[0], 0, 'unban in the file');
-is((rlpctl('set-plan', "--file=$file", 'ip:127.0.0.1', 'pro', '1h'))[0], 0, 'set-plan in the file');
+is((rlpctl('', 'unban', "--file=$file", 'ip:127.0.0.1'))[0], 0, 'unban in the file');
+is((rlpctl('', 'set-plan', "--file=$file", 'ip:127.0.0.1', 'pro', '1h'))[0], 0, 'set-plan in the file');
 $server->start;
 is(left(), 94, 'the server knows both; /nothing was a request, too');
 $server->stop;
-is((rlpctl('set-plan', "--file=$file", 'ip:127.0.0.1', 'none'))[0], 0, 'set-plan none in the file');
-($status, $out) = rlpctl('reset', "--file=$file", '--json', 'ip:127.0.0.1');
+is((rlpctl('', 'set-plan', "--file=$file", 'ip:127.0.0.1', 'none'))[0], 0, 'set-plan none in the file');
+($status, $out) = rlpctl('', 'reset', "--file=$file", '--json', 'ip:127.0.0.1');
 is(decode_json($out)->{forgotten}, 1, 'reset in the file: one counter');
 $server->start;
 is(left(), 4, 'the server has it as new');
@@ -192,11 +178,11 @@ $server->stop;
 
 # what is no store stays as it is
 my $other = $server->file('other', 'x' x 3_000_000);
-like((rlpctl('unban', "--file=$other", 'ip:127.0.0.1'))[2], qr/is unusable: it is not a store/, 'what is no store is refused');
+like((rlpctl('', 'unban', "--file=$other", 'ip:127.0.0.1'))[2], qr/is unusable: it is not a store/, 'what is no store is refused');
 is(-s $other, 3_000_000, 'and not touched');
-is((rlpctl('unban', '--file=' . $server->file('none'), 'ip:127.0.0.1'))[0], 65, 'one that is not there is refused');
+is((rlpctl('', 'unban', '--file=' . $server->file('none'), 'ip:127.0.0.1'))[0], 65, 'one that is not there is refused');
 ok(!-e $server->file('none'), 'and not made');
-like((rlpctl('ban', "--file=$file", 'ip:127.0.0.1', 'soon'))[2], qr/expected a span/, 'no moment');
-like((rlpctl('ban', "--file=$file", 'amy', '1h'))[2], qr/expected TYPE:VALUE/, 'no identity');
+like((rlpctl('', 'ban', "--file=$file", 'ip:127.0.0.1', 'soon'))[2], qr/expected a span/, 'no moment');
+like((rlpctl('', 'ban', "--file=$file", 'amy', '1h'))[2], qr/expected TYPE:VALUE/, 'no identity');
 
 done_testing();

@@ -348,23 +348,10 @@ sub configtest {
 sub start {
     my ($self) = @_;
     my $dir = $self->dir;
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        open STDOUT, '>', "$dir/said" or POSIX::_exit(126);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
-        exec {$nginx} $nginx, '-e', "$dir/logs/nginx.log", '-c', "$dir/nginx.conf" or POSIX::_exit(127);
-    }
-    $self->{pid} = $pid;
-    $self->{started} = $$;
+    $self->{scoped} = 1;
+    $self->spawn("$dir/said", $nginx, '-e', "$dir/logs/nginx.log", '-c', "$dir/nginx.conf");
     RLP::Httpd::wait_for(sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->port) });
     return $self;
-}
-
-sub stop {
-    my ($self) = @_;
-    my $pid = delete $self->{pid} or return 1;
-    kill 'TERM', $pid;
-    return RLP::Httpd::wait_for(sub { waitpid($pid, POSIX::WNOHANG()) == $pid });
 }
 
 sub graceful {
@@ -372,13 +359,6 @@ sub graceful {
     my %old = map { $_ => 1 } $self->children;
     kill 'HUP', $self->pid;
     return RLP::Httpd::wait_for(sub { my @now = $self->children; return @now && !grep { $old{$_} } @now });
-}
-
-sub DESTROY {
-    my ($self) = @_;
-    local ($?, $!, $@);
-    $self->stop if ($self->{started} // 0) == $$;
-    return;
 }
 
 package main;

@@ -6,80 +6,16 @@
 use strict;
 use warnings;
 
-use File::Temp ();
-use IO::Socket::INET;
-use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
 use RLP::Httpd;
+use RLP::Redis;
 
-plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
-plan skip_all => 'the module was built without Redis' if !RLP::Httpd::has_redis();
+plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 
-my ($program) = grep { -x } map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
-plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
-
-my $dir = File::Temp->newdir('rlp-redis-XXXXXX', TMPDIR => 1);
-my $port = RLP::Httpd::free_port();
-my $owner = $$;
-my $redis; # its process
-
-END {
-    my $status = $?;
-    if ($redis && $$ == $owner) {
-        kill 'KILL', $redis;
-        waitpid $redis, 0;
-    }
-    $? = $status;
-}
-
-# --- Redis
-
-# What it answers to a command: one line, or the bulk behind it; nothing if it is not there.
-sub ask {
-    my ($command) = @_;
-    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 5) or return;
-    print {$socket} "$command\r\n";
-    return reply($socket);
-}
-
-sub reply {
-    my ($socket) = @_;
-    my $line = <$socket> // return;
-    $line =~ s/\r\n\z//;
-    my ($type, $rest) = $line =~ /\A(.)(.*)\z/s;
-    if ($type eq '$' && $rest >= 0) {
-        read $socket, my $bulk, $rest + 2;
-        return substr $bulk, 0, $rest;
-    }
-    return [map { reply($socket) } 1 .. $rest] if $type eq '*' && $rest > 0;
-    return $type eq '*' ? [] : $rest;
-}
-
-sub redis_start {
-    $redis = fork // die "fork: $!\n";
-    if ($redis == 0) {
-        open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
-        exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir"
-            or POSIX::_exit(127);
-    }
-    RLP::Httpd::wait_for(sub { (ask('PING') // '') eq 'PONG' }) or die "redis-server did not start\n";
-    return;
-}
-
-sub redis_kill {
-    kill 'KILL', $redis;
-    waitpid $redis, 0;
-    undef $redis;
-    return;
-}
-
-# How often it was asked to decide, since the statistics were reset.
-sub decided {
-    my ($calls) = ask('INFO commandstats') =~ /^cmdstat_evalsha:calls=(\d+)/m;
-    return $calls // 0;
-}
+my $redis = RLP::Redis->alone;
+my $port = $redis->port;
 
 # --- httpd
 
@@ -101,18 +37,16 @@ sub field {
     return $response->{fields}{$name} // '-';
 }
 
-redis_start();
-
 subtest 'T-25 two servers, one limit' => sub {
     my @servers = map { server("$patient prefix=two:", 'RateLimitRule site rate=20/hour') } 1 .. 2;
-    ask('CONFIG RESETSTAT');
+    $redis->ask('CONFIG', 'RESETSTAT');
     my @left;
     for my $i (0 .. 19) {
         my $response = $servers[$i % 2]->get('/index.html');
         push @left, $response->{status} . '/' . field($response, 'x-ratelimit-remaining');
     }
     is("@left", join(' ', map { '200/' . (19 - $_) } 0 .. 19), 'each knows what the other has counted');
-    is(decided(), 20, 'one round trip a request');
+    is($redis->calls('evalsha'), 20, 'one round trip a request');
     for my $server (@servers) {
         my $response = $server->get('/index.html');
         is($response->{status}, 429, 'both refuse');
@@ -120,10 +54,10 @@ subtest 'T-25 two servers, one limit' => sub {
         cmp_ok(field($response, 'retry-after'), '<=', 180, 'and the time of the next');
         cmp_ok(field($response, 'retry-after'), '>', 150, 'which is that of the limit');
     }
-    ask('SCRIPT FLUSH');
+    $redis->ask('SCRIPT', 'FLUSH');
     is($servers[0]->get('/index.html')->{status}, 429, 'T-28 the script is flushed: no difference');
-    is_deeply(ask('KEYS two:rlp:{*'), ['two:rlp:{ip:127.0.0.1}:site'], 'one key');
-    cmp_ok(ask('PTTL two:rlp:{ip:127.0.0.1}:site'), '>', 0, 'which has a TTL');
+    is_deeply($redis->ask('KEYS', 'two:rlp:{*'), ['two:rlp:{ip:127.0.0.1}:site'], 'one key');
+    cmp_ok($redis->ask('PTTL', 'two:rlp:{ip:127.0.0.1}:site'), '>', 0, 'which has a TTL');
     ok($_->stop, 'it stops as ever') for @servers;
 };
 
@@ -135,7 +69,7 @@ subtest 'T-25 one connection, many requests' => sub {
         $connection->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n");
         is($connection->response('GET')->{status}, 429, "request $i of a connection is counted by the same counter");
     }
-    is_deeply(ask('KEYS kept:rlp:{*'), ['kept:rlp:{ip:127.0.0.1}:site'], 'which is one key');
+    is_deeply($redis->ask('KEYS', 'kept:rlp:{*'), ['kept:rlp:{ip:127.0.0.1}:site'], 'which is one key');
 };
 
 subtest 'T-24 50 at once, limit 5' => sub {
@@ -156,7 +90,7 @@ subtest 'a secret identity' => sub {
             . 'RateLimitRule site plan=auto'));
     $server->start;
     is($server->statuses(4, '/index.html', 'X-Key: topsecret-key'), '200 200 200 429', 'is counted');
-    my @keys = grep { /^s:rlp:\{/ } @{ ask('KEYS *') };
+    my @keys = grep { /^s:rlp:\{/ } @{ $redis->ask('KEYS', '*') };
     is(scalar @keys, 1, 'under one key');
     like($keys[0], qr/\As:rlp:\{key:[0-9a-f]{32}\}:site\z/, 'that shows a digest');
     unlike($server->log_text, qr/topsecret|between hosts/, 'and no log shows it');
@@ -211,20 +145,20 @@ for my $failure (sort keys %away) {
             "timeout=1s connect=1s recovery=2s prefix=$failure: failure=$failure" . ($failure eq 'local' ? ' hosts=2' : ''),
             "Header always set X-Action %{RATELIMIT_ACTION}e env=RATELIMIT_ACTION\nRateLimitRule site rate=10/hour"))->start;
         is($server->get('/index.html')->{status}, 200, 'it is there');
-        redis_kill();
+        $redis->kill9;
         my $begin = time;
         $away{$failure}->($server);
         cmp_ok(time - $begin, '<', 5, 'nobody waits');
         my @opened = $server->log_text =~ /RLP030: Redis at 127\.0\.0\.1:$port is not asked for now/g;
         cmp_ok(scalar @opened, '>=', 1, 'the log tells');
         cmp_ok(scalar @opened, '<=', 3, 'of the breaker, and not of each request');
-        redis_start();
+        $redis->start;
         my $back = RLP::Httpd::wait_for(sub { $server->get('/index.html'); $server->log_text =~ /RLP032: Redis at \S+ is back/ }, 60);
         ok($back, 'it comes back');
         # what was counted here is told to it now, and a refusal is remembered for a second
         my $whole = RLP::Httpd::wait_for(sub {
             select undef, undef, undef, 1.1;
-            ask('FLUSHALL');
+            $redis->ask('FLUSHALL');
             return $server->statuses(11, '/index.html') eq join ' ', (200) x 10, 429;
         }, 60);
         ok($whole, 'and the whole limit holds');
@@ -238,12 +172,12 @@ for my $failure (sort keys %away) {
 subtest 'the server hangs' => sub {
     my $server = server('timeout=300ms connect=300ms recovery=5s prefix=hang: failure=closed', 'RateLimitRule site rate=100/hour');
     $server->get('/index.html');
-    kill 'STOP', $redis;
+    $redis->suspend;
     my $begin = time;
     is($server->statuses(20, '/index.html'), join(' ', (503) x 20), 'nobody is served');
     # of 300 ms each, 20 that waited would take 6 s
     cmp_ok(time - $begin, '<', 3, 'and only those wait that open the breaker');
-    kill 'CONT', $redis;
+    $redis->resume;
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }, 60), 'until it goes on');
 };
 
@@ -265,12 +199,12 @@ END
     my @waiting = map { my $c = $server->connection; $c->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n"); $c } 1 .. 2;
     ok(RLP::Httpd::wait_for(sub { field($server->get('/look'), 'retry-after') =~ /\A(?:4[1-9]|5\d|60)\z/ }), 'two wait');
     is($server->statuses(3, '/index.html'), '429 429 429', 'no more may');
-    is(join(' ', grep { $_ ne 'wait:rlp:hosts' } @{ ask('KEYS wait:*') }), 'wait:rlp:{ip:127.0.0.1}:few', 'Redis knows of no more than the limit');
+    is(join(' ', grep { $_ ne 'wait:rlp:hosts' } @{ $redis->ask('KEYS', 'wait:*') }), 'wait:rlp:{ip:127.0.0.1}:few', 'Redis knows of no more than the limit');
     ok($server->stop, 'it stops');
 };
 
 subtest 'no key without a TTL' => sub {
-    my @lasting = grep { ask("PTTL $_") == -1 } @{ ask('KEYS *') };
+    my @lasting = $redis->lasting;
     is("@lasting", '', 'none');
 };
 

@@ -7,75 +7,15 @@
 use strict;
 use warnings;
 
-use File::Temp ();
-use IO::Socket::INET;
-use POSIX ();
 use Test::More;
 
 use RLP::Httpd;
+use RLP::Redis;
 
-plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
-plan skip_all => 'the module was built without Redis' if !RLP::Httpd::has_redis();
+plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 
-my ($program) = grep { -x } map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
-plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
-
-my $dir = File::Temp->newdir('rlp-redis-XXXXXX', TMPDIR => 1);
-my $owner = $$;
-my %redis; # port -> process
-
-END {
-    my $status = $?;
-    redis_kill($_) for $$ == $owner ? keys %redis : ();
-    $? = $status;
-}
-
-# --- Redis
-
-# What a server answers to a command of words: text, a list, nothing.
-sub ask {
-    my ($port, @words) = @_;
-    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 20) or return;
-    print {$socket} '*' . @words . "\r\n" . join '', map { '$' . length() . "\r\n$_\r\n" } @words;
-    return reply($socket);
-}
-
-sub reply {
-    my ($socket) = @_;
-    my ($type, $rest) = (<$socket> // return) =~ /\A(.)(.*)\r\n\z/s;
-    if ($type eq '$' && $rest >= 0) {
-        read $socket, my $bulk, $rest + 2;
-        return substr $bulk, 0, $rest;
-    }
-    return [map { reply($socket) } 1 .. $rest] if $type eq '*';
-    return $type eq '$' ? undef : $rest;
-}
-
-sub redis_start {
-    my ($port, @options) = @_;
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        open STDOUT, '>', "$dir/log-$port" or POSIX::_exit(126);
-        exec {$program} $program, '--port', $port, '--bind', '127.0.0.1', '--save', '', '--dir', "$dir", @options
-            or POSIX::_exit(127);
-    }
-    $redis{$port} = $pid;
-    RLP::Httpd::wait_for(sub { defined ask($port, 'PING') }) or die "redis-server did not start\n";
-    return $port;
-}
-
-sub redis_kill {
-    my ($port) = @_;
-    my $pid = delete $redis{$port};
-    kill 'KILL', $pid;
-    waitpid $pid, 0;
-    return;
-}
-
-sub keys_like {
-    my ($port, $pattern) = @_;
-    return join ' ', sort @{ ask($port, 'KEYS', $pattern) };
-}
+my $redis = RLP::Redis->alone;
+my $port = $redis->port;
 
 # --- httpd
 
@@ -98,8 +38,6 @@ sub told {
     return join ' ', $response->{status}, ($fields->{ratelimit} // '-') =~ s/;t=\d+//gr, $fields->{'x-action'} // '-';
 }
 
-my $port = redis_start(RLP::Httpd::free_port());
-
 sub store {
     my ($name, $options) = @_;
     return "RateLimitStore $name redis url=redis://127.0.0.1:$port/0 $patient prefix=$name: $options\n";
@@ -109,26 +47,26 @@ subtest 'near and far' => sub {
     my $server = server("RateLimitStore near shm size=1M\n" . store('far', '')
             . "RateLimitRule a rate=9/hour\nRateLimitRule b rate=3/hour store=far");
     is(told($server), '200 "b";r=2, "a";r=8 -', 'a request is charged in both');
-    is(keys_like($port, '*{*'), 'far:rlp:{ip:127.0.0.1}:b', 'what counts far away is there');
+    is(join(' ', $redis->keys_like('*{*')), 'far:rlp:{ip:127.0.0.1}:b', 'what counts far away is there');
     told($server) for 1 .. 2;
     is(told($server), '429 "b";r=0, "a";r=6 deny', 'Redis refuses: what was charged near is given back') for 1 .. 3;
-    ask($port, 'FLUSHALL');
+    $redis->ask('FLUSHALL');
     my $told; # a refusal is remembered for a moment
     ok(RLP::Httpd::wait_for(sub { ($told = told($server)) =~ /\A200/ }), 'T-28 without data it goes on');
     is($told, '200 "b";r=2, "a";r=5 -', 'and begins anew');
-    ask($port, 'FLUSHALL');
+    $redis->ask('FLUSHALL');
     $server = server("RateLimitStore near shm size=1M\n" . store('far', '')
             . "RateLimitRule a rate=1/hour\nRateLimitRule b rate=9/hour store=far");
     is(told($server), '200 "a";r=0, "b";r=8 -', 'a request');
-    ask($port, 'CONFIG', 'RESETSTAT');
+    $redis->ask('CONFIG', 'RESETSTAT');
     is(told($server), '429 "a";r=0 deny', 'the near store refuses') for 1 .. 3;
-    unlike(ask($port, 'INFO', 'commandstats'), qr/cmdstat_evalsha/, 'and Redis is not asked');
+    unlike($redis->ask('INFO', 'commandstats'), qr/cmdstat_evalsha/, 'and Redis is not asked');
 };
 
 subtest 'far is the default, and one of another name' => sub {
     my $server = server(store('one', '') . store('two', '') . "RateLimitRule a rate=9/hour\nRateLimitRule b rate=3/hour store=two");
     is(told($server), '200 "b";r=2, "a";r=8 -', 'a request');
-    is(keys_like($port, 'one:*{*') . ' ' . keys_like($port, 'two:*{*'), 'one:rlp:{ip:127.0.0.1}:a two:rlp:{ip:127.0.0.1}:b', 'each has its keys');
+    is(join(' ', $redis->keys_like('one:*{*')) . ' ' . join(' ', $redis->keys_like('two:*{*')), 'one:rlp:{ip:127.0.0.1}:a two:rlp:{ip:127.0.0.1}:b', 'each has its keys');
     told($server) for 1 .. 2;
     is(told($server), '429 "b";r=0, "a";r=6 deny', 'all or none');
 };
@@ -165,13 +103,13 @@ subtest 'failure= of a rule' => sub {
 subtest 'sync= of a rule' => sub {
     for my $case (['exact', 'lease'], ['lease', 'exact'], ['', 'exact'], ['', 'lease']) {
         my ($own, $usual) = @$case;
-        ask($port, 'FLUSHALL');
+        $redis->ask('FLUSHALL');
         my $server = server(store('far', "sync=$usual") . 'RateLimitRule r rate=100000/hour' . ($own ? " sync=$own" : ''));
         $server->get('/index.html'); # loads the script
-        ask($port, 'CONFIG', 'RESETSTAT');
+        $redis->ask('CONFIG', 'RESETSTAT');
         is($server->statuses(40, '/index.html'), join(' ', (200) x 40), "sync=$usual of the store, " . ($own || 'none') . ' of the rule');
-        my ($calls) = ask($port, 'INFO', 'commandstats') =~ /^cmdstat_evalsha:calls=(\d+)/m;
-        ($own || $usual) eq 'exact' ? is($calls, 40, 'each request asks') : cmp_ok($calls // 0, '<', 40, 'not all requests ask');
+        my $calls = $redis->calls('evalsha');
+        ($own || $usual) eq 'exact' ? is($calls, 40, 'each request asks') : cmp_ok($calls, '<', 40, 'not all requests ask');
         $server->stop;
     }
 };
@@ -209,7 +147,7 @@ my $strange = "$examples/mod_rlp_first_window.so";
 SKIP: {
     skip 'the example modules are not built', 1 if !-e $strange;
     subtest 'T-24 T-25 an algorithm of another module' => sub {
-        ask($port, 'FLUSHALL');
+        $redis->ask('FLUSHALL');
         my $config = qq{LoadModule rlp_first_window_module "$strange"\n} . store('far', '')
             . "RateLimitRule a rate=9/hour algorithm=first-window\nRateLimitRule b rate=100/hour";
         my @servers = map { server($config) } 1 .. 2;
@@ -221,8 +159,8 @@ SKIP: {
         # what the other server gave back of b is seen within a second
         my $told = '429 "a";r=0, "b";r=91 deny';
         ok(RLP::Httpd::wait_for(sub { told($servers[0]) eq $told }), 'and the other rule is charged for them alone');
-        like(keys_like($port, '*{*'), qr/\Afar:rlp:\{ip:127[.]0[.]0[.]1\}:a:[0-9a-f]{16} far:rlp:\{ip:127[.]0[.]0[.]1\}:b\z/, 'a key of its own');
-        my @lasting = grep { ask($port, 'PTTL', $_) < 0 } @{ ask($port, 'KEYS', '*') };
+        like(join(' ', $redis->keys_like('*{*')), qr/\Afar:rlp:\{ip:127[.]0[.]0[.]1\}:a:[0-9a-f]{16} far:rlp:\{ip:127[.]0[.]0[.]1\}:b\z/, 'a key of its own');
+        my @lasting = $redis->lasting;
         is("@lasting", '', 'with a TTL');
     };
 }
@@ -238,28 +176,28 @@ sub mapped {
 }
 
 subtest 'plans by keys and by fields' => sub {
-    ask($port, 'FLUSHALL');
-    ask($port, 'SET', 'plan:alice', 'gold');
-    ask($port, 'HSET', 'plans', 'alice', 'gold');
-    ask($port, 'HSET', 'plans of alice', '%', 'gold');
+    $redis->ask('FLUSHALL');
+    $redis->ask('SET', 'plan:alice', 'gold');
+    $redis->ask('HSET', 'plans', 'alice', 'gold');
+    $redis->ask('HSET', 'plans of alice', '%', 'gold');
     # SHA-256 of "alice"
     my $digest = '2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90';
-    ask($port, 'SET', "plan:$digest", 'gold');
+    $redis->ask('SET', "plan:$digest", 'gold');
     for my $map ('redis:plan:%s', '"redis:plans %s"', 'redis:plan:%h', 'redis=far:plan:%s') {
         my $server = mapped($map);
         like(told($server, 'X-Key: alice'), qr/"gold";r=8/, "$map: a known value");
         like(told($server, 'X-Key: bob'), qr/"r";r=4/, "$map: an unknown one");
-        ask($port, 'CONFIG', 'RESETSTAT');
+        $redis->ask('CONFIG', 'RESETSTAT');
         like(told($server, 'X-Key: alice'), qr/"gold";r=7/, "$map: again");
         like(told($server, 'X-Key: bob'), qr/"r";r=3/, "$map: again unknown");
-        unlike(ask($port, 'INFO', 'commandstats'), qr/cmdstat_h?get/, "$map: what was answered is remembered");
+        unlike($redis->ask('INFO', 'commandstats'), qr/cmdstat_h?get/, "$map: what was answered is remembered");
         unlike($server->log_text, qr/RLP017|RLP018|alice/, 'nothing is logged');
     }
 };
 
 subtest 'what is no plan' => sub {
-    ask($port, 'SET', 'plan:carol', 'golden');
-    ask($port, 'LPUSH', 'plan:dave', 'gold');
+    $redis->ask('SET', 'plan:carol', 'golden');
+    $redis->ask('LPUSH', 'plan:dave', 'gold');
     my $server = mapped('redis:plan:%s');
     like(told($server, 'X-Key: carol'), qr/"r";r=4/, 'a plan that nobody declares');
     like($server->log_text, qr/RLP018: plan map of key/, 'is told');
@@ -270,35 +208,29 @@ subtest 'what is no plan' => sub {
 };
 
 subtest 'the server of the map is away' => sub {
-    my $away = redis_start(RLP::Httpd::free_port());
-    ask($away, 'SET', 'plan:alice', 'gold');
-    my $server = server("RateLimitStore far redis url=redis://127.0.0.1:$away/0 timeout=5s connect=5s recovery=200ms secret=env:PATH failure=local\n"
+    my $away = RLP::Redis->alone;
+    $away->ask('SET', 'plan:alice', 'gold');
+    my $server = server("RateLimitStore far redis url=redis://127.0.0.1:@{[ $away->port ]}/0 timeout=5s connect=5s recovery=200ms secret=env:PATH failure=local\n"
             . "RateLimitStore near shm size=1M\n${plans}RateLimitIdentity key=header:X-Key ip\n"
             . "RateLimitPlanMap key redis:plan:%s ttl=1s\nRateLimitRule r store=near rate=5/hour");
     like(told($server, 'X-Key: alice'), qr/"gold";r=8/, 'it is there');
-    redis_kill($away);
+    $away->kill9;
     select undef, undef, undef, 1.2; # ttl=
     like(told($server, 'X-Key: alice'), qr/\A200 "gold";r=7/, 'what is known stays known');
     like(told($server, 'X-Key: bob'), qr/\A200 "r";r=4/, 'another value is unknown');
     like($server->log_text, qr/RLP017: plan map of key: Redis: /, 'and the log tells');
-    redis_start($away);
-    ask($away, 'SET', 'plan:bob', 'gold');
+    $away->start;
+    $away->ask('SET', 'plan:bob', 'gold');
     ok(RLP::Httpd::wait_for(sub { told($server, 'X-Key: bob') =~ /"gold"/ }), 'until it is back');
-    redis_kill($away);
+    $away->kill9;
 };
 
 # --- Sentinels with a login of their own
 
 subtest 'K-10 the login of the Sentinels' => sub {
-    my $watch = RLP::Httpd::free_port();
-    RLP::Httpd::spill("$dir/sentinel.conf", "port $watch\nbind 127.0.0.1\nrequirepass watch\nsentinel monitor main 127.0.0.1 $port 1\n");
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        open STDOUT, '>', "$dir/log-sentinel" or POSIX::_exit(126);
-        exec {$program} $program, "$dir/sentinel.conf", '--sentinel', '--dir', "$dir" or POSIX::_exit(127);
-    }
-    $redis{$watch} = $pid;
-    ok(RLP::Httpd::wait_for(sub { defined ask($watch, 'PING') }), 'a Sentinel');
+    my $watcher = RLP::Redis->new(file => "requirepass watch\nsentinel monitor main 127.0.0.1 $port 1\n", options => ['--sentinel'])->start;
+    my ($watch, $dir) = ($watcher->port, $watcher->dir);
+    ok(defined $watcher->ask('PING'), 'a Sentinel');
     RLP::Httpd::spill("$dir/watch", "watch\n");
     for my $case (["sentinel-password=file:$dir/watch", 200], ["sentinel-user=default sentinel-password=file:$dir/watch", 200]) {
         my ($options, $status) = @$case;
@@ -309,7 +241,7 @@ subtest 'K-10 the login of the Sentinels' => sub {
         ok(RLP::Httpd::wait_for(sub { $server->statuses(10, '/index.html') eq $all }), "answers $status with options \"$options\"");
         unlike($server->log_text, qr/watch(?!es|ed|-)/, 'the password is in no log');
     }
-    redis_kill($watch);
+    $watcher->kill9;
 };
 
 for my $case (

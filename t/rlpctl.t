@@ -8,28 +8,14 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir tempfile);
-use IPC::Open3 qw(open3);
+use File::Temp qw(tempdir);
 use JSON::PP qw(decode_json);
-use Symbol qw(gensym);
 use Test::More;
 
-my $top = $ENV{top_srcdir} || dirname(dirname($0));
-my $rlpctl = $ENV{RLPCTL} || 'rlpctl/rlpctl';
+use lib dirname($0) . '/lib';
+use RLP::Rlpctl qw(rlpctl);
 
-# Exit status, what it printed and what it complained of.
-sub rlpctl {
-    my ($input, @args) = @_;
-    my $in = tempfile(); # it has no name any more
-    print {$in} $input;
-    seek $in, 0, 0 or die "seek: $!\n";
-    my $pid = open3('<&' . fileno $in, my $out, my $err = gensym, $rlpctl, @args);
-    local $/ = undef;
-    my $printed = <$out>;
-    my $complaint = <$err>;
-    waitpid $pid, 0;
-    return ($? >> 8, $printed, $complaint);
-}
+my $top = $ENV{top_srcdir} || dirname(dirname($0));
 
 # One answer of the table as lines to ask and patterns to expect.
 sub expand {

@@ -9,15 +9,13 @@ use warnings;
 
 use Digest::SHA qw(sha256_hex);
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(time);
 
 use lib dirname($0) . '/lib';
-use RLP::Rlpctl qw(refused rlpctl);
+use RLP::Rlpctl qw($dir refused rlpctl scratch);
 
-my $dir = tempdir(CLEANUP => 1);
 my $json = JSON::PP->new->canonical;
 my $order = unpack('h', pack 'S', 1) eq '1' ? 'little-endian' : 'big-endian';
 my $now = int(time * 1_000_000);
@@ -25,14 +23,6 @@ my $hour = 3_600_000_000;
 
 $ENV{RLPCTL} ||= 'rlpctl/rlpctl';
 umask 077;
-
-sub spill {
-    my ($name, @lines) = @_;
-    open my $out, '>', "$dir/$name" or die "$name: $!\n";
-    print {$out} @lines;
-    close $out or die "$name: $!\n";
-    return "$dir/$name";
-}
 
 # --- dumps made up
 
@@ -100,7 +90,7 @@ my @all = (
     override(201, banned_until => undef, plan => '00000000000000ff', plan_until => $now + $hour),
     override(202, plan => 'ffffffffffffffff', plan_until => $now + $hour),
 );
-my $dump = spill('dump', lines(@all));
+my $dump = scratch('dump', lines(@all));
 my ($status, $sum) = load('one', $dump, '--size=4M');
 is($status, 0, 'loaded into a file that was not there');
 is_deeply($sum, {
@@ -114,7 +104,7 @@ is(join('', grep { !$wanted{$_} } grep { !/"end"/ } split /\n/, $one), '', 'a du
 is((() = $one =~ /\n/g), @all, 'as many');
 
 (undef, my $with_key) = rlpctl('', 'dump', '--with-key', "--file=$dir/one");
-my $second = spill('second', $with_key);
+my $second = scratch('second', $with_key);
 for my $size (qw(1M 2M 8M)) {
     ($status, $sum) = load("to-$size", $second, "--size=$size");
     is($sum->{evicted} + $sum->{crowded}, $size eq '1M' ? $sum->{evicted} + $sum->{crowded} : 0, "$size: room");
@@ -135,23 +125,23 @@ is(@overrides, 202, 'bans and plans are known by that file\'s commands');
 ($status, $sum) = load('one', $dump);
 is($status, 1, 'loaded once more');
 is("$sum->{loaded} $sum->{kept} $sum->{overrides_loaded} $sum->{overrides_kept}", '0 3007 0 202', 'all of it stays as it is');
-my $newer = spill('newer', lines(header(), counter(1, state => 'ffff'), counter(9000), override(1, banned_until => $now + 2 * $hour)));
+my $newer = scratch('newer', lines(header(), counter(1, state => 'ffff'), counter(9000), override(1, banned_until => $now + 2 * $hour)));
 ($status, $sum) = load('one', $newer);
 is("$status: $sum->{loaded} $sum->{kept} $sum->{overrides_kept}", '1: 1 1 1', 'what is not there yet is loaded, what is there stays');
 ($status, $sum) = load('one', $newer, '--replace');
 is("$status: $sum->{loaded} $sum->{kept} $sum->{overrides_loaded}", '0: 2 0 1', '--replace');
 like(contents('one'), qr/"ffff"/, 'replaces');
-my $large = spill('large', lines(header(), counter(5005, size => 65_640, state => 'ab' x 65_640)));
+my $large = scratch('large', lines(header(), counter(5005, size => 65_640, state => 'ab' x 65_640)));
 ($status, $sum) = load('one', $large, '--replace');
 is("$status: $sum->{loaded}", '0: 1', 'even 64 kB of which each byte differs');
 like(contents('one'), qr/"abab/, 'which are there now');
 
-my $past = spill('past', lines(header(), counter(1, expires => $now - 1), override(1, banned_until => 5), override(2)));
+my $past = scratch('past', lines(header(), counter(1, expires => $now - 1), override(1, banned_until => 5), override(2)));
 ($status, $sum) = load('past-file', $past, '--size=1M');
 is("$status: $sum->{loaded} $sum->{over} $sum->{overrides_loaded}", '0: 0 2 1', 'what has ended is left out');
 
 # an hour of the wall clock went by: the file's time went on
-my $old = spill('old', lines(header(wall => $now - 2 * $hour, time => 5 * $hour), counter(1, expires => 5 * $hour + $hour), counter(2, expires => 8 * $hour)));
+my $old = scratch('old', lines(header(wall => $now - 2 * $hour, time => 5 * $hour), counter(1, expires => 5 * $hour + $hour), counter(2, expires => 8 * $hour)));
 ($status, $sum) = load('old-file', $old, '--size=1M');
 is("$sum->{loaded} $sum->{over}", '1 1', 'lives end on the wall clock');
 my ($header) = split /\n/, (rlpctl('', 'dump', "--file=$dir/old-file"))[1];
@@ -159,11 +149,11 @@ cmp_ok(abs($json->decode($header)->{time} - 7 * $hour), '<', 300_000_000, 'and t
 
 # --- other keys
 
-my $strange = spill('strange', lines(header(hex => '08' x 32), counter(1)));
+my $strange = scratch('strange', lines(header(hex => '08' x 32), counter(1)));
 my ($name, $err);
 for my $row (
     [ 'into a file in use with another key', ["--file=$dir/one", $strange], qr/another key, and in this one something is counted already/ ],
-    [ 'without the key',                     ["--file=$dir/one", spill('keyless', map { s/"key":"(?:08)+",//r } lines(header(hex => '08' x 32), counter(1)))],
+    [ 'without the key',                     ["--file=$dir/one", scratch('keyless', map { s/"key":"(?:08)+",//r } lines(header(hex => '08' x 32), counter(1)))],
         qr/does not have it: expected one of rlpctl dump --with-key/ ],
     [ 'without the key into a new file', ["--file=$dir/none", "$dir/keyless"],   qr/expected a dump of rlpctl dump --with-key/ ],
     [ 'a size of a file that is there',  ["--file=$dir/one", '--size=2M', $dump], qr/expected no --size=/ ],
@@ -177,9 +167,9 @@ ok(!-e "$dir/none", 'no file was made');
 (undef, $out) = rlpctl('', 'dump', "--file=$dir/one");
 unlike($out, qr/"key":/, 'a dump has no key');
 unlike($out, qr/(?:07){8}/, 'in no form');
-my $keyless = spill('keyless-own', $out);
+my $keyless = scratch('keyless-own', $out);
 is((load('one', $keyless))[0], 1, 'and goes back into the file it is of');
-load('empty', spill('nothing', lines(header(hex => '09' x 32))), '--size=1M');
+load('empty', scratch('nothing', lines(header(hex => '09' x 32))), '--size=1M');
 ($status, $sum) = load('empty', $dump);
 is($status, 0, 'a file in which nothing is counted takes another key');
 
@@ -232,7 +222,7 @@ for my $type (sort keys %member) {
             next if $member eq 'key' && ($value // '') eq 'missing'; # which is said elsewhere
             my @objects = $type eq 'dump' ? ($object, counter(1)) : (header(), counter(2), $object);
             my $number = $type eq 'dump' ? 1 : 3;
-            spill('bad', lines(@objects));
+            scratch('bad', lines(@objects));
             my ($bad, undef, $said) = rlpctl('', 'load', "--file=$dir/bad-file", "$dir/bad");
             my $shown = $json->allow_nonref->encode($value);
             ok($bad == 65 && $said =~ /\Arlpctl: \Q$dir\E\/bad, line $number: .*expected .*\n\z/ && !-e "$dir/bad-file", "$type: $member: $shown")
@@ -285,7 +275,7 @@ for my $row (
     [ 'negative said',                  $first . $middle . $last =~ s/"counters":1/"counters":-1/r, 3 ],
 ) {
     my ($what, $text, $line) = @{$row};
-    spill('bad', $text);
+    scratch('bad', $text);
     my $begun = time;
     my ($bad, undef, $said) = rlpctl('', 'load', "--file=$dir/bad-file", "$dir/bad");
     ok($bad == 65 && $said =~ /\Arlpctl: \Q$dir\E\/bad, line $line: [ -~]+\n\z/ && !-e "$dir/bad-file", "$what: line $line") or diag "$bad $said";
@@ -306,7 +296,7 @@ for my $turn (1 .. 60) {
         substr $changed, $at, $how == 0 ? 0 : 1, $how == 1 ? '' : $how == 2 ? chr int rand 256 : (split //, '0,"{}:a')[rand 7];
     }
     unlink "$dir/random-file";
-    spill('random', $changed);
+    scratch('random', $changed);
     my ($got, undef, $said) = rlpctl('', 'load', '--size=1M', "--file=$dir/random-file", "$dir/random");
     if ($got == 0 && -e "$dir/random-file") {
         $taken++;
@@ -320,7 +310,7 @@ for my $turn (1 .. 60) {
 is($taken + $refused, 60, "changed at random: $taken taken, $refused refused");
 
 is((rlpctl('', 'load', '--check', "--file=$dir/none", $dump))[0], 0, '--check of a good one');
-spill('bad', $first);
+scratch('bad', $first);
 is((rlpctl('', 'load', '--check', "--file=$dir/none", "$dir/bad"))[0], 65, 'of a bad one');
 ok(!-e "$dir/none", 'makes nothing');
 ($status, $out) = rlpctl('', 'load', '--check', '--json', "--file=$dir/none", $dump);
@@ -335,7 +325,7 @@ my @examples = $text_of_format =~ /^```json\n(.*?)^```/msg;
 is(@examples, 2, 'two examples');
 for my $example (@examples) {
     my @of_redis = $example =~ /"store":"redis"/ ? '--store=redis://127.0.0.1:1' : ();
-    my ($checked, undef, $complaint) = rlpctl('', 'load', '--check', @of_redis ? @of_redis : "--file=$dir/none", spill('example', $example));
+    my ($checked, undef, $complaint) = rlpctl('', 'load', '--check', @of_redis ? @of_redis : "--file=$dir/none", scratch('example', $example));
     ok($checked == 0 || $complaint =~ /built without Redis/, 'is a dump') or diag $complaint;
 }
 my %told = map { $_ => 1 } $text_of_format =~ /`(\w+)`/g;

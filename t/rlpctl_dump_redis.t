@@ -8,7 +8,6 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(time);
@@ -16,21 +15,12 @@ use Time::HiRes qw(time);
 use lib dirname($0) . '/lib';
 use RLP::Redis;
 use RLP::RedisSet;
-use RLP::Rlpctl qw(refused rlpctl);
+use RLP::Rlpctl qw($dir peer refused rlpctl scratch);
 
 plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$RLP::Redis::program;
 plan skip_all => 'rlpctl was built without Redis' if (rlpctl('', qw(dump --store=redis://127.0.0.1:1/0)))[2] =~ /built without Redis/;
 
-my $dir = tempdir(CLEANUP => 1);
 my $json = JSON::PP->new->canonical;
-
-sub spill {
-    my ($name, @lines) = @_;
-    open my $out, '>', "$dir/$name" or die "$name: $!\n";
-    print {$out} @lines;
-    close $out or die "$name: $!\n";
-    return "$dir/$name";
-}
 
 # A value of format 1 (docs/redis-format.md) with states of so many bytes.
 sub value {
@@ -86,7 +76,7 @@ is($said, '', 'nothing was left out');
 my ($soonest, $latest) = (sort { $a <=> $b } values %{$until})[0, -1];
 ok($soonest > (time + 3500) * 1e6 && $latest < (time + 3700) * 1e6, 'each with the end of its life');
 
-my $dump = spill('dump', $text);
+my $dump = scratch('dump', $text);
 my ($status, $sum) = load($dump, @there);
 is_deeply([ $status, $sum ], [
         0, { action => 'load', counters => 1205, overrides => 0, loaded => 1205, kept => 0, over => 0, crowded => 0, evicted => 0, overrides_loaded => 0, overrides_kept => 0 }
@@ -116,7 +106,7 @@ cmp_ok($there->ask('PTTL', $key), '>', 1_000_000, 'and its end');
 for my $prefix ('p:', 'a*b[c]?-\\^:') {
     fill($here, $prefix, "rlp:{ip:192.0.2.1}:site" => value(5, 8));
     my $shown = (dumped(1, @here, "--prefix=$prefix"))[2];
-    ($status) = load(spill('prefixed', $shown), @there, '--prefix=q:');
+    ($status) = load(scratch('prefixed', $shown), @there, '--prefix=q:');
     is($there->ask('GET', 'q:rlp:{ip:192.0.2.1}:site'), value(5, 8), "$prefix: into another prefix");
     $there->ask('DEL', 'q:rlp:{ip:192.0.2.1}:site');
 }
@@ -145,7 +135,7 @@ sub counter {
     return { type => 'counter', key => 'rlp:{ip:203.0.113.1}:site', expires => $now + 3_600_000_000, value => unpack('H*', value(1, 8)), %more };
 }
 $there->ask('FLUSHALL');
-($status, $sum) = load(spill('past', lines(counter(expires => $now - 1_000_000), counter(key => 'rlp:{ip:203.0.113.2}:site', expires => $now + 60_000_000))), @there);
+($status, $sum) = load(scratch('past', lines(counter(expires => $now - 1_000_000), counter(key => 'rlp:{ip:203.0.113.2}:site', expires => $now + 60_000_000))), @there);
 is("$status: $sum->{loaded} $sum->{over}", '0: 1 1', 'what has ended is left out');
 is(join(' ', $there->keys_like), 'rlp:{ip:203.0.113.2}:site', 'and only that');
 cmp_ok($there->ask('PTTL', 'rlp:{ip:203.0.113.2}:site'), '<=', 60_000, 'the rest goes by the clock of the dump');
@@ -167,7 +157,7 @@ for my $name (sort keys %member) {
         my $object = counter($name => $value);
         delete $object->{$name} if ($value // '') eq 'missing';
         next if $name eq 'more' && $value eq 'missing';
-        spill('bad', lines(counter(key => 'rlp:{ip:1}:good'), $object));
+        scratch('bad', lines(counter(key => 'rlp:{ip:1}:good'), $object));
         my ($bad, undef, $complaint) = load("$dir/bad", @there);
         my $shown = substr $json->allow_nonref->encode($value), 0, 60;
         ok($bad == 65 && $complaint =~ /\Arlpctl: \Q$dir\E\/bad, line 3: [ -~]+\n\z/, "$name: $shown") or diag "$bad $complaint";
@@ -176,7 +166,7 @@ for my $name (sort keys %member) {
 }
 cmp_ok($table, '>', 40, 'a table');
 is($there->ask('DBSIZE'), 0, 'nothing was loaded');
-my $of_a_file = spill('of-a-file', $json->encode({ type => 'dump', version => 1, store => 'shm', byte_order => 'little-endian', key_id => '00' x 16, wall => 1, time => 1 }) . "\n");
+my $of_a_file = scratch('of-a-file', $json->encode({ type => 'dump', version => 1, store => 'shm', byte_order => 'little-endian', key_id => '00' x 16, wall => 1, time => 1 }) . "\n");
 refused('a dump of a file', '', [ 'load', @there, $of_a_file ], 65, qr/line 1: "store": expected redis/);
 refused('into a file', '', [ 'load', "--file=$dir/none", $dump ], 65, qr/line 1: "store": expected shm/);
 is((rlpctl('', 'load', '--check', @there, $dump))[0], 0, '--check');
@@ -186,7 +176,7 @@ is($there->ask('DBSIZE'), 0, 'loads nothing');
 
 my $locked = RLP::Redis->alone('--requirepass', 'sesame');
 my @locked = '--store=redis://127.0.0.1:' . $locked->port . '/0';
-spill('password', "sesame\n");
+scratch('password', "sesame\n");
 refused('without the password', '', [ 'dump', @locked ], 69, qr/Redis: .*NOAUTH|Authentication/);
 refused('without the password', '', [ 'load', @locked, $dump ], 69, qr/NOAUTH|Authentication/);
 refused('with a wrong one', '', [ 'dump', @locked, "--password=file:$dump" ], 69, qr/WRONGPASS|invalid/);
@@ -200,6 +190,23 @@ my $small = RLP::Redis->alone('--maxmemory', '2mb', '--maxmemory-policy', 'noevi
 is($status, 69, 'one without memory');
 like($said, qr/memory/, 'says so');
 like($said, qr/so far; load it once more/, 'and rlpctl, that it is half of it') if $small->ask('DBSIZE') > 0;
+
+# A peer that refuses the first of what it is to keep, and takes the rest.
+my ($port, $peer) = peer(sub {
+    my ($socket) = @_;
+    my $kept = 0;
+    while ((<$socket> // '') =~ /^[*](\d+)/) {
+        my @words = map { my ($length) = <$socket> =~ /(\d+)/; read $socket, my $word, $length + 2; $word } 1 .. $1;
+        print {$socket} $words[0] =~ /^TIME/ ? sprintf("*2\r\n\$10\r\n%d\r\n\$1\r\n0\r\n", $now / 1_000_000)
+            : $words[0] =~ /^SET/ && !$kept++ ? "-OOM command not allowed\r\n" : "+OK\r\n";
+    }
+});
+my @three = map { counter(key => "rlp:{ip:203.0.113.$_}:site") } 1 .. 3;
+($status, $sum, $said) = load(scratch('three', lines(@three)), "--store=redis://127.0.0.1:$port/0");
+is("$status: $sum->{loaded}", '69: 2', 'what is there behind one that was refused is counted');
+like($said, qr/out of memory.*so far; load it once more/s, 'and told');
+waitpid $peer, 0;
+
 my $replica = RLP::Redis->alone('--replicaof', '127.0.0.1 ' . $here->port);
 refused('a replica', '', [ 'load', '--store=redis://127.0.0.1:' . $replica->port . '/0', $dump ], 69, qr/replica/);
 
@@ -218,7 +225,7 @@ SKIP: {
     is_deeply($got_cluster, \%values, 'a dump has all masters');
     is((grep { abs($until->{$_} - $until_cluster->{$_}) > 20_000_000 } keys %values), 0, 'and all ends');
     $there->ask('FLUSHALL');
-    is((load(spill('of-a-cluster', $text_cluster), @there))[0], 0, 'into a server alone');
+    is((load(scratch('of-a-cluster', $text_cluster), @there))[0], 0, 'into a server alone');
     is($there->ask('DBSIZE'), 1205, 'all of it');
     is((load($dump, @cluster))[0], 1, 'what is there stays, in a Cluster, too');
 }

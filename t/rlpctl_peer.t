@@ -8,14 +8,12 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use Socket qw(SOL_SOCKET SO_LINGER);
 use Test::More;
 
 use lib dirname($0) . '/lib';
-use RLP::Rlpctl qw(peer refused rlpctl);
+use RLP::Rlpctl qw($dir peer refused rlpctl);
 
-my $dir = tempdir(CLEANUP => 1);
 my $elsewhere = qr/it is not ratelimit-admin that has this path$/;
 
 # Reads the whole request: head and body.

@@ -8,88 +8,24 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp ();
-use IO::Socket::INET;
-use IO::Socket::UNIX;
-use IPC::Open3 qw(open3);
 use JSON::PP qw(decode_json);
-use POSIX ();
-use Symbol qw(gensym);
 use Test::More;
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(time);
+
+use lib dirname($0) . '/lib';
+use RLP::Redis;
+use RLP::Rlpctl qw($dir rlpctl scratch);
 
 my $top = $ENV{top_srcdir} || dirname(dirname($0));
-my $rlpctl = $ENV{RLPCTL} || 'rlpctl/rlpctl';
-my ($program) = grep { $_ && -x } $ENV{REDIS_SERVER}, map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin';
-
-plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$program;
-
-my $dir = File::Temp->newdir('rlp-rlpctl-XXXXXX', TMPDIR => 1);
-my $owner = $$;
-my $redis;
-
-END {
-    my $status = $?;
-    if ($redis && $$ == $owner) {
-        kill 'KILL', $redis;
-        waitpid $redis, 0;
-    }
-    $? = $status;
-}
-
-# Exit status, what it printed and what it complained of.
-sub rlpctl {
-    my ($input, @args) = @_;
-    my $in = File::Temp->new;
-    print {$in} $input;
-    $in->flush;
-    seek $in, 0, 0 or die "seek: $!\n";
-    my $pid = open3('<&' . fileno $in, my $out, my $err = gensym, $rlpctl, @args);
-    local $/ = undef;
-    my $printed = <$out>;
-    my $complaint = <$err>;
-    waitpid $pid, 0;
-    return ($? >> 8, $printed // '', $complaint // '');
-}
-
-# What the server answers to a command of words, by way of its socket: lists as one text.
-sub ask {
-    my (@words) = @_;
-    my $socket = IO::Socket::UNIX->new(Peer => "$dir/socket") or return;
-    print {$socket} map { '*' . @{$_} . "\r\n" . join '', map { '$' . length() . "\r\n$_\r\n" } @{$_} } ['AUTH', 'sesame'], \@words;
-    my $ok = <$socket>;
-    return reply($socket);
-}
-
-sub reply {
-    my ($socket) = @_;
-    my ($type, $rest) = (<$socket> // return) =~ /\A(.)(.*)\r\n\z/s;
-    if ($type eq '$' && $rest >= 0) {
-        read $socket, my $bulk, $rest + 2;
-        return substr $bulk, 0, $rest;
-    }
-    return join ' ', map { reply($socket) } 1 .. $rest if $type eq '*';
-    return $rest;
-}
-
+plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$RLP::Redis::program;
 my (undef, undef, $built) = rlpctl('', qw(try --store=redis://127.0.0.1:1/0 rate=1/s));
 plan skip_all => 'rlpctl was built without Redis' if $built =~ /built without Redis/;
 
-$redis = fork // die "fork: $!\n";
-if ($redis == 0) {
-    open STDOUT, '>', "$dir/log" or POSIX::_exit(126);
-    exec {$program} $program, '--port', 0, '--unixsocket', "$dir/socket", '--requirepass', 'sesame', '--save', '', '--dir', "$dir"
-        or POSIX::_exit(127);
-}
-my $deadline = time + 20;
-sleep 0.02 while !defined ask('PING') && time < $deadline;
-is(ask('PING'), 'PONG', 'a server of the test\'s own');
+my $redis = RLP::Redis->alone('--unixsocket', "$dir/socket", '--requirepass', 'sesame');
+is($redis->ask('AUTH', 'sesame'), 'OK', 'a server of the test\'s own');
 
 my $url = "unix://$dir/socket";
-open my $file, '>', "$dir/password" or die "$dir/password: $!\n";
-print {$file} "sesame\n";
-close $file or die "$dir/password: $!\n";
-my @there = ("--store=$url", "--password=file:$dir/password");
+my @there = ("--store=$url", '--password=file:' . scratch('password', "sesame\n"));
 
 # --- try
 
@@ -121,7 +57,7 @@ while (<$in>) {
 }
 close $in;
 cmp_ok($tried, '>', 20, 'many cases were tried');
-is(ask('DBSIZE'), 0, 'and nothing is left behind');
+is($redis->ask('DBSIZE'), 0, 'and nothing is left behind');
 
 my ($status, $out, $said) = rlpctl("0 5\n0\n", 'try', '--json', @there, 'rate=5/s');
 is_deeply([map { decode_json($_)->{verdict} } split /\n/, $out], ['allow', 'deny'], 'in JSON');
@@ -150,19 +86,19 @@ is("$status $out", "0 allow\tremaining=5\tretry=0\treset=0\n", 'all is left');
 
 # format 1 (docs/redis-format.md): one limit, whose state expires in an hour
 my $value = 'rlp1' . pack('a8 V d<', "\x01\x02\x03\x04\x05\x06\x07\x08", 8, (time + 3600) * 1e6) . pack 'd<', 1;
-ask('SET', 'p:rlp:{ip:192.0.2.1}:site', $value, 'PX', 3600_000);
+$redis->ask('SET', 'p:rlp:{ip:192.0.2.1}:site', $value, 'PX', 3600_000);
 ($status, $out) = rlpctl('', 'get', @there, 'ip:192.0.2.1', 'site');
 like("$status $out", qr/\A0 0807060504030201\tbytes=8\texpires=(?:3600|359\d)\n\z/, 'what stands there');
 ($status, $out) = rlpctl('', 'get', '--json', @there, 'ip:192.0.2.1', 'site');
 is(decode_json($out)->{signature}, '0807060504030201', 'in JSON');
-ask('SET', 'p:rlp:{ip:192.0.2.1}:other', 'something', 'PX', 3600_000);
+$redis->ask('SET', 'p:rlp:{ip:192.0.2.1}:other', 'something', 'PX', 3600_000);
 ($status, undef, $said) = rlpctl('', 'get', @there, 'ip:192.0.2.1', 'other');
 is($status, 69, 'a value of another kind');
 like($said, qr/expected a value of format 1/, 'is told');
 
 ($status, $out, $said) = rlpctl('', 'reset', @there, 'ip:192.0.2.1', 'site');
 is("$status $out$said", '0 ', 'reset');
-is(ask('KEYS', '*'), 'p:rlp:{ip:192.0.2.1}:other', 'takes that key away, and no other');
+is(join(' ', $redis->keys_like), 'p:rlp:{ip:192.0.2.1}:other', 'takes that key away, and no other');
 ($status) = rlpctl('', 'reset', @there, 'ip:192.0.2.1', 'site');
 is($status, 1, 'there is nothing more to reset');
 

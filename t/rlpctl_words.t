@@ -7,13 +7,11 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use Test::More;
 
 use lib dirname($0) . '/lib';
-use RLP::Rlpctl qw(refused rlpctl);
+use RLP::Rlpctl qw($dir refused rlpctl);
 
-my $dir = tempdir(CLEANUP => 1);
 my @try = qw(try rate=1/s);
 my @log = qw(simulate --plan=a=rate=1/s);
 

@@ -8,29 +8,22 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir tempfile);
 use IPC::Open3 qw(open3);
 use JSON::PP qw(decode_json);
 use POSIX qw(strftime);
-use Symbol qw(gensym);
 use Test::More;
 
+use lib dirname($0) . '/lib';
+use RLP::Basics qw(slurp);
+use RLP::Rlpctl qw($dir rlpctl scratch);
+
 my $rlpctl = $ENV{RLPCTL} || 'rlpctl/rlpctl';
-my $dir = tempdir(CLEANUP => 1);
 my $base = 1_763_726_400; # 2025-11-21 12:00:00 UTC
 
 # Exit status, what it printed and what it complained of.
 sub simulate {
     my ($input, @args) = @_;
-    my $in = tempfile();
-    print {$in} $input;
-    seek $in, 0, 0 or die "seek: $!\n";
-    my $pid = open3('<&' . fileno $in, my $out, my $err = gensym, $rlpctl, 'simulate', @args);
-    local $/ = undef;
-    my $printed = <$out>;
-    my $complaint = <$err>;
-    waitpid $pid, 0;
-    return ($? >> 8, $printed, $complaint);
+    return rlpctl($input, 'simulate', @args);
 }
 
 sub report {
@@ -38,21 +31,6 @@ sub report {
     my ($status, $out, $err) = simulate($input, '--json', @args);
     is($status, 0, "exit status of @args") or diag($err);
     return decode_json($out);
-}
-
-sub file {
-    my ($name, $text) = @_;
-    open my $out, '>', "$dir/$name" or die "$dir/$name: $!\n";
-    print {$out} $text;
-    close $out or die "$dir/$name: $!\n";
-    return "$dir/$name";
-}
-
-sub slurp {
-    my ($name) = @_;
-    open my $in, '<', $name or die "$name: $!\n";
-    local $/ = undef;
-    return scalar <$in>;
 }
 
 # A line of combined, so many seconds after the base.
@@ -188,8 +166,8 @@ like(slurp("$dir/one.html"), qr/<p>1 request of 1 identity, .*under one, 1 hour 
 
 # --- inputs
 
-my $one = file('access.log', line(100, 'a') . line(101, 'a'));
-my $older = file('access.log.1', line(0, 'a') . line(1, 'a'));
+my $one = scratch('access.log', line(100, 'a') . line(101, 'a'));
+my $older = scratch('access.log.1', line(0, 'a') . line(1, 'a'));
 $said = report('', '--plan=one=quota=2', $one, $older);
 is_deeply([ @{$said}{qw(first lines sorted late)} ], [ '2025-11-21T12:00:00Z', 4, 0, 0 ], 'files are read in the order of their times');
 $said = report(line(0, 'a'), '--plan=one=quota=2', '-', $one);
@@ -199,7 +177,7 @@ SKIP: {
     $said = report('', '--plan=one=quota=2', $one, "$older.gz");
     is_deeply([ @{$said}{qw(first lines)} ], [ '2025-11-21T12:00:00Z', 4 ], 'compressed');
     my $packed = slurp("$older.gz");
-    my ($status, undef, $err) = simulate('', '--plan=one=quota=2', file('cut.gz', substr $packed, 0, length($packed) - 12));
+    my ($status, undef, $err) = simulate('', '--plan=one=quota=2', scratch('cut.gz', substr $packed, 0, length($packed) - 12));
     ok($status == 66 && $err =~ /cannot read .*cut[.]gz to its end/, 'a compressed file that is cut off is told') or diag("$status $err");
 }
 my ($status, $out, $err) = simulate('', '--plan=one=quota=2', "$dir/missing", $one);

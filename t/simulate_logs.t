@@ -8,25 +8,15 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use IO::Compress::Gzip qw(gzip $GzipError);
 use JSON::PP qw(decode_json);
 use Test::More;
 
 use lib dirname($0) . '/lib';
-use RLP::Rlpctl qw(rlpctl);
+use RLP::Rlpctl qw($dir rlpctl scratch);
 
-my $dir = tempdir(CLEANUP => 1);
 my $base = 1_763_726_400; # 2025-11-21 12:00:00 UTC
 my $noon = '[21/Nov/2025:12:00:00 +0000]';
-
-sub file {
-    my ($name, $text) = @_;
-    open my $out, '>:raw', "$dir/$name" or die "$dir/$name: $!\n";
-    print {$out} $text;
-    close $out or die "$dir/$name: $!\n";
-    return "$dir/$name";
-}
 
 sub packed {
     my ($text) = @_;
@@ -200,27 +190,27 @@ for my $user ("\e[31mred", "a\x07b", "\xff\xfe", '<script>', '\x1b[31m', 'x' x 1
 
 my $hundred = join '', map { line("192.0.2.$_") } 1 .. 100;
 my $gz = packed($hundred);
-is(counts(replay('', file('a.gz', $gz))), '0 100 0 100 100', 'gzip');
+is(counts(replay('', scratch('a.gz', $gz))), '0 100 0 100 100', 'gzip');
 is(counts(replay($gz)), '0 100 0 100 100', 'gzip on standard input');
-is(counts(replay('', file('log', $gz))), '0 100 0 100 100', 'gzip by what it is, not by its name');
-is(counts(replay('', file('plain.gz', $hundred))), '0 100 0 100 100', 'plain text with a name of gzip');
-is(counts(replay('', file('two.gz', packed($good) . packed($good)))), '0 2 0 2 1', 'one behind the other');
-is(counts(replay('', file('none.gz', packed('')))), '0 0 0 0 0', 'gzip of nothing');
+is(counts(replay('', scratch('log', $gz))), '0 100 0 100 100', 'gzip by what it is, not by its name');
+is(counts(replay('', scratch('plain.gz', $hundred))), '0 100 0 100 100', 'plain text with a name of gzip');
+is(counts(replay('', scratch('two.gz', packed($good) . packed($good)))), '0 2 0 2 1', 'one behind the other');
+is(counts(replay('', scratch('none.gz', packed('')))), '0 0 0 0 0', 'gzip of nothing');
 for my $cut (length($gz) - 1, length($gz) - 8, int(length($gz) / 2), 11) {
-    $said = replay('', file('cut.gz', substr $gz, 0, $cut), file('b', $good));
+    $said = replay('', scratch('cut.gz', substr $gz, 0, $cut), scratch('b', $good));
     is($said->{status}, 66, "cut off behind $cut bytes: 66");
     like($said->{complaint}, qr/\Q$dir\E\/cut\.gz/, '  it is named');
     ok($said->{requests} >= 1, '  the other is read');
 }
 my $wrong = $gz;
 substr $wrong, -8, 4, "\0\0\0\0";
-is(replay('', file('sum.gz', $wrong))->{status}, 66, 'a checksum that is not its own: 66');
+is(replay('', scratch('sum.gz', $wrong))->{status}, 66, 'a checksum that is not its own: 66');
 
 # --- order and several files
 
 sub at { return sprintf "%d %s\n", ($base + $_[0]) * 1_000_000, $_[1] }
 my @fine = ('--format=%{usec}t %h', '--plan=second=rate=1/s');
-my ($first, $second) = (file('1', at(0, 'a') . at(2, 'a')), file('2', at(1, 'a') . at(3, 'a')));
+my ($first, $second) = (scratch('1', at(0, 'a') . at(2, 'a')), scratch('2', at(1, 'a') . at(3, 'a')));
 for my $order ([ $first, $second ], [ $second, $first ]) {
     $said = replay('', @fine, @{$order});
     is(join(' ', counts($said), $said->{late}, $said->{plans}[1]{refused}{most}), '0 4 0 4 1 0 0', 'two files that overlap, in any order');

@@ -8,22 +8,14 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP qw(decode_json);
 use Test::More;
 
 use lib dirname($0) . '/lib';
-use RLP::Rlpctl qw(rlpctl);
+use RLP::Basics qw(slurp);
+use RLP::Rlpctl qw($dir rlpctl);
 
-my $dir = tempdir(CLEANUP => 1);
 my $base = 1_763_726_400; # 2025-11-21 12:00:00 UTC
-
-sub slurp {
-    my ($name) = @_;
-    open my $in, '<', $name or die "$name: $!\n";
-    local $/ = undef;
-    return scalar <$in>;
-}
 
 # Lines of whole seconds: AT IDENTITY [STATUS].
 sub coarse {

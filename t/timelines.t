@@ -11,34 +11,16 @@ use warnings;
 
 use Cwd qw(abs_path);
 use File::Basename qw(basename dirname);
-use File::Temp qw(tempdir tempfile);
-use IPC::Open3 qw(open3);
+use File::Temp qw(tempdir);
 use Test::More;
+
+use lib dirname($0) . '/lib';
+use RLP::Basics qw(slurp);
+use RLP::Rlpctl qw(rlpctl);
 
 my $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
 my $rlpctl = abs_path($ENV{RLPCTL} || 'rlpctl/rlpctl');
 my $most = 8192; # bytes of a picture
-
-sub slurp {
-    my ($file) = @_;
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
-}
-
-# What rlpctl prints, complaints too, one line each.
-sub rlpctl {
-    my ($input, @args) = @_;
-    my $in = tempfile(); # it has no name any more
-    print {$in} $input;
-    seek $in, 0, 0 or die "seek: $!\n";
-    my $pid = open3('<&' . fileno $in, my $out, undef, $rlpctl, @args);
-    chomp(my @lines = <$out>);
-    waitpid $pid, 0;
-    return @lines;
-}
 
 my $page = slurp("$top/docs/limits.md");
 
@@ -74,8 +56,8 @@ is_deeply([ sort @shown ], \@pictures, 'docs/limits.md shows each picture once, 
 
 # --- every algorithm
 
-my ($complaint) = rlpctl('', 'try', 'rate=1/s', 'algorithm=x');
-my ($list) = ($complaint // '') =~ /with one of ([a-z, -]+), got/;
+my (undef, undef, $complaint) = rlpctl('', 'try', 'rate=1/s', 'algorithm=x');
+my ($list) = $complaint =~ /with one of ([a-z, -]+), got/;
 my @algorithms = split /, /, $list // '';
 ok(@algorithms >= 3, 'rlpctl names its algorithms');
 for my $name (@algorithms) {
@@ -101,7 +83,7 @@ sub most_within {
 my $asked = join '', "0\n", map { ($_ / 4 . "\n") x 12 } 479 .. 960;
 for my $name (@algorithms) {
     my ($second, $minute) = $page =~ /^\| `\Q$name\E` \| (\d+) \| (\d+) \|/m;
-    my @passed = map { /^(\S+)\tallow/ ? $1 : () } rlpctl($asked, 'try', 'rate=10/min', "algorithm=$name");
+    my @passed = map { /^(\S+)\tallow/ ? $1 : () } split /\n/, (rlpctl($asked, 'try', 'rate=10/min', "algorithm=$name"))[1];
     is_deeply([ most_within(1, @passed), most_within(60, @passed) ],
         [ $second // 'none', $minute // 'none' ], "rate=10/min algorithm=$name lets through what its row says");
 }

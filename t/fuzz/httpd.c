@@ -137,10 +137,16 @@ char *ap_runtime_dir_relative(apr_pool_t *p, const char *fname)
 
 /* --- the log: that it is told what it is told */
 
+static void httpd_log(const char *fmt, va_list args)
+{
+    char text[MAX_STRING_LEN];
+
+    apr_vsnprintf(text, sizeof(text), fmt, args);
+}
+
 void ap_log_error_(const char *file, int line, int module_index, int level, apr_status_t status,
                    const server_rec *s, const char *fmt, ...)
 {
-    char text[MAX_STRING_LEN];
     va_list args;
 
     (void)file;
@@ -150,14 +156,13 @@ void ap_log_error_(const char *file, int line, int module_index, int level, apr_
     (void)status;
     (void)s;
     va_start(args, fmt);
-    apr_vsnprintf(text, sizeof(text), fmt, args);
+    httpd_log(fmt, args);
     va_end(args);
 }
 
 void ap_log_rerror_(const char *file, int line, int module_index, int level, apr_status_t status,
                     const request_rec *r, const char *fmt, ...)
 {
-    char text[MAX_STRING_LEN];
     va_list args;
 
     (void)file;
@@ -167,7 +172,7 @@ void ap_log_rerror_(const char *file, int line, int module_index, int level, apr
     (void)status;
     (void)r;
     va_start(args, fmt);
-    apr_vsnprintf(text, sizeof(text), fmt, args);
+    httpd_log(fmt, args);
     va_end(args);
 }
 

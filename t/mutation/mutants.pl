@@ -27,7 +27,8 @@ use File::Path qw(make_path);
 use List::Util qw(first max);
 use Time::HiRes qw(time);
 
-use lib 't/mutation';
+use lib 't/lib', 't/mutation';
+use RLP::Basics qw(slurp spill);
 use Mutate qw(mutants_of);
 
 my $floor = 95;
@@ -62,28 +63,11 @@ make_path($work);
 $ENV{RLP_SEED} = 1;    # who survives today does so tomorrow
 $ENV{RLP_STEPS} ||= 200_000;
 
-sub slurp {
-    my ($file) = @_;
-    open my $in, '<', $file or die "$file: $!\n";
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text;
-}
-
 # The tables that the programs read: as they are now, whatever becomes of them during the run.
 sub copy_tables {
     make_path("$work/t/unit");
     spill("$work/$_", slurp($_)) for glob 't/unit/*.txt';
     $ENV{top_srcdir} = $work;
-    return;
-}
-
-sub spill {
-    my ($file, $text) = @_;
-    open my $out, '>', $file or die "$file: $!\n";
-    print {$out} $text;
-    close $out or die "$file: $!\n";
     return;
 }
 

@@ -24,33 +24,10 @@
 #define HOSTS 2
 #define PATIENCE (10 * RLP_SECOND) /* a slow machine may be slow */
 
-static redis_breaker_t breakers[4];
 static rlp_store_t *stores[HOSTS];
 static lease_table_t *tables[HOSTS];
 static unsigned never;
 static const rlp_limit_t *thread_limit;
-
-static redis_endpoint_t *endpoint_open(void)
-{
-    const char *const *scripts =
-        apr_pmemdup(unit_pool(), &(const char *){ redis_store_script(unit_pool()) },
-                    sizeof(const char *));
-    const redis_settings_t settings = {
-        .session = { .scripts = scripts, .n_scripts = 1, .connect = PATIENCE },
-        .breaker = { .threshold = 3,
-                     .recovery = RLP_SECOND,
-                     .longest = RLP_SECOND,
-                     .probe = RLP_SECOND }
-    };
-    const char *path = apr_pstrcat(unit_pool(), "unix://", redis_server_path(), (char *)NULL);
-    redis_endpoint_t *endpoint;
-    redis_url_t url;
-
-    assert_null(redis_url_parse(&url, path, NULL, unit_pool()));
-    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 4, unit_pool()),
-                     APR_SUCCESS);
-    return endpoint;
-}
 
 /* What all processes of a host have in common. */
 static lease_table_t *table_open(rlp_time_t patience)
@@ -65,7 +42,10 @@ static lease_table_t *table_open(rlp_time_t patience)
 static rlp_store_t *store_open(lease_table_t *table)
 {
     redis_store_settings_t made = {
-        .endpoint = endpoint_open(), .prefix = "t:", .timeout = PATIENCE
+        .endpoint =
+            redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()), PATIENCE),
+        .prefix = "t:",
+        .timeout = PATIENCE
     };
     const lease_store_settings_t settings = { .exact = redis_store_create(&made, unit_pool()),
                                               .table = table,

@@ -333,6 +333,16 @@ static void test_comes_back(void **state)
     peer_stop(&peer);
 }
 
+/* A server that is told by its name. */
+static void named_open(client_t *client, peer_t *peer)
+{
+    peer_start(peer, client_serve_echo, NULL);
+    client_open(client, peer->port);
+    const redis_address_t named = { .host = "localhost", .port = (uint16_t)peer->port };
+
+    assert_true(redis_connection_move(client->connection, &named));
+}
+
 static void test_names(void **state)
 {
     client_t client = { 0 };
@@ -340,11 +350,7 @@ static void test_names(void **state)
     char got[32];
 
     (void)state;
-    peer_start(&peer, client_serve_echo, NULL);
-    client_open(&client, peer.port);
-    const redis_address_t named = { .host = "localhost", .port = (uint16_t)peer.port };
-
-    assert_true(redis_connection_move(client.connection, &named));
+    named_open(&client, &peer);
     assert_false(redis_connection_resolved(client.connection));
     assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NAME);
     redis_connection_resolve(client.connection);
@@ -372,11 +378,7 @@ static void test_early(void **state)
     char got[32];
 
     (void)state;
-    peer_start(&peer, client_serve_echo, NULL);
-    client_open(&client, peer.port);
-    const redis_address_t named = { .host = "localhost", .port = (uint16_t)peer.port };
-
-    assert_true(redis_connection_move(client.connection, &named));
+    named_open(&client, &peer);
     assert_int_equal(pthread_create(&locator, NULL, locator_run, client.connection), 0);
     assert_int_equal(client_echo_by(&client, "a", got, rlp_clock_monotonic() + 20 * RLP_SECOND),
                      REDIS_FAULT_NONE);

@@ -20,7 +20,6 @@
 #define T0 (1000 * RLP_SECOND)
 
 static redis_denials_t denials;
-static redis_breaker_t breakers[4];
 static rlp_store_t *store;
 static rlp_store_t *forgetful; /* the same counters, and no memory */
 
@@ -52,26 +51,14 @@ static void denials_fresh(void)
 
 static rlp_store_t *store_open(redis_denials_t *memory)
 {
-    const char *const *scripts =
-        apr_pmemdup(unit_pool(), &(const char *){ redis_store_script(unit_pool()) },
-                    sizeof(const char *));
-    const redis_settings_t settings = {
-        .session = { .scripts = scripts, .n_scripts = 1, .connect = 20 * RLP_SECOND },
-        .breaker = { .threshold = 3,
-                     .recovery = RLP_SECOND,
-                     .longest = RLP_SECOND,
-                     .probe = RLP_SECOND }
+    const redis_store_settings_t made = {
+        .endpoint = redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()),
+                                          20 * RLP_SECOND),
+        .prefix = "t:",
+        .timeout = 20 * RLP_SECOND,
+        .denials = memory
     };
-    redis_store_settings_t made = { .prefix = "t:", .timeout = 20 * RLP_SECOND, .denials = memory };
-    redis_url_t url;
 
-    assert_null(
-        redis_url_parse(&url,
-                        apr_pstrcat(unit_pool(), "unix://", redis_server_path(), (char *)NULL),
-                        NULL, unit_pool()));
-    assert_int_equal(redis_endpoint_create(&made.endpoint, &url, &settings, breakers, 4,
-                                           unit_pool()),
-                     APR_SUCCESS);
     return redis_store_create(&made, unit_pool());
 }
 

@@ -16,7 +16,6 @@
 
 #include <string.h>
 
-static redis_breaker_t breakers[4];
 static redis_denials_t denials;
 static redis_local_shared_t shared;
 static redis_endpoint_t *endpoint;
@@ -35,28 +34,14 @@ static redis_hosts_settings_t hosts_of(const unsigned char *id, rlp_time_t ttl)
 
 static void redis_open(void)
 {
-    const char *const *scripts =
-        apr_pmemdup(unit_pool(), &(const char *){ redis_store_script(unit_pool()) },
-                    sizeof(const char *));
-    const redis_settings_t settings = {
-        .session = { .scripts = scripts, .n_scripts = 1, .connect = 20 * RLP_SECOND },
-        .breaker = { .threshold = 3,
-                     .recovery = RLP_SECOND,
-                     .longest = RLP_SECOND,
-                     .probe = RLP_SECOND }
-    };
-    redis_store_settings_t made = {
-        .prefix = "t:", .timeout = 20 * RLP_SECOND, .denials = &denials, .away = &shared.away
-    };
-    redis_url_t url;
+    endpoint = redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()),
+                                     20 * RLP_SECOND);
+    const redis_store_settings_t made = { .endpoint = endpoint,
+                                          .prefix = "t:",
+                                          .timeout = 20 * RLP_SECOND,
+                                          .denials = &denials,
+                                          .away = &shared.away };
 
-    assert_null(
-        redis_url_parse(&url,
-                        apr_pstrcat(unit_pool(), "unix://", redis_server_path(), (char *)NULL),
-                        NULL, unit_pool()));
-    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 4, unit_pool()),
-                     APR_SUCCESS);
-    made.endpoint = endpoint;
     redis = redis_store_create(&made, unit_pool());
 }
 

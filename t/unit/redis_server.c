@@ -2,6 +2,10 @@
 
 #include "redis_server.h"
 
+#include "unit.h"
+
+#include <apr_strings.h>
+
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -153,4 +157,25 @@ redisReply *redis_server_ask(const char *format, ...)
         abort();
     }
     return reply;
+}
+
+redis_endpoint_t *redis_server_endpoint(const char *path, const char *script, rlp_time_t connect)
+{
+    static redis_breaker_t breakers[4];
+    const redis_settings_t settings = { .session = { .scripts = apr_pmemdup(unit_pool(), &script,
+                                                                            sizeof(script)),
+                                                     .n_scripts = script != NULL,
+                                                     .connect = connect },
+                                        .breaker = { .threshold = 3,
+                                                     .recovery = RLP_SECOND,
+                                                     .longest = RLP_SECOND,
+                                                     .probe = RLP_SECOND } };
+    redis_endpoint_t *endpoint;
+    redis_url_t url;
+
+    assert_null(redis_url_parse(&url, apr_pstrcat(unit_pool(), "unix://", path, (char *)NULL), NULL,
+                                unit_pool()));
+    assert_int_equal(redis_endpoint_create(&endpoint, &url, &settings, breakers, 4, unit_pool()),
+                     APR_SUCCESS);
+    return endpoint;
 }

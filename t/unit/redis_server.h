@@ -10,6 +10,8 @@
 
 #include <hiredis/hiredis.h>
 
+#include "redis/store.h"
+
 /* Starts it. NULL, or why there is none: then the tests that need it are skipped. */
 const char *redis_server_start(void);
 
@@ -24,5 +26,9 @@ void redis_server_again(void);
 
 /* The reply to a command; the test fails without one. To be freed. */
 redisReply *redis_server_ask(const char *format, ...);
+
+/* How stores reach the server of a socket, this one or none, and connect in so long; all have the
+   same breakers. script: what it is to run, or NULL. */
+redis_endpoint_t *redis_server_endpoint(const char *path, const char *script, rlp_time_t connect);
 
 #endif

@@ -17,28 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static redis_breaker_t breakers[4];
-
 static rlp_store_t *store_open(const char *path)
 {
-    const char *const *scripts =
-        apr_pmemdup(unit_pool(), &(const char *){ redis_store_script(unit_pool()) },
-                    sizeof(const char *));
-    const redis_settings_t settings = {
-        .session = { .scripts = scripts, .n_scripts = 1, .connect = RLP_SECOND },
-        .breaker = { .threshold = 3,
-                     .recovery = RLP_SECOND,
-                     .longest = RLP_SECOND,
-                     .probe = RLP_SECOND }
+    const redis_store_settings_t made = {
+        .endpoint = redis_server_endpoint(path, redis_store_script(unit_pool()), RLP_SECOND),
+        .prefix = "t:",
+        .timeout = RLP_SECOND
     };
-    redis_store_settings_t made = { .prefix = "t:", .timeout = RLP_SECOND };
-    redis_url_t url;
 
-    assert_null(redis_url_parse(&url, apr_pstrcat(unit_pool(), "unix://", path, (char *)NULL), NULL,
-                                unit_pool()));
-    assert_int_equal(redis_endpoint_create(&made.endpoint, &url, &settings, breakers, 4,
-                                           unit_pool()),
-                     APR_SUCCESS);
     return redis_store_create(&made, unit_pool());
 }
 

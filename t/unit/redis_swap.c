@@ -18,24 +18,15 @@
 #define PREFIX "t:"
 #define SWAP_HEAD 12 /* bytes before the state in a value */
 
-static redis_breaker_t breakers[4];
 static rlp_store_t *swap;
 
 static rlp_store_t *swap_open(const char *path)
 {
-    const redis_settings_t settings = { .session.connect = 20 * RLP_SECOND,
-                                        .breaker = { .threshold = 3,
-                                                     .recovery = RLP_SECOND,
-                                                     .longest = RLP_SECOND,
-                                                     .probe = RLP_SECOND } };
-    redis_store_settings_t made = { .prefix = PREFIX, .timeout = 20 * RLP_SECOND };
-    redis_url_t url;
+    const redis_store_settings_t made = { .endpoint =
+                                              redis_server_endpoint(path, NULL, 20 * RLP_SECOND),
+                                          .prefix = PREFIX,
+                                          .timeout = 20 * RLP_SECOND };
 
-    assert_null(redis_url_parse(&url, apr_pstrcat(unit_pool(), "unix://", path, (char *)NULL), NULL,
-                                unit_pool()));
-    assert_int_equal(redis_endpoint_create(&made.endpoint, &url, &settings, breakers, 4,
-                                           unit_pool()),
-                     APR_SUCCESS);
     return redis_swap_create(&made, unit_pool());
 }
 

@@ -336,10 +336,7 @@ static void test_beside(void **state)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        CMUnitTestFunction run;
-    } singles[] = {
+    static const unit_single_t singles[] = {
         { "0600 under any umask, without holes", test_mode },
         { "a second server is refused", test_in_use },
         { "a file limit is an error that names the path", test_file_limit },
@@ -347,9 +344,7 @@ int main(void)
         { "a link in the place of the new file", test_beside },
     };
 
-    for (size_t i = 0; i < UNIT_N(singles); i++) {
-        unit_add(singles[i].name, singles[i].run, NULL);
-    }
+    unit_add_singles(singles, UNIT_N(singles));
     for (size_t i = 0; i < UNIT_N(troubles); i++) {
         unit_add_case("error names the path", troubles[i].name, test_trouble, &troubles[i]);
     }

@@ -246,10 +246,7 @@ static void test_attach(void **state)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        CMUnitTestFunction run;
-    } singles[] = {
+    static const unit_single_t singles[] = {
         { "every size has slots of each class, within it", test_geometry },
         { "states of 1 to 65640 bytes", test_sizes },
         { "many keys of every size", test_crowded },
@@ -259,8 +256,6 @@ int main(void)
         { "what is no slab is not attached", test_attach },
     };
 
-    for (size_t i = 0; i < UNIT_N(singles); i++) {
-        unit_add(singles[i].name, singles[i].run, NULL);
-    }
+    unit_add_singles(singles, UNIT_N(singles));
     return unit_run();
 }

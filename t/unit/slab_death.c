@@ -510,10 +510,7 @@ static void test_corruption(void **state)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        CMUnitTestFunction run;
-    } singles[] = {
+    static const unit_single_t singles[] = {
         { "only the lines that differ are written", test_difference },
         { "what could not be undone is refused", test_too_much },
         { "what a dead owner left is rolled back", test_roll_back },
@@ -521,9 +518,7 @@ int main(void)
         { "a memory that holds anything", test_corruption },
     };
 
-    for (size_t i = 0; i < UNIT_N(singles); i++) {
-        unit_add(singles[i].name, singles[i].run, NULL);
-    }
+    unit_add_singles(singles, UNIT_N(singles));
     for (size_t i = 0; i < UNIT_N(deaths); i++) {
         unit_add_case("kill -9 at any instruction", deaths[i].name, test_death, &deaths[i]);
     }

@@ -513,10 +513,7 @@ static void test_flood(void **state)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        CMUnitTestFunction run;
-    } singles[] = {
+    static const unit_single_t singles[] = {
         { "held: 100000 newcomers, until the holders are gone", test_held_junk },
         { "held: two whole sets", test_held_full },
         { "held: void after a full start", test_held_void },
@@ -525,9 +522,7 @@ int main(void)
         { "the second set: found there later too", test_second_stays },
     };
 
-    for (size_t i = 0; i < UNIT_N(singles); i++) {
-        unit_add(singles[i].name, singles[i].run, NULL);
-    }
+    unit_add_singles(singles, UNIT_N(singles));
     for (size_t i = 0; i < UNIT_N(evictions); i++) {
         unit_add_case("eviction", evictions[i].name, test_eviction, &evictions[i]);
     }

@@ -107,6 +107,13 @@ void unit_add(const char *name, CMUnitTestFunction run, const void *row)
     };
 }
 
+void unit_add_singles(const unit_single_t singles[], size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unit_add(singles[i].name, singles[i].run, NULL);
+    }
+}
+
 void unit_add_case(const char *id, const char *what, CMUnitTestFunction run, const void *row)
 {
     unit_add(apr_pstrcat(unit_pool(), id, ": ", what, NULL), run, row);

@@ -41,6 +41,14 @@ int unit_steps(void);
 /* One more test. Name and row must live on. */
 void unit_add(const char *name, CMUnitTestFunction run, const void *row);
 
+/* n more tests without rows, which may go; their names must live on. */
+typedef struct {
+    const char *name;
+    CMUnitTestFunction run;
+} unit_single_t;
+
+void unit_add_singles(const unit_single_t singles[], size_t n);
+
 /* As unit_add(), with a name "ID: what" made from two parts. */
 void unit_add_case(const char *id, const char *what, CMUnitTestFunction run, const void *row);
 

@@ -262,27 +262,10 @@ sub flood_is_over {
 sub memory {
     my ($self) = @_;
     my $sum = 0;
-    for my $pid ($self->pid, $self->descendants) {
+    for my $pid ($self->pids) {
         $sum += $_ for RLP::Httpd::slurp("/proc/$pid/smaps_rollup") =~ /^Private_\w+:\s+(\d+)/mg;
     }
     return $sum / 1024;
-}
-
-sub descendants {
-    my ($self) = @_;
-    my %parent;
-    for my $stat (glob '/proc/[0-9]*/stat') {
-        my ($pid, $parent) = RLP::Httpd::slurp($stat) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
-        $parent{$pid} = $parent;
-    }
-    my @all = my @new = ($self->pid);
-    while (@new) {
-        my %new = map { $_ => 1 } @new;
-        @new = grep { $new{ $parent{$_} } } keys %parent;
-        push @all, @new;
-    }
-    shift @all;
-    return @all;
 }
 
 # --- httpd, with our module or another
@@ -318,24 +301,14 @@ package RLP::Attacked::Other;
 use strict;
 use warnings;
 
-use POSIX qw(WNOHANG);
-
-use parent -norequire, 'RLP::Attacked::Any';
-
-my %running;
+use parent -norequire, 'RLP::Attacked::Any', 'RLP::Process';
 
 sub dir { return $_[0]{dir} }
 sub port { return $_[0]{port} }
-sub pid { return $_[0]{pid} }
 
 sub said {
     my ($self) = @_;
     return RLP::Httpd::slurp("$self->{dir}/said") . RLP::Httpd::slurp("$self->{dir}/logs/error.log");
-}
-
-sub alive {
-    my ($self) = @_;
-    return $self->{pid} && waitpid($self->{pid}, WNOHANG) == 0;
 }
 
 sub answers {
@@ -346,37 +319,12 @@ sub answers {
 sub start {
     my ($self) = @_;
     my @command = (RLP::Attacked::program($self->{kind}{program}), $self->{kind}{command}->(@{$self}{qw(dir config port)}));
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        POSIX::setsid();
-        open STDIN, '<', '/dev/null' or POSIX::_exit(126);
-        open STDOUT, '>', "$self->{dir}/said" or POSIX::_exit(126);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
-        exec {$command[0]} @command or POSIX::_exit(127);
-    }
-    $self->{pid} = $pid;
-    $running{$pid} = [$$, $self];
+    $self->spawn("$self->{dir}/said", @command);
     RLP::Httpd::wait_for(sub { !$self->alive || $self->answers });
     return $self if $self->alive && $self->answers;
     my $said = $self->said;
     $self->stop;
     die "$command[0] did not start:\n$said";
-}
-
-sub stop {
-    my ($self) = @_;
-    my $pid = $self->{pid} or return 1;
-    my @others = $self->descendants;
-    kill 'TERM', $pid;
-    RLP::Httpd::wait_for(sub { !$self->alive }) or kill 'KILL', $pid, @others;
-    RLP::Httpd::wait_for(sub { !$self->alive });
-    delete $running{ delete $self->{pid} };
-    return 1;
-}
-
-sub children {
-    my ($self) = @_;
-    return RLP::Httpd::children($self);
 }
 
 # A reload that waits for those who are on their way; false where it does not come to an end.
@@ -387,21 +335,6 @@ sub graceful {
     my %old = map { $_ => 1 } $self->children;
     kill $reload, $self->{pid};
     return RLP::Httpd::wait_for(sub { my @now = $self->children; @now && !grep { $old{$_} } @now });
-}
-
-sub DESTROY {
-    my ($self) = @_;
-    local ($?, $!, $@);
-    $self->stop if $self->{pid} && $running{ $self->{pid} } && $running{ $self->{pid} }[0] == $$;
-    return;
-}
-
-END {
-    my $status = $?;
-    for my $started (values %running) {
-        $started->[1]->stop if $started->[0] == $$;
-    }
-    $? = $status;
 }
 
 1;

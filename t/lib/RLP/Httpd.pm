@@ -14,8 +14,12 @@ use warnings;
 use File::Spec ();
 use File::Temp ();
 use IO::Socket::INET;
-use POSIX qw(WNOHANG);
+use POSIX ();
 use Time::HiRes qw(time);
+
+use parent 'RLP::Process';
+
+use RLP::Basics qw(configured free_port slurp_any spill wait_for);
 
 my $build = $ENV{builddir} || '.';
 our $httpd = $ENV{HTTPD} || configured('HTTPD');
@@ -24,20 +28,13 @@ our $module = File::Spec->rel2abs($ENV{MODULE_SO} || "$build/.libs/mod_ratelimit
 our $clock = $ENV{TESTCLOCK_SO} ? File::Spec->rel2abs($ENV{TESTCLOCK_SO}) : '';
 our $mpm = $ENV{RLP_MPM} || 'event';
 
-our $patience = 30; # seconds that anything may take
+our $patience = $RLP::Basics::patience;
 my $epoch = 1_800_000_000; # where the test's clock begins, in seconds since 1970
 my $uptime = 1_000_000; # and its monotonic time
 
 my %static; # modules that are part of httpd
-my %running; # by process id: who started it, and what
 
 # --- what there is
-
-sub configured {
-    my ($name) = @_;
-    my ($value) = slurp("$build/Makefile") =~ /^\Q$name\E = (.*)/m;
-    return $value // '';
-}
 
 # What is missing to start a httpd, or nothing.
 sub missing {
@@ -67,33 +64,7 @@ sub has_clock {
     return $clock && -e $clock;
 }
 
-# Calls it every 20 ms until it says something; what it said, or nothing after the deadline.
-sub wait_for {
-    my ($until, $seconds) = @_;
-    my $end = time + ($seconds || $patience);
-    while (1) {
-        my $said = $until->();
-        return $said if $said || time > $end;
-        select undef, undef, undef, 0.02;
-    }
-}
-
-sub slurp {
-    my ($file) = @_;
-    open my $in, '<', $file or return '';
-    local $/ = undef;
-    my $text = <$in>;
-    close $in;
-    return $text // '';
-}
-
-sub spill {
-    my ($file, $text) = @_;
-    open my $out, '>', $file or die "$file: $!\n";
-    print {$out} $text;
-    close $out or die "$file: $!\n";
-    return $file;
-}
+sub slurp { return slurp_any(@_) }
 
 # --- a server that does not run yet
 
@@ -120,15 +91,8 @@ sub new {
     return $self;
 }
 
-sub free_port {
-    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1)
-        or die "no port on 127.0.0.1: $!\n";
-    return $socket->sockport;
-}
-
 sub dir { return $_[0]{dir} }
 sub port { return $_[0]{port} }
-sub pid { return $_[0]{pid} }
 sub config_file { return "$_[0]{dir}/tested.conf" }
 
 # A file in its directory, written if there is a text; the path.
@@ -221,14 +185,6 @@ sub generations {
     return scalar(() = $self->log_text =~ /resuming normal operations/g);
 }
 
-sub alive {
-    my ($self) = @_;
-    return 0 if !$self->{pid};
-    return 1 if waitpid($self->{pid}, WNOHANG) == 0;
-    delete $running{ delete $self->{pid} };
-    return 0;
-}
-
 # Starts it; nothing, or what it said when it did not start.
 sub try_start {
     my ($self) = @_;
@@ -236,17 +192,7 @@ sub try_start {
     my @command = (@{ $self->{wrap} || [] }, $httpd, '-f', "$self->{dir}/httpd.conf", '-DFOREGROUND');
 
     $self->{logged} = length $self->log_text;
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        POSIX::setsid();
-        umask $self->{umask} if defined $self->{umask};
-        open STDIN, '<', '/dev/null' or POSIX::_exit(126);
-        open STDOUT, '>', "$self->{dir}/said" or POSIX::_exit(126);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
-        exec {$command[0]} @command or POSIX::_exit(127);
-    }
-    $self->{pid} = $pid;
-    $running{$pid} = [$$, $self];
+    $self->spawn("$self->{dir}/said", @command);
     wait_for(sub { !$self->alive || $self->generations > $before });
     return '' if $self->{pid} && $self->generations > $before;
     my $said = $self->said;
@@ -259,17 +205,6 @@ sub start {
     my $error = $self->try_start;
     die $error if $error;
     return $self;
-}
-
-# Ends it with TERM; false if it had to be killed.
-sub stop {
-    my ($self) = @_;
-    return 1 if !$self->alive;
-    kill 'TERM', $self->{pid};
-    return 1 if wait_for(sub { !$self->alive });
-    kill 'KILL', $self->children, $self->{pid};
-    wait_for(sub { !$self->alive });
-    return 0;
 }
 
 # Signals it and waits for the next generation and the end of the last one; false if it ended instead.
@@ -288,18 +223,6 @@ sub next_generation {
 sub graceful { return $_[0]->next_generation('USR1') }
 sub restart { return $_[0]->next_generation('HUP') }
 
-sub children {
-    my ($self) = @_;
-    my @found;
-
-    return if !$self->{pid};
-    for my $stat (glob '/proc/[0-9]*/stat') {
-        my ($pid, $parent) = slurp($stat) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
-        push @found, $pid if $parent == $self->{pid};
-    }
-    return @found;
-}
-
 # Kills a child of it, any one.
 sub kill9 {
     my ($self) = @_;
@@ -307,23 +230,8 @@ sub kill9 {
     return kill 'KILL', $children[rand @children];
 }
 
-sub DESTROY {
-    my ($self) = @_;
-    local ($?, $!, $@);
-    $self->stop if $self->{pid} && $running{ $self->{pid} } && $running{ $self->{pid} }[0] == $$;
-    return;
-}
-
 $SIG{INT} = $SIG{TERM} = sub { exit 1 };
 $SIG{PIPE} = 'IGNORE';
-
-END {
-    my $status = $?;
-    for my $started (values %running) {
-        $started->[1]->stop if $started->[0] == $$;
-    }
-    $? = $status;
-}
 
 # --- requests
 

@@ -9,14 +9,12 @@ use strict;
 use warnings;
 
 use File::Temp ();
-use POSIX qw(WNOHANG);
-use Scalar::Util ();
+use parent 'RLP::Process';
 
 use RLP::Httpd;
 
 my $body = '0' x 64;
 my $patience = 60; # seconds; valgrind is slow
-my %running;
 
 # --- limiters: those that never refuse, and those that refuse all but the first requests
 
@@ -145,7 +143,7 @@ sub start {
     my ($class, $name, %option) = @_;
     my $limiter = $limiter{$name};
     my $server = $server{ $limiter->{server} };
-    my $self = bless { name => $name, %option }, $class;
+    my $self = bless { name => $name, patience => $patience, scoped => 1, %option }, $class;
 
     $self->{temp} = File::Temp->newdir('rlpbenchXXXXXX', TMPDIR => 1);
     $self->{dir} = $self->{temp}->dirname;
@@ -171,17 +169,7 @@ sub run {
         unshift @command, qw(setpriv --reuid=www-data --regid=www-data --clear-groups --);
         chmod 0777, $self->{dir} or die "$self->{dir}: $!\n";
     }
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        POSIX::setsid();
-        open STDIN, '<', '/dev/null' or POSIX::_exit(126);
-        open STDOUT, '>', "$self->{dir}/said" or POSIX::_exit(126);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
-        exec {$command[0]} @command or POSIX::_exit(127);
-    }
-    $self->{pid} = $pid;
-    $running{$pid} = [$$, $self];
-    Scalar::Util::weaken($running{$pid}[1]);
+    $self->spawn("$self->{dir}/said", @command);
     return if RLP::Httpd::wait_for(sub { $self->answers || !$self->alive }, $patience) && $self->{pid};
     my $said = RLP::Httpd::slurp("$self->{dir}/said") . RLP::Httpd::slurp("$self->{dir}/error.log");
     $self->stop;
@@ -196,52 +184,6 @@ sub answers {
     my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) or return 0;
     syswrite $socket, "GET /t.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     return sysread($socket, my $got, 4096) ? 1 : 0;
-}
-
-sub alive {
-    my ($self) = @_;
-    return 0 if !$self->{pid};
-    return 1 if waitpid($self->{pid}, WNOHANG) == 0;
-    delete $running{ delete $self->{pid} };
-    return 0;
-}
-
-# It and all its descendants.
-sub pids {
-    my ($self) = @_;
-    my (@found, @more) = ();
-    push @more, $self->{pid};
-    while (defined(my $pid = shift @more)) {
-        push @found, $pid;
-        push @more, map { split ' ', RLP::Httpd::slurp($_) } glob "/proc/$pid/task/*/children";
-    }
-    return @found;
-}
-
-sub stop {
-    my ($self) = @_;
-    return if !$self->alive;
-    my @pids = $self->pids;
-    kill 'TERM', $self->{pid};
-    return if RLP::Httpd::wait_for(sub { !$self->alive }, $patience);
-    kill 'KILL', @pids;
-    RLP::Httpd::wait_for(sub { !$self->alive });
-    return;
-}
-
-sub DESTROY {
-    my ($self) = @_;
-    local ($?, $!, $@);
-    $self->stop if $self->{pid} && $running{ $self->{pid} } && $running{ $self->{pid} }[0] == $$;
-    return;
-}
-
-END {
-    my $status = $?;
-    for my $started (values %running) {
-        $started->[1]->stop if $started->[1] && $started->[0] == $$;
-    }
-    $? = $status;
 }
 
 1;

@@ -11,15 +11,15 @@ use warnings;
 use File::Temp ();
 use IO::Select;
 use IO::Socket::INET;
-use POSIX qw(WNOHANG);
 use Time::HiRes qw(time);
+
+use parent 'RLP::Process';
 
 use RLP::Httpd;
 
 our ($program) = grep { $_ && -x } $ENV{REDIS_SERVER}, map { "$_/redis-server" } split(/:/, $ENV{PATH}), '/usr/bin', '/usr/local/bin';
 
 my $patience = 20; # seconds for any reply
-my %running; # by process id: who started it
 
 # What is missing for tests of Redis in httpd, or nothing.
 sub missing {
@@ -43,19 +43,9 @@ sub dir { return "$_[0]{dir}" }
 # Starts it, with more options; it answers, though it may have no more to say than that it loads.
 sub start {
     my ($self, @options) = @_;
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        POSIX::setsid();
-        open STDIN, '<', '/dev/null' or POSIX::_exit(126);
-        open STDOUT, '>>', "$self->{dir}/log" or POSIX::_exit(126);
-        open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
-        exec {$program} $program, $self->{file} ? "$self->{dir}/redis.conf" : (), '--port', $self->{port}, '--bind',
-            '127.0.0.1', '--dir', "$self->{dir}", @{ $self->{options} }, @options
-            or POSIX::_exit(127);
-    }
-    $self->{pid} = $pid;
-    $running{$pid} = $$;
-    RLP::Httpd::wait_for(sub { waitpid($pid, WNOHANG) != 0 || defined $self->ask('PING') });
+    $self->spawn("$self->{dir}/log", $program, $self->{file} ? "$self->{dir}/redis.conf" : (), '--port', $self->{port},
+        '--bind', '127.0.0.1', '--dir', "$self->{dir}", @{ $self->{options} }, @options);
+    RLP::Httpd::wait_for(sub { !$self->alive || defined $self->ask('PING') });
     die "redis-server did not start:\n" . RLP::Httpd::slurp("$self->{dir}/log") if !defined $self->ask('PING');
     return $self;
 }
@@ -66,27 +56,17 @@ sub alone {
     return $class->new(options => ['--save', '', '--appendonly', 'no', @options])->start;
 }
 
+# At once; it ends so with the test, too.
 sub kill9 {
     my ($self) = @_;
-    my $pid = delete $self->{pid} or return;
     close delete $self->{socket} if $self->{socket};
-    kill 'KILL', $pid;
-    waitpid $pid, 0;
-    delete $running{$pid};
-    return;
+    kill 'KILL', $self->{pid} if $self->alive;
+    return RLP::Httpd::wait_for(sub { !$self->alive });
 }
 
+sub stop { return $_[0]->kill9 }
 sub suspend { return kill 'STOP', $_[0]{pid} }
 sub resume { return kill 'CONT', $_[0]{pid} }
-
-END {
-    my $status = $?;
-    for my $pid (grep { $running{$_} == $$ } keys %running) {
-        kill 'KILL', $pid;
-        waitpid $pid, 0;
-    }
-    $? = $status;
-}
 
 # --- commands
 

@@ -1,6 +1,6 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
-# Runs rlpctl with what it reads, and keeps what it says; scripted peers for it to ask.
+# Runs rlpctl with what it reads, and keeps what it says; files for it to read, and scripted peers to ask.
 
 package RLP::Rlpctl;
 
@@ -8,17 +8,21 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
-use File::Temp ();
+use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use POSIX ();
 use Test::More;
 
-our @EXPORT_OK = qw(rlpctl refused peer);
+use RLP::Basics qw(slurp spill);
+
+our @EXPORT_OK = qw($dir peer refused rlpctl scratch);
+our $dir = tempdir(CLEANUP => 1);
 
 my $program = $ENV{RLPCTL} || 'rlpctl/rlpctl';
 
 # A program that waits for what never comes ends the test, not the patience of who runs it.
 alarm 300;
+$SIG{ALRM} = sub { die "rlpctl does not end\n" };
 
 # Exit status, what it printed and what it complained of.
 sub rlpctl {
@@ -36,12 +40,13 @@ sub rlpctl {
     }
     waitpid $pid, 0;
     my $status = $? & 127 ? 'signal ' . ($? & 127) : $? >> 8;
-    my @said = map {
-        open my $file, '<', $_->filename or die "$!\n";
-        local $/ = undef;
-        scalar readline($file) // '';
-    } $out, $err;
-    return ($status, @said);
+    return ($status, map { slurp($_->filename) // '' } $out, $err);
+}
+
+# A file in the directory; its path.
+sub scratch {
+    my ($name, @text) = @_;
+    return spill("$dir/$name", join '', @text);
 }
 
 # A row of what is refused: the name of the test, what is read, the arguments, exit status and complaint.
@@ -61,6 +66,7 @@ sub peer {
     my $pid = fork // die "fork: $!\n";
     if (!$pid) {
         local $SIG{PIPE} = 'IGNORE';
+        local $SIG{ALRM} = 'DEFAULT';
         alarm 300; # nor does it outlive who is gone
         for my $script (@scripts) {
             my $socket = $listener->accept or last;

@@ -1,0 +1,75 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "option.h"
+
+#include <string.h>
+
+const char option_unknown[] = "expected another option";
+
+const char *option_value(const char *word, const char *name)
+{
+    const size_t len = strlen(name);
+
+    return strncmp(word, name, len) == 0 ? word + len : NULL;
+}
+
+/* The one that the word is, and what stands behind its name; NULL: it is none of them. */
+static const option_t *option_find(const option_t options[], const char *word, size_t signs,
+                                   const char **value)
+{
+    for (const option_t *option = options; option->name != NULL; option++) {
+        *value = option_value(word, option->name);
+        if (*value != NULL && (option->flag ? **value == '\0' : strlen(*value) >= signs)) {
+            return option;
+        }
+    }
+    return NULL;
+}
+
+const char *option_take(const option_t options[], const char *word, size_t signs, void *baton)
+{
+    const char *value;
+    const option_t *option = option_find(options, word, signs, &value);
+
+    if (option == NULL) {
+        return option_unknown;
+    }
+    if (option->take != NULL) {
+        return option->take(baton, value);
+    }
+    if (option->flag != NULL) {
+        *option->flag = true;
+    } else {
+        *option->value = value;
+    }
+    return NULL;
+}
+
+const char *option_place(option_place_t *place, const char *word, size_t signs)
+{
+    const option_t options[] = { { .name = "--file=", .value = &place->file },
+                                 { .name = "--store=", .value = &place->url },
+                                 { .name = "--password=", .value = &place->password },
+                                 { .name = "--prefix=", .value = &place->prefix },
+                                 { .name = NULL } };
+
+    return option_take(options, word, signs, NULL);
+}
+
+const char *option_place_odd(const option_place_t *place)
+{
+    if ((place->file != NULL) == (place->url != NULL)) {
+        return "expected either --file=PATH or --store=URL";
+    }
+    if (place->url == NULL && (place->password != NULL || place->prefix != NULL)) {
+        return "expected --store=URL with --password= or --prefix=";
+    }
+    return NULL;
+}
+
+const char *option_prefix_odd(const char *prefix)
+{
+    return prefix != NULL && prefix[strcspn(prefix, "{}")] != '\0'
+               ? "expected a --prefix= without braces"
+               : NULL;
+}

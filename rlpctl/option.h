@@ -1,0 +1,49 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef OPTION_H
+#define OPTION_H
+
+/*
+ * Options of rlpctl: flags, and what is written as --name=VALUE.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Takes a value; NULL, or what was expected. */
+typedef const char *option_fn(void *baton, const char *value);
+
+/* One option, and one thing that it sets; one without a name ends a list. */
+typedef struct {
+    const char *name;   /* with its "=", if it has a value */
+    bool *flag;         /* that it is said */
+    const char **value; /* what is said */
+    option_fn *take;
+} option_t;
+
+/* What option_take() returns of a word that is none of the options. */
+extern const char option_unknown[];
+
+/* What stands behind a name that ends with "="; NULL: the word is another option. */
+const char *option_value(const char *word, const char *name);
+
+/* Sets what the word says; a value has so many signs at least. NULL, or what was expected. */
+const char *option_take(const option_t options[], const char *word, size_t signs, void *baton);
+
+/* Where counters are. */
+typedef struct {
+    const char *file;
+    const char *url;
+    const char *password; /* where it is; NULL: none */
+    const char *prefix;
+} option_place_t;
+
+/* The same of the options that say where counters are. */
+const char *option_place(option_place_t *place, const char *word, size_t signs);
+
+/* What does not go together; NULL: nothing. */
+const char *option_place_odd(const option_place_t *place);
+
+/* What is wrong with a prefix; NULL: nothing, or there is none. */
+const char *option_prefix_odd(const char *prefix);
+
+#endif

@@ -1,0 +1,68 @@
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# What scripts of all kinds need: files, what configure has found (in the Makefile of builddir, or else of the current
+# directory), ports, and patience.
+
+package RLP::Basics;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use IO::Socket::INET;
+use Time::HiRes qw(time);
+
+our @EXPORT_OK = qw(configured free_port slurp slurp_any spill wait_for);
+our $patience = 30; # seconds that anything may take
+
+my $build = $ENV{builddir} || '.';
+
+sub slurp {
+    my ($file) = @_;
+    open my $in, '<', $file or die "$file: $!\n";
+    local $/ = undef;
+    my $text = <$in>;
+    close $in;
+    return $text;
+}
+
+# Nothing where nothing is: processes end, and logs are not begun yet.
+sub slurp_any {
+    my ($file) = @_;
+    local ($@, $!);
+    return eval { slurp($file) } // '';
+}
+
+sub spill {
+    my ($file, $text) = @_;
+    open my $out, '>', $file or die "$file: $!\n";
+    print {$out} $text;
+    close $out or die "$file: $!\n";
+    return $file;
+}
+
+sub configured {
+    my ($name) = @_;
+    return '' if !-e "$build/Makefile";
+    my ($value) = slurp("$build/Makefile") =~ /^\Q$name\E = (.*)/m;
+    return $value // '';
+}
+
+sub free_port {
+    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1)
+        or die "no port on 127.0.0.1: $!\n";
+    return $socket->sockport;
+}
+
+# Calls it every 20 ms until it says something; what it said, or nothing after the deadline.
+sub wait_for {
+    my ($until, $seconds) = @_;
+    my $end = time + ($seconds || $patience);
+    while (1) {
+        my $said = $until->();
+        return $said if $said || time > $end;
+        select undef, undef, undef, 0.02;
+    }
+}
+
+1;
