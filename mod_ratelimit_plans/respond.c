@@ -52,7 +52,7 @@ static const char respond_pairs[] = "0001020304050607080910111213141516171819202
 
 static char *respond_put_pair(char *to, uint32_t below100)
 {
-    return respond_put(to, respond_pairs + below100 * 2, 2);
+    return respond_put(to, respond_pairs + (size_t)below100 * 2, 2);
 }
 
 /* One or two digits. */
