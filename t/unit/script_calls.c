@@ -12,6 +12,7 @@
 #include <apr_strings.h>
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -301,6 +302,127 @@ static void test_any_state(void **state)
     }
 }
 
+/* --- the short way */
+
+#define SHORT_WAY "if kind == 0 and slots_n == 1"
+#define STATE_MAX 256
+
+/* What a call answers, and what is there after it, for so many milliseconds. */
+typedef struct {
+    rlp_decision_t decision;
+    int64_t life;
+    size_t len;
+    char bytes[STATE_MAX];
+} seen_t;
+
+/* By the script of that checksum, on a value that is there before; len 0: on none. */
+static void run_on(const char *checksum, const char *value, size_t len, ask_t *ask, seen_t *seen)
+{
+    memcpy(sha, checksum, sizeof(sha));
+    freeReplyObject(redis_server_ask("DEL " KEY));
+    if (len > 0) {
+        freeReplyObject(redis_server_ask("SET " KEY " %b", value, len));
+    }
+    seen->decision = ask_for(ask, SCRIPT_TAKE);
+    seen->life = server_integer("PTTL " KEY);
+    redisReply *after = redis_server_ask("GET " KEY);
+
+    assert_true(after->len <= sizeof(seen->bytes));
+    seen->len = after->len;
+    memcpy(seen->bytes, after->str, after->len);
+    freeReplyObject(after);
+}
+
+static void expect_same(const seen_t *one, const seen_t *other, const char *what)
+{
+    const rlp_decision_t *a = &one->decision;
+    const rlp_decision_t *b = &other->decision;
+
+    if (a->verdict != b->verdict || a->damaged != b->damaged || a->remaining != b->remaining ||
+        a->next != b->next || a->reset != b->reset || a->retry != b->retry) {
+        fail_msg("%s: verdict %d, remaining %" PRId64 "; the long way %d, %" PRId64, what,
+                 (int)a->verdict, a->remaining, (int)b->verdict, b->remaining);
+    }
+    if (one->len != other->len || memcmp(one->bytes, other->bytes, one->len) != 0) {
+        fail_msg("%s: writes another state", what);
+    }
+    if (llabs(one->life - other->life) > 1000) { /* Redis counts on between SET and PTTL */
+        fail_msg("%s: lives %" PRId64 " ms, the long way %" PRId64, what, one->life, other->life);
+    }
+}
+
+/* A number of a state: as it is, beside that, or anything. */
+static double random_number(uint64_t *random, double good)
+{
+    const double others[] = {
+        good,       good,    good + 1,    good - 1,        good * 2, good / 2 + .5, 0,
+        1,          -1,      (double)NOW, (double)NOW + 1, -good,    0x1p52,        0x1p53,
+        0x1p53 + 2, -0x1p53, 1e300,       INFINITY,        NAN,
+    };
+
+    return others[unit_below(random, UNIT_N(others))];
+}
+
+/* Loads the script without its short way. */
+static void long_way(char checksum[SCRIPT_SHA_SIZE])
+{
+    size_t len;
+    const char *text = script_text(&len);
+    char *copy = apr_pstrmemdup(unit_pool(), text, len);
+    char *at = strstr(copy, SHORT_WAY);
+
+    assert_non_null(at);
+    assert_null(strstr(at + 1, SHORT_WAY));
+    at[sizeof("if kind == ") - 1] = '9';
+    redisReply *reply = redis_server_ask("SCRIPT LOAD %b", copy, len);
+
+    assert_int_equal(reply->type, REDIS_REPLY_STRING);
+    memcpy(checksum, reply->str, SCRIPT_SHA_SIZE);
+    freeReplyObject(reply);
+}
+
+/* The usual call has a way of its own through the script: on whatever state, of this limit or of
+   another of its signature, it says and writes what all others would. */
+static void test_short_way(void **state)
+{
+    static const char *const limits[] = { "rate=5/h", "rate=7/s burst=3", "rate=1000000/s",
+                                          "rate=1/week burst=500",
+                                          "rate=3/s initial=.5 burst=1.5" };
+    char usual[SCRIPT_SHA_SIZE];
+    char whole[SCRIPT_SHA_SIZE];
+    uint64_t random = unit_seed();
+
+    server_fresh(state);
+    memcpy(usual, sha, sizeof(usual));
+    long_way(whole);
+    for (int i = 0; i < 5000; i++) {
+        double numbers[6];
+        seen_t base;
+        seen_t got;
+        seen_t due;
+        ask_t ask;
+
+        ask_init(&ask, limits[i % (int)UNIT_N(limits)]);
+        run_on(whole, NULL, 0, &ask, &base);
+        memcpy(numbers, base.bytes + 16, sizeof(numbers));
+        for (int n = (int)unit_below(&random, 3); n > 0; n--) {
+            double *number = &numbers[unit_below(&random, 6)];
+
+            *number = random_number(&random, *number);
+        }
+        memcpy(base.bytes + 16, numbers, sizeof(numbers));
+        ask.now +=
+            (rlp_time_t)unit_below(&random, 3) * (rlp_time_t)unit_below(&random, 5000000) - 1;
+        ask.charges[0].cost = (rlp_units_t)(1 + unit_below(&random, 2 * RLP_UNIT));
+        run_on(usual, base.bytes, base.len, &ask, &got);
+        run_on(whole, base.bytes, base.len, &ask, &due);
+        expect_same(&got, &due,
+                    apr_psprintf(unit_pool(), "%d: %s: %g %g %g %g %g %g", i,
+                                 limits[i % (int)UNIT_N(limits)], numbers[0], numbers[1],
+                                 numbers[2], numbers[3], numbers[4], numbers[5]));
+    }
+}
+
 /* --- the script is not there */
 
 static void test_flushed(void **state)
@@ -532,6 +654,7 @@ int main(void)
     unit_add("T-15: a peek and a refusal write nothing", test_refusal, NULL);
     unit_add("P-07: limits of other plans are kept", test_others, NULL);
     unit_add("T-27: any bytes for a state", test_any_state, NULL);
+    unit_add("T-27: the short way says what the long way says", test_short_way, NULL);
     unit_add("T-28: the script is flushed", test_flushed, NULL);
     unit_add("S-15 B-29: hosts with other clocks", test_clocks, NULL);
     unit_add("places, taken and given back", test_places, NULL);
