@@ -6,9 +6,26 @@
 
 #include "admin.h"
 #include "decide.h"
+#include "provider.h"
 #include "stats.h"
 
 #include <apr_strings.h>
+
+#include <string.h>
+
+rlp_time_t ordered_now(void)
+{
+    return rlp_store_time(rlp_world->store, rlp_world->clock->monotonic());
+}
+
+bool ordered_is_shared(void)
+{
+#ifdef RLP_REDIS
+    return APR_ARRAY_IDX(rlp_world->depots, 0, depot_t).provider == &store_redis_provider;
+#else
+    return false;
+#endif
+}
 
 struct ordered_t {
     override_table_t table;
@@ -33,11 +50,10 @@ void ordered_open(apr_pool_t *pool)
     }
     rlp_world->ordered = ordered;
     rlp_world->ordered_count = &ordered->table.head->count;
-}
-
-rlp_time_t ordered_now(void)
-{
-    return rlp_store_time(rlp_world->store, rlp_world->clock->monotonic());
+    if (!ordered_is_shared()) {
+        (void)override_bring(&ordered->table, NULL, 0, override_changes(&ordered->table),
+                             ordered_now());
+    }
 }
 
 const override_table_t *ordered_table(void)
@@ -53,6 +69,40 @@ const plan_t *ordered_plan(uint64_t hash)
         }
     }
     return NULL; /* no longer configured */
+}
+
+/* Puts it in force on this host alone. */
+static override_result_t ordered_put_here(const order_t *order)
+{
+    const override_table_t *table = ordered_table();
+    const override_key_t key = override_key(rlp_world->store, order->text, strlen(order->text));
+    const rlp_time_t now = ordered_now();
+    override_t wanted;
+
+    if (!override_find(table, &key, now, &wanted)) {
+        wanted = (override_t){ .ban = 0 };
+    }
+    if (order->until == 0 && (order->is_plan ? wanted.until : wanted.ban) == 0) {
+        return OVERRIDE_NONE;
+    }
+    if (order->is_plan) {
+        wanted.until = order->until;
+        wanted.plan = order->plan ? override_plan_hash(order->plan->limits->name) : 0;
+    } else {
+        wanted.ban = order->until;
+    }
+    return override_set(table, &key, &wanted, order->shown, now);
+}
+
+override_result_t ordered_put(const order_t *order, apr_pool_t *pool)
+{
+#ifdef RLP_REDIS
+    if (ordered_is_shared()) {
+        return store_redis_order(order, pool);
+    }
+#endif
+    (void)pool;
+    return ordered_put_here(order);
 }
 
 void ordered_apply(who_t *who)

@@ -37,9 +37,11 @@ _Static_assert(sizeof(override_area_t) == RLP_ANNEX_SIZE - ANNEX_OVERRIDES_AT, "
 
 /* What is kept beside the area. */
 typedef struct {
-    uint32_t count;  /* of entries that may be in force */
-    uint32_t locker; /* the thread that has the lock; 0: none */
-    rlp_time_t next; /* the first of them ends then */
+    uint32_t count;                       /* of entries that may be in force */
+    uint32_t locker;                      /* the thread that has the lock; 0: none */
+    rlp_time_t next;                      /* the first of them ends then */
+    uint32_t changes;                     /* goes up with each of a single entry */
+    uint64_t brought[OVERRIDES_MAX / 64]; /* a bit for each entry that was put in with all others */
 } override_head_t;
 
 _Static_assert(sizeof(override_head_t) <= sizeof(((annex_head_t *)0)->room), "it has room there");
@@ -66,8 +68,16 @@ typedef enum {
     OVERRIDE_DONE,
     OVERRIDE_NONE, /* there was nothing to end */
     OVERRIDE_FULL,
-    OVERRIDE_BUSY /* somebody else holds the lock and lives */
+    OVERRIDE_BUSY, /* somebody else holds the lock and lives, or was faster */
+    OVERRIDE_AWAY  /* where they are kept for all hosts there is no answer */
 } override_result_t;
+
+/* One of those that hold on all hosts. */
+typedef struct {
+    override_key_t key;
+    override_t wanted;
+    const char *shown;
+} override_brought_t;
 
 /* Is there anything at all? */
 static inline bool override_any(const uint32_t *count)
@@ -93,6 +103,20 @@ bool override_find(const override_table_t *overrides, const override_key_t *key,
 /* Sets what is in force from now on, of both kinds; ends what is 0. */
 override_result_t override_set(const override_table_t *overrides, const override_key_t *key,
                                const override_t *wanted, const char *shown, rlp_time_t now);
+
+/* The same for one that holds on all hosts: override_bring() may end it. */
+override_result_t override_set_brought(const override_table_t *overrides,
+                                       const override_brought_t *one, rlp_time_t now);
+
+/* How many changes of single ones there were. */
+uint32_t override_changes(const override_table_t *overrides);
+
+/* Puts the n in force, and ends what was brought before and is not among them; what was ordered
+   here alone stays. Does nothing where there was a change since `changes`. OVERRIDE_FULL: some
+   found no room. */
+override_result_t override_bring(const override_table_t *overrides,
+                                 const override_brought_t items[], int n, uint32_t changes,
+                                 rlp_time_t now);
 
 /* Forgets what has ended by now, if anything may have and nobody else is at it. */
 void override_tidy(const override_table_t *overrides, rlp_time_t now);

@@ -145,6 +145,77 @@ static void test_full(void **state)
     override_test_end(&f);
 }
 
+/* Puts numbers from..to in force as those of all hosts. */
+static override_result_t override_test_bring(const fixture_t *f, uint64_t from, uint64_t to,
+                                             uint32_t changes)
+{
+    override_brought_t *items = apr_palloc(unit_pool(), sizeof(*items) * (size_t)(to - from + 1));
+    int n = 0;
+
+    for (uint64_t i = from; i < to; i++) {
+        items[n++] = (override_brought_t){ .key = override_test_key(i),
+                                           .wanted = { .ban = NOW + 10 },
+                                           .shown = "?" };
+    }
+    return override_bring(&f->table, items, n, changes, NOW);
+}
+
+/* What holds on all hosts comes and goes together; what is of this one stays. */
+static void test_brought(void **state)
+{
+    fixture_t f = override_test_new();
+    const override_brought_t one = { .key = override_test_key(50),
+                                     .wanted = { .ban = NOW + 7 },
+                                     .shown = "" };
+
+    (void)state;
+    assert_int_equal(override_test_ban(&f, 200, NOW + 20), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 12, NOW + 20), OVERRIDE_DONE);
+    const uint32_t changes = override_changes(&f.table);
+
+    assert_int_equal(override_test_bring(&f, 10, 20, changes), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, 11);
+    assert_int_equal(override_test_banned(&f, 12, NOW), NOW + 10);
+    assert_int_equal(override_test_bring(&f, 15, 25, changes), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, 11);
+    assert_int_equal(override_test_banned(&f, 14, NOW), 0);
+    assert_int_equal(override_test_banned(&f, 12, NOW), 0); /* which had become theirs */
+    assert_int_equal(override_test_banned(&f, 15, NOW), NOW + 10);
+    assert_int_equal(override_test_banned(&f, 200, NOW), NOW + 20);
+    /* who was asked before a change of this host says nothing of it */
+    assert_int_equal(override_set_brought(&f.table, &one, NOW), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring(&f, 0, 0, changes), OVERRIDE_BUSY);
+    assert_int_equal(override_test_banned(&f, 50, NOW), NOW + 7);
+    assert_int_equal(override_test_bring(&f, 0, 0, override_changes(&f.table)), OVERRIDE_DONE);
+    assert_int_equal(override_test_banned(&f, 50, NOW), 0);
+    assert_int_equal(f.table.head->count, 1);
+    /* what ends, and comes again for this host alone, is this host's */
+    assert_int_equal(override_test_bring(&f, 30, 31, override_changes(&f.table)), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 30, 0), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 30, NOW + 3), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring(&f, 0, 0, override_changes(&f.table)), OVERRIDE_DONE);
+    assert_int_equal(override_test_banned(&f, 30, NOW), NOW + 3);
+    override_test_end(&f);
+}
+
+static void test_brought_full(void **state)
+{
+    fixture_t f = override_test_new();
+
+    (void)state;
+    assert_int_equal(override_test_bring(&f, 10000, 10000 + OVERRIDES_MAX, 0), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, OVERRIDES_MAX);
+    /* as many others in their place, at once */
+    assert_int_equal(override_test_bring(&f, 20000, 20000 + OVERRIDES_MAX, 0), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, OVERRIDES_MAX);
+    assert_int_equal(override_test_bring(&f, 20000, 20000 + OVERRIDES_MAX - 1, 0), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 7, NOW + 20), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring(&f, 20000, 20000 + OVERRIDES_MAX, 1), OVERRIDE_FULL);
+    assert_int_equal(override_test_banned(&f, 7, NOW), NOW + 20);
+    assert_int_equal(f.table.head->count, OVERRIDES_MAX);
+    override_test_end(&f);
+}
+
 /* Against a plain list, many times. */
 static void test_random(void **state)
 {
@@ -242,9 +313,11 @@ static void test_damage(void **state)
     for (size_t i = 0; i < sizeof(*f.table.area) / sizeof(*words); i++) {
         words[i] = unit_random(&seed);
     }
+    memset(f.table.head->brought, 0x5a, sizeof(f.table.head->brought));
     f.table.head->count = UINT32_MAX;
     (void)override_test_banned(&f, 77, NOW);
     (void)override_test_ban(&f, 77, NOW + 10);
+    (void)override_test_bring(&f, 10, 500, override_changes(&f.table));
     assert_true(f.table.head->count <= OVERRIDES_MAX);
     override_test_end(&f);
 }
@@ -273,6 +346,8 @@ int main(void)
     unit_add("one ban, from its begin to its end", test_one, NULL);
     unit_add("a ban and a plan for one identity", test_both, NULL);
     unit_add("4 096 of one home, and no more", test_full, NULL);
+    unit_add("those of all hosts", test_brought, NULL);
+    unit_add("those of all hosts, to the last place", test_brought_full, NULL);
     unit_add("as a plain list", test_random, NULL);
     unit_add("the lock of the dead and of the living", test_lock, NULL);
     unit_add("who reads while others change", test_race, NULL);
