@@ -4,9 +4,9 @@
 
 #include "json.h"
 #include "offline.h"
-#include "orders.h"
 #include "outline.h"
 #include "post.h"
+#include "redis_orders.h"
 
 #include <apr_strings.h>
 

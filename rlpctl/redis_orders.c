@@ -1,6 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-#include "orders.h"
+#include "redis_orders.h"
 
 #include "offline.h"
 #include "redis/orders.h"

@@ -1,6 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
-#ifndef ORDERS_H
-#define ORDERS_H
+#ifndef RLPCTL_REDIS_ORDERS_H
+#define RLPCTL_REDIS_ORDERS_H
 
 /*
  * Bans and plans for a time in a Redis, for all hosts that count there.
