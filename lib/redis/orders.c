@@ -25,54 +25,58 @@
     "local version = string.match(string.sub(value, 1, 24), '^rlpo1 (%d+)\\n')\n" \
     "if not version or #version > 16 then version, value = '0', '' end\n"
 
-static const char orders_look[] =
-    ORDERS_BEGIN "if version == ARGV[1] then return { string.format('%.0f', now), version } end\n"
-                 "return { string.format('%.0f', now), version, value }";
+#define ORDERS_LOOK                                                                   \
+    "if version == ARGV[1] then return { string.format('%.0f', now), version } end\n" \
+    "return { string.format('%.0f', now), version, value }"
 
 /* Keeps the lines of others that are in force, and puts the new one behind them. */
-static const char orders_change[] = ORDERS_BEGIN
-    "local kind, who, span, name = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]\n"
-    "local function ends(digits)\n"
-    "  local moment = tonumber(digits)\n"
-    "  return moment > now and moment <= now + 3661 * 86400000 and moment or 0\n"
-    "end\n"
-    "local lines, bytes, latest = { '' }, 0, now + 60000\n"
-    "local ban, till, plan = 0, 0, '-'\n"
-    "for line in string.gmatch(value, '[^\\n]*\\n') do\n"
-    "  local identity, b, t, p = string.match(line, '^([%w%p]+) (%d+) (%d+) ([%w%p]+)\\n$')\n"
-    "  if identity then\n"
-    "    b, t = ends(b), ends(t)\n"
-    "    if identity == who then\n"
-    "      ban, till, plan = b, t, p\n"
-    "    elseif b > 0 or t > 0 then\n"
-    "      lines[#lines + 1] = line\n"
-    "      bytes = bytes + #line\n"
-    "      latest = math.max(latest, b, t)\n"
-    "    end\n"
-    "  end\n"
-    "end\n"
-    "local had = kind == 'ban' and ban or till\n"
-    "local wanted = span > 0 and now + span or 0\n"
-    "if kind == 'ban' then ban = wanted else till, plan = wanted, name end\n"
-    "if till == 0 then plan = '-' end\n"
-    "local line = ''\n"
-    "if ban > 0 or till > 0 then\n"
-    "  line = string.format('%s %.0f %.0f %s\\n', who, ban, till, plan)\n"
-    "end\n"
-    "local result = had == 0 and wanted == 0 and 'none' or 'done'\n"
-    "if result == 'done' and line ~= '' and (#lines > 4096 or bytes + #line > 900000) then\n"
-    "  result, line = 'full', ''\n"
-    "end\n"
-    "if result == 'done' then\n"
-    "  local after = tonumber(version) + 1\n"
-    "  if after > 9e15 then after = 0 end\n"
-    "  after = math.max(after, time[1] * 1000000 + time[2])\n"
-    "  lines[1] = string.format('rlpo1 %.0f\\n', after)\n"
-    "  lines[#lines + 1] = line\n"
-    "  latest = math.max(latest, ban, till)\n"
-    "  redis.call('SET', KEYS[1], table.concat(lines), 'PX', string.format('%.0f', latest - now))\n"
-    "end\n"
-    "return { result, string.format('%.0f', now), line }";
+#define ORDERS_CHANGE                                                                          \
+    "local kind, who, span, name = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]\n"             \
+    "local function ends(digits)\n"                                                            \
+    "  local moment = tonumber(digits)\n"                                                      \
+    "  return moment > now and moment <= now + 3661 * 86400000 and moment or 0\n"              \
+    "end\n"                                                                                    \
+    "local lines, bytes, latest = { '' }, 0, now + 60000\n"                                    \
+    "local ban, till, plan = 0, 0, '-'\n"                                                      \
+    "for line in string.gmatch(value, '[^\\n]*\\n') do\n"                                      \
+    "  local identity, b, t, p = string.match(line, '^([%w%p]+) (%d+) (%d+) ([%w%p]+)\\n$')\n" \
+    "  if identity then\n"                                                                     \
+    "    b, t = ends(b), ends(t)\n"                                                            \
+    "    if identity == who then\n"                                                            \
+    "      ban, till, plan = b, t, p\n"                                                        \
+    "    elseif b > 0 or t > 0 then\n"                                                         \
+    "      lines[#lines + 1] = line\n"                                                         \
+    "      bytes = bytes + #line\n"                                                            \
+    "      latest = math.max(latest, b, t)\n"                                                  \
+    "    end\n"                                                                                \
+    "  end\n"                                                                                  \
+    "end\n"                                                                                    \
+    "local had = kind == 'ban' and ban or till\n"                                              \
+    "local wanted = span > 0 and now + span or 0\n"                                            \
+    "if kind == 'ban' then ban = wanted else till, plan = wanted, name end\n"                  \
+    "if till == 0 then plan = '-' end\n"                                                       \
+    "local line = ''\n"                                                                        \
+    "if ban > 0 or till > 0 then\n"                                                            \
+    "  line = string.format('%s %.0f %.0f %s\\n', who, ban, till, plan)\n"                     \
+    "end\n"                                                                                    \
+    "local result = had == 0 and wanted == 0 and 'none' or 'done'\n"                           \
+    "if result == 'done' and line ~= '' and (#lines > 4096 or bytes + #line > 900000) then\n"  \
+    "  result, line = 'full', ''\n"                                                            \
+    "end\n"                                                                                    \
+    "if result == 'done' then\n"                                                               \
+    "  local after = tonumber(version) + 1\n"                                                  \
+    "  if after > 9e15 then after = 0 end\n"                                                   \
+    "  after = math.max(after, time[1] * 1000000 + time[2])\n"                                 \
+    "  lines[1] = string.format('rlpo1 %.0f\\n', after)\n"                                     \
+    "  lines[#lines + 1] = line\n"                                                             \
+    "  latest = math.max(latest, ban, till)\n"                                                 \
+    "  redis.call('SET', KEYS[1], table.concat(lines), 'PX', string.format('%.0f', latest - "  \
+    "now))\n"                                                                                  \
+    "end\n"                                                                                    \
+    "return { result, string.format('%.0f', now), line }"
+
+static const char orders_look[] = ORDERS_BEGIN ORDERS_LOOK;
+static const char orders_change[] = ORDERS_BEGIN ORDERS_CHANGE;
 
 static void orders_ask(redis_orders_call_t *made, const char *prefix, const char *script, int argc,
                        apr_pool_t *pool)

@@ -13,7 +13,7 @@
 #include "rlp.h"
 
 #define REDIS_ORDERS_MAX 4096
-#define REDIS_ORDERS_SPAN (3660 * 86400 * RLP_SECOND) /* the longest: ten years */
+#define REDIS_ORDERS_SPAN (INT64_C(3660) * 86400 * RLP_SECOND) /* the longest: ten years */
 
 /* What is in force for one identity. */
 typedef struct {
