@@ -25,15 +25,17 @@ typedef struct {
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
-/* What forgetting the counter would lose, in requests like the one that is charged: whoever would
-   have a counter pushed out has to make as many with each of those that push. The share of the
-   capacity would not do, of which one request is much where the limit is small. */
+/* What forgetting the counter would lose, in requests like the one that is charged, or corrected:
+   whoever would have a counter pushed out has to make as many with each of those that push. The
+   share of the capacity would not do, of which one request is much where the limit is small; but
+   one that costs more than all of it has used all of it. */
 CHECK_INLINE uint32_t check_loss(const rlp_charge_t *charge)
 {
     const uint64_t capacity = (uint64_t)charge->limit->burst;
-    const uint64_t most =
-        charge->cost <= RLP_UNIT ? capacity / RLP_UNIT : capacity / (uint64_t)charge->cost;
-    const uint64_t held = most < UINT32_MAX ? most : UINT32_MAX;
+    const uint64_t units = (uint64_t)charge->cost;
+    const uint64_t cost = charge->cost < 0 ? 0 - units : units;
+    const uint64_t most = cost <= RLP_UNIT ? capacity / RLP_UNIT : capacity / cost;
+    const uint64_t held = most == 0 ? 1 : most < UINT32_MAX ? most : UINT32_MAX;
     const uint64_t loss = held * charge->decision.loss / (RLP_LOSS_FULL / RLP_LOSS_REQUEST);
 
     return (uint32_t)(loss < UINT32_MAX ? loss : UINT32_MAX) | (charge->decision.loss > 0);

@@ -77,7 +77,8 @@ typedef struct {
     stats_area_map_t maps[STATS_MAPS];
 } stats_area_t;
 
-_Static_assert(sizeof(stats_area_t) <= ANNEX_OVERRIDES_AT - ANNEX_PAGE, "the area has room for it");
+_Static_assert(sizeof(stats_area_t) <= ANNEX_OVERRIDES_AT - ANNEX_STATISTICS_AT,
+               "the area has room for it");
 
 /* Moves on to the hour, of the store's time. */
 static inline void stats_turn(stats_area_top_t *top, uint64_t hour)

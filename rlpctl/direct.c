@@ -186,14 +186,18 @@ static const char *direct_words(direct_t *job, int argc, const char *const argv[
     return error ? error : direct_operands(job, operands, n);
 }
 
-/* What keeps a Redis from counting it. */
+/* What keeps a Redis from counting it, or a tool from seeing it: places in a file are held in the
+   size that its server has for them, and only for who has a number there. */
 static const char *direct_refuses(const direct_t *job, const rlp_limit_t *limit)
 {
+    if (job->file != NULL) {
+        return limit->algorithm->holds ? "expected no concurrent= with --file=: a server alone "
+                                         "knows what is in flight"
+                                       : NULL;
+    }
 #ifdef RLP_REDIS
-    return job->url != NULL ? redis_try_refuses(limit, 0, job->pool) : NULL;
+    return redis_try_refuses(limit, 0, job->pool);
 #else
-    (void)job;
-    (void)limit;
     return NULL;
 #endif
 }

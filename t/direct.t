@@ -190,6 +190,8 @@ for my $row (
     [ qr/expected UNITS/,                             'grant', @file, 'ip:127.0.0.1', 'many', 'site', 'rate=5/week' ],
     [ qr/expected UNITS/,                             'grant', @file, 'ip:127.0.0.1', '0', 'site', 'rate=5/week' ],
     [ qr/expected RULE/,                              'grant', @file, 'ip:127.0.0.1', '1' ],
+    [ qr/expected no concurrent= with --file=/,       'get', @file, qw(ip:127.0.0.1 site concurrent=4 rate=5/week) ],
+    [ qr/expected no concurrent= with --file=/,       'grant', @file, qw(ip:127.0.0.1 1 site rate=5/week concurrent=4) ],
     [ qr/expected the limits/,                        'grant', @file, 'ip:127.0.0.1', '1', 'site' ],
     [ qr/expected the limits/,                        'top', '--store=redis://127.0.0.1:1', 'site' ],
     [ qr/expected RULE/,                              'top', '--store=redis://127.0.0.1:1' ],

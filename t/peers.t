@@ -22,6 +22,7 @@ my $document = RLP::Httpd::slurp("$top/docs/comparison.md");
 my ($nginx) = grep { -x } map { "$_/nginx" } (split /:/, $ENV{PATH}), '/usr/sbin';
 
 $RLP::Httpd::mpm = 'prefork'; # one request a process: limits that are not shared show
+plan skip_all => 'of others: make check-peers' if !$ENV{RLP_PEERS};
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 
 # --- requests

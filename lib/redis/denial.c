@@ -2,6 +2,7 @@
 
 #include "redis/denial.h"
 
+#include "algorithm/algorithms.h"
 #include "check.h"
 
 #include <apr_general.h>
@@ -172,7 +173,8 @@ static bool denial_decides_branch(const rlp_charge_t *charge)
     return charge->branch == RLP_FIRST && charge->limit->algorithm->quota;
 }
 
-/* Nothing is told of a spared one but that a quota of its branch is used up. */
+/* Nothing is told of a spared one but that a quota of its branch is used up, and what there is of
+   it. */
 static bool denial_teaches(const rlp_charge_t *charge)
 {
     const rlp_decision_t *d = &charge->decision;
@@ -244,18 +246,27 @@ static rlp_time_t denial_left(uint64_t span, rlp_time_t gone)
     return whole > gone ? whole - gone : 0;
 }
 
+/* Whole units when it is full; -1: by then that is not known, since places come back with the end
+   of requests. */
+static int64_t denial_full(const rlp_limit_t *limit)
+{
+    if (limit->algorithm->holds) {
+        return -1;
+    }
+    return limit->algorithm == &rlp_leaky_bucket ? 1 : rlp_limit_quota(limit);
+}
+
 /* Told by the moment at which the answer came, so that who comes back then is not too early. */
 static rlp_decision_t denial_decision(const rlp_limit_t *limit,
                                       const uint64_t words[REDIS_DENIAL_WORDS], rlp_time_t age)
 {
     const rlp_time_t gone = age - (rlp_time_t)(words[WORD_REMAINING] >> DENIAL_REMAINING_BITS);
     const rlp_time_t reset = words[WORD_RESET] ? denial_left(words[WORD_RESET], gone) : 0;
-    const bool full = words[WORD_RESET] != 0 && reset == 0;
+    const int64_t full = words[WORD_RESET] != 0 && reset == 0 ? denial_full(limit) : -1;
 
     return (rlp_decision_t){
         .verdict = RLP_ALLOW,
-        .remaining =
-            full ? rlp_limit_quota(limit) : (int64_t)(words[WORD_REMAINING] % DENIAL_REMAINING_END),
+        .remaining = full >= 0 ? full : (int64_t)(words[WORD_REMAINING] % DENIAL_REMAINING_END),
         .next = words[WORD_NEXT] ? denial_left(words[WORD_NEXT], gone) : 0,
         .reset = reset,
     };
@@ -286,8 +297,8 @@ static bool denial_judge(fact_t *fact, const rlp_charge_t *charge, uint64_t requ
     const int64_t remaining = fact->decision.remaining;
 
     fact->used_up = said == SAID_SPARED;
-    if (said == SAID_SPARED) {
-        return fact->fresh;
+    if (said == SAID_SPARED) { /* until it is renewed */
+        return fact->fresh && (words[WORD_RESET] == 0 || denial_left(words[WORD_RESET], age) > 0);
     }
     if (said == SAID_NEVER) {
         return denial_refuses(fact, RLP_TIME_NEVER, age, gone);
@@ -322,7 +333,8 @@ static fact_t denial_fact(const redis_denials_t *denials, const rlp_charge_t *ch
     }
     fact.fresh = age <= denial_believed(charge->limit);
     fact.decision = denial_decision(charge->limit, words, age);
-    fact.known = denial_judge(&fact, charge, denial_request(fingerprint, charge), words, age);
+    fact.known = denial_judge(&fact, charge, denial_request(fingerprint, charge), words, age) &&
+                 (fact.fresh || !denial_decides_branch(charge));
     fact.used_up |= fact.decision.verdict > RLP_WAIT;
     return fact;
 }

@@ -356,7 +356,8 @@ static void lease_gauge(lease_t *lease, rlp_time_t now)
     if (span < LEASE_GAUGE) {
         return;
     }
-    const int64_t rate = (int64_t)((wide_t)(uint64_t)lease->demand * RLP_SECOND / (uint64_t)span);
+    const wide_t measured = (wide_t)(uint64_t)lease->demand * RLP_SECOND / (uint64_t)span;
+    const int64_t rate = measured < RLP_UNITS_MAX ? (int64_t)measured : RLP_UNITS_MAX;
 
     lease->rate = lease->rate == 0 || span > LEASE_HOLD ? rate : (lease->rate + rate) / 2;
     lease->demand = 0;
@@ -367,7 +368,7 @@ static void lease_gauge(lease_t *lease, rlp_time_t now)
 static rlp_units_t lease_target(const lease_t *lease, rlp_time_t now)
 {
     const int64_t seconds = LEASE_HOLD / RLP_SECOND;
-    const int64_t large = lease_max(LEASE_LARGE, lease->rate * LEASE_LARGE_HOLD / RLP_SECOND);
+    const int64_t large = lease_max(LEASE_LARGE, lease->rate / (RLP_SECOND / LEASE_LARGE_HOLD));
     rlp_units_t target = lease_min(lease->rate * seconds, large);
 
     if (now - lease->asked < LEASE_LARGE_HOLD) {

@@ -566,15 +566,14 @@ static bool script_read(rlp_decision_t *d, bool *spared, const script_call_t *ca
     if (!script_flags_fit(call, flags, call->charges[i])) {
         return false;
     }
-    if (*spared) {
-        return true;
-    }
-    d->verdict = (rlp_verdict_t)(flags & 3);
-    d->wait = numbers[1];
-    d->retry = numbers[2];
-    d->next = script_span(numbers[3]);
-    d->reset = script_span(numbers[4]);
+    d->reset = script_span(numbers[4]); /* and of a spared quota, why it is */
     d->remaining = numbers[5];
+    if (!*spared) {
+        d->verdict = (rlp_verdict_t)(flags & 3);
+        d->wait = numbers[1];
+        d->retry = numbers[2];
+        d->next = script_span(numbers[3]);
+    }
     return script_plausible(d, call->charges[i]);
 }
 

@@ -178,6 +178,50 @@ static void test_some_go(void **state)
     rlp_segment_close(&segment);
 }
 
+#define CLIENTS 2000 /* a sixth of what there is room for */
+#define ROUNDS 60    /* of all of them, one after the other */
+
+/* Keys differ in one byte: by the one each client has a place, by the other nine share a set of
+   eight. */
+typedef struct {
+    const char *name;
+    unsigned char byte;
+    bool crowded;
+} crowd_t;
+
+static const crowd_t crowds[] = {
+    { "no set has more than it holds", 0, false },
+    { "one set has", 58, true },
+};
+
+/* What is admitted above the limit is what was evicted, and the store tells of that. */
+static void test_crowded_set(void **state)
+{
+    const crowd_t *row = unit_row(state);
+    const rlp_clock_t clock = { .monotonic = UPTIME, .wall = WALL, .boot_id = "one" };
+    const rlp_plan_t *plan = unit_plan("rate=5/week");
+    const rlp_origin_t origin = { .key = { row->byte }, .offset = WALL - UPTIME };
+    rlp_segment_t segment;
+    rlp_store_t *store = store_new(&segment);
+    int64_t left[LIMITS_MAX];
+    char identity[32];
+    uint64_t admitted = 0;
+
+    assert_int_equal(rlp_segment_adopt(&segment, &origin, &clock), APR_SUCCESS);
+    assert_int_equal(rlp_shm_create(&store, &segment, unit_pool()), APR_SUCCESS);
+    for (int i = 0; i < ROUNDS * CLIENTS; i++) {
+        snprintf(identity, sizeof(identity), "ip:10.0.0.%d", i % CLIENTS);
+        admitted += ask(store, identity, "site", plan, RLP_UNIT, i, left) == RLP_ALLOW;
+    }
+    const uint64_t evicted = rlp_segment_look(&segment, UPTIME).evicted;
+    const uint64_t due = UINT64_C(5) * CLIENTS;
+
+    assert_true(admitted >= due && admitted - due <= evicted);
+    assert_int_equal(evicted > 0, row->crowded);
+    assert_int_equal(admitted > due, row->crowded);
+    rlp_segment_close(&segment);
+}
+
 int main(void)
 {
     for (size_t i = 0; i < UNIT_N(flushes); i++) {
@@ -187,5 +231,8 @@ int main(void)
         unit_add_case("refused 140 000 times", refusals[i], test_refusals, &refusals[i]);
     }
     unit_add("those who have used least go", test_some_go, NULL);
+    for (size_t i = 0; i < UNIT_N(crowds); i++) {
+        unit_add_case("a store that is nearly empty", crowds[i].name, test_crowded_set, &crowds[i]);
+    }
     return unit_run();
 }

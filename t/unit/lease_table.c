@@ -491,6 +491,26 @@ static void test_renewed(void **state)
     assert_int_equal(spend(&charge, now), LEASE_ASK);
 }
 
+/* Units may be bytes: what is wanted follows the highest rates, up to its part of the burst. */
+static void test_fast(void **state)
+{
+    const char *words = "quota=1000000000000/day";
+    const rlp_units_t burst = INT64_C(1000000000000) * RLP_UNIT;
+    lease_charge_t charge = charge_of(words, burst);
+
+    (void)state;
+    lease_begin(words, RLP_UNITS_MAX);
+    for (int i = 0; i < 999; i++) {
+        assert_int_equal(spend(&charge, T0), LEASE_SPENT);
+    }
+    charge.cost = RLP_UNITS_MAX - RLP_UNIT - 999 * burst;
+    assert_int_equal(spend(&charge, T0), LEASE_SPENT);
+    charge.cost = RLP_UNIT;
+    assert_int_equal(spend(&charge, T0 + RLP_SECOND / 100), LEASE_ASK);
+    assert_int_equal(question.need, RLP_UNIT);
+    assert_int_equal(question.want, burst / 4);
+}
+
 /* A debt goes to Redis, and is paid by what it grants. */
 static void test_debt(void **state)
 {
@@ -533,6 +553,7 @@ int main(void)
     }
     unit_add("what is idle", test_idle, NULL);
     unit_add("what is half gone", test_renewed, NULL);
+    unit_add("the highest rates", test_fast, NULL);
     unit_add("a debt", test_debt, NULL);
     const int failed = unit_run();
 

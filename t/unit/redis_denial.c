@@ -162,6 +162,94 @@ static void test_beside(void **state)
     assert_false(redis_denials_refuse(&denials, charges, 2, T0, &answer));
 }
 
+/* What is full again has as much as its algorithm tells of a full one; places come back by nobody's
+   clock. */
+static const struct beside {
+    const char *words;
+    int64_t remaining; /* told with that left, */
+    int64_t later;     /* and when it is over; -1: it has to be asked */
+} besides[] = {
+    { "rate=10/s algorithm=fixed-window", 0, 10 },
+    { "rate=10/s algorithm=leaky-bucket burst=20", 0, 1 },
+    { "concurrent=5", 3, 3 },
+    { "concurrent=5", 0, -1 },
+};
+
+static void test_full_again(void **state)
+{
+    const struct beside *row = unit_row(state);
+    rlp_charge_t charges[2];
+    rlp_answer_t answer;
+
+    denials_fresh();
+    charge_init(&charges[0], "user:1", "quota=5/day");
+    learn_denial(&charges[0], T0);
+    charge_init(&charges[1], "user:1", row->words);
+    charges[1].decision = (rlp_decision_t){ .remaining = row->remaining,
+                                            .next = row->remaining ? 0 : RLP_SECOND,
+                                            .reset = RLP_SECOND };
+    learn(&charges[1], T0, T0);
+    const bool refused = redis_denials_refuse(&denials, charges, 2, T0 + 4 * RLP_SECOND, &answer);
+
+    assert_int_equal(refused, row->later >= 0);
+    if (refused) {
+        assert_int_equal(answer.tightest, 0);
+        assert_int_equal(charges[1].decision.remaining, row->later);
+    }
+}
+
+/* Which of two plans counts is known no longer than what the quota is believed. */
+static void test_branch_belief(void **state)
+{
+    rlp_charge_t charges[2];
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(&charges[0], "user:1", "quota=1000000/day");
+    charge_init(&charges[1], "user:1", "rate=1/min");
+    for (int i = 0; i < 2; i++) {
+        charges[i].branch = RLP_FIRST;
+    }
+    charges[0].decision = (rlp_decision_t){ .remaining = 1, .reset = 86400 * RLP_SECOND };
+    learn(&charges[0], T0, T0);
+    charges[1].decision = (rlp_decision_t){
+        .verdict = RLP_DENY, .retry = 60 * RLP_SECOND, .next = 60 * RLP_SECOND, .reset = RLP_SECOND
+    };
+    learn(&charges[1], T0, T0);
+    assert_true(redis_denials_refuse(&denials, charges, 2, T0 + RLP_SECOND, &answer));
+    assert_int_equal(answer.tightest, 1);
+    assert_false(redis_denials_refuse(&denials, charges, 2, T0 + RLP_SECOND + 1, &answer));
+}
+
+/* ..., nor when the quota is renewed. */
+static void test_branch_renewal(void **state)
+{
+    rlp_charge_t charges[2];
+    rlp_charge_t *const quota = &charges[0];
+    const redis_told_t told = { .asked = T0, .lag = 100, .server = T0 };
+    rlp_answer_t answer;
+
+    (void)state;
+    denials_fresh();
+    charge_init(quota, "user:1", "quota=1000/day");
+    quota->branch = RLP_FIRST;
+    quota->spared = true;
+    quota->decision = (rlp_decision_t){ .reset = 5 * RLP_SECOND };
+    redis_denials_learn(&denials, &quota, 1, &told);
+    charge_init(&charges[1], "user:1", "rate=1/hour");
+    charges[1].branch = RLP_INSTEAD;
+    charges[1].decision = (rlp_decision_t){ .verdict = RLP_DENY,
+                                            .retry = 3600 * RLP_SECOND,
+                                            .next = 3600 * RLP_SECOND,
+                                            .reset = 3600 * RLP_SECOND };
+    learn(&charges[1], T0, T0);
+    assert_true(redis_denials_refuse(&denials, charges, 2, T0 + 5 * RLP_SECOND - 1, &answer));
+    assert_true(charges[0].spared);
+    assert_int_equal(answer.tightest, 1);
+    assert_false(redis_denials_refuse(&denials, charges, 2, T0 + 5 * RLP_SECOND, &answer));
+}
+
 /* Not a microsecond longer than Redis said, counted from when it was asked. */
 static void test_end(void **state)
 {
@@ -776,6 +864,27 @@ static void test_branches(void **state)
     assert_in_range(server_asked(), 5, 5 + beliefs_since(begin));
 }
 
+/* While Redis is away, a quota that is used up stays so. */
+static void test_branch_level(void **state)
+{
+    rlp_charge_t charges[2];
+    redis_level_t level;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < 4; i++) {
+        charge_init(&charges[0], "user:1", "quota=3/year");
+        charge_init(&charges[1], "user:1", "rate=2/hour");
+        charges[0].branch = RLP_FIRST;
+        charges[1].branch = RLP_INSTEAD;
+        assert_int_equal(ask(store, charges, 2).verdict, RLP_ALLOW);
+    }
+    assert_true(charges[0].spared);
+    assert_true(redis_denials_level(&denials, &charges[0], rlp_clock_monotonic(), &level));
+    assert_int_equal(level.remaining, 0);
+    assert_in_range(level.reset, 1, 366 * INT64_C(86400) * RLP_SECOND);
+}
+
 static void add_with_server(void)
 {
     store = store_open(&denials);
@@ -792,6 +901,7 @@ static void add_with_server(void)
     unit_add("places are asked for each time", test_places, NULL);
     unit_add("one of two identities refuses", test_identities, NULL);
     unit_add("a plan that takes over refuses", test_branches, NULL);
+    unit_add("what is known of a quota that is used up", test_branch_level, NULL);
 }
 
 int main(void)
@@ -804,6 +914,12 @@ int main(void)
         unit_add_case("a refusal is believed", beliefs[i].words, test_belief, &beliefs[i]);
     }
     unit_add("what is told beside a refusal", test_beside, NULL);
+    for (size_t i = 0; i < UNIT_N(besides); i++) {
+        unit_add_case("what is full again beside a refusal", besides[i].words, test_full_again,
+                      &besides[i]);
+    }
+    unit_add("which plan counts is believed", test_branch_belief, NULL);
+    unit_add("a plan takes over until its quota is renewed", test_branch_renewal, NULL);
     unit_add("a refusal is of a cost", test_cost, NULL);
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
     unit_add("what is forgotten", test_forgets, NULL);

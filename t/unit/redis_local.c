@@ -454,6 +454,32 @@ static void test_branches(void **state)
     assert_int_equal(left("user:1", words[1]), 0);
 }
 
+/* A quota that Redis has said is used up is no fresh one while Redis is away. */
+static void test_used_up(void **state)
+{
+    static const char *const words[] = { "quota=4/year", "rate=2/day" };
+    rlp_charge_t charges[2];
+
+    (void)state;
+    fresh(1);
+    assert_int_equal(admits("user:1", words[0], 4), 4);
+    for (int i = 0; i < 3; i++) {
+        const rlp_question_t question = question_now();
+        rlp_answer_t answer;
+
+        for (int k = 0; k < 2; k++) {
+            charge_init(&charges[k], "user:1", words[k]);
+            charges[k].branch = k == 0 ? RLP_FIRST : RLP_INSTEAD;
+        }
+        assert_int_equal(i == 0
+                             ? rlp_check(redis, charges, 2, &question, &answer)
+                             : redis_local_decide(local, charges, 2, &question, RLP_TAKE, &answer),
+                         APR_SUCCESS);
+        assert_true(charges[0].spared);
+        assert_int_equal(answer.verdict, i < 2 ? RLP_ALLOW : RLP_DENY);
+    }
+}
+
 /* An algorithm that the script does not have, with a state that no charge has room for. */
 static void test_own_algorithm(void **state)
 {
@@ -584,6 +610,7 @@ static void add_with_server(void)
     unit_add("a look charges nothing", test_peek, NULL);
     unit_add("places are this host's", test_places, NULL);
     unit_add("a plan that takes over", test_branches, NULL);
+    unit_add("a plan that has taken over", test_used_up, NULL);
     unit_add("an algorithm without a script", test_own_algorithm, NULL);
     unit_add("a part at a time", test_batches, NULL);
 }
