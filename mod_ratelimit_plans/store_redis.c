@@ -359,6 +359,14 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
     return NULL;
 }
 
+/* Is nothing of it worse than what is said already? Who is waited for longer, then who has failed
+   more often. */
+static bool far_is_no_worse(const store_server_t *said, const redis_server_t *there)
+{
+    return there->breaker.wait < said->wait ||
+           (there->breaker.wait == said->wait && there->breaker.failures <= said->failures);
+}
+
 /* Adds a server, or says of one that another store has, too, what is worse; how many there are. */
 static int far_list(store_server_t servers[], int n, const redis_server_t *there)
 {
@@ -370,7 +378,7 @@ static int far_list(store_server_t servers[], int n, const redis_server_t *there
     while (i < n && strcmp(servers[i].name, there->name) != 0) {
         i++;
     }
-    if (i == STORE_SERVERS_MAX || (i < n && there->breaker.phase == REDIS_CLOSED)) {
+    if (i == STORE_SERVERS_MAX || (i < n && far_is_no_worse(&servers[i], there))) {
         return n;
     }
     servers[i] = (store_server_t){ .name = there->name,

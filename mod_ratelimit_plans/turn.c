@@ -63,6 +63,15 @@ static apr_status_t turn_close(void *data)
     return APR_SUCCESS;
 }
 
+/* What says, among the words of all processes, that this one waits: its number in the store, while
+   it does. NULL: it cannot be said. */
+static rlp_hold_t *turn_word(const turns_t *turns)
+{
+    const rlp_hold_t owner = rlp_world->owner;
+
+    return owner != 0 && turns->processes != NULL ? &turns->processes[owner >> 48] : NULL;
+}
+
 void turn_begin(apr_pool_t *pchild, server_rec *server)
 {
     turns_t *turns = apr_pcalloc(pchild, sizeof(*turns));
@@ -71,6 +80,11 @@ void turn_begin(apr_pool_t *pchild, server_rec *server)
         turns->threads = turn_query(AP_MPMQ_MAX_THREADS);
     } else {
         turns->processes = annex_area(rlp_world->annex, ANNEX_WAITING);
+        rlp_hold_t *own = turn_word(turns);
+
+        if (own != NULL) { /* who had the number before waits no more */
+            __atomic_store_n(own, 0, __ATOMIC_SEQ_CST);
+        }
     }
     if (apr_thread_mutex_create(&turns->mutex, APR_THREAD_MUTEX_DEFAULT, pchild) != APR_SUCCESS ||
         pipe2(turns->ends, O_CLOEXEC | O_NONBLOCK) != 0) {
@@ -114,14 +128,12 @@ static int turn_processes(const rlp_hold_t processes[])
 /* Of two that come at the same time both may be refused, but not both be one too many. */
 static bool turn_process(const turns_t *turns, const server_conf_t *server, bool enters)
 {
-    const rlp_hold_t owner = rlp_world->owner;
+    rlp_hold_t *own = turn_word(turns);
 
-    if (owner == 0 || turns->processes == NULL) {
+    if (own == NULL) {
         return false;
     }
-    rlp_hold_t *own = &turns->processes[owner >> 48];
-
-    __atomic_store_n(own, enters ? owner : 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(own, enters ? rlp_world->owner : 0, __ATOMIC_SEQ_CST);
     if (!enters ||
         turn_processes(turns->processes) <= turn_share(turn_query(AP_MPMQ_MAX_DAEMONS), server)) {
         return true;

@@ -17,6 +17,7 @@
 #define VALUE_MAX ((size_t)1 << 20) /* servers answer no more (lib/redis/wire.h) */
 #define KEY_MAX 4096
 #define KEY_HEAD "rlp:{"
+#define LIFE_MAX ((INT64_C(1) << 53) / 1000) /* milliseconds */
 
 /* --- what keys and values look like (docs/redis-format.md) */
 
@@ -88,18 +89,6 @@ typedef struct {
     uint64_t foreign;
 } writer_t;
 
-/* Microseconds since the epoch; -1: it is no answer to TIME. */
-static rlp_time_t reply_time(const redisReply *reply)
-{
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-        reply->element[0]->type != REDIS_REPLY_STRING ||
-        reply->element[1]->type != REDIS_REPLY_STRING) {
-        return -1;
-    }
-    return (rlp_time_t)strtoll(reply->element[0]->str, NULL, 10) * RLP_SECOND +
-           (rlp_time_t)strtoll(reply->element[1]->str, NULL, 10);
-}
-
 /* A call of one word, about a key or about its server. */
 static void call_make(redis_call_t *call, const char *word, const script_key_t *key, bool about,
                       apr_pool_t *pool)
@@ -128,7 +117,8 @@ static void write_counter(writer_t *writer, const script_key_t *key, const redis
         return; /* its life has ended */
     }
     if (value->type != REDIS_REPLY_STRING || left->type != REDIS_REPLY_INTEGER ||
-        left->integer < 0 || !key_is_ours(key->bytes + prefix, key->len - prefix) ||
+        left->integer < 0 || left->integer > LIFE_MAX ||
+        !key_is_ours(key->bytes + prefix, key->len - prefix) ||
         !value_is_ours((const unsigned char *)value->str, (size_t)value->len)) {
         writer->foreign++;
         return;
@@ -157,7 +147,7 @@ static const char *write_few(writer_t *writer, const script_key_t keys[], int n,
     if (error != NULL) {
         return error;
     }
-    const rlp_time_t now = reply_time(calls[0].reply);
+    const rlp_time_t now = redis_reply_time(calls[0].reply);
 
     error = redis_ctl_error(calls[0].reply, pool);
     if (error == NULL && now < 0) {
@@ -351,7 +341,7 @@ static const char *read_clock(reader_t *reader)
     const char *error = redis_ctl_ask(reader->ctl, &call, 1, reader->job->pool);
 
     error = error ? error : redis_ctl_error(call.reply, reader->job->pool);
-    const rlp_time_t now = error == NULL ? reply_time(call.reply) : -1;
+    const rlp_time_t now = error == NULL ? redis_reply_time(call.reply) : -1;
 
     if (error == NULL && now < 0) {
         error = "Redis: expected seconds and microseconds of TIME";

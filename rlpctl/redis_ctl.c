@@ -101,9 +101,8 @@ const char *redis_ctl_ask(redis_ctl_t *ctl, redis_call_t calls[], int n, apr_poo
         early = ctl_round(ctl, calls, n, deadline, &fault);
         if (early > 0 && rlp_clock_monotonic() >= deadline) {
             fault = REDIS_FAULT_NAME;
-        }
-        if (early > 0) {
-            apr_sleep(REDIS_NAP);
+        } else if (early > 0) {
+            apr_sleep(REDIS_NAP); /* where the servers are is asked for once a second */
         }
     }
     if (fault == REDIS_FAULT_NONE) {

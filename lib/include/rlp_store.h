@@ -121,7 +121,8 @@ typedef struct {
    an earlier server live on; one of another size is rehashed. *message is a sentence for the
    administrator, from the pool: what went wrong when it fails, else NULL or that an unusable file
    was replaced by an empty one. The file is made 0600 and never reached through a symbolic link.
-   For the parent in a full start. */
+   Tools that are at work on it are waited for, two seconds at most. For the parent in a full
+   start. */
 apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t size,
                               const rlp_clock_t *clock, const char **message, apr_pool_t *pool);
 
@@ -135,7 +136,8 @@ void *rlp_segment_annex(const rlp_segment_t *segment);
 apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
                                 const char **message, apr_pool_t *pool);
 
-/* The same, but of a server that has it open, too (*shared), whose locks it keeps to. */
+/* The same, but of a server that has it open, too (*shared), whose locks it keeps to. Waits two
+   seconds at most for who has it alone. */
 apr_status_t rlp_segment_join(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
                               bool *shared, const char **message, apr_pool_t *pool);
 

@@ -2,6 +2,7 @@
 
 #include "redis/connection.h"
 
+#include "redis/batch.h"
 #include "rlp.h"
 
 #include <apr_strings.h>
@@ -16,29 +17,6 @@
 #define CONNECTION_BUFFERS 64
 #define CONNECTION_IDLE RLP_SECOND /* after so long the server may have hung up */
 
-typedef struct {
-    char *bytes; /* by hiredis */
-    size_t len;
-    redisReply *reply;
-    redis_fault_t fault;
-} command_t;
-
-/* The commands of one call of redis_connection_exchange(). Not on its stack: its thread may give up
-   while the leader still reads. */
-typedef struct batch_t batch_t;
-
-struct batch_t {
-    batch_t *next;
-    pthread_cond_t changed; /* done, or the queue's head while nobody leads */
-    redis_ticket_t ticket;
-    bool queued;
-    bool done;
-    bool abandoned; /* its thread has given up: the leader frees it */
-    bool unasked;   /* done, since the leader before met a server that does not answer */
-    int n;
-    command_t commands[];
-};
-
 struct redis_connection_t {
     char *name;
     const redis_settings_t *settings;
@@ -51,7 +29,7 @@ struct redis_connection_t {
     pthread_cond_t located; /* there are addresses now */
     bool moved;             /* not to be used again where it is */
     pid_t pid;              /* who opened it */
-    batch_t *queue;
+    redis_batch_t *queue;
     char why[REDIS_WHY_MAX];
     bool led; /* a leader is at work; what follows is the leader's */
 
@@ -66,106 +44,6 @@ typedef struct {
     redis_ticket_t ticket;
     char why[REDIS_WHY_MAX];
 } outcome_t;
-
-/* On the clock of deadlines. */
-static bool condition_make(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-
-    if (pthread_condattr_init(&attributes) != 0) {
-        return false;
-    }
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    const bool made = pthread_cond_init(condition, &attributes) == 0;
-
-    pthread_condattr_destroy(&attributes);
-    return made;
-}
-
-static struct timespec condition_until(rlp_time_t deadline)
-{
-    return (struct timespec){ .tv_sec = deadline / RLP_SECOND,
-                              .tv_nsec = deadline % RLP_SECOND * 1000 };
-}
-
-static void batch_free(batch_t *batch)
-{
-    for (int i = 0; i < batch->n; i++) {
-        redisFreeCommand(batch->commands[i].bytes);
-        if (batch->commands[i].reply != NULL) {
-            freeReplyObject(batch->commands[i].reply);
-        }
-    }
-    pthread_cond_destroy(&batch->changed);
-    free(batch);
-}
-
-static bool batch_format(command_t *command, int argc, const char **argv, const size_t *len)
-{
-    const long long bytes = redisFormatCommandArgv(&command->bytes, argc, argv, len);
-
-    command->len = bytes < 0 ? 0 : (size_t)bytes;
-    return bytes >= 0;
-}
-
-/* The same with EVAL, and the script for its digest. */
-static bool batch_format_eval(command_t *command, const redis_call_t *call)
-{
-    const size_t argc = (size_t)call->argc;
-    const char **argv = malloc(argc * sizeof(*argv));
-    size_t *len = malloc(argc * sizeof(*len));
-    const bool room = argv != NULL && len != NULL;
-
-    for (size_t i = 2; room && i < argc; i++) {
-        argv[i] = call->argv[i];
-        len[i] = call->argv_len[i];
-    }
-    if (room) {
-        argv[0] = "EVAL";
-        len[0] = 4;
-        argv[1] = call->script;
-        len[1] = call->script_len;
-    }
-    const bool formatted = room && batch_format(command, call->argc, argv, len);
-
-    free(argv);
-    free(len);
-    return formatted;
-}
-
-/* NULL: no memory. */
-static batch_t *batch_make(redis_call_t *const calls[], int n)
-{
-    batch_t *batch = calloc(1, sizeof(*batch) + (size_t)n * sizeof(batch->commands[0]));
-
-    if (batch == NULL || !condition_make(&batch->changed)) {
-        free(batch);
-        return NULL;
-    }
-    while (batch->n < n) {
-        const redis_call_t *call = calls[batch->n];
-        command_t *command = &batch->commands[batch->n];
-
-        if (call->fault == REDIS_FAULT_NOSCRIPT
-                ? !batch_format_eval(command, call)
-                : !batch_format(command, call->argc, call->argv, call->argv_len)) {
-            batch_free(batch);
-            return NULL;
-        }
-        batch->n++;
-    }
-    return batch;
-}
-
-/* Hands the replies over. */
-static void batch_take(batch_t *batch, redis_call_t *const calls[])
-{
-    for (int i = 0; i < batch->n; i++) {
-        calls[i]->fault = batch->commands[i].fault;
-        calls[i]->reply = batch->commands[i].reply;
-        batch->commands[i].reply = NULL;
-    }
-}
 
 static void connection_fail(redis_call_t *const calls[], int n, redis_fault_t fault)
 {
@@ -215,8 +93,9 @@ typedef struct {
 } buffers_t;
 
 /* Adds one batch, sending what is full. */
-static redis_fault_t connection_send_batch(redis_connection_t *connection, const batch_t *batch,
-                                           buffers_t *buffers, rlp_time_t deadline)
+static redis_fault_t connection_send_batch(redis_connection_t *connection,
+                                           const redis_batch_t *batch, buffers_t *buffers,
+                                           rlp_time_t deadline)
 {
     redis_fault_t fault = REDIS_FAULT_NONE;
 
@@ -232,7 +111,7 @@ static redis_fault_t connection_send_batch(redis_connection_t *connection, const
 }
 
 /* Sends all commands of the batches. */
-static redis_fault_t connection_send(redis_connection_t *connection, const batch_t *batches,
+static redis_fault_t connection_send(redis_connection_t *connection, const redis_batch_t *batches,
                                      rlp_time_t deadline)
 {
     redis_fault_t fault = REDIS_FAULT_NONE;
@@ -248,7 +127,7 @@ static redis_fault_t connection_send(redis_connection_t *connection, const batch
 }
 
 /* Keeps the worst of what a reply tells. */
-static void connection_judge(outcome_t *outcome, const command_t *command)
+static void connection_judge(outcome_t *outcome, const redis_command_t *command)
 {
     const redis_remedy_t *remedy = redis_remedy(command->fault);
 
@@ -261,11 +140,11 @@ static void connection_judge(outcome_t *outcome, const command_t *command)
     }
 }
 
-static redis_fault_t connection_receive(redis_connection_t *connection, batch_t *batch,
+static redis_fault_t connection_receive(redis_connection_t *connection, redis_batch_t *batch,
                                         rlp_time_t deadline, outcome_t *outcome)
 {
     for (int i = 0; i < batch->n; i++) {
-        command_t *command = &batch->commands[i];
+        redis_command_t *command = &batch->commands[i];
         const redis_fault_t fault =
             redis_wire_receive(&connection->wire, &command->reply, deadline);
 
@@ -279,10 +158,10 @@ static redis_fault_t connection_receive(redis_connection_t *connection, batch_t 
 }
 
 /* Its commands are done with; under the lock. */
-static void connection_finish(batch_t *batch)
+static void connection_finish(redis_batch_t *batch)
 {
     if (batch->abandoned) {
-        batch_free(batch);
+        redis_batch_free(batch);
         return;
     }
     batch->done = true;
@@ -290,11 +169,11 @@ static void connection_finish(batch_t *batch)
 }
 
 /* Reads the replies and wakes who waits for them; *batches are those left. */
-static redis_fault_t connection_answer(redis_connection_t *connection, batch_t **batches,
+static redis_fault_t connection_answer(redis_connection_t *connection, redis_batch_t **batches,
                                        rlp_time_t deadline, outcome_t *outcome)
 {
     while (*batches != NULL) {
-        batch_t *batch = *batches;
+        redis_batch_t *batch = *batches;
         const redis_fault_t fault = connection_receive(connection, batch, deadline, outcome);
 
         if (fault != REDIS_FAULT_NONE) {
@@ -310,14 +189,15 @@ static redis_fault_t connection_answer(redis_connection_t *connection, batch_t *
 }
 
 /* Fails those whose replies did not come; what has come stays with its command. */
-static void connection_drop(redis_connection_t *connection, batch_t *batches, redis_fault_t fault)
+static void connection_drop(redis_connection_t *connection, redis_batch_t *batches,
+                            redis_fault_t fault)
 {
     pthread_mutex_lock(&connection->mutex);
     while (batches != NULL) {
-        batch_t *next = batches->next;
+        redis_batch_t *next = batches->next;
 
         for (int i = 0; i < batches->n; i++) {
-            command_t *command = &batches->commands[i];
+            redis_command_t *command = &batches->commands[i];
 
             command->fault = command->reply == NULL ? fault : command->fault;
         }
@@ -351,7 +231,7 @@ static redis_fault_t connection_dial(redis_connection_t *connection, redis_wire_
    about to. */
 static void connection_locate(redis_connection_t *connection, rlp_time_t deadline)
 {
-    const struct timespec until = condition_until(deadline);
+    const struct timespec until = redis_condition_until(deadline);
     int rv = 0;
 
     pthread_mutex_lock(&connection->mutex);
@@ -380,7 +260,7 @@ static redis_fault_t connection_ready(redis_connection_t *connection, bool moved
 }
 
 /* The leader's work, without the lock: all the batches to their end. */
-static void connection_work(redis_connection_t *connection, batch_t *batches, bool moved,
+static void connection_work(redis_connection_t *connection, redis_batch_t *batches, bool moved,
                             rlp_time_t deadline, outcome_t *outcome)
 {
     redis_fault_t fault = connection_ready(connection, moved, deadline, outcome->why);
@@ -421,7 +301,7 @@ static void connection_wake(const redis_connection_t *connection)
    in vain, one after the other, each a failure more. */
 static void connection_give_up(redis_connection_t *connection, redis_fault_t fault)
 {
-    batch_t *batches = connection->queue;
+    redis_batch_t *batches = connection->queue;
 
     if (fault != REDIS_FAULT_TIMEOUT && fault != REDIS_FAULT_CONNECT && fault != REDIS_FAULT_NAME) {
         return;
@@ -441,11 +321,11 @@ static void connection_give_up(redis_connection_t *connection, redis_fault_t fau
 /* Under the lock, which it gives up meanwhile: takes the queue and works it off. */
 static void connection_lead(redis_connection_t *connection, rlp_time_t deadline)
 {
-    batch_t *batches = connection->queue;
+    redis_batch_t *batches = connection->queue;
     outcome_t outcome = { .fault = REDIS_FAULT_NONE };
     const bool moved = connection->moved;
 
-    for (batch_t *batch = batches; batch != NULL; batch = batch->next) {
+    for (redis_batch_t *batch = batches; batch != NULL; batch = batch->next) {
         batch->queued = false;
         if (batch == batches || batch->ticket.probe) {
             outcome.ticket = batch->ticket;
@@ -481,9 +361,9 @@ static void connection_own(redis_connection_t *connection)
     connection->pid = pid;
 }
 
-static void connection_queue(redis_connection_t *connection, batch_t *batch)
+static void connection_queue(redis_connection_t *connection, redis_batch_t *batch)
 {
-    batch_t **last = &connection->queue;
+    redis_batch_t **last = &connection->queue;
 
     while (*last != NULL) {
         last = &(*last)->next;
@@ -493,9 +373,9 @@ static void connection_queue(redis_connection_t *connection, batch_t *batch)
 }
 
 /* Its time is over: out of the queue, or left to the leader. */
-static void connection_leave(redis_connection_t *connection, batch_t *batch)
+static void connection_leave(redis_connection_t *connection, redis_batch_t *batch)
 {
-    batch_t **at = &connection->queue;
+    redis_batch_t **at = &connection->queue;
 
     if (!batch->queued) {
         batch->abandoned = true;
@@ -506,14 +386,15 @@ static void connection_leave(redis_connection_t *connection, batch_t *batch)
     }
     *at = batch->next;
     connection_wake(connection);
-    batch_free(batch);
+    redis_batch_free(batch);
 }
 
 /* Under the lock: until its commands are done with. false: not by the deadline, and the batch is
    gone. */
-static bool connection_await(redis_connection_t *connection, batch_t *batch, rlp_time_t deadline)
+static bool connection_await(redis_connection_t *connection, redis_batch_t *batch,
+                             rlp_time_t deadline)
 {
-    const struct timespec until = condition_until(deadline);
+    const struct timespec until = redis_condition_until(deadline);
     int rv = 0;
 
     while (!batch->done) {
@@ -544,7 +425,7 @@ static void connection_round(redis_connection_t *connection, redis_call_t *const
         connection_fail(calls, n, REDIS_FAULT_BREAKER);
         return;
     }
-    batch_t *batch = batch_make(calls, n);
+    redis_batch_t *batch = redis_batch_make(calls, n);
 
     if (batch == NULL) {
         connection_fail(calls, n, REDIS_FAULT_LOCAL);
@@ -559,8 +440,8 @@ static void connection_round(redis_connection_t *connection, redis_call_t *const
 
     pthread_mutex_unlock(&connection->mutex);
     if (done) {
-        batch_take(batch, calls);
-        batch_free(batch);
+        redis_batch_take(batch, calls);
+        redis_batch_free(batch);
     } else {
         connection_fail(calls, n, REDIS_FAULT_TIMEOUT);
     }
@@ -621,7 +502,7 @@ redis_connection_t *redis_connection_create(const char *name, const redis_addres
     connection->wire.fd = -1;
     connection->name = strdup(name);
     pthread_mutex_init(&connection->mutex, NULL);
-    if (!condition_make(&connection->located) || connection->name == NULL ||
+    if (!redis_condition_make(&connection->located) || connection->name == NULL ||
         !connection_set(connection, address)) {
         redis_connection_destroy(connection);
         return NULL;

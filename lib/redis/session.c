@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SESSION_WORDS_MAX 4
@@ -15,6 +16,24 @@ redis_fault_t redis_reply_fault(const redisReply *reply)
 {
     return reply->type == REDIS_REPLY_ERROR ? redis_fault_of(reply->str, (size_t)reply->len)
                                             : REDIS_FAULT_NONE;
+}
+
+/* As the script's: doubles hold it. */
+#define SESSION_TIME_MAX (INT64_C(1) << 53)
+
+rlp_time_t redis_reply_time(const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 ||
+        reply->element[0]->type != REDIS_REPLY_STRING ||
+        reply->element[1]->type != REDIS_REPLY_STRING) {
+        return -1;
+    }
+    const long long seconds = strtoll(reply->element[0]->str, NULL, 10);
+    const long long rest = strtoll(reply->element[1]->str, NULL, 10);
+
+    return seconds < 0 || seconds >= SESSION_TIME_MAX / RLP_SECOND || rest < 0 || rest >= RLP_SECOND
+               ? -1
+               : seconds * RLP_SECOND + rest;
 }
 
 static redis_fault_t session_say(redis_wire_t *wire, const char *a, const char *b, const char *c,

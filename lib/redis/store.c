@@ -307,13 +307,15 @@ static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n
     }
     apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
 
+    const bool made = rv == APR_SUCCESS;
+
     answer->retry = 0;
-    if (rv == APR_SUCCESS) {
+    if (made) {
         rv = batch_ask(&batch, store, deadline);
-        redis_denials_asked(asking);
-        if (kind == RLP_TAKE) {
-            store_return_all(store, &batch, question);
-        }
+    }
+    redis_denials_asked(asking);
+    if (made && kind == RLP_TAKE) {
+        store_return_all(store, &batch, question);
     }
     if (rv == APR_SUCCESS) {
         check_answer(charges, n, answer);

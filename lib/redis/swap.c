@@ -14,7 +14,6 @@
 
 #define SWAP_TRIES 100 /* within the timeout */
 #define SWAP_HEAD 12   /* the magic, and the instant from which the state is as good as new */
-#define SWAP_TIME_MAX (INT64_C(1) << 53) /* as the script's */
 #define SWAP_TTL_MAX (INT64_C(10) * 366 * 86400 * 1000)
 
 static const char swap_magic[4] = { 'r', 'l', 'c', '1' };
@@ -129,17 +128,6 @@ static bool round_is_answer(const redisReply *reply, int n)
     return good;
 }
 
-/* The server's clock, as TIME tells it; -1 if it is none. */
-static rlp_time_t round_time(const redisReply *reply)
-{
-    const long long seconds = strtoll(reply->element[0]->str, NULL, 10);
-    const long long rest = strtoll(reply->element[1]->str, NULL, 10);
-
-    return seconds < 0 || seconds > SWAP_TIME_MAX / RLP_SECOND || rest < 0 || rest >= RLP_SECOND
-               ? -1
-               : seconds * RLP_SECOND + rest;
-}
-
 /* Keeps what came of a call; *written says whether it has been written. */
 static apr_status_t round_hear(round_t *round, redis_call_t *call, bool *written)
 {
@@ -147,13 +135,13 @@ static apr_status_t round_hear(round_t *round, redis_call_t *call, bool *written
         freeReplyObject(call->reply);
         return redis_remedy(call->fault)->status;
     }
-    if (!round_is_answer(call->reply, round->n) || round_time(call->reply) < 0) {
+    if (!round_is_answer(call->reply, round->n) || redis_reply_time(call->reply) < 0) {
         freeReplyObject(call->reply);
         return APR_EGENERAL;
     }
     freeReplyObject(round->seen);
     round->seen = call->reply;
-    round->now = round_time(round->seen);
+    round->now = redis_reply_time(round->seen);
     *written = round->seen->element[2]->str[0] == '1';
     return APR_SUCCESS;
 }

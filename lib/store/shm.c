@@ -43,25 +43,57 @@ static apr_status_t shm_fail(const shm_job_t *job, const char *what, apr_status_
     return rv;
 }
 
-/* A lock of the open file description: inherited by fork, gone with the last process that has
-   it. */
-static apr_status_t shm_lock(const shm_job_t *job, int fd)
+/* Locks are of the open file description: inherited by fork, gone with the last process that has
+   it. The first byte stands for who has the store; all behind it for who makes the store's own
+   locks anew, alone, or works beside who has it, together. */
+typedef enum { SHM_ALL, SHM_HAS, SHM_BESIDE } shm_part_t;
+
+static apr_status_t shm_lock(int fd, short type, shm_part_t part)
 {
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct flock lock = { .l_type = type,
+                          .l_whence = SEEK_SET,
+                          .l_start = part == SHM_BESIDE,
+                          .l_len = part == SHM_HAS };
+    const apr_status_t rv = fcntl(fd, F_OFD_SETLK, &lock) == 0 ? APR_SUCCESS : errno;
 
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
-        return APR_SUCCESS;
-    }
-    const apr_status_t rv = errno;
+    return rv == EACCES ? EAGAIN : rv;
+}
 
-    if (rv != EAGAIN && rv != EACCES) {
-        return shm_fail(job, "cannot lock the store file", rv);
+/* Tools are quick, and so is who makes locks anew. */
+#define SHM_NAP (RLP_SECOND / 200)
+#define SHM_NAPS 400
+
+static apr_status_t shm_await(int fd, short type, shm_part_t part)
+{
+    apr_status_t rv = shm_lock(fd, type, part);
+
+    for (int naps = 0; rv == EAGAIN && naps < SHM_NAPS; naps++) {
+        apr_sleep(SHM_NAP);
+        rv = shm_lock(fd, type, part);
     }
-    *job->message = apr_psprintf(job->pool,
-                                 "the store file %s is in use by another server; give this one a "
-                                 "file= of its own",
-                                 job->path);
     return rv;
+}
+
+/* For a server: against all others, and tools beside it are waited for. One that takes its time
+   does not keep a server from starting. */
+static apr_status_t shm_take_lock(const shm_job_t *job, int fd)
+{
+    apr_status_t rv = shm_lock(fd, F_WRLCK, SHM_ALL);
+
+    if (rv == EAGAIN) {
+        rv = shm_lock(fd, F_WRLCK, SHM_HAS);
+        if (rv == APR_SUCCESS) {
+            (void)shm_await(fd, F_WRLCK, SHM_ALL);
+        }
+    }
+    if (rv == EAGAIN) {
+        *job->message = apr_psprintf(job->pool,
+                                     "the store file %s is in use by another server; give this one "
+                                     "a file= of its own",
+                                     job->path);
+        return rv;
+    }
+    return rv == APR_SUCCESS ? rv : shm_fail(job, "cannot lock the store file", rv);
 }
 
 /* size: of the slab, behind which the annex lies. */
@@ -169,7 +201,7 @@ static apr_status_t shm_replace(const shm_job_t *job, rlp_segment_t *segment, co
     if (made.fd < 0) {
         return shm_fail(job, "cannot make a new store file beside", errno);
     }
-    apr_status_t rv = shm_lock(job, made.fd);
+    apr_status_t rv = shm_take_lock(job, made.fd);
 
     if (rv == APR_SUCCESS) {
         rv = shm_fill(job, &made);
@@ -262,7 +294,7 @@ static apr_status_t shm_open_locked(const shm_job_t *job, rlp_segment_t *segment
     if (!S_ISREG(info->st_mode)) {
         return shm_fail(job, "not a regular file:", EINVAL);
     }
-    const apr_status_t rv = shm_lock(job, segment->fd);
+    const apr_status_t rv = shm_take_lock(job, segment->fd);
 
     if (rv != APR_SUCCESS) {
         return rv;
@@ -298,12 +330,13 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
     }
     if (rv != APR_SUCCESS) {
         rlp_segment_close(segment);
+        return rv;
     }
-    return rv;
+    return shm_lock(segment->fd, F_UNLCK, SHM_BESIDE); /* tools may come */
 }
 
-/* Maps the file of a store, which is open; what is none is refused. mine: it is locked, too, and
-   nobody else has it. */
+/* Maps the file of a store, which is open and locked; what is none is refused. mine: nobody else
+   has it. */
 static apr_status_t shm_borrow_file(const shm_job_t *job, rlp_segment_t *segment, bool mine)
 {
     struct stat info;
@@ -334,51 +367,62 @@ static apr_status_t shm_borrow_file(const shm_job_t *job, rlp_segment_t *segment
     return APR_SUCCESS;
 }
 
-apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
-                                const char **message, apr_pool_t *pool)
+/* Opens the file for a tool, locked as far as its type says; EAGAIN: somebody has it. */
+static apr_status_t shm_open_borrowed(const shm_job_t *job, rlp_segment_t *segment, bool mine)
 {
-    const shm_job_t job = { .path = path, .clock = clock, .message = message, .pool = pool };
+    struct stat info;
 
-    *segment = (rlp_segment_t){ .fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK) };
+    *segment =
+        (rlp_segment_t){ .fd = open(job->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK) };
     if (segment->fd < 0) {
-        return shm_fail(&job, "cannot open the store file", errno);
+        return shm_fail(job, "cannot open the store file", errno);
     }
-    apr_status_t rv = shm_lock(&job, segment->fd);
+    const apr_status_t rv = mine ? shm_lock(segment->fd, F_WRLCK, SHM_ALL)
+                                 : shm_await(segment->fd, F_RDLCK, SHM_BESIDE);
 
-    if (rv == EAGAIN || rv == EACCES) {
-        *message = apr_psprintf(pool, "the store file %s is in use by another process", path);
+    if (rv == EAGAIN) {
+        *job->message =
+            apr_psprintf(job->pool, "the store file %s is in use by another process", job->path);
+        return rv;
     }
-    if (rv == APR_SUCCESS) {
-        rv = shm_borrow_file(&job, segment, true);
+    if (rv != APR_SUCCESS) {
+        return shm_fail(job, "cannot lock the store file", rv);
     }
+    return shm_named(job, segment, &info)
+               ? shm_borrow_file(job, segment, mine)
+               : shm_fail(job, "another process replaces the store file", EBUSY);
+}
+
+static apr_status_t shm_borrow(const shm_job_t *job, rlp_segment_t *segment, bool mine)
+{
+    const apr_status_t rv = shm_open_borrowed(job, segment, mine);
+
     if (rv != APR_SUCCESS) {
         rlp_segment_close(segment);
     }
     return rv;
 }
 
-/* Whoever has just taken the file makes its locks anew first. */
-#define SHM_SETTLE (RLP_SECOND / 10)
+apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
+                                const char **message, apr_pool_t *pool)
+{
+    const shm_job_t job = { .path = path, .clock = clock, .message = message, .pool = pool };
+
+    return shm_borrow(&job, segment, true);
+}
 
 apr_status_t rlp_segment_join(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
                               bool *shared, const char **message, apr_pool_t *pool)
 {
     const shm_job_t job = { .path = path, .clock = clock, .message = message, .pool = pool };
-    apr_status_t rv = rlp_segment_borrow(segment, path, clock, message, pool);
+    const apr_status_t rv = shm_borrow(&job, segment, true);
 
-    *shared = rv == EAGAIN || rv == EACCES;
+    *shared = rv == EAGAIN;
     if (!*shared) {
         return rv;
     }
-    apr_sleep(SHM_SETTLE);
     *message = NULL;
-    *segment = (rlp_segment_t){ .fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK) };
-    rv = segment->fd < 0 ? shm_fail(&job, "cannot open the store file", errno)
-                         : shm_borrow_file(&job, segment, false);
-    if (rv != APR_SUCCESS) {
-        rlp_segment_close(segment);
-    }
-    return rv;
+    return shm_borrow(&job, segment, false);
 }
 
 void *rlp_segment_annex(const rlp_segment_t *segment)

@@ -446,6 +446,7 @@ static void test_names(void **state)
     peer_stop(&peer);
 }
 
+/* Late, so that the other mostly waits; in whichever order they come, the answer is the same. */
 static void *locator_run(void *data)
 {
     apr_sleep(RLP_SECOND / 50);

@@ -8,6 +8,7 @@
 #include "redis/hosts.h"
 #include "redis/key.h"
 #include "redis/ledger.h"
+#include "redis/session.h"
 
 #include "unit.h"
 
@@ -356,8 +357,47 @@ static void test_not_due(void **state)
     }
 }
 
+/* --- the server's clock */
+
+typedef struct {
+    const char *reply;
+    rlp_time_t time;
+} clock_reply_t;
+
+static const clock_reply_t clocks[] = {
+    { "*2\r\n$10\r\n1700000000\r\n$1\r\n7\r\n", INT64_C(1700000000000007) },
+    { "*3\r\n$1\r\n0\r\n$6\r\n999999\r\n$1\r\nx\r\n", 999999 },
+    { "*2\r\n$10\r\n9007199253\r\n$6\r\n999999\r\n", INT64_C(9007199253999999) },
+    { "*2\r\n$10\r\n9007199254\r\n$1\r\n0\r\n", -1 },
+    { "*2\r\n$19\r\n9223372036854775807\r\n$1\r\n0\r\n", -1 },
+    { "*2\r\n$1\r\n1\r\n$7\r\n1000000\r\n", -1 },
+    { "*2\r\n$1\r\n1\r\n$2\r\n-1\r\n", -1 },
+    { "*2\r\n$2\r\n-1\r\n$1\r\n0\r\n", -1 },
+    { "*2\r\n:1\r\n$1\r\n0\r\n", -1 },
+    { "*2\r\n$1\r\n1\r\n:0\r\n", -1 },
+    { "*1\r\n$1\r\n1\r\n", -1 },
+    { "$1\r\n1\r\n", -1 },
+    { "*-1\r\n", -1 },
+};
+
+static void test_clock(void **state)
+{
+    const clock_reply_t *row = unit_row(state);
+    redisReader *reader = redisReaderCreate();
+    void *reply = NULL;
+
+    assert_int_equal(redisReaderFeed(reader, row->reply, strlen(row->reply)), REDIS_OK);
+    assert_int_equal(redisReaderGetReply(reader, &reply), REDIS_OK);
+    assert_int_equal(redis_reply_time(reply), row->time);
+    freeReplyObject(reply);
+    redisReaderFree(reader);
+}
+
 int main(void)
 {
+    for (size_t i = 0; i < UNIT_N(clocks); i++) {
+        unit_add_case("a clock", apr_psprintf(unit_pool(), "%zu", i), test_clock, &clocks[i]);
+    }
     for (size_t i = 0; i < UNIT_N(names); i++) {
         unit_add_case("key", names[i].key, test_key, &names[i]);
     }

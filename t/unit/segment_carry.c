@@ -9,6 +9,7 @@
 
 #include <apr_strings.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -335,6 +336,57 @@ static void test_join(void)
     assert_false(shared);
 }
 
+static apr_status_t join_status(const char **message)
+{
+    rlp_segment_t segment;
+    bool shared = false;
+    const apr_status_t rv =
+        rlp_segment_join(&segment, file_named("one"), &here, &shared, message, unit_pool());
+
+    assert_true(shared && segment.fd < 0);
+    return rv;
+}
+
+/* Who has the file alone, as a server that makes its locks anew, is waited for, but not for
+   ever. */
+static void test_alone(void)
+{
+    rlp_segment_t server = segment_open("one", MB, &here);
+    const char *message = NULL;
+    rlp_segment_t tool;
+
+    rlp_segment_close(&server);
+    assert_int_equal(rlp_segment_borrow(&tool, file_named("one"), &here, &message, unit_pool()),
+                     APR_SUCCESS);
+    assert_int_equal(join_status(&message), EAGAIN);
+    assert_non_null(strstr(message, "is in use by another process"));
+    rlp_segment_close(&tool);
+    tool = join(false);
+    rlp_segment_close(&tool);
+}
+
+/* Nobody has a file alone while a tool works on it, and a server does not wait for it for ever. */
+static void test_overstays(void)
+{
+    rlp_segment_t server = segment_open("one", MB, &here);
+    rlp_segment_t tool = join(true);
+    const char *message = NULL;
+    rlp_segment_t other;
+
+    assert_int_equal(count(&server, &here, "user:1", kinds[0], true), 9);
+    rlp_segment_close(&server);
+    assert_int_equal(rlp_segment_borrow(&other, file_named("one"), &here, &message, unit_pool()),
+                     EAGAIN);
+    server = segment_open("one", MB, &here);
+    assert_int_equal(count(&tool, &here, "user:1", kinds[0], true), 8);
+    assert_int_equal(count(&server, &here, "user:1", kinds[0], true), 7);
+    rlp_segment_close(&tool);
+    tool = join(true);
+    assert_int_equal(count(&tool, &here, "user:1", kinds[0], true), 6);
+    rlp_segment_close(&tool);
+    rlp_segment_close(&server);
+}
+
 #define TURNS 200000
 
 /* One unit after another. */
@@ -386,8 +438,9 @@ static void test_beside(void)
     rlp_segment_close(&server);
 }
 
-static void (*const tests[])(void) = { test_visit,   test_carry, test_kept,  test_large,
-                                       test_refused, test_join,  test_beside };
+static void (*const tests[])(void) = { test_visit, test_carry,     test_kept,
+                                       test_large, test_refused,   test_join,
+                                       test_alone, test_overstays, test_beside };
 
 int main(void)
 {
@@ -397,6 +450,8 @@ int main(void)
                                                       "a large state",
                                                       "what is no counter is refused",
                                                       "a tool shares a store",
+                                                      "who has it alone is waited for",
+                                                      "a server waits for tools, not for ever",
                                                       "beside a server's requests" };
 
     for (size_t i = 0; i < UNIT_N(tests); i++) {
