@@ -154,7 +154,7 @@ static const plan_t *action_mapped(const action_t *action, const rule_t *rule)
 static bool action_override(const action_t *action, override_t *found)
 {
     const char *text = action->target.text;
-    const override_key_t key = override_key(rlp_world->store, text, strlen(text));
+    const override_key_t key = ordered_key(text, strlen(text));
 
     *found = (override_t){ .ban = 0 };
     if (ordered_table() == NULL || !override_find(ordered_table(), &key, ordered_now(), found)) {
@@ -380,12 +380,36 @@ static const char *action_result(admin_t *admin, override_result_t result)
     case OVERRIDE_AWAY:
         admin->status = HTTP_SERVICE_UNAVAILABLE;
         return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
-               "changed here";
+               "changed";
+    case OVERRIDE_LOST:
+        admin->status = HTTP_SERVICE_UNAVAILABLE;
+        return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
+               "changed here, but it comes into force if Redis has carried it out";
+    case OVERRIDE_LATE:
+        admin->status = HTTP_SERVICE_UNAVAILABLE;
+        return "expected room among the bans and plans of this host, and no other change under way "
+               "for a second: it was ordered for all hosts, and comes into force here as soon as "
+               "it can";
     case OVERRIDE_NONE:
     case OVERRIDE_DONE:
         break;
     }
     return NULL;
+}
+
+/* The line of what was changed, or may have been; NULL: nothing was. */
+static const char *action_audit(override_result_t result, const char *audit, apr_pool_t *pool)
+{
+    switch (result) {
+    case OVERRIDE_DONE:
+        return audit;
+    case OVERRIDE_LOST:
+        return apr_pstrcat(pool, audit, ", without an answer of Redis", NULL);
+    case OVERRIDE_LATE:
+        return apr_pstrcat(pool, audit, ", not in force on this host yet", NULL);
+    default:
+        return NULL;
+    }
 }
 
 /* Puts in force what is wanted of the target, and tells what then is. */
@@ -401,9 +425,7 @@ static const char *action_order(action_t *action, order_t *order, const char *au
     order->shown = action->target.shown;
     const override_result_t result = ordered_put(order, admin->r->pool);
 
-    if (result == OVERRIDE_DONE) {
-        admin->audit = audit;
-    }
+    admin->audit = action_audit(result, audit, admin->r->pool);
     const char *error = action_result(admin, result);
 
     if (error == NULL) {

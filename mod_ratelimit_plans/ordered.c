@@ -13,9 +13,21 @@
 
 #include <string.h>
 
+/* By whose time and secret the table is: that in whose file it lies, whichever store comes first,
+   so that it lasts as that does and tools find their way in it. */
+static const rlp_store_t *ordered_store(void)
+{
+    return rlp_world->annexed ? rlp_world->annexed : rlp_world->store;
+}
+
 rlp_time_t ordered_now(void)
 {
-    return rlp_store_time(rlp_world->store, rlp_world->clock->monotonic());
+    return rlp_store_time(ordered_store(), rlp_world->clock->monotonic());
+}
+
+override_key_t ordered_key(const char *text, size_t len)
+{
+    return override_key(ordered_store(), text, len);
 }
 
 bool ordered_is_shared(void)
@@ -30,7 +42,23 @@ bool ordered_is_shared(void)
 struct ordered_t {
     override_table_t table;
     uint64_t *plans; /* override_plan_hash() of each, by plan_t.index - 1 */
+    uint64_t source; /* of what holds on all hosts; 0: nothing does */
 };
+
+/* Where that is, and by which secrets the table has it. */
+static uint64_t ordered_origin(apr_pool_t *pool)
+{
+#ifdef RLP_REDIS
+    if (ordered_is_shared()) {
+        const char *where = store_redis_where(pool);
+        const override_key_t key = ordered_key(where, strlen(where));
+
+        return key.fingerprint != key.digest ? key.fingerprint ^ key.digest : 1;
+    }
+#endif
+    (void)pool;
+    return 0;
+}
 
 void ordered_open(apr_pool_t *pool)
 {
@@ -50,10 +78,13 @@ void ordered_open(apr_pool_t *pool)
     }
     rlp_world->ordered = ordered;
     rlp_world->ordered_count = &ordered->table.head->count;
-    if (!ordered_is_shared()) {
-        (void)override_bring(&ordered->table, NULL, 0, override_changes(&ordered->table),
-                             ordered_now());
-    }
+    ordered->source = ordered_origin(pool);
+    override_adopt(&ordered->table, ordered->source, ordered_now());
+}
+
+uint64_t ordered_source(void)
+{
+    return rlp_world->ordered->source;
 }
 
 const override_table_t *ordered_table(void)
@@ -75,7 +106,7 @@ const plan_t *ordered_plan(uint64_t hash)
 static override_result_t ordered_put_here(const order_t *order)
 {
     const override_table_t *table = ordered_table();
-    const override_key_t key = override_key(rlp_world->store, order->text, strlen(order->text));
+    const override_key_t key = ordered_key(order->text, strlen(order->text));
     const rlp_time_t now = ordered_now();
     override_t wanted;
 
@@ -108,7 +139,7 @@ override_result_t ordered_put(const order_t *order, apr_pool_t *pool)
 void ordered_apply(who_t *who)
 {
     const override_table_t *table = &rlp_world->ordered->table;
-    const override_key_t key = override_key(rlp_world->store, who->text, who->len);
+    const override_key_t key = ordered_key(who->text, who->len);
     const rlp_time_t now = ordered_now();
     override_t found;
 

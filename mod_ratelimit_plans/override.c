@@ -283,6 +283,14 @@ static override_result_t override_set_locked(const override_table_t *overrides,
     return OVERRIDE_DONE;
 }
 
+/* Something was changed: who has looked before brings nothing, and who looks again reads all if no
+   version is known. Under the lock. */
+static void override_changed(override_head_t *head, uint64_t version)
+{
+    __atomic_store_n(&head->version, version, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&head->changes, 1, __ATOMIC_RELEASE);
+}
+
 static override_result_t override_set_one(const override_table_t *overrides,
                                           const override_brought_t *one, bool brought,
                                           rlp_time_t now)
@@ -294,7 +302,7 @@ static override_result_t override_set_one(const override_table_t *overrides,
     const override_result_t result = override_set_locked(overrides, one, brought);
 
     override_sweep(overrides, now);
-    __atomic_add_fetch(&overrides->head->changes, 1, __ATOMIC_RELEASE);
+    override_changed(overrides->head, 0);
     override_unlock(overrides->head);
     return result;
 }
@@ -315,9 +323,15 @@ override_result_t override_set_brought(const override_table_t *overrides,
 
 /* --- all of them */
 
-uint32_t override_changes(const override_table_t *overrides)
+bool override_mark(const override_table_t *overrides, uint64_t source, override_mark_t *mark)
 {
-    return __atomic_load_n(&overrides->head->changes, __ATOMIC_ACQUIRE);
+    const override_head_t *head = overrides->head;
+
+    /* the count first: what is changed after it is seen by who compares it later */
+    mark->changes = __atomic_load_n(&head->changes, __ATOMIC_ACQUIRE);
+    mark->source = __atomic_load_n(&head->source, __ATOMIC_RELAXED);
+    mark->version = __atomic_load_n(&head->version, __ATOMIC_RELAXED);
+    return mark->source == source;
 }
 
 /* Ends what was brought before and is not among them. */
@@ -362,18 +376,35 @@ static override_result_t override_bring_locked(const override_table_t *overrides
     return result;
 }
 
-override_result_t override_bring(const override_table_t *overrides,
-                                 const override_brought_t items[], int n, uint32_t changes,
+override_result_t override_bring(const override_table_t *overrides, const override_mark_t *mark,
+                                 uint64_t version, const override_brought_t items[], int n,
                                  rlp_time_t now)
 {
+    override_head_t *head = overrides->head;
     override_result_t result = OVERRIDE_BUSY;
 
-    if (!override_lock(overrides->head)) {
+    if (!override_lock(head)) {
         return OVERRIDE_BUSY;
     }
-    if (override_changes(overrides) == changes) {
+    if (head->changes == mark->changes && head->source == mark->source) {
         result = override_bring_locked(overrides, items, n, now);
+        override_changed(head, result == OVERRIDE_FULL ? 0 : version);
     }
-    override_unlock(overrides->head);
+    override_unlock(head);
     return result;
+}
+
+void override_adopt(const override_table_t *overrides, uint64_t source, rlp_time_t now)
+{
+    override_head_t *head = overrides->head;
+
+    if (!override_lock(head)) {
+        return;
+    }
+    __atomic_store_n(&head->source, source, __ATOMIC_RELAXED);
+    if (source == 0) {
+        (void)override_bring_locked(overrides, NULL, 0, now);
+    }
+    override_changed(head, 0);
+    override_unlock(head);
 }

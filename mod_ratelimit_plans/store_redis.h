@@ -43,7 +43,7 @@ typedef struct {
 /* Bans and plans for all hosts, as all processes of this host share it; all zero at first. */
 typedef struct {
     rlp_time_t due; /* when to look again; rlp_clock_monotonic() */
-    uint64_t known; /* the version that is in force here, and one; 0: none */
+    uint64_t told;  /* of which version was said what is wrong with it, and what; 0: of none */
 } far_orders_shared_t;
 
 /* ... and where they are. */

@@ -60,7 +60,7 @@ static const char *orders_list(there_t *there)
 {
     redis_orders_call_t look;
 
-    redis_orders_look(&look, there->ctl->prefix, REDIS_ORDERS_UNKNOWN, there->job->pool);
+    redis_orders_look(&look, there->ctl->prefix, true, there->job->pool);
     const char *error = orders_ask(there, &look);
     const redis_orders_t *list = error ? NULL : redis_orders_read(there->reply, there->job->pool);
 
@@ -88,6 +88,10 @@ static const char *orders_wanted(const orders_t *job, const char **plan, rlp_tim
     *plan = orders_is(job, "set-plan") ? (ends ? "" : job->plan) : NULL;
     if (strchr(job->identity, ':') == NULL) {
         return "expected TYPE:VALUE as it stands in RATELIMIT_IDENTITY";
+    }
+    if (strlen(job->identity) > REDIS_ORDERS_IDENTITY_MAX) {
+        return apr_psprintf(job->pool, "expected an identity of %d bytes at most",
+                            REDIS_ORDERS_IDENTITY_MAX);
     }
     const char *error = job->plan && !ends ? rlp_name_check(job->plan, job->pool) : NULL;
 

@@ -9,9 +9,11 @@ use warnings;
 
 use JSON::PP qw(decode_json encode_json);
 use Test::More;
+use Time::Local qw(timegm);
 
 use RLP::Httpd;
 use RLP::Redis;
+use RLP::RedisPeer;
 use RLP::RedisSet;
 
 plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
@@ -41,8 +43,10 @@ sub started {
 }
 
 sub host {
-    my ($redis, $options) = @_;
-    return started("RateLimitStore far redis url=redis://127.0.0.1:${\ $redis->port} $patient $options\n$rest");
+    my ($redis, $options, $port) = @_;
+    $port //= $redis->port;
+    my $usual = $options =~ /timeout=/ ? 'secret=env:PATH connect=5s recovery=200ms' : $patient;
+    return started("RateLimitStore far redis url=redis://127.0.0.1:$port $usual $options\n$rest");
 }
 
 sub ask {
@@ -125,7 +129,7 @@ for my $options ('failure=local hosts=2', $RLP::Httpd::mpm eq 'event' ? 'failure
     like($refused->{json}{detail}, qr/^expected an answer of Redis/, "$options: which is said");
     is(ask($two, { action => 'ban', identity => 'ip:127.0.0.2', for => '1h' })->{status}, 503, "$options: nor ordered");
     is(listed($two) =~ s/ key:\S+//r, $me, "$options: and nothing is");
-    is(scalar(() = $two->log_text =~ /RLP072: [^\n]*127\.0\.0\.2/g), 0, "$options: nor told");
+    is(scalar(grep { !/, without an answer of Redis$/ } $two->log_text =~ /RLP072: ([^\n]*127\.0\.0\.2[^\n]*)/g), 0, "$options: nor told as done");
     ok($two->graceful, "$options: a graceful restart in it");
     stays($two, '429', "$options: does not end it");
     $redis->start;
@@ -180,6 +184,72 @@ $redis->ask('FLUSHALL');
     ok($host->stop, 'it stops as ever');
 }
 
+# --- an answer that is lost
+
+$redis->ask('FLUSHALL');
+{
+    my $peer = RLP::RedisPeer->new($redis->port);
+    my $host = host($redis, 'failure=open timeout=100ms failure-threshold=1000', $peer->port);
+    stays($host, '200', 'served');
+    $peer->do('slow 5');
+    my $lost = ask($host, { action => 'ban', for => '1h' });
+    is($lost->{status}, 503, 'the answer is late');
+    like($lost->{json}{detail}, qr/^expected an answer of Redis, .* comes into force if Redis has carried it out$/, 'what comes is not known');
+    like($host->log_text, qr/RLP072: [^\n]*: ban ip:127\.0\.0\.1 until [^\n]*, without an answer of Redis$/m, 'which leaves its line, too');
+    is(listed($host), '', 'it is not in force');
+    $peer->do('pass');
+    comes($host, 429, 'but comes when Redis has carried it out');
+    $redis->suspend;
+    ok($host->stop, 'who looks meanwhile holds nobody up');
+    $redis->resume;
+    is(crashed($host), 0, 'nor does it crash');
+}
+
+# --- the file of a host
+
+SKIP: {
+    skip 'rlpctl is not built', 1 if !-x $rlpctl;
+    $redis->ask('FLUSHALL');
+    my ($one, $two) = map { host($redis, 'failure=local hosts=2') } 1 .. 2;
+    my $file = $one->dir . '/run/ratelimit-far.shm';
+    my $direct = sub { my $said = qx('$rlpctl' $_[0] --json --file='$file' $_[1] 2>&1); is($? >> 8, 0, "rlpctl @_ on its file") or diag($said); $said };
+    stays($_, '200', 'served') for $one, $two;
+    $direct->('ban', "$me 1h");
+    stays($one, '429 429', 'a ban in its file');
+    stays($two, '200', 'is for this host alone');
+    like($direct->('overrides', ''), qr/"banned_until":"20/, 'as the file says');
+    done($one, 'ban', identity => 'ip:127.0.0.9', for => '1h');
+    ok(RLP::Httpd::wait_for(sub { listed($two) eq 'ip:127.0.0.9' }), 'a change on all');
+    stays($one, '429', 'does not end it');
+    done($two, 'unban', identity => 'ip:127.0.0.9');
+    ok(RLP::Httpd::wait_for(sub { listed($one) eq $me }), 'nor does an end on all');
+    is(done($one, 'unban')->{changed} ? 1 : 0, 1, 'unban does');
+    stays($one, '200', 'at once');
+    done($two, 'ban', for => '1h');
+    comes($one, 429, 'a ban on all');
+    $direct->('unban', $me);
+    ok(RLP::Httpd::wait_for(sub { done($one, 'get')->{banned_until} }), 'does not stay ended on one');
+
+    # somebody who lives holds the lock of the table
+    open my $handle, '+<:raw', $file or die "$file: $!\n";
+    my $bytes = do { local $/ = undef; <$handle> };
+    my $at = index($bytes, 'RLPOVER') + 20;
+    my $lock = sub { seek $handle, $at, 0; syswrite $handle, pack 'L', $_[0] };
+    seek $handle, 0, 0;
+    $lock->($$);
+    my $late = ask($one, { action => 'unban' });
+    is($late->{status}, 503, 'the table of the host is locked');
+    like($late->{json}{detail}, qr/ordered for all hosts, and comes into force here as soon as it can$/, 'what is ordered comes later');
+    like($one->log_text, qr/RLP072: [^\n]*: unban ip:127\.0\.0\.1, not in force on this host yet$/m, 'and leaves its line');
+    comes($two, 200, 'on the other host as ever');
+    stays($one, '429', 'not here');
+    $lock->(0);
+    comes($one, 200, 'until the lock is free');
+    is(crashed($_), 0, 'nobody has crashed') for $one, $two;
+    is(ask($one, { action => 'ban', identity => 'ip:127.0.0.1' . '%20' x 400, for => '1h' })->{status}, 400, 'an identity that is too long for any');
+    ok($_->stop, 'it stops as ever') for $one, $two;
+}
+
 # --- several stores, and another first one
 
 $redis->ask('FLUSHALL');
@@ -204,6 +274,23 @@ $redis->ask('FLUSHALL');
     $two->configure("$far$near$rest");
     ok($two->graceful, 'and in Redis again');
     comes($two, 429, 'from where it comes again');
+    done($two, 'unban');
+
+    # the table lies in the file of the store in memory, whichever is the first
+    my $until = done($one, 'get')->{banned_until};
+    my $seconds = sub { my @parts = $_[0] =~ /(\d+)/g; return timegm(reverse(@parts[3 .. 5]), $parts[2], $parts[1] - 1, $parts[0]) };
+    for my $stores ($near, "$far failure=open\n$near" =~ s/\n failure/ failure/r, $near . $far =~ s/\n/ failure=open\n/r) {
+        $one->configure($stores . $rest);
+        ok($one->graceful, 'other stores');
+        stays($one, '429', 'a ban of this host goes on');
+        cmp_ok(abs($seconds->(done($one, 'get')->{banned_until}) - $seconds->($until)), '<=', 2, 'and ends when it should');
+    }
+    SKIP: {
+        skip 'rlpctl is not built', 1 if !-x $rlpctl;
+        my $said = qx('$rlpctl' overrides --json --file='${\ $one->file('store')}' 2>&1);
+        my $there = eval { decode_json($said)->{overrides}[0]{banned_until} } // diag($said);
+        cmp_ok(abs($seconds->($there) - $seconds->($until)), '<=', 2, 'as rlpctl says of the file');
+    }
     ok($_->stop, 'it stops as ever') for $one, $two;
 }
 $redis->kill9;

@@ -100,6 +100,10 @@ done('ban', 'user:7', '2h');
 done('unban', 'user:8');
 done('ban', 'user:more', '1h');
 is(scalar(lines()), 4096, 'what ends makes room');
+$redis->ask('SET', $key, "rlpo1 5\n" . join('', map { "user:$_" . 'x' x 185 . " $later 0 -\n" } 1 .. 4400) . "ip:192.0.2.1 $later $later gold\n", 'PX', 3_600_000);
+is((said('ban', 'user:more', '1h'))[0], 65, 'no room for one more where somebody else has written too many');
+$answer = done('unban', 'ip:192.0.2.1');
+is("$answer->{changed} " . ($answer->{banned_until} // '-') . " $answer->{set_plan}", '1 - gold', 'there, too, what there is can be ended');
 
 # --- what somebody else has written there
 
@@ -134,6 +138,7 @@ for my $case (
     [ 65, qr/expected ten years at most/, 'ban', 'ip:192.0.2.1', '2199-01-01T00:00:00Z' ],
     [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', '2001-01-01T00:00:00Z' ],
     [ 65, qr/expected TYPE:VALUE/, 'unban', 'amy' ],
+    [ 65, qr/expected an identity of 1200 bytes at most/, 'ban', 'user:' . 'x' x 1196, '1h' ],
     [ 65, qr/expected a name of/, 'set-plan', 'ip:192.0.2.1', '1gold', '1h' ],
     [ 64, qr/only a server knows what Redis counts it by/, 'ban', '--secret', 'apikey', '1h' ],
     [ 64, qr/expected either --file=PATH or --store=URL/, 'ban', '--file=there', 'ip:192.0.2.1', '1h' ],

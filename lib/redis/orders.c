@@ -11,8 +11,8 @@
 #define ORDERS_KEY "rlp:orders"
 #define ORDERS_NONE "-" /* in the place of a plan's name */
 #define ORDERS_DIGITS 17
-#define ORDERS_IDENTITY_MAX 4096
-#define ORDERS_FAR (REDIS_ORDERS_SPAN / 1000 + 86400000) /* ms; the day is for clocks */
+#define ORDERS_IDENTITY_MAX (3 * REDIS_ORDERS_IDENTITY_MAX) /* as it stands there */
+#define ORDERS_FAR (REDIS_ORDERS_SPAN / 1000 + 86400000)    /* ms; the day is for clocks */
 
 /* Both scripts: the server's time in milliseconds, what stands there, and its version. A value that
    is too large for one reply is none of ours. GET and SET alone: whom Redis allowed to count until
@@ -25,8 +25,8 @@
     "local version = string.match(string.sub(value, 1, 24), '^rlpo1 (%d+)\\n')\n" \
     "if not version or #version > 16 then version, value = '0', '' end\n"
 
-#define ORDERS_LOOK                                                                   \
-    "if version == ARGV[1] then return { string.format('%.0f', now), version } end\n" \
+#define ORDERS_LOOK                                                                 \
+    "if ARGV[1] ~= 'all' then return { string.format('%.0f', now), version } end\n" \
     "return { string.format('%.0f', now), version, value }"
 
 /* Keeps the lines of others that are in force, and puts the new one behind them. */
@@ -60,7 +60,7 @@
     "  line = string.format('%s %.0f %.0f %s\\n', who, ban, till, plan)\n"                     \
     "end\n"                                                                                    \
     "local result = had == 0 and wanted == 0 and 'none' or 'done'\n"                           \
-    "if result == 'done' and line ~= '' and (#lines > 4096 or bytes + #line > 900000) then\n"  \
+    "if wanted > 0 and (#lines > 4096 or bytes + #line > 900000) then\n"                       \
     "  result, line = 'full', ''\n"                                                            \
     "end\n"                                                                                    \
     "if result == 'done' then\n"                                                               \
@@ -95,12 +95,9 @@ static void orders_ask(redis_orders_call_t *made, const char *prefix, const char
                                  .argv_len = made->lens };
 }
 
-void redis_orders_look(redis_orders_call_t *made, const char *prefix, uint64_t known,
-                       apr_pool_t *pool)
+void redis_orders_look(redis_orders_call_t *made, const char *prefix, bool whole, apr_pool_t *pool)
 {
-    made->argv[4] = known == REDIS_ORDERS_UNKNOWN
-                        ? ORDERS_NONE
-                        : apr_psprintf(pool, "%" APR_UINT64_T_FMT, (apr_uint64_t)known);
+    made->argv[4] = whole ? "all" : "version";
     orders_ask(made, prefix, orders_look, 5, pool);
 }
 
@@ -236,8 +233,8 @@ redis_orders_t *redis_orders_read(redisReply *reply, apr_pool_t *pool)
         !orders_number(&list->version, version)) {
         return NULL;
     }
-    list->changed = reply->elements > 2;
-    if (list->changed) {
+    list->whole = reply->elements > 2;
+    if (list->whole) {
         char *value = orders_text(reply, 2);
 
         if (value == NULL) {

@@ -13,6 +13,7 @@
 #include "rlp.h"
 
 #define REDIS_ORDERS_MAX 4096
+#define REDIS_ORDERS_IDENTITY_MAX 1200 /* bytes: more than any that is counted has */
 #define REDIS_ORDERS_SPAN (INT64_C(3660) * 86400 * RLP_SECOND) /* the longest: ten years */
 
 /* What is in force for one identity. */
@@ -25,7 +26,7 @@ typedef struct {
 
 /* What a look has found. */
 typedef struct {
-    bool changed; /* it is not the version that was known; else there is none of what follows */
+    bool whole; /* else there is nothing behind the version */
     uint64_t version;
     int n;
     int bad; /* lines that are none of ours, or one too many */
@@ -46,11 +47,8 @@ typedef struct {
     size_t lens[8];
 } redis_orders_call_t;
 
-#define REDIS_ORDERS_UNKNOWN UINT64_MAX /* no version is known */
-
-/* Asks for all of them, unless that version still stands there. */
-void redis_orders_look(redis_orders_call_t *made, const char *prefix, uint64_t known,
-                       apr_pool_t *pool);
+/* Asks for all of them, or for their version alone. */
+void redis_orders_look(redis_orders_call_t *made, const char *prefix, bool whole, apr_pool_t *pool);
 
 /* Reads the answer, which is changed and must live on. NULL: it is none. */
 redis_orders_t *redis_orders_read(redisReply *reply, apr_pool_t *pool);

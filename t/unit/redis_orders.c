@@ -105,7 +105,7 @@ static void test_line(void **state)
     const redis_orders_t *list = redis_orders_read(reply, unit_pool());
 
     assert_non_null(list);
-    assert_true(list->changed && list->version == 17);
+    assert_true(list->whole && list->version == 17);
     assert_int_equal(list->bad, row->bad);
     assert_int_equal(list->n, found);
     if (found) {
@@ -202,7 +202,7 @@ static void test_answer(void **state)
     assert_null(redis_orders_read(reply, unit_pool()));
     freeReplyObject(reply);
     reply = reply_of((const char *const[]){ NOW, "17" }, NULL, 2);
-    assert_false(redis_orders_read(reply, unit_pool())->changed);
+    assert_false(redis_orders_read(reply, unit_pool())->whole);
     freeReplyObject(reply);
     assert_null(redis_orders_read(NULL, unit_pool()));
     /* a NUL ends no line */
