@@ -231,7 +231,7 @@ static const char *target_read(admin_target_t *target, const char *text, apr_poo
     target->label = identity->label;
     target->label_len = identity->label_len;
     target->text = value ? apr_pstrcat(pool, identity->label, value, NULL) : NULL;
-    return value != NULL && strlen(target->text) > RLP_WHO_MAX
+    return value != NULL && strlen(target->text) > sizeof(((who_t *)NULL)->room)
                ? "expected an identity no longer than any that is counted"
                : error;
 }

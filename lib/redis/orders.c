@@ -11,8 +11,8 @@
 #define ORDERS_KEY "rlp:orders"
 #define ORDERS_NONE "-" /* in the place of a plan's name */
 #define ORDERS_DIGITS 17
-#define ORDERS_IDENTITY_MAX (3 * REDIS_ORDERS_IDENTITY_MAX) /* as it stands there */
-#define ORDERS_FAR (REDIS_ORDERS_SPAN / 1000 + 86400000)    /* ms; the day is for clocks */
+#define ORDERS_IDENTITY_MAX ((size_t)3 * REDIS_ORDERS_IDENTITY_MAX) /* as it stands there */
+#define ORDERS_FAR (REDIS_ORDERS_SPAN / 1000 + 86400000)            /* ms; the day is for clocks */
 
 /* Both scripts: the server's time in milliseconds, what stands there, and its version. A value that
    is too large for one reply is none of ours. GET and SET alone: whom Redis allowed to count until
