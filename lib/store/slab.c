@@ -63,19 +63,44 @@ float slab_weight(const slot_t *slot, rlp_time_t now)
                                                         : expires - ((uint64_t)now >> SLAB_TICK));
 }
 
-SLAB_INLINE slot_t *slab_find(const place_t *place, const rlp_key_t *key)
+SLAB_INLINE bool slab_matches(const slot_t *slot, const rlp_key_t *key)
+{
+    return slot->fingerprint == key->fingerprint && slot->signature == key->signature;
+}
+
+/* The key's slot in one set; else one never used; else NULL. */
+static slot_t *slab_search(const place_t *place, const rlp_key_t *key)
 {
     for (uint32_t i = 0; i <= place->mask; i++) {
         slot_t *slot = slab_way(place, place->home + i);
 
-        if (slot->fingerprint == key->fingerprint && slot->signature == key->signature) {
+        if (slab_matches(slot, key) || slot->fingerprint == 0) {
             return slot;
-        }
-        if (slot->fingerprint == 0) {
-            return NULL;
         }
     }
     return NULL;
+}
+
+__attribute__((noinline)) static slot_t *slab_find_on(const slab_t *slab, const place_t *place,
+                                                      const rlp_key_t *key)
+{
+    slot_t *slot = slab_search(place, key);
+
+    if (slot == NULL) {
+        place_t second = *place;
+
+        slab_go_second(slab, key, &second);
+        slot = slab_search(&second, key);
+    }
+    return slot != NULL && slot->fingerprint != 0 ? slot : NULL;
+}
+
+/* Most keys are in their home slot. */
+SLAB_INLINE slot_t *slab_find(const slab_t *slab, const place_t *place, const rlp_key_t *key)
+{
+    slot_t *slot = slab_way(place, place->home);
+
+    return slab_matches(slot, key) ? slot : slab_find_on(slab, place, key);
 }
 
 /* Is it held by a process that lives? The number of its words is not trusted. */
@@ -106,29 +131,53 @@ static bool slab_taken(const place_t taken[], int n, const slot_t *slot)
     return false;
 }
 
-__attribute__((noinline)) slot_t *slab_victim(const slab_t *slab, const place_t *place,
-                                              rlp_time_t now, const place_t taken[], int n)
-{
-    slot_t *victim = NULL;
-    float least = 0;
+/* The search for a slot for a newcomer: the best so far. */
+typedef struct {
+    const slab_t *slab;
+    rlp_time_t now;
+    const place_t *taken;
+    int n;
+    slot_t *victim;
+    float least;
+} choice_t;
 
+/* Goes on with one set; true: nothing is lost with the victim. */
+static bool slab_choose(choice_t *choice, const place_t *place)
+{
     for (uint32_t i = 0; i <= place->mask; i++) {
         slot_t *slot = slab_way(place, place->home + i);
-        const float weight = slab_weight(slot, now);
+        const float weight = slab_weight(slot, choice->now);
 
-        if (slab_taken(taken, n, slot) || slab_held(slab, slot, place->stride)) {
+        if (slab_taken(choice->taken, choice->n, slot) ||
+            slab_held(choice->slab, slot, place->stride)) {
             continue;
         }
         if (slot->fingerprint == 0 || weight <= 0) {
-            return slot;
+            choice->victim = slot;
+            return true;
         }
-        if (victim == NULL || weight < least ||
-            (weight <= least && slot->fate >> 16 < victim->fate >> 16)) {
-            victim = slot;
-            least = weight;
+        if (choice->victim == NULL || weight < choice->least ||
+            (weight <= choice->least && slot->fate >> 16 < choice->victim->fate >> 16)) {
+            choice->victim = slot;
+            choice->least = weight;
         }
     }
-    return victim;
+    return false;
+}
+
+__attribute__((noinline)) slot_t *slab_victim(const slab_t *slab, const rlp_key_t *key,
+                                              const place_t *place, rlp_time_t now,
+                                              const place_t taken[], int n)
+{
+    choice_t choice = { .slab = slab, .now = now, .taken = taken, .n = n };
+
+    if (!slab_choose(&choice, place)) {
+        place_t second = *place;
+
+        slab_go_second(slab, key, &second);
+        (void)slab_choose(&choice, &second);
+    }
+    return choice.victim;
 }
 
 /* Saves a line that is about to be written, as the n-th of this update in its shard. */
@@ -388,11 +437,11 @@ SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const
 }
 
 /* A slot for a newcomer; takes note of a counter that goes before its time. */
-__attribute__((noinline)) static slot_t *slab_make_room(const slab_t *slab, const place_t *place,
-                                                        rlp_time_t now, const place_t taken[],
-                                                        int n)
+__attribute__((noinline)) static slot_t *slab_make_room(const slab_t *slab, const rlp_key_t *key,
+                                                        const place_t *place, rlp_time_t now,
+                                                        const place_t taken[], int n)
 {
-    slot_t *slot = slab_victim(slab, place, now, taken, n);
+    slot_t *slot = slab_victim(slab, key, place, now, taken, n);
 
     if (slot != NULL && slab_weight(slot, now) > 0) {
         (void)__atomic_fetch_add(&place->shard->evicted, 1, __ATOMIC_RELAXED);
@@ -413,7 +462,7 @@ SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], pla
         const bool fresh = place->lines > 1 && slab_fresh(place, now);
 
         if (place->slot == NULL) {
-            place->slot = slab_make_room(slab, place, now, places, n);
+            place->slot = slab_make_room(slab, &entries[i]->key, place, now, places, n);
         }
         if (place->slot != NULL) { /* NULL: all taken by this update, or held */
             slab_commit(slab, entries[i], place, fresh, n == 1, now);
@@ -466,7 +515,7 @@ SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t
         return rv;
     }
     for (int i = 0; i < n; i++) {
-        places[i].slot = slab_find(&places[i], &entries[i]->key);
+        places[i].slot = slab_find(slab, &places[i], &entries[i]->key);
         slab_load(entries[i], places[i].slot, now);
     }
     fn(entries, n, now, baton);

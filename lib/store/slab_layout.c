@@ -219,7 +219,8 @@ static void slab_move(slab_t *to, const slot_t *slot, int size_class, rlp_time_t
         .size = (uint32_t)(slab_classes[size_class].size - SLAB_SLOT_HEAD),
     };
     place_t place;
-    slot_t *victim = slab_place(to, &key, &place) ? slab_victim(to, &place, now, NULL, 0) : NULL;
+    slot_t *victim =
+        slab_place(to, &key, &place) ? slab_victim(to, &key, &place, now, NULL, 0) : NULL;
 
     if (victim != NULL && slab_weight(victim, now) <= slab_weight(slot, now)) {
         memcpy(victim, slot, slab_classes[size_class].size);

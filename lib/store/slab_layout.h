@@ -11,9 +11,10 @@
  * set:     [ slot x ways ]                     8 ways, or 4, 2 or 1 where few slots have room
  * slot:    [ fingerprint 8 | signature 8 | expires 48 bit, loss rate 16 bit | state ... ]
  *
- * A key has one set; it is looked for from its home slot on until a slot never used. Nothing is
- * ever emptied, so every look-up ends there or after all ways. All keys of one fingerprint belong
- * to one shard.
+ * A key has two sets of one shard, by two parts of its hash. In each it is looked for from its home
+ * slot on until a slot never used. Nothing is ever emptied, and a key goes to its second set only
+ * where no slot of the first is free: a slot never used in the first ends the look-up. All keys of
+ * one fingerprint belong to one shard.
  */
 
 #include "slab.h"
@@ -25,7 +26,7 @@
 #define SLAB_INLINE __attribute__((always_inline)) static inline
 
 #define SLAB_MAGIC "RLPSLAB"
-#define SLAB_LAYOUT 4
+#define SLAB_LAYOUT 5
 #define SLAB_LINE 64
 #define SLAB_PAGE 4096
 #define SLAB_WAYS 8 /* at most; always so many in the smallest class */
@@ -123,15 +124,27 @@ typedef struct {
     slot_t *slot; /* the key's own; NULL: it has none */
     uint32_t stride;
     uint32_t mask;  /* ways less one */
-    uint32_t home;  /* the search in the set begins here */
+    uint32_t home;  /* the search in a set begins here */
     uint32_t lines; /* of the slot that the state fills */
 } place_t;
 
-/* The set of a key is spread by the fingerprint, which is pseudo-random, and by the signature, so
-   that the limits of one identity do not crowd one set. False: no class has slots of that size. */
+/* Its lower half chooses the first set, its upper half the second. The fingerprint is
+   pseudo-random; with the signature, the limits of one identity do not crowd one set. */
+SLAB_INLINE uint64_t slab_hash(const rlp_key_t *key)
+{
+    return key->fingerprint ^ key->signature;
+}
+
+/* A number below n, by 32 bits of a hash. */
+SLAB_INLINE uint32_t slab_below(uint32_t n, uint64_t hash)
+{
+    return (uint32_t)((uint64_t)(uint32_t)hash * n >> 32);
+}
+
+/* Where a key is to be looked for first. False: no class has slots of that size. */
 SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *place)
 {
-    const uint64_t hash = key->fingerprint ^ key->signature;
+    const uint64_t hash = slab_hash(key);
     const uint32_t shard = slab_shard_of(slab, key->fingerprint);
     const int size_class = key->size <= RLP_STATE_MAX ? 0 : slab_class_of(key->size);
 
@@ -140,7 +153,7 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
     }
     const uint32_t sets = slab->classes[size_class].sets;
     const uint32_t ways = size_class == 0 ? SLAB_WAYS : slab->classes[size_class].ways;
-    const size_t set = (size_t)sets * shard + (size_t)((uint64_t)(uint32_t)hash * sets >> 32);
+    const size_t set = (size_t)sets * shard + slab_below(sets, hash);
 
     place->shard = slab_shard(slab, shard);
     place->stride = slab_classes[size_class].size;
@@ -153,6 +166,17 @@ SLAB_INLINE bool slab_place(const slab_t *slab, const rlp_key_t *key, place_t *p
     return true;
 }
 
+/* From the first set to the second: another one, unless the shard has only one. */
+static inline void slab_go_second(const slab_t *slab, const rlp_key_t *key, place_t *place)
+{
+    const uint32_t sets = slab->classes[slab_class_of(key->size)].sets;
+    const uint32_t first = slab_below(sets, slab_hash(key));
+    const uint32_t step = 1 + slab_below(sets - 1, slab_hash(key) >> 32);
+    const ptrdiff_t second = (ptrdiff_t)(((uint64_t)first + step) % sets);
+
+    place->set += (second - (ptrdiff_t)first) * (ptrdiff_t)place->stride * (place->mask + 1);
+}
+
 /* Process death stops between two instructions: only the compiler may not move a write across. */
 SLAB_INLINE void slab_barrier(void)
 {
@@ -163,10 +187,11 @@ SLAB_INLINE void slab_barrier(void)
    no loss but forbidden, or void. */
 float slab_weight(const slot_t *slot, rlp_time_t now);
 
-/* The slot of the set that a newcomer may have, the one whose loss forgets least: none of those
-   taken by the same update, none held by a process that lives. NULL: there is none. */
-slot_t *slab_victim(const slab_t *slab, const place_t *place, rlp_time_t now, const place_t taken[],
-                    int n);
+/* The slot that a newcomer may have: one of its first set that is free, else one of its second,
+   else the one of both whose loss forgets least: none of those taken by the same update, none held
+   by a process that lives. NULL: there is none. */
+slot_t *slab_victim(const slab_t *slab, const rlp_key_t *key, const place_t *place, rlp_time_t now,
+                    const place_t taken[], int n);
 
 /* Restores what an update that was cut off has written. */
 void slab_roll_back(const slab_t *slab, shard_t *shard);
