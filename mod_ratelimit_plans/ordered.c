@@ -1,13 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Bans, and plans given for a time, where requests meet them.
+ * Bans, and plans given for a time: the table of them, and who changes it.
  */
 
 #include "admin.h"
-#include "decide.h"
 #include "provider.h"
-#include "stats.h"
 
 #include <apr_strings.h>
 
@@ -134,35 +132,4 @@ override_result_t ordered_put(const order_t *order, apr_pool_t *pool)
 #endif
     (void)pool;
     return ordered_put_here(order);
-}
-
-void ordered_apply(who_t *who)
-{
-    const override_table_t *table = &rlp_world->ordered->table;
-    const override_key_t key = ordered_key(who->text, who->len);
-    const rlp_time_t now = ordered_now();
-    override_t found;
-
-    override_tidy(table, now);
-    if (!override_find(table, &key, now, &found)) {
-        return;
-    }
-    const plan_t *plan = found.plan ? ordered_plan(found.plan) : NULL;
-
-    who->banned = found.ban ? found.ban - now : 0;
-    who->plan = plan ? plan : who->plan;
-}
-
-int ordered_refuse(const decide_t *d, bool in_handler)
-{
-    verdict_t *verdict = d->verdict;
-
-    verdict->action = "deny";
-    verdict->denied = true;
-    verdict->retry = d->banned->banned;
-    stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
-    verdict->identity = apr_pstrmemdup(d->r->pool, d->banned->text, d->banned->len);
-    respond_env(d->r, verdict);
-    denial_log_banned(d->r, verdict->identity, d->server);
-    return respond_deny(d->r, verdict, d->conf, in_handler);
 }
