@@ -356,6 +356,7 @@ typedef struct {
     const rlp_algorithm_t *const *algorithms; /* of algorithm= */
     rlp_store_t *store;                       /* all of them as one; NULL: no rule needs it */
     void *annex;                              /* of the first segment (annex.h) */
+    rlp_store_t *annexed;                     /* the store in it; NULL: there is no segment */
     ordered_t *ordered;                       /* bans, and plans given for a time; NULL: none */
     const uint32_t *ordered_count;            /* of those that may be in force */
     rlp_hold_t owner;                         /* this child in the first, for concurrency limits */
