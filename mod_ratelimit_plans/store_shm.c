@@ -140,12 +140,27 @@ static void shm_stays(const retained_t *retained, const shm_settings_t *settings
     }
 }
 
+/* A graceful restart loads this module anew: what is in memory may be of another version. The
+   children that have it keep it until they end; from here on the file is opened as at a full
+   start. */
+static void shm_leave_unusable(retained_t *retained, apr_pool_t *pool)
+{
+    rlp_store_t *store;
+
+    if (rlp_shm_create(&store, &retained->segment, pool) != APR_SUCCESS) {
+        rlp_segment_close(&retained->segment);
+    }
+}
+
 static const char *shm_open(rlp_store_t **store, void *made, const rlp_clock_t *clock,
                             server_rec *server, apr_pool_t *pool)
 {
     const shm_settings_t *settings = made;
     retained_t *retained = shm_retained(++rlp_world->segments);
 
+    if (retained->segment.memory != NULL) {
+        shm_leave_unusable(retained, pool);
+    }
     if (retained->segment.memory == NULL) {
         const char *error = shm_open_segment(retained, settings, clock, server, pool);
 

@@ -38,6 +38,13 @@ sub notes {
     return grep { /RLP01\d|RateLimitStore/ } split /\n/, $server->said;
 }
 
+# Puts the number of another layout where the file has its own.
+sub outdate {
+    my ($file) = @_;
+    open my $fh, '+<:raw', $file or return;
+    return seek($fh, 8, 0) && print({$fh} pack('L', 4)) && close $fh;
+}
+
 # --- restarts
 
 {
@@ -136,6 +143,27 @@ SKIP: {
     $server->stop;
     $server->start;
     is(remaining($server), 9, 'stop and start begin anew');
+    $server->stop;
+}
+
+# A graceful restart loads the module anew: one of another version cannot read what is in memory.
+for my $restart (qw(graceful restart)) {
+    my $server = server("RateLimitStore x shm size=1M file=store\n$ten");
+    $server->start;
+    is(remaining($server), 9, "before the module of another version: $restart");
+    ok(outdate($server->file('store')), 'the store is as another version has it');
+    ok($server->$restart, 'the server goes on');
+    is(remaining($server), 9, 'with an empty store');
+    my @notes = notes($server);
+    is(scalar @notes, 1, 'and one warning') or diag(join "\n", @notes);
+    like($notes[0] // '', qr/RLP010: .*written by another version/, 'which says why');
+    ok($server->$restart, 'once more');
+    is(remaining($server), 8, 'which forgets nothing');
+    my $second = server("RateLimitStore x shm size=1M \"file=@{[$server->file('store')]}\"\n$ten");
+    like($second->try_start, qr/in use by another server/, 'no second server has its file');
+    ok($server->stop, 'stop');
+    $server->start;
+    is(remaining($server), 7, 'the file is the one of its name');
     $server->stop;
 }
 

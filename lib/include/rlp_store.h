@@ -193,7 +193,8 @@ apr_status_t rlp_segment_origin(const rlp_segment_t *segment, rlp_origin_t *orig
 apr_status_t rlp_segment_adopt(const rlp_segment_t *segment, const rlp_origin_t *origin,
                                const rlp_clock_t *clock);
 
-/* Unmaps and unlocks; the file stays. For tools and tests: a server keeps it until it exits. */
+/* Unmaps and unlocks, also where children of this process have it; the file stays. For tools and
+   tests, and for what cannot be used any more: a server keeps it until it exits. */
 void rlp_segment_close(rlp_segment_t *segment);
 
 /* How many counters with states of so many bytes a segment of that size has room for. */

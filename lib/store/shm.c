@@ -453,6 +453,7 @@ void rlp_segment_close(rlp_segment_t *segment)
         (void)munmap(segment->memory, segment->size + RLP_ANNEX_SIZE);
     }
     if (segment->fd >= 0) {
+        (void)shm_lock(segment->fd, F_UNLCK, SHM_ALL); /* children may have it open, too */
         (void)close(segment->fd);
     }
     *segment = (rlp_segment_t){ .fd = -1 };
