@@ -39,6 +39,24 @@ static void test_geometry(void **state)
     }
 }
 
+/* What docs/operations.md says of large slots: one set of them in each shard. */
+static void test_few(void **state)
+{
+    static const uint32_t ways[] = { 8, 2, 1 };
+
+    (void)state;
+    for (size_t size = MB; size <= 256 * MB; size *= 2) {
+        slab_t slab;
+
+        slab_geometry(&slab, NULL, size);
+        assert_true(slab.classes[SLAB_CLASSES - 4].sets > 1);
+        for (size_t i = 0; i < UNIT_N(ways); i++) {
+            assert_int_equal(slab.classes[SLAB_CLASSES - 3 + i].sets, 1);
+            assert_int_equal(slab.classes[SLAB_CLASSES - 3 + i].ways, ways[i]);
+        }
+    }
+}
+
 static void test_sizes(void **state)
 {
     static const uint32_t sizes[] = {
@@ -248,6 +266,7 @@ int main(void)
 {
     static const unit_single_t singles[] = {
         { "every size has slots of each class, within it", test_geometry },
+        { "large slots: one set in each shard", test_few },
         { "states of 1 to 65640 bytes", test_sizes },
         { "many keys of every size", test_crowded },
         { "Q-08: a bigger and a smaller slab keep the counters", test_rehash },
