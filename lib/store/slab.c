@@ -148,11 +148,11 @@ static bool slab_choose(choice_t *choice, const place_t *place)
         slot_t *slot = slab_way(place, place->home + i);
         const float weight = slab_weight(slot, choice->now);
 
-        if (slab_taken(choice->taken, choice->n, slot) ||
-            slab_held(choice->slab, slot, place->stride)) {
+        if (slot->fingerprint != 0 && (slab_taken(choice->taken, choice->n, slot) ||
+                                       slab_held(choice->slab, slot, place->stride))) {
             continue;
         }
-        if (slot->fingerprint == 0 || weight <= 0) {
+        if (weight <= 0) {
             choice->victim = slot;
             return true;
         }

@@ -470,6 +470,22 @@ static void wild_visit(slab_t *slab, rlp_time_t now, uint64_t *random)
     assert_true(rv == 0 || rv == EINVAL);
 }
 
+/* A slot that is marked as held but of nobody is one never used: look-ups end there, so that a
+   newcomer who went past it would begin anew with each request. */
+static void test_held_by_none(void **state)
+{
+    slab_t slab = slab_new(MB);
+    const cell_t cell = { .fingerprint = 11, .size = 40, .expires = RLP_TIME_NEVER, .loss = 1 };
+    const rlp_hold_t owner = rlp_owner_open(slab_store(&slab), 1001);
+
+    (void)state;
+    hold_put(&slab, &cell, owner | 1, owner | 1);
+    slot_of(&slab, &cell)->fingerprint = 0;
+    cell_put(&slab, &cell, 9, NOW);
+    assert_int_equal(cell_get(&slab, &cell, NOW), 9);
+    slab_free(&slab);
+}
+
 /* Anything in the memory, but for the locks: the store answers, in time and within its memory. */
 static void test_corruption(void **state)
 {
@@ -515,6 +531,7 @@ int main(void)
         { "what could not be undone is refused", test_too_much },
         { "what a dead owner left is rolled back", test_roll_back },
         { "an undo area that holds anything", test_hostile_undo },
+        { "a slot that nobody has, but marked as held", test_held_by_none },
         { "a memory that holds anything", test_corruption },
     };
 
