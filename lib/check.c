@@ -5,6 +5,7 @@
  */
 
 #include "check.h"
+#include "limit.h"
 #include "state.h"
 
 #include <string.h>
@@ -25,20 +26,28 @@ typedef struct {
 /* what every request goes through */
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
+/* How many requests of such a cost, or of one unit, the limit holds. */
+static uint64_t check_requests(const rlp_limit_t *limit, rlp_units_t cost)
+{
+    const uint64_t units = cost < 0 ? 0 - (uint64_t)cost : (uint64_t)cost;
+
+    return units <= RLP_UNIT ? limit->requests : limit_requests(limit, units);
+}
+
 /* What forgetting the counter would lose, in requests like the one that is charged, or corrected:
    whoever would have a counter pushed out has to make as many with each of those that push. The
-   share of the capacity would not do, of which one request is much where the limit is small; but
-   one that costs more than all of it has used all of it. */
+   share of the capacity would not do, of which one request is much where the limit is small. */
 CHECK_INLINE uint32_t check_loss(const rlp_charge_t *charge)
 {
-    const uint64_t capacity = (uint64_t)charge->limit->burst;
-    const uint64_t units = (uint64_t)charge->cost;
-    const uint64_t cost = charge->cost < 0 ? 0 - units : units;
-    const uint64_t most = cost <= RLP_UNIT ? capacity / RLP_UNIT : capacity / cost;
-    const uint64_t held = most == 0 ? 1 : most < UINT32_MAX ? most : UINT32_MAX;
+    const uint64_t held = __builtin_expect(charge->cost == RLP_UNIT, 1)
+                              ? charge->limit->requests
+                              : check_requests(charge->limit, charge->cost);
     const uint64_t loss = held * charge->decision.loss / (RLP_LOSS_FULL / RLP_LOSS_REQUEST);
 
-    return (uint32_t)(loss < UINT32_MAX ? loss : UINT32_MAX) | (charge->decision.loss > 0);
+    if (charge->decision.loss == 0) {
+        return 0;
+    }
+    return (uint32_t)(loss < UINT32_MAX ? loss : UINT32_MAX) | 1;
 }
 
 /* Asks the step of one charge what is written in op. */
@@ -357,13 +366,13 @@ CHECK_INLINE apr_status_t check_run_one(rlp_store_t *store, rlp_charge_t *charge
         store->type->update(store, &entry, 1, question->now, check_update_one, &one);
 
     if (__builtin_expect(rv != APR_SUCCESS, 0)) {
+        *answer = (rlp_answer_t){ .verdict = RLP_ALLOW };
         return rv; /* nobody has written a decision */
     }
-    answer->verdict = charge->decision.verdict;
-    answer->wait = charge->decision.wait;
-    answer->retry = charge->decision.retry;
-    answer->damaged = charge->decision.damaged;
-    answer->tightest = 0;
+    *answer = (rlp_answer_t){ .verdict = charge->decision.verdict,
+                              .wait = charge->decision.wait,
+                              .retry = charge->decision.retry,
+                              .damaged = charge->decision.damaged };
     return rv;
 }
 
@@ -371,17 +380,19 @@ CHECK_INLINE apr_status_t check_run(rlp_store_t *store, rlp_charge_t charges[], 
                                     const rlp_question_t *question, rlp_op_kind_t kind,
                                     rlp_answer_t *answer)
 {
+    const bool near = store->type->decide == NULL;
+
+    if (n == 1 && kind <= RLP_PEEK && __builtin_expect(near, 1)) {
+        return check_run_one(store, charges, question, kind, answer);
+    }
     answer->unasked = false;
     answer->told = false;
     answer->refuses = false;
     answer->retry = 0;
-    if (__builtin_expect(store->type->decide != NULL, 0)) {
+    if (!near) {
         return n < 1 || n > RLP_ENTRIES_MAX
                    ? APR_EINVAL
                    : store->type->decide(store, charges, n, question, kind, answer);
-    }
-    if (n == 1 && kind <= RLP_PEEK) {
-        return check_run_one(store, charges, question, kind, answer);
     }
     check_t check = { .charges = charges,
                       .n = n,

@@ -392,6 +392,13 @@ static unsigned limit_ordinal(const parser_t *parser, const rlp_limit_t *limit)
     return ordinal;
 }
 
+uint32_t limit_requests(const rlp_limit_t *limit, uint64_t units)
+{
+    const uint64_t most = (uint64_t)limit->burst / units;
+
+    return most == 0 ? 1 : most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
+}
+
 /* Works out what steps calculate with: the time from empty to full again, and credit. */
 static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
 {
@@ -439,6 +446,7 @@ void rlp_limit_share(rlp_limit_t *limit, int64_t hosts)
     limit->count = limit->count / hosts > 1 ? limit->count / hosts : 1;
     limit->burst = limit->burst / hosts > RLP_UNIT ? limit->burst / hosts : RLP_UNIT;
     limit->initial = full ? limit->burst : limit->initial / hosts;
+    limit->requests = limit_requests(limit, RLP_UNIT);
     if (limit->period > 0) {
         limit->capacity = (uint64_t)limit->burst * (uint64_t)limit->price;
         limit->drain =
@@ -469,6 +477,7 @@ static const char *limit_finish(parser_t *parser)
     }
     limit->state_size = limit->algorithm->holds ? RLP_OWNERS_USUAL * (uint32_t)sizeof(rlp_hold_t)
                                                 : limit->algorithm->state_size;
+    limit->requests = limit_requests(limit, RLP_UNIT);
     error = limit_derive(parser, limit);
     if (error != NULL) {
         return error;

@@ -10,6 +10,10 @@ const char *limit_parse_words(rlp_plan_t *plan, const rlp_plan_source_t *source,
 /* One limit in words. */
 const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool);
 
+/* How many requests of so many units (above 0) the burst has room for: 1 at least, as one that
+   costs more than all of it has used all of it. */
+uint32_t limit_requests(const rlp_limit_t *limit, uint64_t units);
+
 /* Do both count the same thing, ordinals aside? */
 bool limit_same_kind(const rlp_limit_t *a, const rlp_limit_t *b);
 

@@ -17,8 +17,12 @@
 
 /* --- ordered.c */
 
-/* Finds the table in the annex, in the parent. */
+/* Finds the table in the annex, in the parent. What came from a Redis that is no longer the first
+   store's ends. */
 void ordered_open(apr_pool_t *pool);
+
+/* Where those of all hosts come from, for override_mark(). */
+uint64_t ordered_source(void);
 
 /* The table; NULL: there is none. */
 const override_table_t *ordered_table(void);
@@ -26,8 +30,34 @@ const override_table_t *ordered_table(void);
 /* The plan of that hash; NULL: it is not configured. */
 const plan_t *ordered_plan(uint64_t hash);
 
-/* Now on the store's time line, which the table's moments are of. */
+/* Now on the time line that the table's moments are of. */
 rlp_time_t ordered_now(void);
+
+/* Whom an identity's text stands for there. */
+override_key_t ordered_key(const char *text, size_t len);
+
+/* What somebody wants: a ban, or a plan for a time; the other of the two stays as it is. */
+typedef struct {
+    const char *text;  /* whom, as it is counted */
+    const char *shown; /* as the log may have it */
+    const plan_t *plan;
+    bool is_plan;
+    rlp_time_t until; /* 0: what there is ends */
+} order_t;
+
+/* Is it for all hosts that count in the Redis of the first store? */
+bool ordered_is_shared(void);
+
+/* Puts it in force. */
+override_result_t ordered_put(const order_t *order, apr_pool_t *pool);
+
+#ifdef RLP_REDIS
+/* Which Redis the first store is, and what of it. */
+const char *store_redis_where(apr_pool_t *pool);
+
+/* The same in the Redis of the first store, and then here (store_redis_orders.c). */
+override_result_t store_redis_order(const order_t *order, apr_pool_t *pool);
+#endif
 
 /* --- probe.c */
 
@@ -123,6 +153,9 @@ typedef struct {
 
 /* Reads "identity" and "secret". NULL, or what was expected. */
 const char *admin_target(admin_target_t *target, admin_t *admin);
+
+/* The identity that has the label which the text begins with, of some chain; NULL: none. */
+const identity_t *admin_identity(const char *text, size_t label_len);
 
 /* Reads "for" or "until": a moment of the store's time. NULL, or what was expected. */
 const char *admin_moment(rlp_time_t *moment, admin_t *admin);

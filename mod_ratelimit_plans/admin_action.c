@@ -154,7 +154,7 @@ static const plan_t *action_mapped(const action_t *action, const rule_t *rule)
 static bool action_override(const action_t *action, override_t *found)
 {
     const char *text = action->target.text;
-    const override_key_t key = override_key(rlp_world->store, text, strlen(text));
+    const override_key_t key = ordered_key(text, strlen(text));
 
     *found = (override_t){ .ban = 0 };
     if (ordered_table() == NULL || !override_find(ordered_table(), &key, ordered_now(), found)) {
@@ -377,6 +377,19 @@ static const char *action_result(admin_t *admin, override_result_t result)
     case OVERRIDE_BUSY:
         admin->status = HTTP_SERVICE_UNAVAILABLE;
         return "expected no other change under way for a second: try again";
+    case OVERRIDE_AWAY:
+        admin->status = HTTP_SERVICE_UNAVAILABLE;
+        return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
+               "changed";
+    case OVERRIDE_LOST:
+        admin->status = HTTP_SERVICE_UNAVAILABLE;
+        return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
+               "changed here, but it comes into force if Redis has carried it out";
+    case OVERRIDE_LATE:
+        admin->status = HTTP_SERVICE_UNAVAILABLE;
+        return "expected room among the bans and plans of this host, and no other change under way "
+               "for a second: it was ordered for all hosts, and comes into force here as soon as "
+               "it can";
     case OVERRIDE_NONE:
     case OVERRIDE_DONE:
         break;
@@ -384,23 +397,35 @@ static const char *action_result(admin_t *admin, override_result_t result)
     return NULL;
 }
 
-/* Puts what is wanted in force, and tells what then is. */
-static const char *action_order(action_t *action, const override_t *wanted, const char *audit)
+/* The line of what was changed, or may have been; NULL: nothing was. */
+static const char *action_audit(override_result_t result, const char *audit, apr_pool_t *pool)
+{
+    switch (result) {
+    case OVERRIDE_DONE:
+        return audit;
+    case OVERRIDE_LOST:
+        return apr_pstrcat(pool, audit, ", without an answer of Redis", NULL);
+    case OVERRIDE_LATE:
+        return apr_pstrcat(pool, audit, ", not in force on this host yet", NULL);
+    default:
+        return NULL;
+    }
+}
+
+/* Puts in force what is wanted of the target, and tells what then is. */
+static const char *action_order(action_t *action, order_t *order, const char *audit)
 {
     admin_t *admin = action->admin;
-    const char *text = action->target.text;
-    const override_key_t key = override_key(rlp_world->store, text, strlen(text));
 
     if (ordered_table() == NULL) {
         admin->status = HTTP_SERVICE_UNAVAILABLE;
         return "expected a store with room for bans and plans";
     }
-    const override_result_t result =
-        override_set(ordered_table(), &key, wanted, action->target.shown, ordered_now());
+    order->text = action->target.text;
+    order->shown = action->target.shown;
+    const override_result_t result = ordered_put(order, admin->r->pool);
 
-    if (result == OVERRIDE_DONE) {
-        admin->audit = audit;
-    }
+    admin->audit = action_audit(result, audit, admin->r->pool);
     const char *error = action_result(admin, result);
 
     if (error == NULL) {
@@ -413,57 +438,30 @@ static const char *action_order(action_t *action, const override_t *wanted, cons
 const char *admin_ban(admin_t *admin)
 {
     action_t action;
-    override_t wanted;
-    rlp_time_t until = 0;
+    order_t order = { .is_plan = false };
     const char *error = action_begin(&action, admin);
 
-    error = error ? error : admin_moment(&until, admin);
+    error = error ? error : admin_moment(&order.until, admin);
     if (error != NULL) {
         return error;
     }
-    (void)action_override(&action, &wanted);
-    wanted.ban = until;
-    return action_order(&action, &wanted,
+    return action_order(&action, &order,
                         apr_psprintf(admin->r->pool, "ban %s until %s", action.target.shown,
-                                     admin_time(until, admin->r->pool)));
+                                     admin_time(order.until, admin->r->pool)));
 }
 
 const char *admin_unban(admin_t *admin)
 {
     action_t action;
-    override_t wanted;
+    order_t order = { .is_plan = false };
     const char *error = action_begin(&action, admin);
 
-    if (error != NULL) {
-        return error;
-    }
-    if (!action_override(&action, &wanted) || wanted.ban == 0) {
-        json_bool(&admin->out, "changed", false);
-        action_tell_override(&action);
-        return NULL;
-    }
-    wanted.ban = 0;
-    return action_order(&action, &wanted,
-                        apr_psprintf(admin->r->pool, "unban %s", action.target.shown));
+    return error ? error
+                 : action_order(&action, &order,
+                                apr_psprintf(admin->r->pool, "unban %s", action.target.shown));
 }
 
 /* "plan": null ends what was set. */
-static const char *action_end_plan(action_t *action)
-{
-    override_t wanted;
-
-    if (!action_override(action, &wanted) || wanted.plan == 0) {
-        json_bool(&action->admin->out, "changed", false);
-        action_tell_override(action);
-        return NULL;
-    }
-    wanted.plan = 0;
-    wanted.until = 0;
-    return action_order(action, &wanted,
-                        apr_psprintf(action->admin->r->pool, "set-plan of %s ends",
-                                     action->target.shown));
-}
-
 static bool action_ends_plan(const admin_t *admin)
 {
     const json_t *plan = json_member(admin->ask, "plan");
@@ -471,30 +469,36 @@ static bool action_ends_plan(const admin_t *admin)
     return plan != NULL && plan->kind == JSON_NULL;
 }
 
+static const char *action_end_plan(action_t *action)
+{
+    order_t order = { .is_plan = true };
+
+    return action_order(action, &order,
+                        apr_psprintf(action->admin->r->pool, "set-plan of %s ends",
+                                     action->target.shown));
+}
+
 const char *admin_set_plan(admin_t *admin)
 {
     action_t action;
-    override_t wanted;
+    order_t order = { .is_plan = true };
     const char *error = action_begin(&action, admin);
 
     if (error != NULL || action_ends_plan(admin)) {
         return error ? error : action_end_plan(&action);
     }
-    (void)action_override(&action, &wanted);
-    const plan_t *plan = admin_plan(admin, &error);
-
-    if (error == NULL && plan == NULL) {
+    order.plan = admin_plan(admin, &error);
+    if (error == NULL && order.plan == NULL) {
         error = "expected \"plan\": the name of a plan, or null to end what was set";
     }
-    error = error ? error : admin_moment(&wanted.until, admin);
+    error = error ? error : admin_moment(&order.until, admin);
     if (error != NULL) {
         return error;
     }
-    wanted.plan = override_plan_hash(plan->limits->name);
-    return action_order(&action, &wanted,
+    return action_order(&action, &order,
                         apr_psprintf(admin->r->pool, "set-plan of %s to %s until %s",
-                                     action.target.shown, plan->limits->name,
-                                     admin_time(wanted.until, admin->r->pool)));
+                                     action.target.shown, order.plan->limits->name,
+                                     admin_time(order.until, admin->r->pool)));
 }
 
 /* --- all of them */

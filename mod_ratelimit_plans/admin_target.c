@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TARGET_VALUE_MAX 64 /* longer ones are counted by a digest (identity.c) */
+#define TARGET_VALUE_MAX 64 /* longer ones are counted by a digest (identity_find.c) */
 #define TARGET_DIGEST 32
 #define TARGET_YEARS (INT64_C(10) * 366 * 86400 * RLP_SECOND)
 
@@ -44,8 +44,7 @@ static const identity_t *target_identity_of(const chain_t *chain, const char *te
     return NULL;
 }
 
-/* The identity of some chain that has this label; NULL: none. */
-static const identity_t *target_identity(const char *text, size_t label_len)
+const identity_t *admin_identity(const char *text, size_t label_len)
 {
     const identity_t *found = NULL;
 
@@ -194,7 +193,7 @@ static const char *target_secret(admin_target_t *target, const char *type, const
                                  apr_pool_t *pool)
 {
     const char *label = apr_pstrcat(pool, type, ":", NULL);
-    const identity_t *identity = target_identity(label, strlen(label));
+    const identity_t *identity = admin_identity(label, strlen(label));
 
     if (identity == NULL || identity->n != 1 || !identity->parts[0].type->chosen || !*secret) {
         return apr_psprintf(pool,
@@ -213,7 +212,7 @@ static const char *target_read(admin_target_t *target, const char *text, apr_poo
 {
     const char *colon = strchr(text, ':');
     const size_t label_len = colon ? (size_t)(colon - text) + 1 : 0;
-    const identity_t *identity = colon ? target_identity(text, label_len) : NULL;
+    const identity_t *identity = colon ? admin_identity(text, label_len) : NULL;
     const char *error = NULL;
     const char *value = NULL;
 
@@ -232,7 +231,9 @@ static const char *target_read(admin_target_t *target, const char *text, apr_poo
     target->label = identity->label;
     target->label_len = identity->label_len;
     target->text = value ? apr_pstrcat(pool, identity->label, value, NULL) : NULL;
-    return error;
+    return value != NULL && strlen(target->text) > sizeof(((who_t *)NULL)->room)
+               ? "expected an identity no longer than any that is counted"
+               : error;
 }
 
 const char *admin_target(admin_target_t *target, admin_t *admin)

@@ -11,6 +11,7 @@
 #include <apr_strings.h>
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
@@ -121,4 +122,11 @@ const char *config_unknown_word(cmd_parms *cmd, const char *expected, const char
 {
     return apr_pstrcat(cmd->pool, config_expected(cmd, expected, got),
                        config_near(got, known, cmd->pool), NULL);
+}
+
+int config_status(const char *text)
+{
+    const int status = strspn(text, "0123456789") == 3 && text[3] == '\0' ? atoi(text) : 0;
+
+    return status >= 400 && status <= 599 ? status : 0;
 }

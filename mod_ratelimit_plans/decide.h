@@ -145,7 +145,7 @@ bool decide_collect(decide_t *d, uint64_t rules);
 /* Ready for a request in a section. */
 void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf);
 
-/* --- ordered.c */
+/* --- ordered_request.c */
 
 /* Puts what people have ordered for the identity into it. */
 void ordered_apply(who_t *who);

@@ -1,19 +1,62 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Bans, and plans given for a time, where requests meet them.
+ * Bans, and plans given for a time: the table of them, and who changes it.
  */
 
 #include "admin.h"
-#include "decide.h"
-#include "stats.h"
+#include "provider.h"
 
 #include <apr_strings.h>
+
+#include <string.h>
+
+/* By whose time and secret the table is: that in whose file it lies, whichever store comes first,
+   so that it lasts as that does and tools find their way in it. */
+static const rlp_store_t *ordered_store(void)
+{
+    return rlp_world->annexed ? rlp_world->annexed : rlp_world->store;
+}
+
+rlp_time_t ordered_now(void)
+{
+    return rlp_store_time(ordered_store(), rlp_world->clock->monotonic());
+}
+
+override_key_t ordered_key(const char *text, size_t len)
+{
+    return override_key(ordered_store(), text, len);
+}
+
+bool ordered_is_shared(void)
+{
+#ifdef RLP_REDIS
+    return APR_ARRAY_IDX(rlp_world->depots, 0, depot_t).provider == &store_redis_provider;
+#else
+    return false;
+#endif
+}
 
 struct ordered_t {
     override_table_t table;
     uint64_t *plans; /* override_plan_hash() of each, by plan_t.index - 1 */
+    uint64_t source; /* of what holds on all hosts; 0: nothing does */
 };
+
+/* Where that is, and by which secrets the table has it. */
+static uint64_t ordered_origin(apr_pool_t *pool)
+{
+#ifdef RLP_REDIS
+    if (ordered_is_shared()) {
+        const char *where = store_redis_where(pool);
+        const override_key_t key = ordered_key(where, strlen(where));
+
+        return key.fingerprint != key.digest ? key.fingerprint ^ key.digest : 1;
+    }
+#endif
+    (void)pool;
+    return 0;
+}
 
 void ordered_open(apr_pool_t *pool)
 {
@@ -33,11 +76,13 @@ void ordered_open(apr_pool_t *pool)
     }
     rlp_world->ordered = ordered;
     rlp_world->ordered_count = &ordered->table.head->count;
+    ordered->source = ordered_origin(pool);
+    override_adopt(&ordered->table, ordered->source, ordered_now());
 }
 
-rlp_time_t ordered_now(void)
+uint64_t ordered_source(void)
 {
-    return rlp_store_time(rlp_world->store, rlp_world->clock->monotonic());
+    return rlp_world->ordered->source;
 }
 
 const override_table_t *ordered_table(void)
@@ -55,33 +100,36 @@ const plan_t *ordered_plan(uint64_t hash)
     return NULL; /* no longer configured */
 }
 
-void ordered_apply(who_t *who)
+/* Puts it in force on this host alone. */
+static override_result_t ordered_put_here(const order_t *order)
 {
-    const override_table_t *table = &rlp_world->ordered->table;
-    const override_key_t key = override_key(rlp_world->store, who->text, who->len);
+    const override_table_t *table = ordered_table();
+    const override_key_t key = ordered_key(order->text, strlen(order->text));
     const rlp_time_t now = ordered_now();
-    override_t found;
+    override_t wanted;
 
-    override_tidy(table, now);
-    if (!override_find(table, &key, now, &found)) {
-        return;
+    if (!override_find(table, &key, now, &wanted)) {
+        wanted = (override_t){ .ban = 0 };
     }
-    const plan_t *plan = found.plan ? ordered_plan(found.plan) : NULL;
-
-    who->banned = found.ban ? found.ban - now : 0;
-    who->plan = plan ? plan : who->plan;
+    if (order->until == 0 && (order->is_plan ? wanted.until : wanted.ban) == 0) {
+        return OVERRIDE_NONE;
+    }
+    if (order->is_plan) {
+        wanted.until = order->until;
+        wanted.plan = order->plan ? override_plan_hash(order->plan->limits->name) : 0;
+    } else {
+        wanted.ban = order->until;
+    }
+    return override_set(table, &key, &wanted, order->shown, now);
 }
 
-int ordered_refuse(const decide_t *d, bool in_handler)
+override_result_t ordered_put(const order_t *order, apr_pool_t *pool)
 {
-    verdict_t *verdict = d->verdict;
-
-    verdict->action = "deny";
-    verdict->denied = true;
-    verdict->retry = d->banned->banned;
-    stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
-    verdict->identity = apr_pstrmemdup(d->r->pool, d->banned->text, d->banned->len);
-    respond_env(d->r, verdict);
-    denial_log_banned(d->r, verdict->identity, d->server);
-    return respond_deny(d->r, verdict, d->conf, in_handler);
+#ifdef RLP_REDIS
+    if (ordered_is_shared()) {
+        return store_redis_order(order, pool);
+    }
+#endif
+    (void)pool;
+    return ordered_put_here(order);
 }

@@ -249,13 +249,25 @@ static void override_write(override_entry_t *entry, const override_key_t *key,
     __atomic_store_n(&entry->digest, key->digest, __ATOMIC_RELAXED);
 }
 
-static override_result_t override_set_locked(const override_table_t *overrides,
-                                             const override_key_t *key, const override_t *wanted,
-                                             const char *shown)
+/* A bit of a map with one for each entry. */
+static bool override_bit(const uint64_t map[], uint32_t at)
 {
-    const bool ends = wanted->ban == 0 && wanted->plan == 0;
+    return map[at / 64] >> at % 64 & 1;
+}
+
+static void override_put_bit(uint64_t map[], uint32_t at, bool set)
+{
+    const uint64_t bit = (uint64_t)1 << at % 64;
+
+    map[at / 64] = set ? map[at / 64] | bit : map[at / 64] & ~bit;
+}
+
+static override_result_t override_set_locked(const override_table_t *overrides,
+                                             const override_brought_t *one, bool brought)
+{
+    const bool ends = one->wanted.ban == 0 && one->wanted.plan == 0;
     bool found;
-    const int place = override_place(overrides->area, key, &found);
+    const int place = override_place(overrides->area, &one->key, &found);
 
     if (!found && ends) {
         return OVERRIDE_NONE;
@@ -263,23 +275,136 @@ static override_result_t override_set_locked(const override_table_t *overrides,
     if (place < 0) {
         return OVERRIDE_FULL;
     }
-    override_write(&overrides->area->entries[place], key, wanted, shown);
+    override_write(&overrides->area->entries[place], &one->key, &one->wanted, one->shown);
+    override_put_bit(overrides->head->brought, (uint32_t)place, brought);
     if (!found) {
-        override_put_tag(overrides->area, (uint32_t)place, key->fingerprint);
+        override_put_tag(overrides->area, (uint32_t)place, one->key.fingerprint);
     }
     return OVERRIDE_DONE;
 }
 
-override_result_t override_set(const override_table_t *overrides, const override_key_t *key,
-                               const override_t *wanted, const char *shown, rlp_time_t now)
+/* Something was changed: who has looked before brings nothing, and who looks again reads all if no
+   version is known. Under the lock. */
+static void override_changed(override_head_t *head, uint64_t version)
+{
+    __atomic_store_n(&head->version, version, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&head->changes, 1, __ATOMIC_RELEASE);
+}
+
+static override_result_t override_set_one(const override_table_t *overrides,
+                                          const override_brought_t *one, bool brought,
+                                          rlp_time_t now)
 {
     if (!override_lock(overrides->head)) {
         return OVERRIDE_BUSY;
     }
     override_sweep(overrides, now);
-    const override_result_t result = override_set_locked(overrides, key, wanted, shown);
+    const override_result_t result = override_set_locked(overrides, one, brought);
 
     override_sweep(overrides, now);
+    override_changed(overrides->head, 0);
     override_unlock(overrides->head);
     return result;
+}
+
+override_result_t override_set(const override_table_t *overrides, const override_key_t *key,
+                               const override_t *wanted, const char *shown, rlp_time_t now)
+{
+    return override_set_one(overrides,
+                            &(override_brought_t){ .key = *key, .wanted = *wanted, .shown = shown },
+                            false, now);
+}
+
+override_result_t override_set_brought(const override_table_t *overrides,
+                                       const override_brought_t *one, rlp_time_t now)
+{
+    return override_set_one(overrides, one, true, now);
+}
+
+/* --- all of them */
+
+bool override_mark(const override_table_t *overrides, uint64_t source, override_mark_t *mark)
+{
+    const override_head_t *head = overrides->head;
+
+    /* the count first: what is changed after it is seen by who compares it later */
+    mark->changes = __atomic_load_n(&head->changes, __ATOMIC_ACQUIRE);
+    mark->source = __atomic_load_n(&head->source, __ATOMIC_RELAXED);
+    mark->version = __atomic_load_n(&head->version, __ATOMIC_RELAXED);
+    return mark->source == source;
+}
+
+/* Ends what was brought before and is not among them. */
+static void override_end_others(const override_table_t *overrides, const override_brought_t items[],
+                                int n)
+{
+    override_area_t *area = overrides->area;
+    uint64_t stays[OVERRIDES_MAX / 64] = { 0 };
+
+    for (int i = 0; i < n; i++) {
+        bool found;
+        const int place = override_place(area, &items[i].key, &found);
+
+        if (found) {
+            override_put_bit(stays, (uint32_t)place, true);
+        }
+    }
+    for (uint32_t at = 0; at < OVERRIDES_MAX; at++) {
+        if (override_bit(overrides->head->brought, at) && !override_bit(stays, at)) {
+            __atomic_store_n(&area->entries[at].ban, 0, __ATOMIC_RELAXED);
+            __atomic_store_n(&area->entries[at].until, 0, __ATOMIC_RELAXED);
+            override_put_bit(overrides->head->brought, at, false);
+        }
+    }
+}
+
+static override_result_t override_bring_locked(const override_table_t *overrides,
+                                               const override_brought_t items[], int n,
+                                               rlp_time_t now)
+{
+    override_result_t result = OVERRIDE_DONE;
+
+    override_sweep(overrides, now);
+    override_end_others(overrides, items, n);
+    override_sweep(overrides, now);
+    for (int i = 0; i < n; i++) {
+        if (override_set_locked(overrides, &items[i], true) == OVERRIDE_FULL) {
+            result = OVERRIDE_FULL;
+        }
+    }
+    override_sweep(overrides, now);
+    return result;
+}
+
+override_result_t override_bring(const override_table_t *overrides, const override_mark_t *mark,
+                                 uint64_t version, const override_brought_t items[], int n,
+                                 rlp_time_t now)
+{
+    override_head_t *head = overrides->head;
+    override_result_t result = OVERRIDE_BUSY;
+
+    if (!override_lock(head)) {
+        return OVERRIDE_BUSY;
+    }
+    if (head->changes == mark->changes && head->source == mark->source) {
+        result = override_bring_locked(overrides, items, n, now);
+        override_changed(head, result == OVERRIDE_FULL ? 0 : version);
+    }
+    override_unlock(head);
+    return result;
+}
+
+void override_adopt(const override_table_t *overrides, uint64_t source, rlp_time_t now)
+{
+    override_head_t *head = overrides->head;
+
+    if (!override_lock(head)) {
+        return;
+    }
+    __atomic_store_n(&head->source, source, __ATOMIC_RELAXED);
+    if (source == 0) {
+        (void)override_bring_locked(overrides, NULL, 0, now);
+    }
+    override_changed(head, 0);
+    override_unlock(head);
 }

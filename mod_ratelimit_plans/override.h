@@ -37,9 +37,13 @@ _Static_assert(sizeof(override_area_t) == RLP_ANNEX_SIZE - ANNEX_OVERRIDES_AT, "
 
 /* What is kept beside the area. */
 typedef struct {
-    uint32_t count;  /* of entries that may be in force */
-    uint32_t locker; /* the thread that has the lock; 0: none */
-    rlp_time_t next; /* the first of them ends then */
+    uint32_t count;                       /* of entries that may be in force */
+    uint32_t locker;                      /* the thread that has the lock; 0: none */
+    rlp_time_t next;                      /* the first of them ends then */
+    uint32_t changes;                     /* goes up with each */
+    uint64_t source;                      /* of those that hold on all hosts; 0: there are none */
+    uint64_t version;                     /* of all of them, as they were brought; 0: unknown */
+    uint64_t brought[OVERRIDES_MAX / 64]; /* a bit for each entry that holds on all hosts */
 } override_head_t;
 
 _Static_assert(sizeof(override_head_t) <= sizeof(((annex_head_t *)0)->room), "it has room there");
@@ -66,8 +70,25 @@ typedef enum {
     OVERRIDE_DONE,
     OVERRIDE_NONE, /* there was nothing to end */
     OVERRIDE_FULL,
-    OVERRIDE_BUSY /* somebody else holds the lock and lives */
+    OVERRIDE_BUSY, /* somebody else holds the lock and lives, or was faster */
+    OVERRIDE_AWAY, /* where they are kept for all hosts nobody could be asked */
+    OVERRIDE_LOST, /* ... who was asked did not answer, and may have done it */
+    OVERRIDE_LATE  /* it is ordered for all hosts, but not in force here */
 } override_result_t;
+
+/* One of those that hold on all hosts. */
+typedef struct {
+    override_key_t key;
+    override_t wanted;
+    const char *shown;
+} override_brought_t;
+
+/* What the table has of those, before one looks for more. */
+typedef struct {
+    uint64_t source;
+    uint64_t version; /* 0: unknown */
+    uint32_t changes;
+} override_mark_t;
 
 /* Is there anything at all? */
 static inline bool override_any(const uint32_t *count)
@@ -93,6 +114,25 @@ bool override_find(const override_table_t *overrides, const override_key_t *key,
 /* Sets what is in force from now on, of both kinds; ends what is 0. */
 override_result_t override_set(const override_table_t *overrides, const override_key_t *key,
                                const override_t *wanted, const char *shown, rlp_time_t now);
+
+/* The same for one that holds on all hosts: override_bring() may end it. */
+override_result_t override_set_brought(const override_table_t *overrides,
+                                       const override_brought_t *one, rlp_time_t now);
+
+/* From now on those that hold on all hosts come from there; whoever looks elsewhere brings nothing
+   any more. 0: from nowhere, and what came ends. */
+void override_adopt(const override_table_t *overrides, uint64_t source, rlp_time_t now);
+
+/* Before one looks there: what is known. False: they come from elsewhere. */
+bool override_mark(const override_table_t *overrides, uint64_t source, override_mark_t *mark);
+
+/* Puts the n of that version in force, and ends what was brought before and is not among them; what
+   was ordered here alone stays. Nothing is done, and it is OVERRIDE_BUSY, if something was changed
+   since the mark was made. OVERRIDE_FULL: some found no room, and the next look brings all again.
+ */
+override_result_t override_bring(const override_table_t *overrides, const override_mark_t *mark,
+                                 uint64_t version, const override_brought_t items[], int n,
+                                 rlp_time_t now);
 
 /* Forgets what has ended by now, if anything may have and nobody else is at it. */
 void override_tidy(const override_table_t *overrides, rlp_time_t now);

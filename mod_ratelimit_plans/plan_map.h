@@ -32,6 +32,12 @@ static inline file_mark_t file_mark(const apr_finfo_t *info)
     };
 }
 
+/* Are its answers kept in the cache? */
+static inline bool plan_map_keeps(const plan_map_t *map)
+{
+    return map->provider->blocks || map->provider->kept;
+}
+
 /* --- plan_map.c */
 
 /* The version of the file by that name. */

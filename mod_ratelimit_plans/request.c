@@ -87,50 +87,48 @@ DECIDE_INLINE bool request_is_exempt(request_rec *r, const dir_conf_t *conf)
 
 /* The charges of rules that count the address only and need nothing else to be done. */
 typedef struct {
-    uint64_t judged; /* rules, a bit each */
-    size_t room;     /* for what the fields tell of them */
+    rlp_charge_t *charges;
     int n;
+    uint64_t judged; /* rules, a bit each */
 } usual_t;
 
-/* Adds what a rule counts. False: it takes a closer look. */
-DECIDE_INLINE bool request_add_usual(usual_t *usual, rlp_charge_t charges[], const request_rec *r,
-                                     const dir_conf_t *conf, const rule_t *rule)
+/* Adds what a rule counts, where there is room for a plan more. False: it takes a closer look. */
+DECIDE_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, const dir_conf_t *conf,
+                                     const rule_t *rule)
 {
     const server_conf_t *server =
         ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
     const variant_t *variant = rule->usual;
     const address_t *address = identity_known_address(decide_chain(rule, conf), r, server);
+    rlp_charge_t *charge = &usual->charges[usual->n];
 
-    if (variant == NULL || address == NULL || usual->n + variant->plan->n > RLP_ENTRIES_MAX) {
+    if (variant == NULL || address == NULL) {
         return false;
     }
-    usual->room += variant->room;
-    for (int i = 0; i < variant->plan->n; i++, usual->n++) {
-        rlp_charge_t *charge = &charges[usual->n];
-
+    for (int i = 0; i < variant->plan->n; i++, charge++) {
         rlp_charge_init(charge, address->text, address->len, variant->signatures[0][i],
                         &variant->plan->limits[i]);
         charge->entry.key.fingerprint = address->fingerprint;
         charge->rule = rule->scope;
     }
+    usual->n += variant->plan->n;
     return true;
 }
 
 /* Adds what all rules that speak of the request count. */
-DECIDE_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[], request_rec *r,
-                                         const dir_conf_t *conf)
+DECIDE_INLINE bool request_collect_usual(usual_t *usual, request_rec *r, const dir_conf_t *conf)
 {
     const int n = conf->rules->nelts;
     uint64_t bit = 1;
 
-    *usual = (usual_t){ 0 };
     for (int i = 0; i < n; i++, bit <<= 1) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, i, const rule_t *);
 
         if (!rule_matches(rule, r)) {
             continue;
         }
-        if (!request_add_usual(usual, charges, r, conf, rule)) {
+        if (usual->n > RLP_ENTRIES_MAX - RLP_LIMITS_MAX ||
+            !request_add_usual(usual, r, conf, rule)) {
             return false;
         }
         usual->judged |= bit;
@@ -138,43 +136,46 @@ DECIDE_INLINE bool request_collect_usual(usual_t *usual, rlp_charge_t charges[],
     return usual->n > 0 && n <= DECIDE_RULES_MAX;
 }
 
-/* Statistics of a rule that has let a request pass. */
-DECIDE_INLINE void request_tally_usual(const rule_t *rule)
+/* Statistics of rules that have let a request pass. */
+DECIDE_INLINE void request_tally_usual(const dir_conf_t *conf, uint64_t judged)
 {
-    const variant_t *variant = rule->usual;
+    for (uint64_t bits = judged; bits != 0; bits &= bits - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
+        const variant_t *variant = rule->usual;
 
-    stats_add(variant->counted ? variant->counted : stats_counts(rule, variant), STATS_ADMITTED);
+        stats_add(variant->counted ? variant->counted : stats_counts(rule, variant),
+                  STATS_ADMITTED);
+    }
 }
 
-/* The same of all rules of a section, of which there is one at least. */
-DECIDE_INLINE void request_tally_all(const dir_conf_t *conf)
+/* Room for what header fields tell of the rules. */
+DECIDE_INLINE size_t request_room(const dir_conf_t *conf, uint64_t judged)
 {
-    const rule_t *const *rules = (const rule_t *const *)(const void *)conf->rules->elts;
-    apr_size_t i = (apr_size_t)conf->rules->nelts;
+    size_t room = 0;
 
-    do {
-        request_tally_usual(rules[--i]);
-    } while (i > 0);
+    for (uint64_t bits = judged; bits != 0; bits &= bits - 1) {
+        room += APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *)->usual->room;
+    }
+    return room;
 }
 
 /* Remembers the charges, and tells the client of them. */
-DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, const usual_t *usual,
-                                      const rlp_charge_t charges[])
+DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, const usual_t *usual)
 {
-    verdict_t *verdict = decide_verdict(r, conf, NULL, usual->n, usual->room);
+    verdict_t *verdict = decide_verdict(r, conf, NULL, usual->n, request_room(conf, usual->judged));
+    outcome_t *outcome = verdict->outcomes;
+    const rlp_charge_t *charge = usual->charges;
 
+    verdict->n = usual->n;
     verdict->judged = usual->judged;
     for (uint64_t bits = usual->judged; bits != 0; bits &= bits - 1) {
         const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
 
-        request_tally_usual(rule);
-        for (int i = 0; i < rule->usual->plan->n; i++) {
-            outcome_t *outcome = &verdict->outcomes[verdict->n];
-
+        for (int i = 0; i < rule->usual->plan->n; i++, outcome++, charge++) {
             outcome->rule = rule;
             outcome->variant = rule->usual;
             outcome->limit = i;
-            outcome->decision = charges[verdict->n++].decision;
+            outcome->decision = charge->decision;
         }
     }
     if (conf->fields != FIELDS_OFF) {
@@ -185,33 +186,81 @@ DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, co
     }
 }
 
-/* Most requests: rules that count addresses, and a client that passes them. A refusal here has
-   changed nothing; it, and all else, is decided in full. Where all requests are judged by the same
-   rules and header fields tell of none, this allocates nothing. */
-__attribute__((noinline)) static int request_decide_usual(request_rec *r, const dir_conf_t *conf)
+/* Makes the charges, if all rules let the request pass. A refusal here has changed nothing; it, and
+   all else, is decided in full. */
+DECIDE_INLINE bool request_passes(const request_rec *r, const usual_t *usual)
 {
     const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
-    rlp_charge_t charges[RLP_ENTRIES_MAX];
     rlp_answer_t answer;
-    usual_t usual;
 
-    if (!request_collect_usual(&usual, charges, r, conf) ||
-        rlp_check(rlp_world->store, charges, usual.n, &question, &answer) != APR_SUCCESS) {
-        return decide_request(r, conf, PHASE_BOTH, false);
+    if (rlp_check(rlp_world->store, usual->charges, usual->n, &question, &answer) != APR_SUCCESS) {
+        return false;
     }
     if (answer.damaged) { /* mended by now: who asks again does not hear of it */
         decide_log_damage(r);
     }
-    if (answer.verdict != RLP_ALLOW) {
+    return answer.verdict == RLP_ALLOW;
+}
+
+/* Do all rules judge all requests here, and header fields tell of none? */
+DECIDE_INLINE bool request_is_silent(const dir_conf_t *conf)
+{
+    return conf->traits == 0 && conf->fields == FIELDS_OFF;
+}
+
+/* This allocates nothing. */
+DECIDE_INLINE void request_pass_silently(const request_rec *r, const dir_conf_t *conf)
+{
+    ap_set_module_config(r->request_config, &ratelimit_plans_module,
+                         (void *)(uintptr_t)&conf->passed);
+}
+
+/* Most requests: rules that count addresses, and a client that passes them. */
+__attribute__((noinline)) static int request_decide_usual(request_rec *r, const dir_conf_t *conf)
+{
+    rlp_charge_t charges[RLP_ENTRIES_MAX];
+    usual_t usual = { .charges = charges };
+
+    if (!request_collect_usual(&usual, r, conf) || !request_passes(r, &usual)) {
         return decide_request(r, conf, PHASE_BOTH, false);
     }
-    if (conf->traits == 0 && conf->fields == FIELDS_OFF) { /* all rules judge all requests */
-        request_tally_all(conf);
-        ap_set_module_config(r->request_config, &ratelimit_plans_module,
-                             (void *)(uintptr_t)&conf->passed);
+    request_tally_usual(conf, usual.judged);
+    if (request_is_silent(conf)) {
+        request_pass_silently(r, conf);
     } else {
-        request_tell_usual(r, conf, &usual, charges);
+        request_tell_usual(r, conf, &usual);
     }
+    return DECLINED;
+}
+
+/* The same where there is but one rule. */
+__attribute__((noinline)) static int request_decide_single(request_rec *r, const dir_conf_t *conf)
+{
+    const rule_t *rule = APR_ARRAY_IDX(conf->rules, 0, const rule_t *);
+    rlp_charge_t charges[RLP_LIMITS_MAX];
+    usual_t usual = { .charges = charges, .judged = 1 };
+
+    if (!rule_matches(rule, r) || !request_add_usual(&usual, r, conf, rule) ||
+        !request_passes(r, &usual)) {
+        return decide_request(r, conf, PHASE_BOTH, false);
+    }
+    request_tally_usual(conf, usual.judged);
+    request_tell_usual(r, conf, &usual);
+    return DECLINED;
+}
+
+/* And there is nothing to tell. */
+__attribute__((noinline)) static int request_decide_silently(request_rec *r, const dir_conf_t *conf)
+{
+    const rule_t *rule = APR_ARRAY_IDX(conf->rules, 0, const rule_t *);
+    rlp_charge_t charges[RLP_LIMITS_MAX];
+    usual_t usual = { .charges = charges, .judged = 1 };
+
+    if (!request_add_usual(&usual, r, conf, rule) || !request_passes(r, &usual)) {
+        return decide_request(r, conf, PHASE_BOTH, false);
+    }
+    request_tally_usual(conf, usual.judged);
+    request_pass_silently(r, conf);
     return DECLINED;
 }
 
@@ -337,11 +386,15 @@ __attribute__((noinline)) static int request_fixups_in_full(request_rec *r, cons
 int request_fixups(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
-    const bool usual = request_is_usual(conf) && conf->rules->nelts > 0 && r->prev == NULL &&
-                       r->main == NULL && r->handler == NULL && r->connection->master == NULL &&
-                       request_verdict(r) == NULL && !ordered_any();
+    const bool plain = r->prev == NULL && r->main == NULL && r->handler == NULL &&
+                       r->connection->master == NULL && request_verdict(r) == NULL &&
+                       !ordered_any();
 
-    return usual ? request_decide_usual(r, conf) : request_fixups_in_full(r, conf);
+    if (!plain || !request_is_usual(conf) || conf->rules->nelts != 1) {
+        return request_fixups_in_full(r, conf);
+    }
+    return request_is_silent(conf) ? request_decide_silently(r, conf)
+                                   : request_decide_single(r, conf);
 }
 
 static int request_answer_own(request_rec *r)
@@ -383,8 +436,9 @@ __attribute__((noinline)) static int request_handle_in_full(request_rec *r, cons
 int request_handler(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+    const verdict_t *verdict = request_verdict(r);
+    const bool done =
+        verdict == &conf->passed || (request_is_judged(r, verdict, conf) && !verdict->denied);
 
-    return request_verdict(r) == &conf->passed && *r->handler != 'r'
-               ? DECLINED
-               : request_handle_in_full(r, conf);
+    return done && *r->handler != 'r' ? DECLINED : request_handle_in_full(r, conf);
 }

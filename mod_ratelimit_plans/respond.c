@@ -21,6 +21,9 @@
 #define RESPOND_FILTER "RATELIMIT_FIELDS"
 #define RESPOND_DIGITS ((size_t)20)
 
+/* what every request with header fields goes through */
+#define RESPOND_INLINE __attribute__((always_inline)) static inline
+
 const char respond_handler_name[] = "ratelimit-refusal";
 
 /* The names of draft-ietf-httpapi-ratelimit-headers-11 and of the older custom, in one place: they
@@ -30,7 +33,7 @@ static const char *const respond_names[] = { "RateLimit-Policy", "RateLimit", "X
 
 enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESET };
 
-_Static_assert(FIELD_X_RESET + 1 == RLP_FIELDS_N, "as private.h says");
+_Static_assert(FIELD_X_RESET + 1 == RLP_FIELDS_N, "as records.h says");
 
 #define RESPOND_TIME ";t="
 
@@ -47,13 +50,13 @@ static const char respond_pairs[] = "0001020304050607080910111213141516171819202
                                     "50515253545556575859606162636465666768697071727374"
                                     "75767778798081828384858687888990919293949596979899";
 
-static char *respond_put_pair(char *to, uint64_t below100)
+static char *respond_put_pair(char *to, uint32_t below100)
 {
-    return respond_put(to, respond_pairs + below100 * 2, 2);
+    return respond_put(to, respond_pairs + (size_t)below100 * 2, 2);
 }
 
 /* One or two digits. */
-static char *respond_put_short(char *to, uint64_t below100)
+static char *respond_put_short(char *to, uint32_t below100)
 {
     if (below100 >= 10) {
         return respond_put_pair(to, below100);
@@ -62,25 +65,38 @@ static char *respond_put_short(char *to, uint64_t below100)
     return to + 1;
 }
 
-static char *respond_put_number(char *to, int64_t number)
+/* One to four digits. */
+RESPOND_INLINE char *respond_put_four(char *to, uint32_t below10000)
 {
-    uint64_t rest = (uint64_t)number;
-    uint64_t unit = 1; /* of the four digits in hand */
+    return below10000 >= 100
+               ? respond_put_pair(respond_put_short(to, below10000 / 100), below10000 % 100)
+               : respond_put_short(to, below10000);
+}
+
+__attribute__((noinline)) static char *respond_put_long(char *to, uint64_t number)
+{
+    uint64_t rest = number;
+    uint64_t unit = 10000; /* of the four digits in hand */
 
     while (rest / unit >= 10000) {
         unit *= 10000;
     }
-    uint64_t four = rest / unit;
-
-    to = four >= 100 ? respond_put_pair(respond_put_short(to, four / 100), four % 100)
-                     : respond_put_short(to, four);
+    to = respond_put_four(to, (uint32_t)(rest / unit));
     while (unit > 1) {
-        rest -= four * unit;
+        rest %= unit;
         unit /= 10000;
-        four = rest / unit;
+        const uint32_t four = (uint32_t)(rest / unit);
+
         to = respond_put_pair(respond_put_pair(to, four / 100), four % 100);
     }
     return to;
+}
+
+/* Most are short. */
+static char *respond_put_number(char *to, int64_t number)
+{
+    return (uint64_t)number < 10000 ? respond_put_four(to, (uint32_t)number)
+                                    : respond_put_long(to, (uint64_t)number);
 }
 
 /* A number as a string of its own; to moves behind it. */
@@ -141,14 +157,16 @@ static const label_t *respond_label(const verdict_t *verdict, const outcome_t *o
 }
 
 /* One member of RateLimit. The label is copied by words; both ends have room for that. */
-static char *respond_put_left(char *to, const label_t *label, const outcome_t *outcome)
+RESPOND_INLINE char *respond_put_left(char *to, const label_t *label, const outcome_t *outcome)
 {
     const int64_t effective = rlp_limit_effective(respond_limit(outcome), &outcome->decision);
+    const char *left = label->left;
+    const size_t len = label->left_len;
 
-    for (size_t i = 0; i < label->left_len; i += RLP_LABEL_WORD) {
-        memcpy(to + i, label->left + i, RLP_LABEL_WORD);
+    for (size_t i = 0; i < len; i += RLP_LABEL_WORD) {
+        memcpy(to + i, left + i, RLP_LABEL_WORD);
     }
-    to = respond_put_number(to + label->left_len, outcome->decision.remaining);
+    to = respond_put_number(to + len, outcome->decision.remaining);
     if (effective >= 0) {
         to = respond_put(to, RESPOND_TIME, sizeof(RESPOND_TIME) - 1);
         to = respond_put_number(to, effective);
@@ -218,16 +236,13 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
 /* Sends those from one field up to another. */
 static void respond_send(request_rec *r, const char *const fields[], int from, int to)
 {
-    const bool first = apr_is_empty_table(r->err_headers_out); /* then nothing need be looked for */
+    /* in an empty one nothing need be looked for */
+    void (*const send)(apr_table_t *, const char *, const char *) =
+        apr_is_empty_table(r->err_headers_out) ? apr_table_addn : apr_table_setn;
 
     for (int i = from; i < to; i++) {
-        if (fields[i] == NULL) {
-            continue;
-        }
-        if (first) {
-            apr_table_addn(r->err_headers_out, respond_names[i], fields[i]);
-        } else {
-            apr_table_setn(r->err_headers_out, respond_names[i], fields[i]);
+        if (fields[i] != NULL) {
+            send(r->err_headers_out, respond_names[i], fields[i]);
         }
     }
 }

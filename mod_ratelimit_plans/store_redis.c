@@ -42,6 +42,7 @@ typedef struct {
     rlp_owners_t owners;
     redis_local_shared_t local;
     redis_denials_t denials;
+    far_orders_shared_t orders;
 } far_shared_t;
 
 typedef struct {
@@ -54,6 +55,7 @@ typedef struct {
     redis_local_t *stands; /* ... and decides by them */
     server_rec *server;
     unsigned char secret[RLP_DIGEST_SIZE];
+    far_orders_t orders;
     apr_uint32_t complained; /* the second of the latest line; 0: none */
 } far_t;
 
@@ -195,6 +197,11 @@ static const rlp_store_type_t far_type = {
     .name = "redis", .time = far_time, .fingerprint = far_fingerprint, .decide = far_decide
 };
 
+const far_orders_t *far_orders(const rlp_store_t *head)
+{
+    return &((const far_t *)head)->orders;
+}
+
 void far_exchange(rlp_store_t *head, redis_call_t *call)
 {
     const far_t *store = (const far_t *)head;
@@ -321,6 +328,10 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
     if (shared == NULL || far_connect(store, shared, pool) != APR_SUCCESS) {
         return "cannot get memory for what the processes share about Redis";
     }
+    store->orders = (far_orders_t){ .shared = &shared->orders,
+                                    .endpoint = store->endpoint,
+                                    .settings = store->settings,
+                                    .server = server };
     store->head = (rlp_store_t){ .type = &far_type,
                                  .owners = store->local ? store->local->owners : &shared->owners,
                                  .secret = store->secret };
@@ -404,6 +415,7 @@ int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
 
 typedef struct {
     far_t *store;
+    bool first; /* the store that has bans and plans for a time, too */
     apr_thread_t *thread;
     apr_thread_mutex_t *mutex; /* of what follows */
     apr_thread_cond_t *cond;
@@ -422,6 +434,9 @@ static void *APR_THREAD_FUNC keeper_run(apr_thread_t *thread, void *data)
         redis_endpoint_maintain(keeper->store->endpoint);
         if (keeper->store->stands) {
             redis_local_maintain(keeper->store->stands);
+        }
+        if (keeper->first) {
+            far_orders_look(&keeper->store->orders);
         }
         apr_thread_mutex_lock(keeper->mutex);
         if (!keeper->stop) {
@@ -460,6 +475,7 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
     keeper_t *keeper = apr_pcalloc(pchild, sizeof(*keeper));
 
     keeper->store = (far_t *)head;
+    keeper->first = APR_ARRAY_IDX(rlp_world->depots, 0, depot_t).store == head;
     apr_status_t rv = apr_thread_mutex_create(&keeper->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
 
     if (rv == APR_SUCCESS) {

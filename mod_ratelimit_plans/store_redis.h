@@ -4,7 +4,8 @@
 
 /*
  * What the files of the store "redis" share: store_redis_options.c reads what RateLimitStore says,
- * store_redis.c decides by it, store_redis_lease.c has what sync=lease adds.
+ * store_redis.c decides by it, store_redis_lease.c has what sync=lease adds, store_redis_orders.c
+ * bans and plans for a time.
  */
 
 #include "provider.h"
@@ -39,6 +40,20 @@ typedef struct {
     void *local;    /* settings of the store that stands in */
 } far_settings_t;
 
+/* Bans and plans for all hosts, as all processes of this host share it; all zero at first. */
+typedef struct {
+    rlp_time_t due; /* when to look again; rlp_clock_monotonic() */
+    uint64_t told;  /* of which version was said what is wrong with it, and what; 0: of none */
+} far_orders_shared_t;
+
+/* ... and where they are. */
+typedef struct {
+    far_orders_shared_t *shared;
+    redis_endpoint_t *endpoint;
+    const far_settings_t *settings;
+    server_rec *server;
+} far_orders_t;
+
 #pragma GCC visibility push(hidden)
 
 /* --- store_redis_options.c */
@@ -71,7 +86,16 @@ rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
 /* Makes ready for a child. */
 apr_status_t far_lease_child(rlp_store_t *store, apr_pool_t *pchild);
 
+/* --- store_redis_orders.c */
+
+/* Looks whether bans and plans for all hosts have changed, if it is due and no other process does
+   so, and puts them in force here. For a maintenance thread. */
+void far_orders_look(const far_orders_t *orders);
+
 /* --- store_redis.c */
+
+/* Where a store in Redis has bans and plans for all hosts. */
+const far_orders_t *far_orders(const rlp_store_t *head);
 
 /* Asks a store in Redis one question of another kind, within its timeout=. */
 void far_exchange(rlp_store_t *head, redis_call_t *call);

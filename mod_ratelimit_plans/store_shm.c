@@ -154,9 +154,13 @@ static const char *shm_open(rlp_store_t **store, void *made, const rlp_clock_t *
         }
     }
     shm_stays(retained, settings, server, pool);
-    return rlp_shm_create(store, &retained->segment, pool) == APR_SUCCESS
-               ? NULL
-               : "the store in memory is damaged; stop and start the server";
+    if (rlp_shm_create(store, &retained->segment, pool) != APR_SUCCESS) {
+        return "the store in memory is damaged; stop and start the server";
+    }
+    if (rlp_world->annexed == NULL) {
+        rlp_world->annexed = *store;
+    }
+    return NULL;
 }
 
 const rlp_store_provider_t store_shm_provider = { .options = "[size=SIZE] [file=PATH]",

@@ -7,6 +7,7 @@
 #include "option.h"
 #include "outline.h"
 #include "post.h"
+#include "redis_orders.h"
 
 #include <apr_strings.h>
 
@@ -37,7 +38,7 @@
     "  --login=NAME --password=FILE   for a server that demands a user (-: standard\n"   \
     "                     input)\n"                                                      \
     "  --file=PATH        a store's file in place of --url, but for plans, explain\n"    \
-    "  --store=URL --prefix=TEXT  a Redis: get, grant, reset, top; rlpctl help stores\n" \
+    "  --store=URL --prefix=TEXT  a Redis, but for plans, explain; rlpctl help stores\n" \
     "  --json             the answer as it is\n"
 
 #define ASK_SECRET_MAX 8192
@@ -62,6 +63,8 @@ typedef struct {
     bool json;
     bool secret;
     const char *file;
+    const char *store; /* the URL of a Redis */
+    const char *prefix;
     post_server_t server;
     const char *password; /* where it is */
     const char *rule;
@@ -132,6 +135,8 @@ static bool ask_option(ask_t *ask, const char *word)
                                  { .name = "--method=", .value = &ask->method },
                                  { .name = "--ip=", .value = &ask->ip },
                                  { .name = "--user=", .value = &ask->user },
+                                 { .name = "--store=", .value = &ask->store },
+                                 { .name = "--prefix=", .value = &ask->prefix },
                                  { .name = "--header=", .take = ask_header },
                                  { .name = "--env=", .take = ask_env },
                                  { .name = "--json", .flag = &ask->json },
@@ -139,6 +144,22 @@ static bool ask_option(ask_t *ask, const char *word)
                                  { .name = NULL } };
 
     return option_take(options, word, 1, ask) == NULL;
+}
+
+/* What does not go together. */
+static const char *ask_odd(const ask_t *ask)
+{
+    if (ask->store != NULL && ask->file != NULL) {
+        return "expected either --file=PATH or --store=URL";
+    }
+    if (ask->store != NULL && ask->secret) {
+        return "expected --url= or --file=PATH with --secret: only a server knows what Redis "
+               "counts it by";
+    }
+    if (ask->store == NULL && ask->prefix != NULL) {
+        return "expected --store=URL with --prefix=";
+    }
+    return option_prefix_odd(ask->prefix);
 }
 
 /* NULL, or what was expected. */
@@ -164,11 +185,11 @@ static const char *ask_read(ask_t *ask, int argc, const char *const argv[])
         return apr_psprintf(ask->pool, "expected %d words behind %s, got %d", wanted,
                             ask->command->name, n);
     }
-    if (ask->file != NULL && !ask->command->offline) {
-        return apr_psprintf(ask->pool, "expected --url with %s: a file knows no plans",
-                            ask->command->name);
+    if ((ask->file != NULL || ask->store != NULL) && !ask->command->offline) {
+        return apr_psprintf(ask->pool, "expected --url with %s: a %s knows no plans",
+                            ask->command->name, ask->file ? "file" : "Redis");
     }
-    return NULL;
+    return ask_odd(ask);
 }
 
 /* The first line of a file, or of standard input, without its end. NULL: there is none. */
@@ -190,6 +211,9 @@ static const char *ask_line(const char *path, apr_pool_t *pool)
 static const char *ask_secrets(ask_t *ask, const char **secret)
 {
     *secret = NULL;
+    if (ask->store != NULL) { /* whose password is read with it */
+        return NULL;
+    }
     if (ask->server.login == NULL && ask->password != NULL) {
         return "expected --login=NAME with --password";
     }
@@ -361,31 +385,76 @@ static int ask_server(ask_t *ask, const char *secret)
     return ask_print(ask, &answer);
 }
 
-/* The store of a file. */
-static int ask_file(const ask_t *ask, const char *secret)
+/* What stands behind the command: whom, which plan, until when; NULL each if it has none. */
+typedef struct {
+    const char *identity;
+    const char *plan;
+    const char *when;
+} ask_words_t;
+
+static ask_words_t ask_words(const ask_t *ask)
 {
     const char *words[3] = { NULL };
+    const bool plan = ask->command->words[0] && ask->command->words[1] == 'p';
 
     for (int i = 0; i < ask->words->nelts; i++) {
         words[i] = APR_ARRAY_IDX(ask->words, i, const char *);
     }
-    const offline_t job = {
-        .path = ask->file,
-        .command = ask->command->name,
-        .identity = words[0],
-        .secret = secret,
-        .plan = ask->command->words[0] && ask->command->words[1] == 'p' ? words[1] : NULL,
-        .when = ask->command->words[0] && ask->command->words[1] == 'p' ? words[2] : words[1],
-        .pool = ask->pool
-    };
-    json_out_t out = json_out(ask->pool);
-    const char *error = offline_run(&job, &out);
-
-    if (error != NULL) {
-        return ask_fail(error, EX_DATAERR);
-    }
-    return ask_print(ask, &(post_answer_t){ .status = 200, .body = out.text, .len = out.len });
+    return (ask_words_t){ .identity = words[0],
+                          .plan = plan ? words[1] : NULL,
+                          .when = plan ? words[2] : words[1] };
 }
+
+static int ask_tell(const ask_t *ask, const char *error, int status, const json_out_t *out)
+{
+    if (error != NULL) {
+        return ask_fail(error, status);
+    }
+    return ask_print(ask, &(post_answer_t){ .status = 200, .body = out->text, .len = out->len });
+}
+
+/* The store of a file. */
+static int ask_file(const ask_t *ask, const char *secret)
+{
+    const ask_words_t words = ask_words(ask);
+    const offline_t job = { .path = ask->file,
+                            .command = ask->command->name,
+                            .identity = words.identity,
+                            .secret = secret,
+                            .plan = words.plan,
+                            .when = words.when,
+                            .pool = ask->pool };
+    json_out_t out = json_out(ask->pool);
+
+    return ask_tell(ask, offline_run(&job, &out), EX_DATAERR, &out);
+}
+
+/* A Redis, for all hosts. */
+#ifdef RLP_REDIS
+static int ask_redis(const ask_t *ask)
+{
+    const ask_words_t words = ask_words(ask);
+    const orders_t job = { .url = ask->store,
+                           .password = ask->password,
+                           .prefix = ask->prefix,
+                           .command = ask->command->name,
+                           .identity = words.identity,
+                           .plan = words.plan,
+                           .when = words.when,
+                           .pool = ask->pool };
+    json_out_t out = json_out(ask->pool);
+    int status;
+    const char *error = orders_run(&job, &out, &status);
+
+    return ask_tell(ask, error, status, &out);
+}
+#else
+static int ask_redis(const ask_t *ask)
+{
+    (void)ask;
+    return ask_fail("this program was built without Redis", EX_USAGE);
+}
+#endif
 
 int ask_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
@@ -405,6 +474,9 @@ int ask_main(int argc, const char *const argv[], apr_pool_t *pool)
     error = error ? error : ask_secrets(&ask, &secret);
     if (error != NULL) {
         return ask_fail(error, EX_USAGE);
+    }
+    if (ask.store != NULL) {
+        return ask_redis(&ask);
     }
     return ask.file ? ask_file(&ask, secret) : ask_server(&ask, secret);
 }

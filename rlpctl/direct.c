@@ -63,11 +63,10 @@ static bool direct_is_one_of(const char *word, const char *const words[])
     return false;
 }
 
-/* What else a file has is rlpctl ban --file=. */
+/* What else they have is rlpctl ban --file= and --store=. */
 bool direct_is_command(int argc, const char *const argv[])
 {
-    static const char *const of_redis[] = { "get",   "grant",    "reset",     "top", "ban",
-                                            "unban", "set-plan", "overrides", NULL };
+    static const char *const of_redis[] = { "get", "grant", "reset", "top", NULL };
     static const char *const of_file[] = { "get", "grant", NULL };
 
     return (direct_has(argc, argv, "--store=", 0) && direct_is_one_of(argv[0], of_redis)) ||
@@ -96,12 +95,6 @@ static bool direct_option(direct_t *job, const char *word)
 /* What does not go together. */
 static const char *direct_odd(const direct_t *job)
 {
-    static const char *const ordered[] = { "ban", "unban", "set-plan", "overrides", NULL };
-
-    if (direct_is_one_of(job->command, ordered)) {
-        return "expected --url= or --file=: bans and plans for a time are each host's own, and not "
-               "in Redis; order them on each";
-    }
     const char *error = option_place_odd(&job->place);
 
     if (error != NULL) {

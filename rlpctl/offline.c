@@ -49,20 +49,26 @@ static rlp_time_t file_instant(const char *text)
                : 0;
 }
 
+const char *offline_span(rlp_time_t *left, const char *when, rlp_time_t wall, apr_pool_t *pool)
+{
+    *left = 0;
+    if (rlp_duration_parse(left, when, pool) != NULL) {
+        *left = file_instant(when);
+        *left = *left > 0 ? *left - wall : 0;
+    }
+    return *left > 0 ? NULL
+                     : "expected a span such as 2h, or a moment to come such as "
+                       "2026-12-31T23:59:59Z";
+}
+
 /* The moment on the store's time line. NULL, or what was expected. */
 static const char *file_moment(rlp_time_t *moment, const file_t *file)
 {
-    const char *when = file->job->when;
-    rlp_time_t left = 0;
+    rlp_time_t left;
+    const char *error = offline_span(&left, file->job->when, file->clock.wall, file->job->pool);
 
-    if (rlp_duration_parse(&left, when, file->job->pool) != NULL) {
-        left = file_instant(when);
-        left = left > 0 ? left - file->clock.wall : 0;
-    }
     *moment = file_now(file) + left;
-    return left > 0 ? NULL
-                    : "expected a span such as 2h, or a moment to come such as "
-                      "2026-12-31T23:59:59Z";
+    return error;
 }
 
 static const char *file_time(const file_t *file, rlp_time_t moment)

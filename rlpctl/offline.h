@@ -7,6 +7,7 @@
  */
 
 #include "json.h"
+#include "rlp.h"
 
 typedef struct {
     const char *path;
@@ -20,5 +21,8 @@ typedef struct {
 
 /* Runs the command and writes an object. NULL, or what was expected. */
 const char *offline_run(const offline_t *job, json_out_t *out);
+
+/* How long until then: a span, or a moment to come. NULL, or what was expected. */
+const char *offline_span(rlp_time_t *left, const char *when, rlp_time_t wall, apr_pool_t *pool);
 
 #endif

@@ -180,8 +180,6 @@ SKIP: {
 # --- words
 
 for my $row (
-    [ qr/bans and plans for a time are each host's own/, 'ban', '--store=redis://127.0.0.1:1', 'ip:127.0.0.1', '1h' ],
-    [ qr/bans and plans for a time are each host's own/, 'overrides', '--store=redis://127.0.0.1:1' ],
     [ qr/expected either --file=PATH or --store=URL/, 'get', @file, '--store=redis://127.0.0.1:1', 'ip:127.0.0.1' ],
     [ qr/expected --store=URL with --password=/,      'get', @file, '--prefix=x', 'ip:127.0.0.1' ],
     [ qr/expected --file=PATH with --secret/,         'get', '--store=redis://127.0.0.1:1', '--secret', 'apikey', 'keys' ],

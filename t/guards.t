@@ -160,7 +160,7 @@ SKIP: {
 }
 
 {
-    my $header = 'mod_ratelimit_plans/private.h';
+    my $header = 'mod_ratelimit_plans/records.h';
     my $sources = join '', map { code($_) } files(qr/\.c$/, 'mod_ratelimit_plans');
     my ($fields, @missing) = (0);
     my $records = slurp($header);

@@ -83,6 +83,8 @@ my @several = (
     [ 'H-11 and is used up', 'h-11', 1, '"h-11-route";q=2;w=60, "h-11-all";q=100;w=60', '"h-11-route";r=0;t=30, "h-11-all";r=98;t=59', 2 ],
     [ 'H-13 the one that refuses leads', 'h-13', 4, '"h-13-all";q=3;w=60, "h-13-route";q=10;w=60', '"h-13-all";r=0;t=20, "h-13-route";r=7;t=42', 3 ],
     [ 'a quota that is never renewed has no time', 'quota', 1, '"quota";q=3', '"quota";r=2', 3 ],
+    [ 'a long number', 'long', 1, '"long";q=10001', '"long";r=10000', 10001 ],
+    [ 'a longer one', 'longer', 1, '"longer";q=100000020000', '"longer";r=100000019999', 100000020000 ],
 );
 begin;
 for my $case (@several) {
@@ -262,6 +264,12 @@ RateLimitPlan h-same rate=5/min
     </Location>
     <Location "/c/quota">
         RateLimitRule quota quota=3
+    </Location>
+    <Location "/c/longer">
+        RateLimitRule longer quota=100000020000
+    </Location>
+    <Location "/c/long">
+        RateLimitRule long quota=10001
     </Location>
     <Location "/c/window">
         RateLimitRule window rate=2/min algorithm=fixed-window

@@ -56,6 +56,7 @@ typedef struct {
     rlp_time_t drain;  /* from empty to full again: burst * period / count, rounded up; 0: never */
     unsigned ordinal;  /* among the limits of the plan that are otherwise equal */
     uint32_t state_size;            /* bytes of state of one key, a multiple of 8, above 0 */
+    uint32_t requests;              /* of one unit, that the burst has room for: 1 to UINT32_MAX */
     const rlp_calendar_t *calendar; /* a quota of calendar periods, whose usual length is `period`;
                                        NULL: none */
     rlp_time_t lease;               /* concurrency in Redis; 0: not given */
@@ -174,10 +175,11 @@ struct rlp_algorithm_t {
 /* part of whole (above 0) as a share of RLP_LOSS_FULL, at least 1 for a part above 0. */
 static inline uint32_t rlp_loss(uint64_t part, uint64_t whole)
 {
-    const bool some = part > 0;
-
     if (part >= whole) {
         return RLP_LOSS_FULL;
+    }
+    if (part == 0) {
+        return 0;
     }
     if (whole >> 32) {
         const int over = 32 - __builtin_clzll(whole);
@@ -185,7 +187,7 @@ static inline uint32_t rlp_loss(uint64_t part, uint64_t whole)
         part >>= over;
         whole >>= over;
     }
-    return (uint32_t)(part * RLP_LOSS_FULL / whole | some);
+    return (uint32_t)(part * RLP_LOSS_FULL / whole) | 1;
 }
 
 /* The built-in algorithms, ended by NULL; the first is the default. */

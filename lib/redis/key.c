@@ -10,7 +10,7 @@ static bool key_is_plain(unsigned char byte)
     return byte > ' ' && byte < 0x7f && byte != '{' && byte != '}' && byte != '%';
 }
 
-static char *key_put(char *at, const char *bytes, size_t len)
+char *redis_key_escape(char *at, const char *bytes, size_t len)
 {
     static const char digits[] = "0123456789ABCDEF";
 
@@ -26,6 +26,34 @@ static char *key_put(char *at, const char *bytes, size_t len)
         *at++ = digits[byte & 15];
     }
     return at;
+}
+
+/* The value of a hexadecimal digit as they are written here; -1: it is none. */
+static int key_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool redis_key_unescape(char *text)
+{
+    char *to = text;
+
+    for (const char *at = text; *at != '\0'; at++, to++) {
+        if (key_is_plain((unsigned char)*at)) {
+            *to = *at;
+            continue;
+        }
+        const int high = *at == '%' ? key_digit(at[1]) : -1;
+        const int low = high >= 0 ? key_digit(at[2]) : -1;
+
+        if (low < 0 || (high == 0 && low == 0)) {
+            return false;
+        }
+        *to = (char)(high << 4 | low);
+        at += 2;
+    }
+    *to = '\0';
+    return to != text;
 }
 
 static char *key_put_word(char *at, const char *word)
@@ -49,10 +77,10 @@ char *redis_key_make(script_key_t *key, char *at, const char *prefix, const rlp_
     key->bytes = at;
     at = key_put_word(at, prefix);
     at = key_put_word(at, "rlp:{");
-    at = key_put(at, charge->entry.key.identity, charge->entry.key.identity_len);
+    at = redis_key_escape(at, charge->entry.key.identity, charge->entry.key.identity_len);
     at = key_put_word(at, "}:");
     if (charge->rule != NULL) {
-        at = key_put(at, charge->rule, strlen(charge->rule));
+        at = redis_key_escape(at, charge->rule, strlen(charge->rule));
     }
     key->len = (size_t)(at - key->bytes);
     return at;

@@ -14,4 +14,10 @@ size_t redis_key_room(const char *prefix, const rlp_charge_t *charge);
 /* Writes "PREFIXrlp:{TYPE:VALUE}:RULE" at a place with so much room; where it ends. */
 char *redis_key_make(script_key_t *key, char *at, const char *prefix, const rlp_charge_t *charge);
 
+/* Writes the bytes as they stand in keys, up to three signs each; where that ends. */
+char *redis_key_escape(char *at, const char *bytes, size_t len);
+
+/* Puts them back in place. False: it is no such text, or of nothing; it may then be changed. */
+bool redis_key_unescape(char *text);
+
 #endif

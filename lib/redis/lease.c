@@ -6,7 +6,7 @@
  * grants only, so Redis can tell from both which grants have not arrived (script/lease.lua).
  */
 
-#include "redis/lease.h"
+#include "redis/lease_draw.h"
 
 #include "algorithm/algorithms.h"
 
@@ -21,72 +21,9 @@ __extension__ typedef unsigned __int128 wide_t;
 #define LEASE_WAYS 8
 #define LEASE_SHARDS 64
 
-#define LEASE_HOLD (2 * RLP_SECOND)       /* a lease is for so long, of */
-#define LEASE_LARGE (256 * RLP_UNIT)      /* so many units at most, */
-#define LEASE_LARGE_HOLD (RLP_SECOND / 4) /* or for so long */
-#define LEASE_SMALL (64 * RLP_UNIT)       /* up to which leases grow while no rate is known */
-#define LEASE_HALF (8 * RLP_UNIT)         /* smaller leases are not renewed before their end */
-#define LEASE_GAUGE (RLP_SECOND / 100)    /* rates are measured over so long at least */
-#define LEASE_HOLD_OFF \
-    (RLP_SECOND / 14) /* between two questions while there is little, at least, */
-#define LEASE_HOLD_OFF_MOST (RLP_SECOND / 4) /* and at most, or until */
-#define LEASE_ASKED (50 * RLP_UNIT)          /* so many units have been asked for */
-#define LEASE_PRESSED \
-    (2 * RLP_SECOND)   /* there is little for so long after a refusal or a short grant */
-#define LEASE_SHORTS 8 /* short grants in a row are as good as a refusal */
-#define LEASE_RECHECK (10 * RLP_SECOND)    /* a refusal is believed for so long, */
-#define LEASE_RECHECK_OTHERS RLP_SECOND    /* or where other hosts may give units back */
 #define LEASE_NUDGE (RLP_SECOND / 50)      /* between two requests for a renewal */
 #define LEASE_LOOK (RLP_SECOND / 4)        /* between two looks at all leases */
 #define LEASE_DRAIN_MAX (INT64_C(1) << 50) /* longer ones are counted one by one */
-#define LEASE_PER_BURST 4                  /* a lease is at most such a part of the burst */
-
-/* What of a limit matters when nobody asks. */
-typedef struct {
-    int64_t count;
-    rlp_time_t period;
-    rlp_units_t burst;
-    rlp_time_t drain; /* 0: it renews by windows */
-    rlp_time_t earns; /* in this time the burst, bit by bit; 0: all of it, at a window's end */
-    rlp_time_t keeps; /* what it earns in this time is not lost, or hardly so, if nobody asks */
-} terms_t;
-
-typedef struct {
-    uint64_t identity; /* both 0: free */
-    uint64_t signature;
-    terms_t terms;
-    uint64_t id;
-    int64_t sequence;  /* of the latest question */
-    rlp_time_t claim;  /* somebody asks, until then at the latest; 0: nobody does */
-    rlp_units_t units; /* below 0: a debt */
-    rlp_units_t spent;
-    rlp_units_t reported; /* of it, what Redis may know */
-    rlp_units_t granted;  /* latest */
-    rlp_units_t half;     /* below, it is to be renewed */
-    rlp_time_t ends;
-    rlp_time_t asked;
-    rlp_time_t used;
-    rlp_time_t nudged;
-    rlp_time_t ask_after;
-    rlp_units_t refused; /* costs as large are refused */
-    rlp_time_t refused_until;
-    rlp_time_t retry_at; /* RLP_TIME_NEVER */
-    rlp_time_t next_at;  /* RLP_TIME_NEVER */
-    rlp_time_t pressed_until;
-    uint32_t shorts;    /* grants in a row that were less than wanted, soon after each other */
-    rlp_units_t demand; /* since gauged */
-    rlp_time_t gauged;
-    int64_t rate;        /* thousandths a second */
-    rlp_units_t central; /* what was left in Redis */
-    rlp_time_t full_at;  /* RLP_TIME_NEVER */
-    rlp_time_t ahead;    /* of Redis' clock */
-    rlp_time_t turns;    /* Redis' clock: the window's end */
-    rlp_time_t turned;   /* Redis' clock: since when the lease was asked for in this window */
-    uint16_t key_len;
-    uint16_t args_len;
-    char key[LEASE_KEY_MAX];
-    unsigned char args[LEASE_ARGS_MAX];
-} lease_t;
 
 typedef struct {
     _Alignas(64) pthread_mutex_t mutex;
@@ -276,16 +213,6 @@ static void lease_age(lease_t *lease, const rlp_limit_t *limit, rlp_time_t now)
     }
 }
 
-static int64_t lease_min(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t lease_max(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* The view of this host: what it has, and what it last heard of the rest. */
 static void lease_tell(const lease_t *lease, rlp_time_t now, rlp_decision_t *decision)
 {
@@ -347,65 +274,6 @@ static void lease_pay(lease_t *lease, rlp_units_t cost, rlp_time_t now, lease_re
         lease->nudged = now;
     }
     lease_tell(lease, now, &result->decision);
-}
-
-static void lease_gauge(lease_t *lease, rlp_time_t now)
-{
-    const rlp_time_t span = now - lease->gauged;
-
-    if (span < LEASE_GAUGE) {
-        return;
-    }
-    const wide_t measured = (wide_t)(uint64_t)lease->demand * RLP_SECOND / (uint64_t)span;
-    const int64_t rate = measured < RLP_UNITS_MAX ? (int64_t)measured : RLP_UNITS_MAX;
-
-    lease->rate = lease->rate == 0 || span > LEASE_HOLD ? rate : (lease->rate + rate) / 2;
-    lease->demand = 0;
-    lease->gauged = now;
-}
-
-/* How many units it should have. */
-static rlp_units_t lease_target(const lease_t *lease, rlp_time_t now)
-{
-    const int64_t seconds = LEASE_HOLD / RLP_SECOND;
-    const int64_t large = lease_max(LEASE_LARGE, lease->rate / (RLP_SECOND / LEASE_LARGE_HOLD));
-    rlp_units_t target = lease_min(lease->rate * seconds, large);
-
-    if (now - lease->asked < LEASE_LARGE_HOLD) {
-        target = lease_max(target, lease_min(2 * lease->granted, LEASE_SMALL));
-    }
-    return lease_min(target, lease->terms.burst / LEASE_PER_BURST) / RLP_UNIT * RLP_UNIT;
-}
-
-/* Claims the question for the caller. */
-static void lease_claim(lease_t *lease, rlp_time_t now, lease_question_t *question)
-{
-    lease->sequence = lease_max(lease->sequence + 1, now);
-    lease->claim = now + question->patience;
-    lease->reported = lease->spent;
-    question->id = lease->id;
-    question->sequence = lease->sequence;
-    question->spent = lease->spent;
-    question->has = lease->units;
-    question->need = 0;
-    question->want = 0;
-    question->cost = 0;
-    question->sent = now;
-    question->key_len = lease->key_len;
-    question->args_len = lease->args_len;
-    memcpy(question->key, lease->key, lease->key_len);
-    memcpy(question->args, lease->args, lease->args_len);
-}
-
-static void lease_ask(lease_t *lease, rlp_units_t cost, rlp_time_t now, lease_question_t *question)
-{
-    const rlp_units_t has = lease_max(lease->units, 0);
-
-    lease_gauge(lease, now);
-    lease_claim(lease, now, question);
-    question->cost = cost;
-    question->need = lease_max(cost - has, 0);
-    question->want = lease_max(lease_target(lease, now) - has, question->need);
 }
 
 static void lease_decide(lease_t *lease, const lease_charge_t *charge, rlp_time_t now,
@@ -481,88 +349,6 @@ bool lease_peek(lease_table_t *table, const lease_charge_t *charge, rlp_time_t n
 }
 
 /* --- what comes back */
-
-/* How long not to ask while there is little: where few ask, longer, so that it is worth a question;
-   spread, so that hosts do not ask at the same time. */
-static rlp_time_t lease_hold_off(const lease_t *lease)
-{
-    const rlp_time_t worth = lease->rate > 0 ? LEASE_ASKED * RLP_SECOND / lease->rate : 0;
-    const rlp_time_t hold_off = lease_max(LEASE_HOLD_OFF, lease_min(worth, LEASE_HOLD_OFF_MOST));
-    const rlp_time_t most = lease_min(hold_off, lease->terms.earns > 0 ? lease->terms.keeps : 0);
-    const int64_t spread = (int64_t)((lease->id ^ (uint64_t)lease->sequence) % 64);
-
-    return most * (96 + spread) / 128;
-}
-
-/* Units that come back while it does not ask. */
-static rlp_units_t lease_accrues(const lease_t *lease)
-{
-    return lease->terms.earns == 0
-               ? 0
-               : (rlp_units_t)((wide_t)(uint64_t)lease->terms.burst *
-                               (uint64_t)lease_hold_off(lease) / (uint64_t)lease->terms.earns);
-}
-
-static void lease_note_refusal(lease_t *lease, const lease_question_t *question,
-                               const lease_answer_t *answer, rlp_time_t now)
-{
-    const rlp_decision_t *d = &answer->decision;
-    const rlp_time_t recheck = answer->others > 0 ? LEASE_RECHECK_OTHERS : LEASE_RECHECK;
-
-    lease->refused = question->cost;
-    lease->retry_at = d->verdict == RLP_NEVER ? RLP_TIME_NEVER : now + d->retry;
-    lease->refused_until = lease_min(lease->retry_at, now + recheck);
-    lease->pressed_until = now + LEASE_PRESSED;
-}
-
-/* Where there is little, it does not ask again at once for what has come back in between. */
-static void lease_note_shortage(lease_t *lease, const lease_question_t *question,
-                                const lease_answer_t *answer, rlp_time_t now)
-{
-    const rlp_time_t hold_off = lease_hold_off(lease);
-    const bool is_short =
-        answer->granted < question->want && lease->central <= 2 * lease_accrues(lease);
-
-    lease->shorts = is_short && question->sent - lease->asked < hold_off ? lease->shorts + 1 : 0;
-    if (is_short && (now < lease->pressed_until || lease->shorts >= LEASE_SHORTS)) {
-        lease->ask_after = now + hold_off;
-        lease->pressed_until = now + LEASE_PRESSED;
-    }
-}
-
-/* Charges of an earlier window are told by their time. */
-static void lease_note_window(lease_t *lease, const lease_answer_t *answer)
-{
-    if (lease->terms.drain == 0 && answer->now >= lease->turns) {
-        lease->turned = answer->now;
-    }
-    lease->turns = answer->turns == RLP_TIME_NEVER ? RLP_TIME_NEVER : answer->now + answer->turns;
-}
-
-static void lease_take_over(lease_t *lease, const lease_question_t *question,
-                            const lease_answer_t *answer, rlp_time_t now)
-{
-    const rlp_decision_t *d = &answer->decision;
-
-    lease->ahead = answer->now - now;
-    lease_note_window(lease, answer);
-    lease->units = lease_min(lease->units + answer->granted, RLP_UNITS_MAX);
-    lease->granted = answer->granted;
-    lease->half = lease->units >= LEASE_HALF ? lease->units / 2 : 0;
-    lease->ends = question->sent + answer->lasts;
-    lease->central = d->remaining * RLP_UNIT;
-    lease->next_at = d->next == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + d->next;
-    lease->full_at = d->reset == RLP_TIME_NEVER ? RLP_TIME_NEVER : now + d->reset;
-    lease->key_len = (uint16_t)question->key_len;
-    lease->args_len = (uint16_t)question->args_len;
-    memcpy(lease->key, question->key, question->key_len);
-    memcpy(lease->args, question->args, question->args_len);
-    if (question->need > 0 && d->verdict > RLP_WAIT) {
-        lease_note_refusal(lease, question, answer, now);
-    }
-    lease_note_shortage(lease, question, answer, now);
-    lease->asked = question->sent;
-}
 
 static void lease_receive(lease_t *lease, const lease_question_t *question,
                           const lease_answer_t *answer, rlp_time_t now, lease_result_t *result)

@@ -7,6 +7,7 @@
  * connection, no clock. The formats are in docs/redis-format.md.
  */
 
+#include "redis/script_number.h"
 #include "rlp.h"
 
 /* Larger limits cannot be counted there (script_limit_error()). */
@@ -77,15 +78,6 @@ bool script_pack(script_packet_t *packet, const script_call_t *call, const char 
 
 /* Makes the EVALSHA an EVAL, for a server that does not know the script. */
 void script_pack_text(script_packet_t *packet);
-
-/* Writes one number, or 8 bytes as they are, as an argument has it. */
-void script_write(unsigned char at[8], int64_t number);
-void script_write_bytes(unsigned char at[8], uint64_t bytes);
-
-/* The number at an index of an answer; -1 if it is none that the script gives. As a span:
-   RLP_TIME_NEVER for what does not come. */
-int64_t script_number(const char *bytes, int index);
-rlp_time_t script_span(int64_t number);
 
 /* Reads the string that answers the call into the decisions and `spared` of its charges; now is the
    server's clock, on whose time line a later charged_at is. False if it is no such answer: then the

@@ -35,15 +35,21 @@ my $floor = 95;
 my @sources = (glob('lib/algorithm/*.c'), qw(lib/check.c lib/calendar.c lib/limit.c));
 my %only = (    # of which sources alone a program speaks
     calendar => qr/calendar|quota|limit/,
+    calendar_quota => qr/calendar|quota|limit/,
     concurrency_step => qr/concurrency/,
     calendar_table => qr/calendar/,
     grammar => qr/limit|calendar/,
+    grammar_plan => qr/limit|calendar/,
     joint => qr/check/,
+    joint_failure => qr/check/,
     joint_more => qr/check/,
     segment => qr/check|concurrency/,
+    segment_restart => qr/check|concurrency/,
     limit_table => qr/limit/,
     property => qr/bucket|window|log|quota|check/,
+    property_more => qr/bucket|window|log|quota|check/,
     sliding => qr/sliding/,
+    sliding_state => qr/sliding/,
 );
 my $equivalents = 't/mutation/equivalent.txt';
 

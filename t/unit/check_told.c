@@ -1,204 +1,21 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * What check.c asks of algorithms and stores, and what it makes of their answers: with an algorithm
- * that answers what it is told, over a store that notes what it is given.
+ * What check.c asks of algorithms and stores, and what it makes of their answers. Of then= that is
+ * check_branches.c.
  */
 
-#include "unit.h"
+#include "check_asked.h"
 
-#include "check.h"
+#include "limit.h"
 
 #include <apr_errno.h>
 
 #include <string.h>
 
-#define NOW (INT64_C(1700000000) * RLP_SECOND)
-#define LATER (INT64_C(77) * RLP_SECOND) /* what the store's time line is ahead */
-#define CHARGES 6
-#define SMALL (UINT32_C(8) * RLP_OWNERS_USUAL) /* the largest state that is kept aside */
-
-/* One call of a step. */
-typedef struct {
-    int who;
-    rlp_op_t op;
-    uint64_t found; /* the first word of the state */
-} call_t;
-
-/* What the steps answer, by the limit's ordinal. A step that changes a state raises its first
-   word. */
-static struct {
-    rlp_decision_t answer[CHARGES];
-    call_t calls[64];
-    int n;
-} told;
-
-static void told_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
-{
-    uint64_t *word = state;
-
-    assert_in_range(told.n, 0, UNIT_N(told.calls) - 1);
-    told.calls[told.n++] = (call_t){ .who = (int)limit->ordinal, .op = *op, .found = *word };
-    *d = told.answer[limit->ordinal];
-    d->changed = op->kind != RLP_PEEK && d->verdict <= RLP_WAIT;
-    *word += d->changed;
-}
-
-static const rlp_algorithm_t units = { .name = "units", .state_size = 8, .step = told_step };
-static const rlp_algorithm_t quota = {
-    .name = "quota", .state_size = 8, .quota = true, .step = told_step
-};
-static const rlp_algorithm_t places = {
-    .name = "places", .state_size = 8, .holds = true, .step = told_step
-};
-
 static const rlp_algorithm_t lasting = {
     .name = "lasting", .state_size = 8, .lasting = true, .step = told_step
 };
-
-/* A store of one state for each signature, and what it was asked. */
-typedef struct {
-    rlp_store_t store;
-    apr_status_t rv;
-    uint64_t states[CHARGES][128];
-    int n;
-    rlp_op_kind_t kind;
-} noting_t;
-
-static apr_status_t noting_update(rlp_store_t *store, rlp_entry_t *entries[], int n, rlp_time_t now,
-                                  rlp_update_fn *fn, void *baton)
-{
-    noting_t *noting = (noting_t *)store;
-
-    noting->n = n;
-    if (noting->rv != APR_SUCCESS) {
-        return noting->rv;
-    }
-    for (int i = 0; i < n; i++) {
-        memcpy(entries[i]->state, noting->states[entries[i]->key.signature], entries[i]->key.size);
-    }
-    fn(entries, n, now + LATER, baton);
-    for (int i = 0; i < n; i++) {
-        if (entries[i]->dirty) {
-            memcpy(noting->states[entries[i]->key.signature], entries[i]->state,
-                   entries[i]->key.size);
-        }
-    }
-    return APR_SUCCESS;
-}
-
-static rlp_time_t noting_time(const rlp_store_t *store, rlp_time_t now)
-{
-    (void)store;
-    return now + LATER;
-}
-
-static uint64_t noting_fingerprint(const rlp_store_t *store, const char *identity, size_t len)
-{
-    (void)store;
-    return (uint64_t)identity[0] << 8 | len;
-}
-
-static apr_status_t noting_decide(rlp_store_t *store, rlp_charge_t *charges, int n,
-                                  const rlp_question_t *question, rlp_op_kind_t kind,
-                                  rlp_answer_t *answer)
-{
-    noting_t *noting = (noting_t *)store;
-
-    (void)charges;
-    (void)question;
-    (void)answer;
-    noting->n = n;
-    noting->kind = kind;
-    return noting->rv;
-}
-
-static const rlp_store_type_t near_type = {
-    .name = "near", .update = noting_update, .time = noting_time, .fingerprint = noting_fingerprint
-};
-static const rlp_store_type_t far_type = { .name = "far",
-                                           .time = noting_time,
-                                           .decide = noting_decide };
-
-static rlp_owners_t owners;
-
-/* A question in the making: so many charges, each of its own state and limit. */
-typedef struct {
-    noting_t noting;
-    rlp_limit_t limits[CHARGES];
-    rlp_charge_t charges[CHARGES];
-    uint64_t room[CHARGES][128];
-    rlp_question_t question;
-    rlp_answer_t answer;
-    int n;
-} ask_t;
-
-static void ask_begin(ask_t *ask, int n)
-{
-    memset(&told, 0, sizeof(told));
-    memset(ask, 0, sizeof(*ask));
-    ask->noting.store = (rlp_store_t){ .type = &near_type, .owners = &owners };
-    ask->question = (rlp_question_t){ .now = NOW, .wall = 5, .owner = 6, .charged_at = NOW - 9 };
-    ask->n = n;
-    for (int i = 0; i < n; i++) {
-        ask->limits[i] = (rlp_limit_t){
-            .algorithm = &units, .count = 1, .ordinal = (unsigned)i, .state_size = 8
-        };
-        rlp_charge_init(&ask->charges[i], "u", 1, (uint64_t)i, &ask->limits[i]);
-        ask->charges[i].cost = 100 + i;
-        ask->charges[i].max_wait = INT64_C(10) * i;
-        ask->charges[i].entry.state = ask->room[i];
-        told.answer[i].remaining = 10;
-    }
-    /* left over from another question */
-    ask->answer = (rlp_answer_t){ .unasked = true, .told = true, .refuses = true, .retry = 5 };
-}
-
-/* What was asked of whom: "t0 p1 t0", t for TAKE, p PEEK, s SETTLE, r RELEASE. */
-static const char *asked(void)
-{
-    static char text[UNIT_N(told.calls) * 3 + 1];
-    char *end = text;
-
-    for (int i = 0; i < told.n; i++) {
-        *end++ = "tpsr"[told.calls[i].op.kind];
-        *end++ = (char)('0' + told.calls[i].who);
-        *end++ = ' ';
-    }
-    *end = '\0';
-    return text;
-}
-
-typedef apr_status_t how_t(rlp_store_t *store, rlp_charge_t charges[], int n,
-                           const rlp_question_t *question, rlp_answer_t *answer);
-
-static void put(ask_t *ask, how_t *how, const char *calls)
-{
-    assert_int_equal(how(&ask->noting.store, ask->charges, ask->n, &ask->question, &ask->answer),
-                     APR_SUCCESS);
-    assert_string_equal(asked(), calls);
-}
-
-/* Which states were changed, and how often: "1 0 1". */
-static const char *kept(const ask_t *ask)
-{
-    static char text[2 * CHARGES + 1];
-    char *end = text;
-
-    for (int i = 0; i < ask->n; i++) {
-        *end++ = (char)('0' + ask->noting.states[i][0]);
-        *end++ = ' ';
-    }
-    *end = '\0';
-    return text;
-}
-
-/* A state too large to be kept aside. */
-static void make_large(ask_t *ask, int i, uint32_t size)
-{
-    ask->charges[i].entry.key.size = size;
-    ask->limits[i].state_size = size;
-}
 
 static void test_question(void **state)
 {
@@ -207,8 +24,8 @@ static void test_question(void **state)
     (void)state;
     for (int n = 1; n <= 3; n++) {
         ask_begin(&ask, n);
-        put(&ask, rlp_check, n == 1 ? "t0 " : n == 2 ? "t0 t1 " : "t0 t1 t2 ");
-        assert_string_equal(kept(&ask), n == 1 ? "1 " : n == 2 ? "1 1 " : "1 1 1 ");
+        ask_put(&ask, rlp_check, n == 1 ? "t0 " : n == 2 ? "t0 t1 " : "t0 t1 t2 ");
+        assert_string_equal(ask_kept(&ask), n == 1 ? "1 " : n == 2 ? "1 1 " : "1 1 1 ");
         for (int i = 0; i < n; i++) {
             const rlp_op_t *op = &told.calls[i].op;
 
@@ -217,7 +34,7 @@ static void test_question(void **state)
             assert_int_equal(op->now, NOW + LATER);
             assert_int_equal(op->wall, 5);
             assert_int_equal(op->owner, 6);
-            assert_ptr_equal(op->owners, &owners);
+            assert_ptr_equal(op->owners, &noting_owners);
         }
         assert_false(ask.answer.unasked || ask.answer.told || ask.answer.refuses);
         assert_false(ask.answer.damaged);
@@ -225,8 +42,8 @@ static void test_question(void **state)
         assert_int_equal(ask.answer.verdict, RLP_ALLOW);
         assert_int_equal(ask.answer.tightest, 0);
         ask_begin(&ask, n);
-        put(&ask, rlp_peek, n == 1 ? "p0 " : n == 2 ? "p0 p1 " : "p0 p1 p2 ");
-        assert_string_equal(kept(&ask), n == 1 ? "0 " : n == 2 ? "0 0 " : "0 0 0 ");
+        ask_put(&ask, rlp_peek, n == 1 ? "p0 " : n == 2 ? "p0 p1 " : "p0 p1 p2 ");
+        assert_string_equal(ask_kept(&ask), n == 1 ? "0 " : n == 2 ? "0 0 " : "0 0 0 ");
     }
 }
 
@@ -241,25 +58,25 @@ static void test_entry(void **state)
         uint32_t share;
         uint32_t loss;
         bool held;
-    } rows[] = { { &units, 8000, 1000, 0, 0, false },
-                 { &units, 8000, 1000, 1, 1, false },
-                 { &units, 8000, 1000, RLP_LOSS_FULL / 2, 1025, false },
-                 { &units, 8000, 1000, RLP_LOSS_FULL, 2049, false },
-                 { &units, 8000, 999, RLP_LOSS_FULL, 2049, false },
-                 { &units, 8000, 1001, RLP_LOSS_FULL, 1793, false },
-                 { &units, 8000, 2000, RLP_LOSS_FULL, 1025, false },
-                 { &units, 8000, 8000, RLP_LOSS_FULL, 257, false },
-                 { &units, 900, 1, RLP_LOSS_FULL, 257, false },
-                 { &units, 8000, 8001, RLP_LOSS_FULL, 257, false },
-                 { &units, 8000, 9000000, RLP_LOSS_FULL / 2, 129, false },
-                 { &units, 8000, -2000, RLP_LOSS_FULL, 1025, false },
-                 { &units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 4294967039, false },
-                 { &units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, UINT32_MAX, false },
-                 { &units, INT64_C(4294967299000), 1000, 16777215, UINT32_MAX, false },
-                 { &units, INT64_C(4294967299000), 1000, 2, 513, false },
-                 { &places, 8000, 1000, 0, 0, false },
-                 { &places, 8000, 1000, 1, 1, true },
-                 { &places, 8000, 1000, RLP_LOSS_FULL, 2049, true } };
+    } rows[] = { { &told_units, 8000, 1000, 0, 0, false },
+                 { &told_units, 8000, 1000, 1, 1, false },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL / 2, 1025, false },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 2049, false },
+                 { &told_units, 8000, 999, RLP_LOSS_FULL, 2049, false },
+                 { &told_units, 8000, 1001, RLP_LOSS_FULL, 1793, false },
+                 { &told_units, 8000, 2000, RLP_LOSS_FULL, 1025, false },
+                 { &told_units, 8000, 8000, RLP_LOSS_FULL, 257, false },
+                 { &told_units, 900, 1, RLP_LOSS_FULL, 257, false },
+                 { &told_units, 8000, 8001, RLP_LOSS_FULL, 257, false },
+                 { &told_units, 8000, 9000000, RLP_LOSS_FULL / 2, 129, false },
+                 { &told_units, 8000, -2000, RLP_LOSS_FULL, 1025, false },
+                 { &told_units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 4294967039, false },
+                 { &told_units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, UINT32_MAX, false },
+                 { &told_units, INT64_C(4294967299000), 1000, 16777215, UINT32_MAX, false },
+                 { &told_units, INT64_C(4294967299000), 1000, 2, 513, false },
+                 { &told_places, 8000, 1000, 0, 0, false },
+                 { &told_places, 8000, 1000, 1, 1, true },
+                 { &told_places, 8000, 1000, RLP_LOSS_FULL, 2049, true } };
     ask_t ask;
 
     (void)state;
@@ -270,11 +87,12 @@ static void test_entry(void **state)
         ask_begin(&ask, 1 + (int)(i % 2));
         ask.limits[0].algorithm = rows[row].algorithm;
         ask.limits[0].burst = rows[row].burst;
+        ask.limits[0].requests = limit_requests(&ask.limits[0], RLP_UNIT);
         ask.charges[0].cost = rows[row].cost;
         told.answer[0] = (rlp_decision_t){ .loss = rows[row].share, .expires = 33, .reach = 8 };
         ask.charges[0].entry.held = !rows[row].held;
         ask.charges[0].entry.lasting = true;
-        put(&ask, rlp_check, i % 2 == 0 ? "t0 " : "t0 t1 ");
+        ask_put(&ask, rlp_check, i % 2 == 0 ? "t0 " : "t0 t1 ");
         assert_int_equal(entry->held, rows[row].held);
         assert_int_equal(entry->loss, rows[row].loss);
         assert_int_equal(entry->expires, 33);
@@ -282,13 +100,13 @@ static void test_entry(void **state)
         assert_true(entry->dirty);
         assert_false(entry->lasting);
         told.n = 0;
-        put(&ask, rlp_peek, i % 2 == 0 ? "p0 " : "p0 p1 ");
+        ask_put(&ask, rlp_peek, i % 2 == 0 ? "p0 " : "p0 p1 ");
         assert_int_equal(entry->loss, 0); /* nothing is kept */
         assert_false(entry->dirty);
     }
     ask_begin(&ask, 1);
     ask.limits[0].algorithm = &lasting;
-    put(&ask, rlp_check, "t0 ");
+    ask_put(&ask, rlp_check, "t0 ");
     assert_true(ask.charges[0].entry.lasting);
 }
 
@@ -304,8 +122,8 @@ static void test_refused(void **state)
         ask_begin(&ask, 3);
         told.answer[refusing].verdict = RLP_DENY;
         told.answer[refusing].retry = 4;
-        put(&ask, rlp_check, calls[refusing]);
-        assert_string_equal(kept(&ask), "0 0 0 ");
+        ask_put(&ask, rlp_check, calls[refusing]);
+        assert_string_equal(ask_kept(&ask), "0 0 0 ");
         for (int i = 0; i < told.n; i++) {
             assert_int_equal(told.calls[i].found, 0);
             assert_int_equal(told.calls[i].op.now, NOW + LATER);
@@ -329,8 +147,8 @@ static void test_refused_twice(void **state)
     told.answer[2].verdict = RLP_NEVER;
     told.answer[0].retry = 8;
     told.answer[1].wait = 3;
-    put(&ask, rlp_check, "t0 p1 p2 t2 p3 ");
-    assert_string_equal(kept(&ask), "0 0 0 0 ");
+    ask_put(&ask, rlp_check, "t0 p1 p2 t2 p3 ");
+    assert_string_equal(ask_kept(&ask), "0 0 0 0 ");
     assert_int_equal(ask.answer.verdict, RLP_NEVER);
     assert_int_equal(ask.answer.tightest, 2);
     assert_int_equal(ask.answer.retry, 0); /* never is not after 8 */
@@ -348,8 +166,8 @@ static void test_waits(void **state)
         told.answer[i].verdict = i == 2 ? RLP_ALLOW : RLP_WAIT;
         told.answer[i].wait = i == 2 ? 0 : 5 - i;
     }
-    put(&ask, rlp_check, "t0 t1 t2 ");
-    assert_string_equal(kept(&ask), "1 1 1 ");
+    ask_put(&ask, rlp_check, "t0 t1 t2 ");
+    assert_string_equal(ask_kept(&ask), "1 1 1 ");
     assert_int_equal(ask.answer.verdict, RLP_WAIT);
     assert_int_equal(ask.answer.wait, 5);
     assert_int_equal(ask.answer.tightest, 0);
@@ -362,39 +180,39 @@ static void test_large(void **state)
 
     (void)state;
     ask_begin(&ask, 3);
-    make_large(&ask, 1, SMALL + 8);
-    put(&ask, rlp_check, "t0 p1 t2 t1 ");
-    assert_string_equal(kept(&ask), "1 1 1 ");
+    ask_large(&ask, 1, SMALL + 8);
+    ask_put(&ask, rlp_check, "t0 p1 t2 t1 ");
+    assert_string_equal(ask_kept(&ask), "1 1 1 ");
 
     ask_begin(&ask, 3);
-    make_large(&ask, 0, SMALL + 8);
-    make_large(&ask, 2, SMALL + 8); /* the last need not be kept aside */
-    put(&ask, rlp_check, "p0 t1 t2 t0 ");
-    assert_string_equal(kept(&ask), "1 1 1 ");
+    ask_large(&ask, 0, SMALL + 8);
+    ask_large(&ask, 2, SMALL + 8); /* the last need not be kept aside */
+    ask_put(&ask, rlp_check, "p0 t1 t2 t0 ");
+    assert_string_equal(ask_kept(&ask), "1 1 1 ");
 
     ask_begin(&ask, 3);
-    make_large(&ask, 0, SMALL); /* not large */
-    make_large(&ask, 1, SMALL + 8);
+    ask_large(&ask, 0, SMALL); /* not large */
+    ask_large(&ask, 1, SMALL + 8);
     told.answer[2].verdict = RLP_DENY;
     told.answer[2].retry = 1;
     memset(ask.noting.states[0], 0x5a, SMALL);
     ask.noting.states[0][0] = 0;
-    put(&ask, rlp_check, "t0 p1 t2 p0 ");
-    assert_string_equal(kept(&ask), "0 0 0 ");
+    ask_put(&ask, rlp_check, "t0 p1 t2 p0 ");
+    assert_string_equal(ask_kept(&ask), "0 0 0 ");
     assert_int_equal(ask.room[0][0], 0);
     assert_int_equal(ask.room[0][SMALL / 8 - 1], UINT64_C(0x5a5a5a5a5a5a5a5a));
 
     ask_begin(&ask, 3);
-    make_large(&ask, 1, SMALL + 8);
+    ask_large(&ask, 1, SMALL + 8);
     told.answer[1].verdict = RLP_DENY;
-    put(&ask, rlp_check, "t0 p1 p0 p1 t1 p2 ");
-    assert_string_equal(kept(&ask), "0 0 0 ");
+    ask_put(&ask, rlp_check, "t0 p1 p0 p1 t1 p2 ");
+    assert_string_equal(ask_kept(&ask), "0 0 0 ");
 
     ask_begin(&ask, 2);
-    make_large(&ask, 0, SMALL + 8);
-    make_large(&ask, 1, SMALL + 8);
-    put(&ask, rlp_check, "p0 t1 t0 ");
-    assert_string_equal(kept(&ask), "1 1 ");
+    ask_large(&ask, 0, SMALL + 8);
+    ask_large(&ask, 1, SMALL + 8);
+    ask_put(&ask, rlp_check, "p0 t1 t0 ");
+    assert_string_equal(ask_kept(&ask), "1 1 ");
 }
 
 /* What is put back is the whole of each state, and of its own. */
@@ -406,10 +224,10 @@ static void test_put_back(void **state)
     for (uint32_t size = 8; size <= SMALL + 8; size += SMALL - 8) {
         ask_begin(&ask, 4);
         for (int i = 0; i < 3; i++) {
-            make_large(&ask, i, size);
+            ask_large(&ask, i, size);
             memset(&ask.noting.states[i][1], 0x11 * (i + 1), size - 8);
         }
-        make_large(&ask, 2, SMALL + 8);
+        ask_large(&ask, 2, SMALL + 8);
         memset(&ask.noting.states[2][1], 0x33, SMALL);
         told.answer[2].verdict = RLP_DENY;
         assert_int_equal(rlp_check(&ask.noting.store, ask.charges, 4, &ask.question, &ask.answer),
@@ -442,10 +260,10 @@ static void test_damaged(void **state)
     }
     ask_begin(&ask, 1);
     told.answer[0].damaged = true;
-    put(&ask, rlp_check, "t0 ");
+    ask_put(&ask, rlp_check, "t0 ");
     assert_true(ask.answer.damaged);
     told.n = 0;
-    put(&ask, rlp_settle, "s0 ");
+    ask_put(&ask, rlp_settle, "s0 ");
     assert_true(ask.answer.damaged);
 }
 
@@ -482,7 +300,7 @@ static void test_mended(void **state)
                 ask.charges[i].branch = how == 2 ? RLP_FIRST : RLP_ALWAYS;
             }
             if (how == 1) {
-                make_large(&ask, damaged, SMALL + 8); /* looked at, and again at the end */
+                ask_large(&ask, damaged, SMALL + 8); /* looked at, and again at the end */
             }
             assert_int_equal(rlp_check(&ask.noting.store, ask.charges, 3, &ask.question,
                                        &ask.answer),
@@ -490,191 +308,6 @@ static void test_mended(void **state)
             assert_true(ask.answer.damaged);
         }
     }
-}
-
-/* --- branches */
-
-/* Two groups and one that is in neither: quota and units first, or units instead. */
-static void ask_branches(ask_t *ask)
-{
-    static const struct {
-        rlp_branch_t branch;
-        int group;
-        const rlp_algorithm_t *algorithm;
-    } rows[CHARGES] = { { RLP_FIRST, 1, &quota },    { RLP_FIRST, 1, &units },
-                        { RLP_INSTEAD, 1, &units },  { RLP_FIRST, 63, &quota },
-                        { RLP_INSTEAD, 63, &quota }, { RLP_ALWAYS, 0, &quota } };
-
-    ask_begin(ask, CHARGES);
-    for (int i = 0; i < CHARGES; i++) {
-        ask->charges[i].branch = rows[i].branch;
-        ask->charges[i].group = rows[i].group;
-        ask->limits[i].algorithm = rows[i].algorithm;
-        ask->charges[i].spared = true; /* left over */
-        ask->charges[i].entry.dirty = true;
-    }
-}
-
-static const char *spared(const ask_t *ask)
-{
-    static char text[CHARGES + 1];
-
-    memset(text, 0, sizeof(text));
-    for (int i = 0; i < ask->n; i++) {
-        text[i] = ask->charges[i].spared ? '-' : 'x';
-    }
-    return text;
-}
-
-static void test_branches(void **state)
-{
-    static const struct {
-        const char *what;
-        int verdicts[CHARGES];
-        const char *calls;
-        const char *spared;
-        const char *kept;
-    } rows[] = {
-        { "quotas have the units", { 0 }, "p0 p3 t0 t1 t3 t5 ", "xx-x-x", "1 1 0 1 0 1 " },
-        { "the first is used up", { RLP_DENY }, "p0 p3 t2 t3 t5 ", "--xx-x", "0 0 1 1 0 1 " },
-        { "the second is used up for ever",
-          { 0, 0, 0, RLP_NEVER },
-          "p0 p3 t0 t1 t4 t5 ",
-          "xx--xx",
-          "1 1 0 0 1 1 " },
-        { "both are", { RLP_NEVER, 0, 0, RLP_DENY }, "p0 p3 t2 t4 t5 ", "--x-xx", "0 0 1 0 1 1 " },
-        { "units that are used up refuse",
-          { 0, RLP_DENY },
-          "p0 p3 t0 t1 p0 p3 p5 ",
-          "xx-x-x",
-          "0 0 0 0 0 0 " },
-        { "a turn of a quota is no lack of units",
-          { RLP_WAIT },
-          "p0 p3 t0 t1 t3 t5 ",
-          "xx-x-x",
-          "1 1 0 1 0 1 " },
-        { "what takes over may refuse, too",
-          { RLP_DENY, 0, RLP_DENY },
-          "p0 p3 t2 p3 p5 ",
-          "--xx-x",
-          "0 0 0 0 0 0 " },
-    };
-    ask_t ask;
-
-    (void)state;
-    for (size_t i = 0; i < UNIT_N(rows); i++) {
-        ask_branches(&ask);
-        for (int k = 0; k < CHARGES; k++) {
-            told.answer[k].verdict = (rlp_verdict_t)rows[i].verdicts[k];
-        }
-        put(&ask, rlp_check, rows[i].calls);
-        assert_string_equal(spared(&ask), rows[i].spared);
-        assert_string_equal(kept(&ask), rows[i].kept);
-        assert_int_equal(ask.noting.n, CHARGES);
-        for (int k = 0; k < CHARGES; k++) {
-            assert_false(ask.charges[k].spared && ask.charges[k].entry.dirty);
-        }
-    }
-}
-
-/* What is not asked stays as it is: the first one, and whatever lies behind the last. */
-static void test_branches_ends(void **state)
-{
-    ask_t ask;
-
-    (void)state;
-    ask_begin(&ask, 4);
-    ask.charges[0].branch = RLP_INSTEAD;
-    ask.charges[0].entry.dirty = true;
-    ask.charges[1].branch = RLP_FIRST;
-    ask.charges[3].branch = RLP_FIRST;
-    ask.limits[3].algorithm = &quota;
-    ask.n = 3;
-    put(&ask, rlp_check, "t1 t2 ");
-    assert_true(ask.charges[0].spared);
-    assert_false(ask.charges[0].entry.dirty);
-    assert_string_equal(kept(&ask), "0 1 1 ");
-    ask.charges[0].branch = RLP_FIRST;
-    ask.charges[3].branch = RLP_INSTEAD;
-    told.n = 0;
-    put(&ask, rlp_check, "t0 t1 t2 ");
-    assert_false(ask.charges[3].spared);
-}
-
-/* Of the built-in ones only quotas can be used up. */
-static void test_quotas(void **state)
-{
-    (void)state;
-    assert_true(unit_plan("quota=2")->limits[0].algorithm->quota);
-    for (int i = 0; rlp_algorithms[i] != NULL; i++) {
-        assert_false(rlp_algorithms[i]->quota);
-    }
-    assert_false(unit_plan("concurrent=2")->limits[0].algorithm->quota);
-}
-
-/* A large state of the branch that does not count is not charged at the end. */
-static void test_branches_large(void **state)
-{
-    ask_t ask;
-
-    (void)state;
-    ask_branches(&ask);
-    make_large(&ask, 1, SMALL + 8);
-    make_large(&ask, 2, SMALL + 8);
-    put(&ask, rlp_check, "p0 p3 t0 p1 t3 t5 t1 ");
-    assert_string_equal(kept(&ask), "1 1 0 1 0 1 ");
-}
-
-/* One limit in both branches is one counter, listed once: same identity and signature. */
-static void test_shared(void **state)
-{
-    static const struct {
-        const char *identity;
-        uint64_t signature;
-        rlp_branch_t branch;
-        int counters;
-    } rows[] = {
-        { "b", 1, RLP_INSTEAD, 2 }, { "b", 1, RLP_FIRST, 3 },   { "b", 2, RLP_INSTEAD, 3 },
-        { "a", 1, RLP_INSTEAD, 3 }, { "c", 1, RLP_INSTEAD, 3 }, { "bb", 1, RLP_INSTEAD, 3 },
-        { "", 1, RLP_INSTEAD, 3 },  { "b", 1, RLP_ALWAYS, 3 },
-    };
-    ask_t ask;
-
-    (void)state;
-    for (size_t i = 0; i < UNIT_N(rows); i++) {
-        ask_begin(&ask, 3);
-        for (int k = 0; k < 2; k++) {
-            rlp_charge_init(&ask.charges[k], "b", 1, (uint64_t)k, &ask.limits[k]);
-            ask.charges[k].branch = RLP_FIRST;
-        }
-        ask.limits[0].algorithm = &quota;
-        told.answer[0].verdict = RLP_DENY;
-        rlp_charge_init(&ask.charges[2], rows[i].identity, strlen(rows[i].identity),
-                        rows[i].signature, &ask.limits[2]);
-        ask.charges[2].branch = rows[i].branch;
-        assert_int_equal(rlp_check(&ask.noting.store, ask.charges, 3, &ask.question, &ask.answer),
-                         APR_SUCCESS);
-        assert_int_equal(ask.noting.n, rows[i].counters);
-        assert_ptr_equal(ask.charges[2].counter, &ask.charges[rows[i].counters == 2 ? 1 : 2].entry);
-    }
-}
-
-/* The counter that both branches share may be the first one. */
-static void test_shared_first(void **state)
-{
-    ask_t ask;
-
-    (void)state;
-    ask_begin(&ask, 2);
-    ask.limits[0].algorithm = &quota;
-    ask.charges[0].branch = RLP_FIRST;
-    ask.charges[1].branch = RLP_INSTEAD;
-    ask.charges[1].entry.key.signature = 0;
-    told.answer[0].verdict = RLP_DENY;
-    put(&ask, rlp_check, "p0 t1 ");
-    assert_int_equal(ask.noting.n, 1);
-    assert_ptr_equal(ask.charges[1].counter, &ask.charges[0].entry);
-    assert_string_equal(kept(&ask), "1 0 ");
 }
 
 /* --- corrections */
@@ -685,14 +318,14 @@ static void test_settle(void **state)
 
     (void)state;
     ask_begin(&ask, 3);
-    ask.limits[1].algorithm = &places;
+    ask.limits[1].algorithm = &told_places;
     ask.charges[0].waited = 4;
     for (int i = 0; i < 3; i++) {
         ask.charges[i].entry.dirty = true; /* left over */
     }
-    put(&ask, rlp_settle, "s0 s2 ");
-    assert_string_equal(kept(&ask), "1 0 1 ");
-    assert_string_equal(spared(&ask), "x-x");
+    ask_put(&ask, rlp_settle, "s0 s2 ");
+    assert_string_equal(ask_kept(&ask), "1 0 1 ");
+    assert_string_equal(ask_spared(&ask), "x-x");
     assert_false(ask.charges[1].entry.dirty);
     assert_int_equal(told.calls[0].op.charged_at, NOW - 9 + 4);
     assert_int_equal(told.calls[1].op.charged_at, NOW - 9);
@@ -700,14 +333,14 @@ static void test_settle(void **state)
     assert_int_equal(told.calls[1].op.units, 102);
 
     ask_begin(&ask, 3);
-    ask.limits[1].algorithm = &places;
-    put(&ask, rlp_release, "r1 ");
-    assert_string_equal(kept(&ask), "0 1 0 ");
+    ask.limits[1].algorithm = &told_places;
+    ask_put(&ask, rlp_release, "r1 ");
+    assert_string_equal(ask_kept(&ask), "0 1 0 ");
     assert_int_equal(ask.answer.tightest, 1);
 
     ask_begin(&ask, 1);
     ask.charges[0].entry.dirty = true;
-    put(&ask, rlp_release, ""); /* nothing to give back */
+    ask_put(&ask, rlp_release, ""); /* nothing to give back */
     assert_false(ask.charges[0].entry.dirty);
     assert_int_equal(ask.answer.tightest, 0);
     assert_int_equal(ask.answer.verdict, RLP_ALLOW);
@@ -726,7 +359,7 @@ static void test_failure(void **state)
         ask_begin(&ask, 1 + (int)(i / 4 % 2));
         ask.noting.rv = APR_EBUSY;
         if (i >= 2 * UNIT_N(hows)) {
-            ask.noting.store.type = &far_type;
+            ask.noting.store.type = &noting_far;
         }
         assert_int_equal(hows[i % 4](&ask.noting.store, ask.charges, ask.n, &ask.question,
                                      &ask.answer),
@@ -745,7 +378,7 @@ static void test_far(void **state)
     static rlp_charge_t charges[RLP_ENTRIES_MAX + 1];
     const rlp_question_t question = { .now = NOW };
     rlp_answer_t answer;
-    noting_t far = { .store = { .type = &far_type } };
+    noting_t far = { .store = { .type = &noting_far } };
 
     (void)state;
     for (int i = 0; i < 4; i++) {
@@ -761,7 +394,7 @@ static void test_far(void **state)
             assert_true(!good || far.kind == (rlp_op_kind_t)i);
         }
     }
-    far.store.type = &near_type; /* one that does not is not asked either */
+    far.store.type = &noting_near; /* one that does not is not asked either */
     far.n = 0;
     assert_int_equal(rlp_check(&far.store, charges, 0, &question, &answer), APR_EINVAL);
     assert_int_equal(rlp_check(&far.store, charges, RLP_ENTRIES_MAX + 1, &question, &answer),
@@ -771,7 +404,7 @@ static void test_far(void **state)
 
 static void test_store(void **state)
 {
-    noting_t noting = { .store = { .type = &near_type } };
+    noting_t noting = { .store = { .type = &noting_near } };
 
     (void)state;
     assert_int_equal(rlp_store_time(&noting.store, 4), LATER + 4);
@@ -819,7 +452,7 @@ static const pair_t pairs[] = {
 static void test_pair(void **state)
 {
     const pair_t *pair = unit_row(state);
-    const rlp_limit_t limit = { .algorithm = &units };
+    const rlp_limit_t limit = { .algorithm = &told_units };
     rlp_charge_t charges[3] = { 0 };
     rlp_answer_t answer;
 
@@ -845,7 +478,7 @@ static void test_pair(void **state)
 /* Each alone damaged is enough. */
 static void test_answer_damaged(void **state)
 {
-    const rlp_limit_t limit = { .algorithm = &units };
+    const rlp_limit_t limit = { .algorithm = &told_units };
     rlp_charge_t charges[2] = { { .limit = &limit }, { .limit = &limit } };
     rlp_answer_t answer;
 
@@ -868,13 +501,7 @@ int main(void)
     unit_add("H-11: large states", test_large, NULL);
     unit_add("T-27: a damaged state among others", test_damaged, NULL);
     unit_add("T-27: the first look mends", test_mended, NULL);
-    unit_add("then=: which branch counts", test_branches, NULL);
-    unit_add("then=: quotas", test_quotas, NULL);
     unit_add("H-11: what is put back", test_put_back, NULL);
-    unit_add("then=: the first and the last", test_branches_ends, NULL);
-    unit_add("then=: large states", test_branches_large, NULL);
-    unit_add("then=: a counter of both branches", test_shared, NULL);
-    unit_add("then=: a counter of both branches, the first", test_shared_first, NULL);
     unit_add("corrections and places", test_settle, NULL);
     unit_add("a store that fails", test_failure, NULL);
     unit_add("a store that decides by itself", test_far, NULL);

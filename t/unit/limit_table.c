@@ -121,6 +121,13 @@ static void test_derived(void **state)
     assert_int_equal(plan->limits[1].price, 0);
     assert_int_equal(plan->limits[2].drain, 0);
     assert_int_equal(rlp_limit_window(&unit_plan("rate=1000000/s burst=1")->limits[0]), 1);
+    assert_int_equal(rate->requests, 5);
+    assert_int_equal(plan->limits[1].requests, 7);
+    assert_int_equal(plan->limits[2].requests, 1); /* none passes */
+    assert_int_equal(unit_plan("rate=1/s burst=2.9")->limits[0].requests, 2);
+    assert_int_equal(unit_plan("rate=1/s burst=0.9")->limits[0].requests, 1);
+    assert_int_equal(unit_plan("quota=4294967294")->limits[0].requests, UINT32_MAX - 1);
+    assert_int_equal(unit_plan("quota=4294967296")->limits[0].requests, UINT32_MAX);
     assert_int_equal(rate->state_size, 24);
     assert_int_equal(unit_plan("concurrent=3")->limits[0].state_size, 8 * RLP_OWNERS_USUAL);
     assert_int_equal(unit_plan("rate=3/s algorithm=sliding-log")->limits[0].state_size, 56);
@@ -200,6 +207,7 @@ static void test_share(void **state)
                      (int)limit.count, (int)limit.burst, (int)limit.initial, (int)limit.drain);
         }
         assert_int_equal(limit.capacity, (uint64_t)limit.burst * (uint64_t)limit.price);
+        assert_int_equal(limit.requests, limit.burst < RLP_UNIT ? 1 : limit.burst / RLP_UNIT);
     }
 }
 

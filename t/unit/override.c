@@ -145,6 +145,161 @@ static void test_full(void **state)
     override_test_end(&f);
 }
 
+#define SOURCE 5
+
+static override_mark_t override_test_mark(const fixture_t *f)
+{
+    override_mark_t mark;
+
+    assert_true(override_mark(&f->table, SOURCE, &mark));
+    return mark;
+}
+
+/* Puts numbers from..to in force as those of all hosts. */
+static override_result_t override_test_bring_since(const fixture_t *f, uint64_t from, uint64_t to,
+                                                   const override_mark_t *mark)
+{
+    override_brought_t *items = apr_palloc(unit_pool(), sizeof(*items) * (size_t)(to - from + 1));
+    int n = 0;
+
+    for (uint64_t i = from; i < to; i++) {
+        items[n++] = (override_brought_t){ .key = override_test_key(i),
+                                           .wanted = { .ban = NOW + 10 },
+                                           .shown = "?" };
+    }
+    return override_bring(&f->table, mark, to, items, n, NOW);
+}
+
+static override_result_t override_test_bring(const fixture_t *f, uint64_t from, uint64_t to)
+{
+    const override_mark_t mark = override_test_mark(f);
+
+    return override_test_bring_since(f, from, to, &mark);
+}
+
+/* What holds on all hosts comes and goes together; what is of this one stays. */
+static void test_brought(void **state)
+{
+    fixture_t f = override_test_new();
+    const override_brought_t one = { .key = override_test_key(50),
+                                     .wanted = { .ban = NOW + 7 },
+                                     .shown = "" };
+
+    (void)state;
+    assert_int_equal(override_test_ban(&f, 200, NOW + 20), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 12, NOW + 20), OVERRIDE_DONE);
+    override_adopt(&f.table, SOURCE, NOW);
+    assert_int_equal(override_test_bring(&f, 10, 20), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, 11);
+    assert_int_equal(override_test_banned(&f, 12, NOW), NOW + 10);
+    assert_int_equal(override_test_bring(&f, 15, 25), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, 11);
+    assert_int_equal(override_test_banned(&f, 14, NOW), 0);
+    assert_int_equal(override_test_banned(&f, 12, NOW), 0); /* which had become theirs */
+    assert_int_equal(override_test_banned(&f, 15, NOW), NOW + 10);
+    assert_int_equal(override_test_banned(&f, 200, NOW), NOW + 20);
+    /* who was asked before a change of this host says nothing of it */
+    const override_mark_t mark = override_test_mark(&f);
+
+    assert_int_equal(override_set_brought(&f.table, &one, NOW), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring_since(&f, 0, 0, &mark), OVERRIDE_BUSY);
+    assert_int_equal(override_test_banned(&f, 50, NOW), NOW + 7);
+    assert_int_equal(override_test_bring(&f, 0, 0), OVERRIDE_DONE);
+    assert_int_equal(override_test_banned(&f, 50, NOW), 0);
+    assert_int_equal(f.table.head->count, 1);
+    /* what ends, and comes again for this host alone, is this host's */
+    assert_int_equal(override_test_bring(&f, 30, 31), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 30, 0), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 30, NOW + 3), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring(&f, 0, 0), OVERRIDE_DONE);
+    assert_int_equal(override_test_banned(&f, 30, NOW), NOW + 3);
+    override_test_end(&f);
+}
+
+static void test_brought_full(void **state)
+{
+    fixture_t f = override_test_new();
+
+    (void)state;
+    override_adopt(&f.table, SOURCE, NOW);
+    assert_int_equal(override_test_bring(&f, 10000, 10000 + OVERRIDES_MAX), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, OVERRIDES_MAX);
+    /* as many others in their place, at once */
+    assert_int_equal(override_test_bring(&f, 20000, 20000 + OVERRIDES_MAX), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, OVERRIDES_MAX);
+    assert_int_equal(override_test_bring(&f, 20000, 20000 + OVERRIDES_MAX - 1), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 7, NOW + 20), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring(&f, 20000, 20000 + OVERRIDES_MAX), OVERRIDE_FULL);
+    assert_int_equal(override_test_banned(&f, 7, NOW), NOW + 20);
+    assert_int_equal(f.table.head->count, OVERRIDES_MAX);
+    /* as soon as there is room the next look brings the rest */
+    assert_int_equal(override_test_mark(&f).version, 0);
+    assert_int_equal(override_test_ban(&f, 7, 0), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring(&f, 20000, 20000 + OVERRIDES_MAX), OVERRIDE_DONE);
+    assert_int_equal(override_test_mark(&f).version, 20000 + OVERRIDES_MAX);
+    override_test_end(&f);
+}
+
+/* A version is known only as long as all of it is in force, and nothing else. */
+static void test_version(void **state)
+{
+    fixture_t f = override_test_new();
+    const override_brought_t one = { .key = override_test_key(50),
+                                     .wanted = { .ban = NOW + 7 },
+                                     .shown = "" };
+
+    (void)state;
+    override_adopt(&f.table, SOURCE, NOW);
+    assert_int_equal(override_test_mark(&f).version, 0);
+    assert_int_equal(override_test_bring(&f, 10, 20), OVERRIDE_DONE);
+    assert_int_equal(override_test_mark(&f).version, 20);
+    /* of two that were ordered at once the earlier may come here last */
+    assert_int_equal(override_set_brought(&f.table, &one, NOW), OVERRIDE_DONE);
+    assert_int_equal(override_test_mark(&f).version, 0);
+    assert_int_equal(override_test_bring(&f, 10, 21), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 15, 0), OVERRIDE_DONE);
+    assert_int_equal(override_test_mark(&f).version, 0);
+    /* of two looks at once the one that has the older answer may come last */
+    const override_mark_t mark = override_test_mark(&f);
+
+    assert_int_equal(override_test_bring_since(&f, 10, 22, &mark), OVERRIDE_DONE);
+    assert_int_equal(override_test_bring_since(&f, 10, 20, &mark), OVERRIDE_BUSY);
+    assert_int_equal(override_test_banned(&f, 21, NOW), NOW + 10);
+    assert_int_equal(override_test_mark(&f).version, 22);
+    /* a new generation may know them by other secrets */
+    override_adopt(&f.table, SOURCE, NOW);
+    assert_int_equal(override_test_mark(&f).version, 0);
+    assert_int_equal(override_test_banned(&f, 21, NOW), NOW + 10);
+    override_test_end(&f);
+}
+
+/* Children of the last generation, which looks elsewhere, bring nothing any more. */
+static void test_source(void **state)
+{
+    fixture_t f = override_test_new();
+    override_mark_t mark;
+
+    (void)state;
+    assert_false(override_mark(&f.table, SOURCE, &mark));
+    override_adopt(&f.table, SOURCE, NOW);
+    assert_int_equal(override_test_bring(&f, 10, 20), OVERRIDE_DONE);
+    assert_int_equal(override_test_ban(&f, 7, NOW + 20), OVERRIDE_DONE);
+    mark = override_test_mark(&f);
+    override_adopt(&f.table, SOURCE + 1, NOW);
+    assert_int_equal(override_test_bring_since(&f, 30, 40, &mark), OVERRIDE_BUSY);
+    assert_false(override_mark(&f.table, SOURCE, &mark));
+    assert_int_equal(override_test_banned(&f, 10, NOW), NOW + 10); /* until the next look */
+    assert_true(override_mark(&f.table, SOURCE + 1, &mark));
+    assert_int_equal(override_test_bring_since(&f, 11, 13, &mark), OVERRIDE_DONE);
+    assert_int_equal(f.table.head->count, 3);
+    /* none is in Redis any more */
+    override_adopt(&f.table, 0, NOW);
+    assert_int_equal(f.table.head->count, 1);
+    assert_int_equal(override_test_banned(&f, 7, NOW), NOW + 20);
+    assert_false(override_mark(&f.table, SOURCE + 1, &mark));
+    override_test_end(&f);
+}
+
 /* Against a plain list, many times. */
 static void test_random(void **state)
 {
@@ -242,9 +397,12 @@ static void test_damage(void **state)
     for (size_t i = 0; i < sizeof(*f.table.area) / sizeof(*words); i++) {
         words[i] = unit_random(&seed);
     }
+    memset(f.table.head->brought, 0x5a, sizeof(f.table.head->brought));
     f.table.head->count = UINT32_MAX;
     (void)override_test_banned(&f, 77, NOW);
     (void)override_test_ban(&f, 77, NOW + 10);
+    override_adopt(&f.table, SOURCE, NOW);
+    (void)override_test_bring(&f, 10, 500);
     assert_true(f.table.head->count <= OVERRIDES_MAX);
     override_test_end(&f);
 }
@@ -273,6 +431,10 @@ int main(void)
     unit_add("one ban, from its begin to its end", test_one, NULL);
     unit_add("a ban and a plan for one identity", test_both, NULL);
     unit_add("4 096 of one home, and no more", test_full, NULL);
+    unit_add("those of all hosts", test_brought, NULL);
+    unit_add("those of all hosts, to the last place", test_brought_full, NULL);
+    unit_add("those of all hosts, by their version", test_version, NULL);
+    unit_add("those of all hosts, from elsewhere", test_source, NULL);
     unit_add("as a plain list", test_random, NULL);
     unit_add("the lock of the dead and of the living", test_lock, NULL);
     unit_add("who reads while others change", test_race, NULL);

@@ -2,11 +2,10 @@
 
 /*
  * One connection against a peer that does all that a server should not: what the caller is told,
- * when, and what the breaker makes of it. Then many threads on one connection: each gets its own
- * replies.
+ * when, and what the breaker makes of it. Many threads on one are in redis_threads.c.
  */
 
-#include "redis_peer.h"
+#include "redis_client.h"
 
 #include <apr_strings.h>
 
@@ -18,96 +17,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define TIMEOUT (RLP_SECOND / 2) /* of an exchange; generous, for slow machines */
-#define SLACK 4000               /* ms that a slow machine may add */
-#define THREADS 8
-
-/* The end of the connection that is tested. */
-typedef struct {
-    redis_settings_t settings;
-    redis_breaker_t breaker;
-    redis_connection_t *connection;
-    atomic_int transitions;
-} client_t;
-
-static void client_report(void *baton, const char *server, redis_change_t change, const char *why)
-{
-    client_t *client = baton;
-
-    assert_int_not_equal(change.from, change.to);
-    assert_non_null(server);
-    assert_non_null(why);
-    atomic_fetch_add(&client->transitions, 1);
-}
-
-static void client_open(client_t *client, int port)
-{
-    const redis_address_t address = { .host = "127.0.0.1", .port = (uint16_t)port };
-
-    client->breaker = (redis_breaker_t){ 0 };
-    atomic_store(&client->transitions, 0);
-    client->settings.session.connect = RLP_SECOND;
-    client->settings.breaker = (redis_breaker_settings_t){ .threshold = 3,
-                                                           .recovery = 600 * RLP_SECOND,
-                                                           .longest = 600 * RLP_SECOND,
-                                                           .probe = RLP_SECOND };
-    client->settings.report = client_report;
-    client->settings.baton = client;
-    client->connection =
-        redis_connection_create("test", &address, &client->settings, &client->breaker);
-    assert_non_null(client->connection);
-}
-
-static void client_close(client_t *client)
-{
-    redis_connection_destroy(client->connection);
-    memset(&client->settings.session, 0, sizeof(client->settings.session));
-}
-
-static redis_breaker_look_t client_look(const client_t *client)
-{
-    return redis_breaker_look(&client->breaker, rlp_clock_monotonic());
-}
-
-/* ECHO word, by such a deadline; the fault, and the reply as text in `got`. */
-static redis_fault_t client_echo_by(client_t *client, const char *word, char got[32],
-                                    rlp_time_t deadline)
-{
-    const char *argv[] = { "ECHO", word };
-    const size_t len[] = { 4, strlen(word) };
-    redis_call_t call = { .argc = 2, .argv = argv, .argv_len = len };
-    redis_call_t *const calls[] = { &call };
-
-    redis_connection_exchange(client->connection, calls, 1, deadline);
-    got[0] = '\0';
-    if (call.reply != NULL) {
-        apr_cpystrn(got, call.reply->str == NULL ? "" : call.reply->str, 32);
-        freeReplyObject(call.reply);
-    }
-    return call.fault;
-}
-
-static redis_fault_t client_echo(client_t *client, const char *word, char got[32])
-{
-    return client_echo_by(client, word, got, rlp_clock_monotonic() + TIMEOUT);
-}
-
-static bool serve_echo(peer_t *peer, int fd, const redisReply *command)
-{
-    char text[64];
-
-    (void)peer;
-    if (command == NULL) {
-        return true;
-    }
-    if (!peer_is(command, "ECHO")) {
-        return peer_say(fd, "+OK\r\n");
-    }
-    snprintf(text, sizeof(text), "$%zu\r\n%s\r\n", (size_t)command->element[1]->len,
-             command->element[1]->str);
-    return peer_say(fd, text);
-}
 
 /* --- what a peer can do wrong */
 
@@ -297,7 +206,7 @@ static bool serve_login(peer_t *peer, int fd, const redisReply *command)
     if (peer_is(command, "ROLE")) {
         return peer_say(fd, "*3\r\n$5\r\nslave\r\n:1\r\n:2\r\n");
     }
-    return serve_echo(peer, fd, command);
+    return client_serve_echo(peer, fd, command);
 }
 
 static void test_login(void **state)
@@ -363,7 +272,7 @@ static bool serve_script(peer_t *peer, int fd, const redisReply *command)
         assert_string_equal(command->element[3]->str, "key");
         return peer_say(fd, ":7\r\n");
     }
-    return serve_echo(peer, fd, command);
+    return client_serve_echo(peer, fd, command);
 }
 
 static void test_noscript(void **state)
@@ -406,7 +315,7 @@ static void test_comes_back(void **state)
     char got[32];
 
     (void)state;
-    peer_start(&peer, serve_echo, NULL);
+    peer_start(&peer, client_serve_echo, NULL);
     client_open(&client, peer.port);
     assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NONE);
     const redis_address_t gone = { .host = "127.0.0.1", .port = (uint16_t)peer_port() };
@@ -427,7 +336,7 @@ static void test_comes_back(void **state)
 /* A server that is told by its name. */
 static void named_open(client_t *client, peer_t *peer)
 {
-    peer_start(peer, serve_echo, NULL);
+    peer_start(peer, client_serve_echo, NULL);
     client_open(client, peer->port);
     const redis_address_t named = { .host = "localhost", .port = (uint16_t)peer->port };
 
@@ -490,7 +399,7 @@ static void test_fork(void **state)
     int status;
 
     (void)state;
-    peer_start(&peer, serve_echo, NULL);
+    peer_start(&peer, client_serve_echo, NULL);
     client_open(&client, peer.port);
     assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_NONE);
     const pid_t child = fork();
@@ -506,144 +415,6 @@ static void test_fork(void **state)
     assert_int_equal(client_echo(&client, "b", got), REDIS_FAULT_NONE);
     assert_string_equal(got, "b");
     assert_int_equal(peer.clients, 2);
-    client_close(&client);
-    peer_stop(&peer);
-}
-
-/* --- threads */
-
-typedef struct {
-    client_t *client;
-    int number;
-    int rounds;
-    atomic_int *wrong;
-    atomic_int *right;
-} worker_t;
-
-/* Commands whose replies are theirs alone; each second time two at once. */
-static void *work(void *data)
-{
-    const worker_t *worker = data;
-
-    for (int i = 0; i < worker->rounds; i++) {
-        char words[2][32];
-        const char *argv[2][2] = { { "ECHO", words[0] }, { "ECHO", words[1] } };
-        size_t len[2][2];
-        redis_call_t call[2];
-        redis_call_t *const calls[] = { &call[0], &call[1] };
-        const int n = 1 + i % 2;
-
-        for (int k = 0; k < 2; k++) {
-            snprintf(words[k], sizeof(words[k]), "%d-%d-%d", worker->number, i, k);
-            len[k][0] = 4;
-            len[k][1] = strlen(words[k]);
-            call[k] = (redis_call_t){ .argc = 2, .argv = argv[k], .argv_len = len[k] };
-        }
-        redis_connection_exchange(worker->client->connection, calls, n,
-                                  rlp_clock_monotonic() + worker->client->settings.session.connect);
-        for (int k = 0; k < n; k++) {
-            if (call[k].reply == NULL) {
-                continue;
-            }
-            atomic_fetch_add(strcmp(call[k].reply->str, words[k]) == 0 ? worker->right
-                                                                       : worker->wrong,
-                             1);
-            freeReplyObject(call[k].reply);
-        }
-    }
-    return NULL;
-}
-
-static void work_together(client_t *client, int rounds, atomic_int *right, atomic_int *wrong)
-{
-    pthread_t threads[THREADS];
-    worker_t workers[THREADS];
-
-    for (int i = 0; i < THREADS; i++) {
-        workers[i] = (worker_t){ client, i, rounds, wrong, right };
-        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
-    }
-}
-
-static void test_threads(void **state)
-{
-    client_t client = { 0 };
-    peer_t peer;
-    atomic_int right = 0, wrong = 0;
-
-    (void)state;
-    peer_start(&peer, serve_echo, NULL);
-    client_open(&client, peer.port);
-    client.settings.session.connect = 20 * RLP_SECOND;
-    work_together(&client, 500, &right, &wrong);
-    assert_int_equal(wrong, 0);
-    assert_int_equal(right, THREADS * 750);
-    assert_int_equal(peer.clients, 1);
-    client_close(&client);
-    peer_stop(&peer);
-}
-
-/* Now and then hangs up, or falls silent for longer than anybody waits. */
-static bool serve_badly(peer_t *peer, int fd, const redisReply *command)
-{
-    const int n = atomic_load(&peer->commands);
-
-    if (command != NULL && n % 97 == 0) {
-        return false;
-    }
-    if (command != NULL && n % 211 == 0) {
-        poll(NULL, 0, 40);
-    }
-    return serve_echo(peer, fd, command);
-}
-
-static void test_threads_faults(void **state)
-{
-    client_t client = { 0 };
-    peer_t peer;
-    atomic_int right = 0, wrong = 0;
-
-    (void)state;
-    peer_start(&peer, serve_badly, NULL);
-    client_open(&client, peer.port);
-    client.settings.session.connect = RLP_SECOND / 50;
-    client.settings.breaker.threshold = 1000;
-    work_together(&client, 300, &right, &wrong);
-    assert_int_equal(wrong, 0);
-    assert_in_range(right, THREADS * 100, THREADS * 450 - 1);
-    assert_in_range(peer.clients, 2, 10000);
-    client_close(&client);
-    peer_stop(&peer);
-}
-
-/* Eight requests wait on a server that does not answer: one failure, not eight. */
-static bool serve_never(peer_t *peer, int fd, const redisReply *command)
-{
-    (void)peer;
-    (void)fd;
-    (void)command;
-    return true;
-}
-
-static void test_threads_one_failure(void **state)
-{
-    client_t client = { 0 };
-    peer_t peer;
-    atomic_int right = 0, wrong = 0;
-    const int64_t begun = peer_ms();
-
-    (void)state;
-    peer_start(&peer, serve_never, NULL);
-    client_open(&client, peer.port);
-    client.settings.session.connect = TIMEOUT;
-    work_together(&client, 1, &right, &wrong);
-    assert_in_range(peer_ms() - begun, 0, TIMEOUT / 1000 + SLACK);
-    assert_int_equal(right + wrong, 0);
-    assert_int_equal(client_look(&client).phase, REDIS_CLOSED);
-    assert_int_equal(client_look(&client).failures, 1);
     client_close(&client);
     peer_stop(&peer);
 }
@@ -672,8 +443,5 @@ int main(void)
     if (processes == NULL || strcmp(processes, "no") != 0) {
         unit_add("a child opens a connection of its own", test_fork, NULL);
     }
-    unit_add("8 threads, one connection: each its own replies", test_threads, NULL);
-    unit_add("8 threads, and a peer that hangs up and stalls", test_threads_faults, NULL);
-    unit_add("8 threads that wait in vain are one failure", test_threads_one_failure, NULL);
     return unit_run();
 }

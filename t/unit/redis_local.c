@@ -2,7 +2,8 @@
 
 /*
  * What stands in for Redis: shares of limits, what they begin with, and what Redis is told later.
- * Redis is a real server; the counters of this host are the oracle's.
+ * Redis is a real server; the counters of this host are the oracle's. What is noted for Redis, by
+ * itself, is in ledger.c.
  */
 
 #include "redis/local.h"
@@ -13,7 +14,6 @@
 
 #include <apr_strings.h>
 
-#include <stdlib.h>
 #include <string.h>
 
 static redis_denials_t denials;
@@ -518,63 +518,6 @@ static void test_batches(void **state)
     }
 }
 
-/* --- the ledger by itself */
-
-static void test_ledger(void **state)
-{
-    redis_ledger_t *ledger = redis_ledger_create(unit_pool());
-    redis_debt_t *debts[3];
-    rlp_charge_t charge;
-
-    (void)state;
-    charge_init(&charge, "user:1", "rate=10/hour");
-    charge.decision.reset = 100;
-    redis_ledger_note(ledger, &charge, -RLP_UNIT, 1, 0); /* of nothing, nothing comes back */
-    assert_int_equal(redis_ledger_size(ledger), 0);
-    redis_ledger_note(ledger, &charge, 4 * RLP_UNIT, 1, 1000);
-    redis_ledger_note(ledger, &charge, 3 * RLP_UNIT, 1, 1050);
-    redis_ledger_note(ledger, &charge, RLP_UNIT, 2, 1050);
-    assert_int_equal(redis_ledger_size(ledger), 2);
-    assert_int_equal(redis_ledger_take(ledger, debts, 3), 2);
-    const redis_debt_t *first = debts[0]->outage == 1 ? debts[0] : debts[1];
-
-    assert_int_equal(first->units, 2 * RLP_UNIT + 3 * RLP_UNIT);
-    assert_int_equal(first->at, 1050);
-    assert_memory_equal(first->bytes, "user:1", 6);
-    assert_string_equal(first->rule, "api");
-    assert_int_equal(redis_ledger_size(ledger), 0);
-    free(debts[0]);
-    free(debts[1]);
-    charge_init(&charge, "user:1", "rate=10/hour");
-    charge.decision.reset = 100;
-    for (int i = 0; i < REDIS_LEDGER_MAX + 10; i++) {
-        charge.entry.key.identity = (const char *)&i;
-        charge.entry.key.identity_len = sizeof(i);
-        redis_ledger_note(ledger, &charge, 100 * RLP_UNIT, 1, 0);
-    }
-    assert_int_equal(redis_ledger_size(ledger), REDIS_LEDGER_MAX);
-    assert_int_equal(redis_ledger_take(ledger, debts, 1), 1);
-    assert_int_equal(debts[0]->units, 10 * RLP_UNIT);
-    free(debts[0]);
-}
-
-static void test_left(void **state)
-{
-    const rlp_limit_t *bucket = &unit_plan("rate=10/hour")->limits[0];
-    const rlp_limit_t *window = &unit_plan("rate=10/hour algorithm=fixed-window")->limits[0];
-
-    (void)state;
-    assert_int_equal(redis_left(bucket, 1000, 0, 100), 1000);
-    assert_int_equal(redis_left(bucket, 1000, 25, 100), 750);
-    assert_int_equal(redis_left(bucket, 1000, 100, 100), 0);
-    assert_int_equal(redis_left(bucket, 1000, 1, 0), 0);
-    assert_int_equal(redis_left(bucket, RLP_UNITS_MAX, RLP_SECOND, 1000000 * RLP_SECOND),
-                     RLP_UNITS_MAX / 1000000 * 999999 + RLP_UNITS_MAX % 1000000 - 1);
-    assert_int_equal(redis_left(window, 1000, 99, 100), 1000);
-    assert_int_equal(redis_left(window, 1000, 100, 100), 0);
-    assert_int_equal(redis_left(window, 1000, INT64_MAX, RLP_TIME_NEVER), 1000);
-}
-
 static void add_with_server(void)
 {
     redis_open();
@@ -604,8 +547,6 @@ int main(void)
 {
     const char *missing = redis_server_start();
 
-    unit_add("what is noted", test_ledger, NULL);
-    unit_add("what is left after a while", test_left, NULL);
     if (missing != NULL) {
         unit_add("with a server", unit_skip_row, missing);
     } else {

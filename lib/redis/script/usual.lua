@@ -5,7 +5,7 @@
 -- the call and reads the answer.
 --
 -- Numbers are doubles here. All that is kept, passed and answered is a whole number below 2^53, which doubles
--- hold exactly; lib/redis/script.c refuses limits whose numbers could grow further. The one larger thing,
+-- hold exactly; lib/redis/script_limit.c refuses limits whose numbers could grow further. The one larger thing,
 -- credit (count for each microsecond, up to 2^63 in C), is a span in whole microseconds and a rest below
 -- count.
 --

@@ -40,6 +40,7 @@ sub port { return $_[0]{port} }
 #   pass               all as it is
 #   slow SECONDS       replies are late
 #   dribble SECONDS    a byte of a reply in so many
+#   lose TEXT          who sends TEXT has no reply any more to what he sends; \r and \n are replaced
 #   cut                nothing gets through in either direction, as when a cable is out
 #   say TEXT           answers each command itself; \r, \n and PORT (its own) are replaced, and xN* by N times x
 # and how many commands it has seen until now.
@@ -65,6 +66,7 @@ my $mode = 'pass';
 my $value = '';
 my $seen = 0; # commands
 my (%to, %in); # of a socket: its other end; what a client sent, but for whole commands
+my %lost; # clients that have no reply any more
 my @late; # [socket, bytes, when]
 
 sub serve {
@@ -118,6 +120,7 @@ sub pass {
         $select->remove($socket, $other);
         delete @to{ $socket, $other };
         delete @in{ $socket, $other };
+        delete @lost{ $socket, $other };
         close $_ for $socket, $other;
     } elsif (exists $in{$socket}) {
         from_client($socket, $other, $bytes);
@@ -130,6 +133,7 @@ sub pass {
 sub from_client {
     my ($client, $server, $bytes) = @_;
     $in{$client} .= $bytes;
+    $lost{$client} = 1 if $mode eq 'lose' && index($in{$client}, $value) >= 0;
     my $n = whole(\$in{$client});
     $seen += $n;
     if ($mode eq 'say') {
@@ -164,7 +168,7 @@ sub from_server {
     } elsif ($mode eq 'dribble') {
         my $at = time;
         push @late, map { [$client, $_, $at += $value] } split //, $bytes;
-    } elsif ($mode ne 'say') {
+    } elsif ($mode ne 'say' && !$lost{$client}) {
         syswrite $client, $bytes;
     }
     return;

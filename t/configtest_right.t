@@ -1,0 +1,138 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# httpd -t: right directives pass without a word, those that are hardly meant with a warning that names the line.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use RLP::Configtest;
+use RLP::Httpd;
+
+plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
+
+my $server = server_with('env');
+my $dir = $server->dir;
+
+# --- likely mistakes
+
+warns('a header identity without a map', 'RateLimitIdentity k=header:X-Key ip', 1, 'the identity "k" is never used');
+warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimitRule r rate=1/s key=k=header:X-Key", 2, '"k" is never used');
+warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
+warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
+warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
+    . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
+
+warns("a forwarding header as identity: $_", "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
+    . "RateLimitIdentity k=header:$_ ip\nRateLimitPlanMap k txt:keys", 6, qr/the identity "k" is what any client writes into \Q$_\E: use ip, and mod_remoteip/)
+    for qw(Forwarded X-Real-IP CF-Connecting-IP True-Client-IP X-Client-IP Client-IP X-Cluster-Client-IP Fly-Client-IP);
+warns("a forwarding header in an expression: $_", "RateLimitIdentity \"k=expr:%{tolower:%{HTTP:$_}}\" ip", 1,
+    qr/the identity "k" is what any client writes into X-Forwarded-For: use ip, and mod_remoteip/) for qw(X-Forwarded-For x-forwarded-for);
+passes('a header that is no forwarding one in an expression', 'RateLimitIdentity "k=expr:%{HTTP:X-Tenant}" ip');
+passes('a rule that nobody but one plan refers to', "RateLimitPlan p rate=1/s\nRateLimitRule r plan=p");
+warns('a plan that only a plan without use names', "RateLimitPlan p quota=5 then=q\nRateLimitPlan q rate=1/s\nRateLimitRule r rate=1/s", 1, 'nobody can have the plan "p"');
+
+# A map of 20 000 values, half of them with two quotas and one with none: 10 000 * 2 + 9 999.
+$server->file('large', join '', map { "key$_ " . ($_ % 2 ? 'two' : 'one') . "\n" } 1 .. 20_000);
+my $quotas = "RateLimitPlan one rate=1/s quota=9\nRateLimitPlan two rate=1/s quota=9/day quota=99/month\n";
+warns('a store too small for its quotas', "RateLimitStore x shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r", 4,
+    qr/the store is too small for all quotas: 30000 by rule r for 20000 values of "user"; size=1M has room for 124\d\d counters and forgets some, size=4M has room for \d{5}/);
+warns('a store too small for the quotas of two rules', "RateLimitStore x shm size=2M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r\nRateLimitRule s plan=one", 4,
+    qr/too small for all quotas: 30000 by rule r for 20000 values of "user", 20000 by rule s for 20000 values of "user"; size=2M has/);
+warns('a store too small for the quotas of one host', "RateLimitStore x shm size=1M\n${quotas}RateLimitPlanMap user txt:large\n<VirtualHost *:80>\nRateLimitRule v plan=one\n</VirtualHost>",
+    4, qr/20000 by rule v for 20000 values of "user"/);
+passes("quotas that have room: $_->[0]", "RateLimitStore x shm size=$_->[1]\n${quotas}RateLimitPlanMap user txt:large\n$_->[2]")
+    for ['a larger store', '4M', 'RateLimitRule r'], ['addresses are counted', '1M', 'RateLimitRule r key=ip'], ['the rule has limits for everybody', '1M', 'RateLimitRule r plan=none rate=1/s'],
+    ['no rule', '1M', ''], ['Off', '1M', 'RateLimitRule r Off'], ['one name in two sections', '2M', "RateLimitRule r plan=one\n<Location /x>\nRateLimitRule r plan=one\n</Location>"],
+    ['one in each host', '2M', "RateLimitRule r plan=one\n<VirtualHost *:80>\nRateLimitRule r plan=one\n</VirtualHost>"];
+
+# --- what is right
+
+passes('nothing', '');
+passes('V-15 limits without Redis', "RateLimitStore x shm\nRateLimitEngine On\nRateLimitRule r rate=10/min");
+passes("RateLimitEngine $_", "RateLimitEngine $_") for qw(On off LOGONLY);
+passes("a store of size=$_", "RateLimitStore x shm size=$_") for qw(1M 1m 1024K 1048576 16M 2G 1024G);
+passes('a store with a file and a blank in it', qq{RateLimitStore x shm "file=a store" size=1M});
+passes('a limit: ' . $_, "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule s plan=p")
+    for (map { "rate=$_" } qw(5/second 5/sec 5/s 5/seconds 10/minute 10/min 10/m 10/minutes 100/hour 100/h 100/hours 1000/day 1000/d
+        1000/days 5/2minutes 100/week 30/500ms 1/s 4/5s 5/MIN)),
+    'rate=2/500ms burst=10 algorithm=stepped-bucket', 'rate=1/s burst=2.2', 'rate=1/s burst=2.222', 'rate=1/2200ms',
+    (map { "rate=1/s initial=$_" } qw(0 0.5 .5 1)), 'quota=5', 'quota=0', 'quota=5 initial=1',
+    'quota=5/day', 'quota=5/Weeks@UTC', 'quota=5/month@local', 'quota=0/year', 'RATE=1/s BURST=2',
+    'rate=1/day algorithm=fixed-window start=2026-01-31T06:00:00+02:00', 'rate=1/s rate=100/hour rate=1000/day algorithm=fixed-window',
+    join(' ', ('rate=1/s') x 8);
+passes('like=', "RateLimitPlan p rate=1/s\nRateLimitPlan q like=p quota=5\nRateLimitRule r plan=p\nRateLimitRule s plan=q");
+passes('a map by an expression', "${plans}RateLimitPlanMap user \"expr:%{env:PLAN}\" unknown=deny");
+passes('a map of digests', "${plans}RateLimitPlanMap user txt:digestdigests");
+passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRateLimitPlanMap k txt:keys unknown=deny:401\n"
+    . "RateLimitPlanMap o txt:empty unknown=next\nRateLimitPlanMap user txt:keys unknown=default\n"
+    . "<VirtualHost *:80>\nRateLimitPlanMap k \"txt:$dir/keys\" unknown=deny\nRateLimitPlanDefault pro\nRateLimitPlanChange reset\n"
+    . "RateLimitRule r\n</VirtualHost>\nRateLimitPlanDefault free\nRateLimitPlanChange Carry\nRateLimitRule r");
+passes("identities $_", "RateLimitIdentity $_")
+    for 'user ip', 'anonymous', 'vhost+ip global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global', 'cert user+cert',
+    'e=expr:%{HTTP_HOST} e', '"user+e=expr:a+b %{tolower:%{HTTP_HOST}}" e+ip', 'e=EXPR:x+y e=expr:x+y';
+passes('rules in all sections', "${plans}RateLimitPlanDefault pro\nRateLimitRule r plan=free\n" . join "\n", map {
+    my ($open, $close) = @$_;
+    "<$open>\nRateLimitEngine On\nRateLimitRule r Off\nRateLimitRule s rate=1/s key=ip method=get,HEAD \"if=%{REQUEST_URI} =~ m#^/x#\"\n"
+        . "RateLimitRule t rate=1/s plan=none method=!OPTIONS\nRateLimitRule u plan=auto\nRateLimitHeaders IETF reset=epoch denied\n"
+        . "RateLimitDenyStatus 503\nRateLimitEnv always\nRateLimitIdentity ip\n</$close>"
+} ['VirtualHost *:80', 'VirtualHost'], ['Directory "/x"', 'Directory'], ['DirectoryMatch "^/x"', 'DirectoryMatch'], ['Files "x"', 'Files'],
+    ['FilesMatch "x"', 'FilesMatch'], ['Location "/x"', 'Location'], ['LocationMatch "x"', 'LocationMatch'], ['If "true"', 'If']);
+passes('sixteen rules', join "\n", map { "RateLimitRule r$_ rate=1/s" } 1 .. 16);
+passes('one name in two sections', qq{RateLimitRule r rate=1/s\n<Location "/x">\nRateLimitRule r rate=2/s\n</Location>});
+passes("RateLimitHeaders $_", "RateLimitHeaders $_") for 'off', 'ietf', 'Legacy reset=epoch', 'Both denied reset=delta', 'Both always';
+passes("RateLimitDenyStatus $_", "RateLimitDenyStatus $_") for qw(400 403 429 451 500 503);
+passes("RateLimitEnv $_", "RateLimitEnv $_") for qw(auto Always);
+
+passes("V-07 RateLimitCost $_", "RateLimitCost $_\nRateLimitRule r rate=9/s\n<Location \"/x\">\nRateLimitCost $_\n</Location>\n"
+    . "<VirtualHost *:80>\nRateLimitCost $_\n</VirtualHost>")
+    for qw(0 .5 1 2.125 999999999999999.999 expr=%{HTTP:X-Size} response-header:X-Cost EXPR=5), '"expr=%{REQUEST_METHOD} %{HTTP:X}"',
+    'response-header:X-Cost reserve=0', 'Response-Header:x_cost RESERVE=2.5';
+passes("V-07 cost=$_", "RateLimitEngine On\nRateLimitRule r rate=1/s burst=4 cost=$_")
+    for qw(0 .5 3 4 expr=5 response-header:X), 'response-header:X reserve=4', 'expr=5 method=GET';
+passes('V-07 reserve= before cost=', 'RateLimitRule r rate=5/s reserve=2 cost=response-header:X');
+passes('V-07 an expression with blanks as cost', q{RateLimitRule r rate=5/s "cost=expr=%{tolower:%{HTTP:X}} "});
+passes('V-07 a cost under a blocked quota', 'RateLimitRule r quota=0 cost=5');
+passes('a cost above the places of a concurrency limit, each request taking one', 'RateLimitRule r concurrent=2 cost=5');
+passes("V-10 concurrency: $_", "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule s plan=p") for qw(concurrent=1 concurrent=1000000), 'rate=1/s concurrent=5';
+passes('then=', "RateLimitEngine On\nRateLimitPlan p quota=5/month then=q\nRateLimitPlan q rate=1/min\nRateLimitPlan r like=p quota=9/month\n"
+    . "RateLimitRule a plan=p\nRateLimitRule b plan=r\n<VirtualHost *:80>\nRateLimitPlanChange reset\nRateLimitRule c plan=p\n</VirtualHost>");
+passes('then= with a plan declared before', "RateLimitPlan q rate=1/min\nRateLimitPlan p quota=5 then=q\nRateLimitRule a plan=p");
+passes("RateLimitRefund $_", "RateLimitRefund $_\n<Location \"/x\">\nRateLimitRefund $_\n</Location>\n<VirtualHost *:80>\nRateLimitRefund $_\n</VirtualHost>")
+    for 'expr=true', 'EXPR=false', '"expr=%{REQUEST_STATUS} -ge 500"', q{"expr=resp('X-Cache') == 'HIT'"};
+passes("RateLimitExempt $_", "RateLimitExempt $_\n<Location \"/x\">\nRateLimitExempt $_\nRateLimitExempt $_\n</Location>\n"
+    . "<VirtualHost *:80>\nRateLimitExempt $_\n</VirtualHost>")
+    for 'ip 127.0.0.1', 'IP 10.0.0.0/8 2001:db8::/32 ::1', 'ip 0.0.0.0/0 ::/0', 'ip ::ffff:10.0.0.0/104 1::/032', 'file:networks',
+    qq{"file:$dir/networks"}, 'file:empty', '"expr=%{REQUEST_URI} =~ m#^/health#"', 'EXPR=true';
+passes("RateLimitKeyLog $_", "RateLimitKeyLog $_\n<VirtualHost *:80>\nRateLimitKeyLog $_\n</VirtualHost>")
+    for qw(hash Plain), map { "hash $_" } qw(repeat=0 repeat=1s repeat=1500ms repeat=1day REPEAT=10min);
+passes("V-08 RateLimitDelay $_", "RateLimitDelay $_\n<VirtualHost *:80>\nRateLimitDelay $_\n</VirtualHost>")
+    for qw(max=0 max=20s max=10min max=600s max=1ms MAX=1s), 'max=1s budget=1%', 'budget=90% max=1s', 'max=0 Budget=10%';
+passes("R-13 path=$_", "RateLimitRule r rate=1/s path=$_") for qw(/ /a /a/ /* /** /**/a/*/b/** /A%20b), '/a' x 32;
+passes("R-31 priority=$_", "RateLimitRule r rate=1/s priority=$_") for qw(0 10 999999);
+passes($_, "RateLimitRule r rate=1/s $_") for qw(mode=log MODE=Log mode=enforce action=mark action=MARK), 'action=mark mode=enforce';
+passes($_, "RateLimitRule r rate=1/s $_") for 'phase=early key=ip', 'PHASE=Early key=vhost+ip', 'phase=fixups', 'phase=fixups key=user';
+passes('R-31 a priority as text', 'RateLimitRule r rate=1/s "priority=10"');
+passes("count=$_", "RateLimitRule r rate=1/s $_")
+    for 'count=request', 'COUNT=Request', 'count=response:true', '"count=response:%{REQUEST_STATUS} -eq 401"';
+passes("action=$_", "RateLimitDelay max=1s\nRateLimitRule r rate=1/s action=$_") for qw(deny Deny delay delay:250ms DELAY:2s delay:1hour);
+passes('action=deny where nobody may wait', 'RateLimitRule r rate=1/s action=deny');
+passes('action=delay where one host allows it', "RateLimitRule r rate=1/s action=delay\n<VirtualHost *:80>\nRateLimitDelay max=1s\n</VirtualHost>");
+passes('action=delay in a host that inherits it', "RateLimitDelay max=1s\n<VirtualHost *:80>\nRateLimitRule r rate=1/s action=delay\n</VirtualHost>");
+warns('B-15 action=delay where nobody may wait', "RateLimitEngine On\nRateLimitRule r rate=1/s action=delay", 2,
+    'no request may wait: RateLimitDelay max=DURATION allows it');
+warns('B-15 action=delay under max=0', "RateLimitDelay max=0\nRateLimitRule r rate=1/s action=delay:1s", 2, 'no request may wait');
+warns('B-15 action=delay in a host with max=0',
+    "RateLimitDelay max=1s\n<VirtualHost *:80>\nRateLimitDelay max=0\nRateLimitRule r rate=1/s action=delay\n</VirtualHost>", 4, 'no request may wait');
+
+SKIP: {
+    skip 'mod_ratelimit is not here', 1 if !RLP::Httpd::has_module('ratelimit');
+    my $module = qq{LoadModule ratelimit_module "$RLP::Httpd::modules/mod_ratelimit.so"\n};
+    passes('bandwidth= with mod_ratelimit', "${module}RateLimitPlan p rate=1/s bandwidth=1M/s\nRateLimitRule r plan=p\nRateLimitRule s rate=1/s bandwidth=512K/s");
+}
+
+ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
+
+done_testing;

@@ -1,0 +1,162 @@
+#!/usr/bin/perl
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+# rlpctl ban, unban, set-plan and overrides on Redis alone: what stands in the key, until when, and what becomes of what is
+# no such value. Needs RLPCTL and top_srcdir in the environment, and REDIS_SERVER.
+
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use JSON::PP qw(decode_json);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use lib ($ENV{top_srcdir} || dirname(dirname($0))) . '/t/lib';
+use RLP::Redis;
+
+my $rlpctl = $ENV{RLPCTL} || 'rlpctl/rlpctl';
+plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$RLP::Redis::program;
+plan skip_all => 'rlpctl was built without Redis' if qx('$rlpctl' overrides --store=redis://127.0.0.1:1 2>&1) =~ /built without Redis/;
+
+my $redis = RLP::Redis->alone;
+my $key = 'p:rlp:orders';
+
+# Status and what it says.
+sub said {
+    my ($command, @words) = @_;
+    my $text = join ' ', map { my $word = $_; $word =~ s/'/'\\''/g; "'$word'" } @words;
+    my $said = qx('$rlpctl' $command --store=redis://127.0.0.1:${\ $redis->port} --prefix=p: --json $text 2>&1 </dev/null);
+    return ($? >> 8, $said);
+}
+
+# The answer; the test fails with what was said.
+sub done {
+    my (@words) = @_;
+    my ($status, $said) = said(@words);
+    is($status, 0, "@words") or diag($said);
+    return eval { decode_json($said) } // {};
+}
+
+# IDENTITY BANNED PLAN of each, whom they hold
+sub listed {
+    return join ', ', sort map { "$_->{identity} " . ($_->{banned_until} ? 1 : 0) . ' ' . ($_->{set_plan} // '-') } @{ done('overrides')->{overrides} };
+}
+
+sub lines { return grep { !/^rlpo1 / } split /\n/, $redis->ask('GET', $key) }
+sub version { return ($redis->ask('GET', $key) =~ /^rlpo1 (\d+)\n/)[0] }
+
+is(listed(), '', 'nothing is there');
+is($redis->ask('EXISTS', $key), 0, 'nor does a look leave anything');
+my $answer = done('ban', 'ip:192.0.2.1', '2h');
+is($answer->{changed} && $answer->{identity}, 'ip:192.0.2.1', 'a ban');
+like($answer->{banned_until}, qr/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'until when');
+is($answer->{set_plan}, undef, 'no plan');
+like($redis->ask('GET', $key), qr/\Arlpo1 \d{16}\nip:192\.0\.2\.1 \d{13} 0 -\n\z/, 'as it stands there');
+my ($ttl) = $redis->ask('PTTL', $key);
+ok($ttl > 7_100_000 && $ttl <= 7_200_000, "the key lives as long: $ttl");
+my $version = version();
+is(done('set-plan', 'ip:192.0.2.1', 'gold', '5h')->{set_plan}, 'gold', 'a plan beside it');
+cmp_ok(version(), '>', $version, 'has another version');
+$ttl = $redis->ask('PTTL', $key);
+ok($ttl > 17_900_000 && $ttl <= 18_000_000, "the key lives as long as the latest: $ttl");
+done('ban', 'user:a b{c}%', '1h');
+is(listed(), 'ip:192.0.2.1 1 gold, user:a b{c}% 1 -', 'all of them');
+is((lines())[1] =~ s/ .*//r, 'user:a%20b%7Bc%7D%25', 'an identity stands there as in the names of keys');
+$version = version();
+is(done('unban', 'ip:192.0.2.9')->{changed} ? 1 : 0, 0, 'nothing to end');
+is(version(), $version, 'changes nothing');
+$answer = done('unban', 'ip:192.0.2.1');
+is("$answer->{changed} " . ($answer->{banned_until} // '-') . " $answer->{set_plan}", '1 - gold', 'the end of a ban is not that of a plan');
+is(done('set-plan', 'ip:192.0.2.1', 'none')->{set_plan}, undef, 'which ends by its own');
+is(listed(), 'user:a b{c}% 1 -', 'and nothing of it is left');
+$version = version();
+done('unban', 'user:a b{c}%');
+cmp_ok(version(), '>', $version, 'the last end is a change, too');
+cmp_ok($redis->ask('PTTL', $key), '<=', 60_000, 'that is soon forgotten');
+
+# --- ends
+
+done('ban', 'ip:192.0.2.1', '1s');
+done('ban', 'ip:192.0.2.2', '1h');
+my $end = time + 20;
+sleep 0.1 while listed() ne 'ip:192.0.2.2 1 -' && time < $end;
+is(listed(), 'ip:192.0.2.2 1 -', 'what has ended is gone');
+done('ban', 'ip:192.0.2.3', '1h');
+is(scalar(lines()), 2, 'and out of the key with the next change');
+$redis->ask('DEL', $key);
+
+# --- room
+
+my $later = int(time * 1000) + 3_600_000;
+my $full = "rlpo1 5\n" . join '', map { "user:$_ $later 0 -\n" } 1 .. 4096;
+$redis->ask('SET', $key, $full, 'PX', 3_600_000);
+is(scalar @{ done('overrides')->{overrides} }, 4096, 'as many as there may be');
+my ($status, $said) = said('ban', 'user:more', '1h');
+is($status, 65, 'one more');
+like($said, qr/expected fewer than 4096 bans and plans in force/, 'is refused');
+is($redis->ask('GET', $key), $full, 'and changes nothing');
+done('ban', 'user:7', '2h');
+done('unban', 'user:8');
+done('ban', 'user:more', '1h');
+is(scalar(lines()), 4096, 'what ends makes room');
+$redis->ask('SET', $key, "rlpo1 5\n" . join('', map { "user:$_" . 'x' x 185 . " $later 0 -\n" } 1 .. 4400) . "ip:192.0.2.1 $later $later gold\n", 'PX', 3_600_000);
+is((said('ban', 'user:more', '1h'))[0], 65, 'no room for one more where somebody else has written too many');
+$answer = done('unban', 'ip:192.0.2.1');
+is("$answer->{changed} " . ($answer->{banned_until} // '-') . " $answer->{set_plan}", '1 - gold', 'there, too, what there is can be ended');
+
+# --- what somebody else has written there
+
+for my $case (
+    [ 'nothing', [ 'SET', $key, '' ], '', 0 ],
+    [ 'a text', [ 'SET', $key, 'hello' ], '', 0 ],
+    [ 'a list', [ 'RPUSH', $key, 'ip:192.0.2.1' ], '', 0 ],
+    [ 'another format', [ 'SET', $key, "rlpo2 5\nip:192.0.2.1 $later 0 -\n" ], '', 0 ],
+    [ 'no version', [ 'SET', $key, "rlpo1 x\nip:192.0.2.1 $later 0 -\n" ], '', 0 ],
+    [ 'a large version', [ 'SET', $key, 'rlpo1 ' . '9' x 40 . "\nip:192.0.2.1 $later 0 -\n" ], '', 0 ],
+    [ 'a million bytes', [ 'SET', $key, "rlpo1 5\n" . "ip:192.0.2.1 $later 0 -\n" x 40000 ], '', 0 ],
+    [ 'lines of others', [ 'SET', $key, "rlpo1 9999999999999999\nhello\nip:192.0.2.1 $later 0 -\n$later\nip:192.0.2.2 99999999999999999 0 -\nu:\0 $later 0 -\n" ], 'ip:192.0.2.1 1 -', 4 ],
+    [ 'some of them', [ 'SET', $key, "rlpo1 7\n\nip:192.0.2.1 $later 0 -\nip:192.0.2.2 9e99 0 -\nip:%32 $later 0 -\nip:%3 $later 0 -\n" ], 'ip:192.0.2.1 1 -, ip:2 1 -', 3 ],
+    )
+{
+    my ($name, $words, $there, $damaged) = @{$case};
+    $redis->ask('DEL', $key);
+    $redis->ask(@{$words});
+    is(done('overrides')->{damaged}, $damaged, "$name: what is none is told");
+    is(listed(), $there, "$name: nobody else is banned");
+    is(done('ban', 'user:amy', '1h')->{changed} ? 1 : 0, 1, "$name: taken for none");
+    like(listed(), qr/user:amy 1 -/, "$name: and overwritten");
+    cmp_ok(version(), '<', 9e15, "$name: the version is one");
+    cmp_ok($redis->ask('PTTL', $key), '>', 3_500_000, "$name: and it has its end");
+}
+
+# --- words
+
+for my $case (
+    [ 64, qr/expected 2 words behind ban, got 1/, 'ban', 'ip:192.0.2.1' ],
+    [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', 'soon' ],
+    [ 65, qr/expected ten years at most/, 'ban', 'ip:192.0.2.1', '2199-01-01T00:00:00Z' ],
+    [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', '2001-01-01T00:00:00Z' ],
+    [ 65, qr/expected TYPE:VALUE/, 'unban', 'amy' ],
+    [ 65, qr/expected an identity of 1200 bytes at most/, 'ban', 'user:' . 'x' x 1196, '1h' ],
+    [ 65, qr/expected a name of/, 'set-plan', 'ip:192.0.2.1', '1gold', '1h' ],
+    [ 64, qr/only a server knows what Redis counts it by/, 'ban', '--secret', 'apikey', '1h' ],
+    [ 64, qr/expected either --file=PATH or --store=URL/, 'ban', '--file=there', 'ip:192.0.2.1', '1h' ],
+    [ 64, qr/expected a --prefix= without braces/, 'ban', '--prefix={}', 'ip:192.0.2.1', '1h' ],
+    [ 64, qr/expected --url with plans: a Redis knows no plans/, 'plans' ],
+    )
+{
+    my ($wanted, $text, @words) = @{$case};
+    my ($got, $complaint) = said(@words);
+    is($got, $wanted, "refused: @words");
+    like($complaint, $text, 'which is said');
+}
+is(qx('$rlpctl' ban --prefix=p: ip:192.0.2.1 1h 2>&1), "rlpctl: expected --store=URL with --prefix=\n", 'a prefix of no Redis');
+is($? >> 8, 64, 'is refused');
+qx('$rlpctl' overrides --store=nowhere://127.0.0.1 2>&1);
+is($? >> 8, 64, 'no URL');
+$redis->kill9;
+($status, $said) = said('ban', 'ip:192.0.2.1', '1h');
+is($status, 69, 'nobody there');
+
+done_testing;
