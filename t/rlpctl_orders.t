@@ -116,6 +116,7 @@ for my $case (
     [ 'a large version', [ 'SET', $key, 'rlpo1 ' . '9' x 40 . "\nip:192.0.2.1 $later 0 -\n" ], '', 0 ],
     [ 'a million bytes', [ 'SET', $key, "rlpo1 5\n" . "ip:192.0.2.1 $later 0 -\n" x 40000 ], '', 0 ],
     [ 'lines of others', [ 'SET', $key, "rlpo1 9999999999999999\nhello\nip:192.0.2.1 $later 0 -\n$later\nip:192.0.2.2 99999999999999999 0 -\nu:\0 $later 0 -\n" ], 'ip:192.0.2.1 1 -', 4 ],
+    [ 'what only looks like lines of ours', [ 'SET', $key, "rlpo1 7\nu:{1} $later 0 -\nu:% $later 0 -\nu:%2 $later 0 -\nu:%7b $later 0 -\nu:%00 $later 0 -\n" . 'u:' . 'x' x 3599 . " $later 0 -\nu:1 0 $later -gold\nu:1 $later 0 1gold\nu:1 0 $later " . 'g' x 65 . "\nu:1 $later 99999999999999 gold\nu:1 000000000000000001 $later gold\nu:{1} $later\n" ], '', 12 ],
     [ 'some of them', [ 'SET', $key, "rlpo1 7\n\nip:192.0.2.1 $later 0 -\nip:192.0.2.2 9e99 0 -\nip:%32 $later 0 -\nip:%3 $later 0 -\n" ], 'ip:192.0.2.1 1 -, ip:2 1 -', 3 ],
     )
 {
@@ -126,9 +127,19 @@ for my $case (
     is(listed(), $there, "$name: nobody else is banned");
     is(done('ban', 'user:amy', '1h')->{changed} ? 1 : 0, 1, "$name: taken for none");
     like(listed(), qr/user:amy 1 -/, "$name: and overwritten");
+    is(done('overrides')->{damaged}, 0, "$name: with what is none of ours");
     cmp_ok(version(), '<', 9e15, "$name: the version is one");
     cmp_ok($redis->ask('PTTL', $key), '>', 3_500_000, "$name: and it has its end");
 }
+
+# --- one identity, written in several ways
+
+$redis->ask('SET', $key, "rlpo1 7\nip:%31 $later 0 -\nuser:a%25%62 0 $later gold\nuser:a%2562 $later 0 -\nu:1 $later 0 -\nu:1 1 0 -\n", 'PX', 3_600_000);
+is(listed(), 'ip:1 1 -, u:1 1 -, user:a%62 1 -, user:a%b 0 gold', 'signs that need not be escaped, and a name twice');
+for my $case ([ 'unban', 'ip:1' ], [ 'set-plan', 'user:a%b', 'none' ], [ 'unban', 'user:a%62' ], [ 'unban', 'u:1' ]) {
+    is(done(@{$case})->{changed} ? 1 : 0, 1, "@{$case}: ends it all the same");
+}
+is(listed(), '', 'nothing is left');
 
 # --- words
 
