@@ -154,6 +154,8 @@ for my $case (
     [ 64, qr/only a server knows what Redis counts it by/, 'ban', '--secret', 'apikey', '1h' ],
     [ 64, qr/expected either --file=PATH or --store=URL/, 'ban', '--file=there', 'ip:192.0.2.1', '1h' ],
     [ 64, qr/expected a --prefix= without braces/, 'ban', '--prefix={}', 'ip:192.0.2.1', '1h' ],
+    ( map { [ 64, qr/expected no --\w+= with --store=URL, but with a server alone/, 'ban', "--$_", 'ip:192.0.2.1', '1h' ] }
+            qw(url=http://h/x socket=/s host=h login=ann rule=api plan=gold method=GET ip=192.0.2.1 user=amy header=A:b env=A=b) ),
     [ 64, qr/expected --url with plans: a Redis knows no plans/, 'plans' ],
     )
 {

@@ -184,6 +184,11 @@ for my $command (sort keys %words) {
         usage($command, undef, [ [ @right, "--file=$dir/store" ], qr/^rlpctl: expected --url with $command: a file knows no plans$/ ]);
     } else {
         refused("$command --file of no store", '', [ $command, @right, "--file=$dir/store" ], 65, qr/^rlpctl: /);
+        usage(
+            $command, undef,
+            map { [ [ @right, "--file=$dir/store", "--$_" ], qr/^rlpctl: expected no --\Q@{[ s{=.*}{}sr ]}\E= with --file=PATH, but with a server alone$/ ] }
+                qw(url=http://h/x socket=/s host=h login=ann password=- rule=api plan=gold method=GET ip=192.0.2.1 user=amy header=A:b env=A=b)
+        ) if $command ne 'get'; # which has options of its own there
     }
     is((rlpctl('', $command, '--help'))[0], 0, "$command --help");
 }
