@@ -2,12 +2,12 @@
 
 #include "redis_orders.h"
 
+#include "instant.h"
 #include "offline.h"
 #include "redis/orders.h"
 #include "redis_ctl.h"
 
 #include <apr_strings.h>
-#include <apr_time.h>
 
 #include <string.h>
 #include <sysexits.h>
@@ -28,14 +28,7 @@ static bool orders_is(const orders_t *job, const char *command)
 /* The moment after a span, or NULL for 0. */
 static const char *orders_time(const orders_t *job, rlp_time_t left)
 {
-    apr_time_exp_t parts;
-
-    if (left == 0) {
-        return NULL;
-    }
-    apr_time_exp_gmt(&parts, rlp_clock_wall() + left + RLP_SECOND / 2); /* to the nearest */
-    return apr_psprintf(job->pool, "%04d-%02d-%02dT%02d:%02d:%02dZ", parts.tm_year + 1900,
-                        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+    return left == 0 ? NULL : instant_write(rlp_clock_wall() + left, job->pool);
 }
 
 static void orders_tell(const there_t *there, const redis_order_t *order)
