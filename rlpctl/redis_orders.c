@@ -49,6 +49,13 @@ static const char *orders_ask(there_t *there, redis_orders_call_t *made)
     return error;
 }
 
+/* An answer, but not of a Redis that has carried it out. */
+static const char *orders_unclear(there_t *there)
+{
+    there->status = EX_UNAVAILABLE;
+    return "expected an answer of Redis about bans and plans";
+}
+
 static const char *orders_list(there_t *there)
 {
     redis_orders_call_t look;
@@ -58,7 +65,7 @@ static const char *orders_list(there_t *there)
     const redis_orders_t *list = error ? NULL : redis_orders_read(there->reply, there->job->pool);
 
     if (list == NULL) {
-        return error ? error : "expected an answer of Redis about bans and plans";
+        return error ? error : orders_unclear(there);
     }
     json_number(there->out, "room", REDIS_ORDERS_MAX);
     json_number(there->out, "damaged", list->bad);
@@ -117,10 +124,9 @@ static const char *orders_change(there_t *there)
     now.identity = job->identity;
     json_bool(there->out, "changed", ordered == REDIS_ORDERED);
     orders_tell(there, &now);
-    return ordered == REDIS_ORDERED_FULL ? "expected fewer than 4096 bans and plans in force"
-                                         : (ordered == REDIS_ORDERED_UNCLEAR
-                                                ? "expected an answer of Redis about bans and plans"
-                                                : NULL);
+    return ordered == REDIS_ORDERED_FULL      ? "expected fewer than 4096 bans and plans in force"
+           : ordered == REDIS_ORDERED_UNCLEAR ? orders_unclear(there)
+                                              : NULL;
 }
 
 const char *orders_run(const orders_t *job, json_out_t *out, int *status)

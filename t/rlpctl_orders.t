@@ -8,7 +8,9 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use IO::Socket::INET;
 use JSON::PP qw(decode_json);
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -175,6 +177,24 @@ is(qx('$rlpctl' ban --prefix=p: ip:192.0.2.1 1h 2>&1), "rlpctl: expected --store
 is($? >> 8, 64, 'is refused');
 qx('$rlpctl' overrides --store=nowhere://127.0.0.1 2>&1);
 is($? >> 8, 64, 'no URL');
+
+# who answers, but not as Redis would
+my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "no port: $!\n";
+my $strange = fork // die "fork: $!\n";
+if ($strange == 0) {
+    while (my $client = $listener->accept) {
+        print {$client} "+OK\r\n" while sysread $client, my $buffer, 65_536;
+    }
+    POSIX::_exit(0);
+}
+for my $words ('overrides', 'ban ip:192.0.2.1 1h', 'unban ip:192.0.2.1') {
+    $said = qx('$rlpctl' $words --store=redis://127.0.0.1:${\ $listener->sockport} 2>&1);
+    is($? >> 8, 69, "$words: an answer of somebody else");
+    is($said, "rlpctl: expected an answer of Redis about bans and plans\n", 'which is said');
+}
+kill 'KILL', $strange;
+waitpid $strange, 0;
+
 $redis->kill9;
 ($status, $said) = said('ban', 'ip:192.0.2.1', '1h');
 is($status, 69, 'nobody there');
