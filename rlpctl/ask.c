@@ -209,12 +209,13 @@ static const char *ask_read(ask_t *ask, int argc, const char *const argv[])
         }
     }
     const int n = ask->words->nelts;
-    const int wanted = (int)strlen(ask->command->words);
+    const int most = (int)strlen(ask->command->words);
     /* of a plan that ends there is no moment */
     const bool ends =
-        wanted == 3 && n == 2 && strcmp(APR_ARRAY_IDX(ask->words, 1, const char *), "none") == 0;
+        most == 3 && n >= 2 && strcmp(APR_ARRAY_IDX(ask->words, 1, const char *), "none") == 0;
+    const int wanted = ends ? 2 : most;
 
-    if (n != wanted && !ends) {
+    if (n != wanted) {
         return apr_psprintf(ask->pool, "expected %d words behind %s, got %d", wanted,
                             ask->command->name, n);
     }

@@ -192,6 +192,8 @@ for my $command (sort keys %words) {
     }
     is((rlpctl('', $command, '--help'))[0], 0, "$command --help");
 }
+usage('set-plan', undef, map { [ [ 'ip:1', 'none', '1h', $_ ], qr/^rlpctl: expected 2 words behind set-plan, got 3$/ ] }
+        '--url=http://h/x', "--file=$dir/store");
 usage('explain', undef, [ [ '/', '--header=X' ], qr/got "--header=X"$/ ], [ [ '/', '--env=X' ], qr/got "--env=X"$/ ]);
 
 done_testing();
