@@ -48,3 +48,13 @@ void *annex_open(void)
     }
     return annex;
 }
+
+const rlp_store_t *annex_store(void)
+{
+    return rlp_world->annexed ? rlp_world->annexed : rlp_world->store;
+}
+
+rlp_time_t annex_now(void)
+{
+    return rlp_store_time(annex_store(), rlp_world->clock->monotonic());
+}

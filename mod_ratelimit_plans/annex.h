@@ -86,6 +86,13 @@ static inline void annex_begin(void *annex, annex_area_t area)
    all zero. In the parent, each time the store was opened. NULL: no memory. */
 void *annex_open(void);
 
+/* The store that it lies in: what is kept there, of whichever store, has its time and its
+   secret. */
+const rlp_store_t *annex_store(void);
+
+/* The time in it, now. */
+rlp_time_t annex_now(void);
+
 #pragma GCC visibility pop
 
 #endif

@@ -11,21 +11,14 @@
 
 #include <string.h>
 
-/* By whose time and secret the table is: that in whose file it lies, whichever store comes first,
-   so that it lasts as that does and tools find their way in it. */
-static const rlp_store_t *ordered_store(void)
-{
-    return rlp_world->annexed ? rlp_world->annexed : rlp_world->store;
-}
-
 rlp_time_t ordered_now(void)
 {
-    return rlp_store_time(ordered_store(), rlp_world->clock->monotonic());
+    return annex_now();
 }
 
 override_key_t ordered_key(const char *text, size_t len)
 {
-    return override_key(ordered_store(), text, len);
+    return override_key(annex_store(), text, len);
 }
 
 bool ordered_is_shared(void)

@@ -21,11 +21,6 @@ static stats_area_t *stats_area(void)
     return (stats_area_t *)(void *)(annex + annex_areas[ANNEX_STATISTICS].at);
 }
 
-static rlp_time_t stats_now(void)
-{
-    return rlp_store_time(rlp_world->store, rlp_world->clock->monotonic());
-}
-
 static uint64_t stats_load(const uint64_t *number)
 {
     return __atomic_load_n(number, __ATOMIC_RELAXED);
@@ -149,7 +144,7 @@ void stats_tick(void)
         return;
     }
     stats_area_t *area = stats_area();
-    const uint64_t now = (uint64_t)(stats_now() / STATS_MINUTE);
+    const uint64_t now = (uint64_t)(annex_now() / STATS_MINUTE);
     const uint64_t from = stats_load(&area->minute);
 
     if (now == from || !stats_swap(&area->minute, from, now)) {
@@ -220,7 +215,7 @@ static uint64_t stats_who(const verdict_t *verdict, bool plain)
 void stats_note(const verdict_t *verdict, const server_conf_t *server, apr_pool_t *pool)
 {
     const bool plain = server->key_plain == 1;
-    const uint64_t now = (uint64_t)stats_now();
+    const uint64_t now = (uint64_t)annex_now();
     const uint64_t who = stats_who(verdict, plain);
     stats_area_t *area = stats_area();
     uint64_t *lock = &area->sets[who % STATS_SETS].lock;
@@ -364,7 +359,7 @@ static int stats_compare_top(const void *a, const void *b)
 
 static void stats_read_top(stats_t *stats, stats_area_t *area, apr_pool_t *pool)
 {
-    const uint64_t hour = (uint64_t)stats_now() / STATS_HOUR;
+    const uint64_t hour = (uint64_t)annex_now() / STATS_HOUR;
 
     stats->top = apr_pcalloc(pool, sizeof(*stats->top) * STATS_TOP);
     for (int i = 0; i < STATS_TOP; i++) {

@@ -20,10 +20,10 @@ plan skip_all => 'httpd has no mod_setenvif or mod_alias' if grep { !RLP::Httpd:
 my @kinds = qw(admitted delayed refused would_refuse errors exempt);
 my %action = (admitted => 'pass', delayed => 'delay', refused => 'deny', would_refuse => 'would-deny', errors => 'error', exempt => 'exempt');
 
-sub server {
+sub text {
     my ($config) = @_;
     my $paths = join '|', $config =~ m{<Location /(\w+)>}g;
-    return RLP::Httpd->new(modules => [qw(setenvif alias)], config => <<"END")->start;
+    return <<"END";
 RateLimitEngine On
 RateLimitKeyLog plain
 SetEnvIf X-Who (.+) WHO=\$1
@@ -35,6 +35,11 @@ AliasMatch "^/(?:$paths)\$" "\@DIR\@/htdocs/index.html"
 </Location>
 $config
 END
+}
+
+sub server {
+    my ($config) = @_;
+    return RLP::Httpd->new(modules => [qw(setenvif alias)], config => text($config))->start;
 }
 
 sub status {
@@ -111,6 +116,25 @@ run(server("RateLimitStore near shm size=1M\nRateLimitStore beside shm size=1M\n
     [ '/plans', $ok->(4, 1), [], 'plans/pro' => 'admitted 4, refused 1' ],
     [ '/dry', $ok->(5), [], 'dry-near/default' => 'admitted 5', 'dry-beside/default' => 'admitted 2, would_refuse 3' ],
 );
+
+# what is kept lies in the file of the first, and has its time also when there are others
+{
+    my ($near, $beside, $rest) = ("RateLimitStore near shm size=1M\n", "RateLimitStore beside shm size=1M\n",
+        "<Location /near>\nRateLimitRule near rate=2/week key=ip store=near\n</Location>\n");
+    my $server = server($near . $rest);
+    is($server->statuses(5, '/near'), $ok->(2, 3), 'one store');
+    my $told = sub {
+        my $status = status($server);
+        return join ' ', counts($status, 'near', 'default'), map { "$_->{identity} $_->{refused}" } @{ $status->{most_refused} };
+    };
+    is($told->(), 'admitted 2, refused 3 ip:127.0.0.1 3', 'who was refused most');
+    for my $stores ($near . $beside, $near) {
+        $server->configure(text($stores . $rest));
+        ok($server->graceful, 'other stores');
+        is($told->(), 'admitted 2, refused 3 ip:127.0.0.1 3', 'who was refused most, as before');
+    }
+    $server->stop;
+}
 
 # --- a server that only logs, exemptions
 

@@ -20,10 +20,6 @@ our $dir = tempdir(CLEANUP => 1);
 
 my $program = $ENV{RLPCTL} || 'rlpctl/rlpctl';
 
-# A program that waits for what never comes ends the test, not the patience of who runs it.
-alarm 300;
-$SIG{ALRM} = sub { die "rlpctl does not end\n" };
-
 # Exit status, what it printed and what it complained of.
 sub rlpctl {
     my ($input, @args) = @_;
@@ -38,7 +34,11 @@ sub rlpctl {
         open STDERR, '>', $err->filename or POSIX::_exit(127);
         exec { $program } $program, @args or POSIX::_exit(127);
     }
+    # one that waits for what never comes ends the test, not the patience of who runs it
+    local $SIG{ALRM} = sub { kill 'KILL', $pid; die "rlpctl @args does not end\n" };
+    alarm 300;
     waitpid $pid, 0;
+    alarm 0;
     my $status = $? & 127 ? 'signal ' . ($? & 127) : $? >> 8;
     return ($status, map { slurp($_->filename) // '' } $out, $err);
 }
@@ -66,7 +66,6 @@ sub peer {
     my $pid = fork // die "fork: $!\n";
     if (!$pid) {
         local $SIG{PIPE} = 'IGNORE';
-        local $SIG{ALRM} = 'DEFAULT';
         alarm 300; # nor does it outlive who is gone
         for my $script (@scripts) {
             my $socket = $listener->accept or last;
