@@ -471,8 +471,13 @@ static bool action_ends_plan(const admin_t *admin)
 
 static const char *action_end_plan(action_t *action)
 {
+    const json_t *ask = action->admin->ask;
     order_t order = { .is_plan = true };
 
+    if (json_member(ask, "for") != NULL || json_member(ask, "until") != NULL) {
+        return "expected no \"for\" and no \"until\" with \"plan\": null, which ends what was set "
+               "at once";
+    }
     return action_order(action, &order,
                         apr_psprintf(action->admin->r->pool, "set-plan of %s ends",
                                      action->target.shown));

@@ -5,13 +5,12 @@
  */
 
 #include "admin.h"
+#include "instant.h"
 #include "value.h"
 
 #include <apr_lib.h>
 #include <apr_strings.h>
-#include <apr_time.h>
 
-#include <stdio.h>
 #include <string.h>
 
 #define TARGET_VALUE_MAX 64 /* longer ones are counted by a digest (identity_find.c) */
@@ -259,28 +258,6 @@ const char *admin_target(admin_target_t *target, admin_t *admin)
 
 /* --- until when */
 
-/* 2026-11-21T14:00:00Z, as the wall clock has it; 0: it is none. */
-static rlp_time_t target_instant(const char *text)
-{
-    apr_time_exp_t parts = { .tm_mday = 0 };
-    apr_time_t time = 0;
-    int end = 0;
-
-    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", /* NOLINT: all are at most four digits */
-               &parts.tm_year, &parts.tm_mon, &parts.tm_mday, &parts.tm_hour, &parts.tm_min,
-               &parts.tm_sec, &end) != 6 ||
-        end != 20 || text[end] != '\0') {
-        return 0;
-    }
-    parts.tm_year -= 1900;
-    parts.tm_mon -= 1;
-    return parts.tm_year >= 70 && parts.tm_mon >= 0 && parts.tm_mon < 12 && parts.tm_mday >= 1 &&
-                   parts.tm_mday <= 31 && parts.tm_hour < 24 && parts.tm_min < 60 &&
-                   parts.tm_sec < 61 && apr_time_exp_gmt_get(&time, &parts) == APR_SUCCESS
-               ? time
-               : 0;
-}
-
 /* How long from now; 0 or below: it is past, or no moment. */
 static rlp_time_t target_span(const char *span, const char *until, apr_pool_t *pool)
 {
@@ -289,7 +266,7 @@ static rlp_time_t target_span(const char *span, const char *until, apr_pool_t *p
     if (span != NULL) {
         return rlp_duration_parse(&left, span, pool) == NULL ? left : 0;
     }
-    left = target_instant(until);
+    left = instant_read(until);
     return left > 0 ? left - rlp_world->clock->wall() : 0;
 }
 
@@ -315,16 +292,8 @@ const char *admin_moment(rlp_time_t *moment, admin_t *admin)
 
 const char *admin_time(rlp_time_t moment, apr_pool_t *pool)
 {
-    const rlp_time_t wall =
-        rlp_world->clock->wall() + (moment - ordered_now()) + RLP_SECOND / 2; /* to the nearest */
-    apr_time_exp_t parts;
-
-    if (moment == 0) {
-        return NULL;
-    }
-    apr_time_exp_gmt(&parts, wall);
-    return apr_psprintf(pool, "%04d-%02d-%02dT%02d:%02d:%02dZ", parts.tm_year + 1900,
-                        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+    return moment == 0 ? NULL
+                       : instant_write(rlp_world->clock->wall() + (moment - ordered_now()), pool);
 }
 
 /* --- which plan */

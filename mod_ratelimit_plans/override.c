@@ -65,6 +65,7 @@ static bool override_read(const override_entry_t *entry, uint64_t digest, rlp_ti
     found->ban = __atomic_load_n(&entry->ban, __ATOMIC_RELAXED);
     found->until = __atomic_load_n(&entry->until, __ATOMIC_RELAXED);
     found->plan = __atomic_load_n(&entry->plan, __ATOMIC_RELAXED);
+    found->brought = false;
     if (found->ban <= now) {
         found->ban = 0;
     }
@@ -100,6 +101,12 @@ bool override_find(const override_table_t *overrides, const override_key_t *key,
     return false;
 }
 
+/* A bit of a map with one for each entry. */
+static bool override_bit(const uint64_t map[], uint32_t at)
+{
+    return map[at / 64] >> at % 64 & 1;
+}
+
 void override_visit(const override_table_t *overrides, rlp_time_t now, override_visit_fn *visit,
                     void *baton)
 {
@@ -114,6 +121,7 @@ void override_visit(const override_table_t *overrides, rlp_time_t now, override_
 
         if (key.fingerprint >= TAG_FIRST && override_read(entry, key.digest, now, &found)) {
             memcpy(shown, entry->shown, OVERRIDE_SHOWN);
+            found.brought = override_bit(overrides->head->brought, at);
             visit(baton, &key, shown, &found);
         }
     }
@@ -247,12 +255,6 @@ static void override_write(override_entry_t *entry, const override_key_t *key,
     __atomic_store_n(&entry->until, wanted->until, __ATOMIC_RELAXED);
     __atomic_store_n(&entry->plan, wanted->plan, __ATOMIC_RELAXED);
     __atomic_store_n(&entry->digest, key->digest, __ATOMIC_RELAXED);
-}
-
-/* A bit of a map with one for each entry. */
-static bool override_bit(const uint64_t map[], uint32_t at)
-{
-    return map[at / 64] >> at % 64 & 1;
 }
 
 static void override_put_bit(uint64_t map[], uint32_t at, bool set)

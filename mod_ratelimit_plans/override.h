@@ -64,6 +64,7 @@ typedef struct {
     rlp_time_t ban;   /* nothing passes until then; 0: none */
     rlp_time_t until; /* of the plan */
     uint64_t plan;    /* 0: none */
+    bool brought;     /* it holds on all hosts; override_visit() alone knows */
 } override_t;
 
 typedef enum {

@@ -146,9 +146,42 @@ static bool ask_option(ask_t *ask, const char *word)
     return option_take(options, word, 1, ask) == NULL;
 }
 
+/* The first option that is there and means something to a server alone; NULL: there is none. */
+static const char *ask_of_server(const ask_t *ask)
+{
+    const struct {
+        const char *name;
+        bool given;
+    } options[] = { { "--url=", ask->server.url != NULL },
+                    { "--socket=", ask->server.socket != NULL },
+                    { "--host=", ask->server.host != NULL },
+                    { "--login=", ask->server.login != NULL },
+                    { "--password=", ask->store == NULL && ask->password != NULL },
+                    { "--rule=", ask->rule != NULL },
+                    { "--plan=", ask->plan != NULL },
+                    { "--method=", ask->method != NULL },
+                    { "--ip=", ask->ip != NULL },
+                    { "--user=", ask->user != NULL },
+                    { "--header=", ask->headers->nelts > 0 },
+                    { "--env=", ask->env->nelts > 0 } };
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        if (options[i].given) {
+            return options[i].name;
+        }
+    }
+    return NULL;
+}
+
 /* What does not go together. */
 static const char *ask_odd(const ask_t *ask)
 {
+    const char *of_server = ask_of_server(ask);
+
+    if (of_server != NULL && (ask->file != NULL || ask->store != NULL)) {
+        return apr_psprintf(ask->pool, "expected no %s with %s, but with a server alone", of_server,
+                            ask->file ? "--file=PATH" : "--store=URL");
+    }
     if (ask->store != NULL && ask->file != NULL) {
         return "expected either --file=PATH or --store=URL";
     }
@@ -176,12 +209,13 @@ static const char *ask_read(ask_t *ask, int argc, const char *const argv[])
         }
     }
     const int n = ask->words->nelts;
-    const int wanted = (int)strlen(ask->command->words);
+    const int most = (int)strlen(ask->command->words);
     /* of a plan that ends there is no moment */
     const bool ends =
-        wanted == 3 && n == 2 && strcmp(APR_ARRAY_IDX(ask->words, 1, const char *), "none") == 0;
+        most == 3 && n >= 2 && strcmp(APR_ARRAY_IDX(ask->words, 1, const char *), "none") == 0;
+    const int wanted = ends ? 2 : most;
 
-    if (n != wanted && !ends) {
+    if (n != wanted) {
         return apr_psprintf(ask->pool, "expected %d words behind %s, got %d", wanted,
                             ask->command->name, n);
     }

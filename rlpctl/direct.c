@@ -112,7 +112,12 @@ static const char *direct_rule(const direct_t *job)
     const bool lists = direct_is(job, "get") && job->place.file != NULL;
 
     if (direct_is(job, "reset")) {
-        return job->n > 0 ? "expected IDENTITY and RULE, and no limits: all of it is reset" : NULL;
+        return job->n > 0 || job->plan_name != NULL
+                   ? "expected IDENTITY and RULE, and no limits or --plan=: all of it is reset"
+                   : NULL;
+    }
+    if (direct_is(job, "get") && job->n == 0 && job->plan_name != NULL) {
+        return "expected the limits of the plan behind RULE with --plan=NAME";
     }
     if (job->rule == NULL && !lists) {
         return "expected RULE, such as api, behind IDENTITY";

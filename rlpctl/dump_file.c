@@ -133,10 +133,16 @@ static bool write_counter(void *baton, const rlp_counter_t *counter)
     return !ferror(writer->out->file);
 }
 
+/* What holds on all hosts comes from Redis, and ends there: loaded, it would be of one host, where
+   no other could end it. */
 static void write_override(void *baton, const override_key_t *key, const char *shown,
                            const override_t *found)
 {
     writer_t *writer = baton;
+
+    if (found->brought) {
+        return;
+    }
     json_out_t line = dump_begin_line(writer->out, "override");
 
     dump_put_word(&line, "fingerprint", key->fingerprint);

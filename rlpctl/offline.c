@@ -2,14 +2,13 @@
 
 #include "offline.h"
 
+#include "instant.h"
 #include "override.h"
 #include "rlp.h"
 #include "stats_area.h"
 
 #include <apr_strings.h>
-#include <apr_time.h>
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,32 +27,11 @@ static rlp_time_t file_now(const file_t *file)
     return rlp_store_time(file->store, file->clock.monotonic);
 }
 
-/* 2026-11-21T14:00:00Z; 0: it is none. */
-static rlp_time_t file_instant(const char *text)
-{
-    apr_time_exp_t parts = { .tm_mday = 0 };
-    apr_time_t time = 0;
-    int end = 0;
-
-    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", /* NOLINT: all are at most four digits */
-               &parts.tm_year, &parts.tm_mon, &parts.tm_mday, &parts.tm_hour, &parts.tm_min,
-               &parts.tm_sec, &end) != 6 ||
-        end != 20 || text[end] != '\0') {
-        return 0;
-    }
-    parts.tm_year -= 1900;
-    parts.tm_mon -= 1;
-    return parts.tm_mon >= 0 && parts.tm_mon < 12 &&
-                   apr_time_exp_gmt_get(&time, &parts) == APR_SUCCESS
-               ? time
-               : 0;
-}
-
 const char *offline_span(rlp_time_t *left, const char *when, rlp_time_t wall, apr_pool_t *pool)
 {
     *left = 0;
     if (rlp_duration_parse(left, when, pool) != NULL) {
-        *left = file_instant(when);
+        *left = instant_read(when);
         *left = *left > 0 ? *left - wall : 0;
     }
     return *left > 0 ? NULL
@@ -73,14 +51,9 @@ static const char *file_moment(rlp_time_t *moment, const file_t *file)
 
 static const char *file_time(const file_t *file, rlp_time_t moment)
 {
-    apr_time_exp_t parts;
-
-    if (moment == 0) {
-        return NULL;
-    }
-    apr_time_exp_gmt(&parts, file->clock.wall + (moment - file_now(file)) + RLP_SECOND / 2);
-    return apr_psprintf(file->job->pool, "%04d-%02d-%02dT%02d:%02d:%02dZ", parts.tm_year + 1900,
-                        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+    return moment == 0
+               ? NULL
+               : instant_write(file->clock.wall + (moment - file_now(file)), file->job->pool);
 }
 
 static override_t file_found(const file_t *file)

@@ -2,12 +2,12 @@
 
 #include "redis_orders.h"
 
+#include "instant.h"
 #include "offline.h"
 #include "redis/orders.h"
 #include "redis_ctl.h"
 
 #include <apr_strings.h>
-#include <apr_time.h>
 
 #include <string.h>
 #include <sysexits.h>
@@ -28,14 +28,7 @@ static bool orders_is(const orders_t *job, const char *command)
 /* The moment after a span, or NULL for 0. */
 static const char *orders_time(const orders_t *job, rlp_time_t left)
 {
-    apr_time_exp_t parts;
-
-    if (left == 0) {
-        return NULL;
-    }
-    apr_time_exp_gmt(&parts, rlp_clock_wall() + left + RLP_SECOND / 2); /* to the nearest */
-    return apr_psprintf(job->pool, "%04d-%02d-%02dT%02d:%02d:%02dZ", parts.tm_year + 1900,
-                        parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+    return left == 0 ? NULL : instant_write(rlp_clock_wall() + left, job->pool);
 }
 
 static void orders_tell(const there_t *there, const redis_order_t *order)
@@ -56,6 +49,13 @@ static const char *orders_ask(there_t *there, redis_orders_call_t *made)
     return error;
 }
 
+/* An answer, but not of a Redis that has carried it out. */
+static const char *orders_unclear(there_t *there)
+{
+    there->status = EX_UNAVAILABLE;
+    return "expected an answer of Redis about bans and plans";
+}
+
 static const char *orders_list(there_t *there)
 {
     redis_orders_call_t look;
@@ -65,7 +65,7 @@ static const char *orders_list(there_t *there)
     const redis_orders_t *list = error ? NULL : redis_orders_read(there->reply, there->job->pool);
 
     if (list == NULL) {
-        return error ? error : "expected an answer of Redis about bans and plans";
+        return error ? error : orders_unclear(there);
     }
     json_number(there->out, "room", REDIS_ORDERS_MAX);
     json_number(there->out, "damaged", list->bad);
@@ -124,10 +124,9 @@ static const char *orders_change(there_t *there)
     now.identity = job->identity;
     json_bool(there->out, "changed", ordered == REDIS_ORDERED);
     orders_tell(there, &now);
-    return ordered == REDIS_ORDERED_FULL ? "expected fewer than 4096 bans and plans in force"
-                                         : (ordered == REDIS_ORDERED_UNCLEAR
-                                                ? "expected an answer of Redis about bans and plans"
-                                                : NULL);
+    return ordered == REDIS_ORDERED_FULL      ? "expected fewer than 4096 bans and plans in force"
+           : ordered == REDIS_ORDERED_UNCLEAR ? orders_unclear(there)
+                                              : NULL;
 }
 
 const char *orders_run(const orders_t *job, json_out_t *out, int *status)

@@ -247,8 +247,12 @@ my @bodies = (
     [ '{"action":"ban","identity":"ip:127.0.0.1","for":"1h","until":"2030-01-01T00:00:00Z"}', 400, qr/expected either/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","until":"2001-01-01T00:00:00Z"}', 400, qr/a moment to come/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","until":"tomorrow"}', 400, qr/a moment to come/ ],
+    [ '{"action":"ban","identity":"ip:127.0.0.1","until":"2030-02-30T00:00:00Z"}', 400, qr/a moment to come/ ],
+    [ '{"action":"ban","identity":"ip:127.0.0.1","until":"2030- 1-01T24:00:00Z"}', 400, qr/a moment to come/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","for":"a while"}', 400, qr/expected either/ ],
     [ '{"action":"set-plan","identity":"ip:127.0.0.1","for":"1h"}', 400, qr/expected "plan": the name of a plan, or null/ ],
+    ( map { [ qq({"action":"set-plan","identity":"ip:127.0.0.1","plan":null,$_}), 400, qr/expected no "for" and no "until" with "plan": null/ ] }
+            '"for":"1h"', '"until":"2030-01-01T00:00:00Z"' ),
     [ '{"action":"set-plan","identity":"ip:127.0.0.1","plan":"pro"}', 400, qr/expected either "for"/ ],
     [ '{"action":"explain"}',                                 400, qr/expected "url"/ ],
     [ '{"action":"explain","url":"api"}',                     400, qr/expected "url"/ ],

@@ -194,6 +194,10 @@ for my $row (
     [ qr/expected no concurrent= with --file=/,       'grant', @file, qw(ip:127.0.0.1 1 site rate=5/week concurrent=4) ],
     [ qr/expected the limits/,                        'grant', @file, 'ip:127.0.0.1', '1', 'site' ],
     [ qr/expected the limits/,                        'top', '--store=redis://127.0.0.1:1', 'site' ],
+    [ qr/expected the limits of the plan/,            'get', @file, '--plan=gold', 'ip:127.0.0.1' ],
+    [ qr/expected the limits of the plan/,            'get', '--store=redis://127.0.0.1:1', '--plan=gold', 'ip:127.0.0.1', 'site' ],
+    [ qr/expected IDENTITY and RULE, and no limits or --plan=/, 'reset', '--store=redis://127.0.0.1:1', '--plan=gold', 'ip:127.0.0.1', 'site' ],
+    [ qr/expected IDENTITY and RULE, and no limits or --plan=/, 'reset', '--store=redis://127.0.0.1:1', 'ip:127.0.0.1', 'site', 'rate=5/week' ],
     [ qr/expected RULE/,                              'top', '--store=redis://127.0.0.1:1' ],
     [ qr/expected/,                                   'get', @file, 'ip:127.0.0.1', 'site', 'rate=many' ],
 ) {

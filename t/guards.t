@@ -93,13 +93,13 @@ none('only lib/redis includes hiredis',
     grep { /hiredis|valkey/ } map { my $f = $_; map { "$f: $_" } includes($f) } grep { !m{^lib/redis/} } @production);
 
 my %public = map { basename($_) => 1 } files(qr/\.h$/, 'lib/include');
-# annex.h, glob.h, json.h, override.h and stats_area.h need no httpd: the tool works as the module does, and on what it keeps
+# annex.h, glob.h, instant.h, json.h, override.h and stats_area.h need no httpd: the tool works as the module does, and on what it keeps
 none(
     'the module and the tool know the library by its public headers only',
     map {
         my $f = $_;
         map { "$f: \"$_\"" } grep { !$public{$_} && !-e dirname("$top/$f") . "/$_" && !($f =~ m{^(?:mod_ratelimit_plans/(?:store|plan_map)_redis|rlpctl/redis)} && m{^redis/})
-            && !($f =~ m{^rlpctl/} && m{^(?:annex|glob|json|override|stats_area)[.]h$}) }
+            && !($f =~ m{^rlpctl/} && m{^(?:annex|glob|instant|json|override|stats_area)[.]h$}) }
             map { /^"(.*)"$/ ? $1 : () } includes($f);
     } grep { m{^(?:mod_ratelimit_plans|rlpctl)/} } @production
 );

@@ -228,6 +228,10 @@ SKIP: {
     comes($one, 429, 'a ban on all');
     $direct->('unban', $me);
     ok(RLP::Httpd::wait_for(sub { done($one, 'get')->{banned_until} }), 'does not stay ended on one');
+    $direct->('ban', 'ip:127.0.0.8 1h');
+    my $dump = qx('$rlpctl' dump --file='$file' 2>&1);
+    is_deeply([ $dump =~ /"type":"override".*?"identity":"([^"]*)"/g ], ['ip:127.0.0.8'], 'a dump of the file has what is of this host alone') or diag($dump);
+    $direct->('unban', 'ip:127.0.0.8');
 
     # somebody who lives holds the lock of the table
     open my $handle, '+<:raw', $file or die "$file: $!\n";

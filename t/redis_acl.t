@@ -130,6 +130,9 @@ SKIP: {
     $redis->ask('ACL', 'LOG', 'RESET');
     like(rlpctl('httpd', 'grant', 'ip:127.0.0.1', 0.5, 'site', 'rate=5/hour'), qr/\A0 .*remaining=4/, 'rlpctl grant as httpd');
     is(refused(), '', 'Redis refuses nothing');
+    like(rlpctl('httpd', @{$_}), qr/\A0 action +$_->[0]$/m, "rlpctl $_->[0] as httpd")
+        for [ 'ban', 'ip:192.0.2.1', '1h' ], [ 'set-plan', 'ip:192.0.2.1', 'gold', '1h' ], ['overrides'], [ 'unban', 'ip:192.0.2.1' ];
+    is(refused(), '', 'Redis refuses nothing');
     like(rlpctl('admin', 'top', 'site', 'rate=5/hour'), qr/\A0 ip:127/, 'rlpctl top as admin');
     like(rlpctl('admin', 'dump', '>"$RLP_TEST_DUMP"'), qr/\A0 /, 'rlpctl dump as admin');
     like(rlpctl('admin', 'load', '--replace', '"$RLP_TEST_DUMP"'), qr/\A0 .*^loaded +1$/ms, 'rlpctl load as admin');

@@ -8,7 +8,9 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use IO::Socket::INET;
 use JSON::PP qw(decode_json);
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -71,6 +73,9 @@ is("$answer->{changed} " . ($answer->{banned_until} // '-') . " $answer->{set_pl
 is(done('set-plan', 'ip:192.0.2.1', 'none')->{set_plan}, undef, 'which ends by its own');
 is(listed(), 'user:a b{c}% 1 -', 'and nothing of it is left');
 $version = version();
+is(done('ban', 'user:a b{c}%', $_)->{banned_until}, $_, 'until a moment') for qw(2032-02-29T23:59:59Z 2030-12-31T00:00:00Z);
+is(done('ban', 'user:a b{c}%', '2030-12-31T23:59:60Z')->{banned_until}, '2031-01-01T00:00:00Z', 'a leap second');
+$version = version();
 done('unban', 'user:a b{c}%');
 cmp_ok(version(), '>', $version, 'the last end is a change, too');
 cmp_ok($redis->ask('PTTL', $key), '<=', 60_000, 'that is soon forgotten');
@@ -116,6 +121,7 @@ for my $case (
     [ 'a large version', [ 'SET', $key, 'rlpo1 ' . '9' x 40 . "\nip:192.0.2.1 $later 0 -\n" ], '', 0 ],
     [ 'a million bytes', [ 'SET', $key, "rlpo1 5\n" . "ip:192.0.2.1 $later 0 -\n" x 40000 ], '', 0 ],
     [ 'lines of others', [ 'SET', $key, "rlpo1 9999999999999999\nhello\nip:192.0.2.1 $later 0 -\n$later\nip:192.0.2.2 99999999999999999 0 -\nu:\0 $later 0 -\n" ], 'ip:192.0.2.1 1 -', 4 ],
+    [ 'what only looks like lines of ours', [ 'SET', $key, "rlpo1 7\nu:{1} $later 0 -\nu:% $later 0 -\nu:%2 $later 0 -\nu:%7b $later 0 -\nu:%00 $later 0 -\n" . 'u:' . 'x' x 3599 . " $later 0 -\nu:1 0 $later -gold\nu:1 $later 0 1gold\nu:1 0 $later " . 'g' x 65 . "\nu:1 $later 99999999999999 gold\nu:1 000000000000000001 $later gold\nu:{1} $later\n" ], '', 12 ],
     [ 'some of them', [ 'SET', $key, "rlpo1 7\n\nip:192.0.2.1 $later 0 -\nip:192.0.2.2 9e99 0 -\nip:%32 $later 0 -\nip:%3 $later 0 -\n" ], 'ip:192.0.2.1 1 -, ip:2 1 -', 3 ],
     )
 {
@@ -126,9 +132,19 @@ for my $case (
     is(listed(), $there, "$name: nobody else is banned");
     is(done('ban', 'user:amy', '1h')->{changed} ? 1 : 0, 1, "$name: taken for none");
     like(listed(), qr/user:amy 1 -/, "$name: and overwritten");
+    is(done('overrides')->{damaged}, 0, "$name: with what is none of ours");
     cmp_ok(version(), '<', 9e15, "$name: the version is one");
     cmp_ok($redis->ask('PTTL', $key), '>', 3_500_000, "$name: and it has its end");
 }
+
+# --- one identity, written in several ways
+
+$redis->ask('SET', $key, "rlpo1 7\nip:%31 $later 0 -\nuser:a%25%62 0 $later gold\nuser:a%2562 $later 0 -\nu:1 $later 0 -\nu:1 1 0 -\n", 'PX', 3_600_000);
+is(listed(), 'ip:1 1 -, u:1 1 -, user:a%62 1 -, user:a%b 0 gold', 'signs that need not be escaped, and a name twice');
+for my $case ([ 'unban', 'ip:1' ], [ 'set-plan', 'user:a%b', 'none' ], [ 'unban', 'user:a%62' ], [ 'unban', 'u:1' ]) {
+    is(done(@{$case})->{changed} ? 1 : 0, 1, "@{$case}: ends it all the same");
+}
+is(listed(), '', 'nothing is left');
 
 # --- words
 
@@ -137,12 +153,18 @@ for my $case (
     [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', 'soon' ],
     [ 65, qr/expected ten years at most/, 'ban', 'ip:192.0.2.1', '2199-01-01T00:00:00Z' ],
     [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', '2001-01-01T00:00:00Z' ],
+    ( map { [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', $_ ] }
+            qw(2030-02-30T00:00:00Z 2030-04-31T00:00:00Z 2030-01-00T00:00:00Z 2030-01-32T00:00:00Z 2030-00-01T00:00:00Z 2030-13-01T00:00:00Z),
+        qw(2030-01-01T24:00:00Z 2030-01-01T00:60:00Z 2030-01-01T00:00:61Z 2030-+1-01T00:00:00Z 2030-01-01t00:00:00z 2030-01-01T00:00:00),
+        qw(2030-01-01T00:00:00Z0 2030-1-001T00:00:00Z), '2030- 1-01T00:00:00Z' ),
     [ 65, qr/expected TYPE:VALUE/, 'unban', 'amy' ],
     [ 65, qr/expected an identity of 1200 bytes at most/, 'ban', 'user:' . 'x' x 1196, '1h' ],
     [ 65, qr/expected a name of/, 'set-plan', 'ip:192.0.2.1', '1gold', '1h' ],
     [ 64, qr/only a server knows what Redis counts it by/, 'ban', '--secret', 'apikey', '1h' ],
     [ 64, qr/expected either --file=PATH or --store=URL/, 'ban', '--file=there', 'ip:192.0.2.1', '1h' ],
     [ 64, qr/expected a --prefix= without braces/, 'ban', '--prefix={}', 'ip:192.0.2.1', '1h' ],
+    ( map { [ 64, qr/expected no --\w+= with --store=URL, but with a server alone/, 'ban', "--$_", 'ip:192.0.2.1', '1h' ] }
+            qw(url=http://h/x socket=/s host=h login=ann rule=api plan=gold method=GET ip=192.0.2.1 user=amy header=A:b env=A=b) ),
     [ 64, qr/expected --url with plans: a Redis knows no plans/, 'plans' ],
     )
 {
@@ -155,6 +177,24 @@ is(qx('$rlpctl' ban --prefix=p: ip:192.0.2.1 1h 2>&1), "rlpctl: expected --store
 is($? >> 8, 64, 'is refused');
 qx('$rlpctl' overrides --store=nowhere://127.0.0.1 2>&1);
 is($? >> 8, 64, 'no URL');
+
+# who answers, but not as Redis would
+my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "no port: $!\n";
+my $strange = fork // die "fork: $!\n";
+if ($strange == 0) {
+    while (my $client = $listener->accept) {
+        print {$client} "+OK\r\n" while sysread $client, my $buffer, 65_536;
+    }
+    POSIX::_exit(0);
+}
+for my $words ('overrides', 'ban ip:192.0.2.1 1h', 'unban ip:192.0.2.1') {
+    $said = qx('$rlpctl' $words --store=redis://127.0.0.1:${\ $listener->sockport} 2>&1);
+    is($? >> 8, 69, "$words: an answer of somebody else");
+    is($said, "rlpctl: expected an answer of Redis about bans and plans\n", 'which is said');
+}
+kill 'KILL', $strange;
+waitpid $strange, 0;
+
 $redis->kill9;
 ($status, $said) = said('ban', 'ip:192.0.2.1', '1h');
 is($status, 69, 'nobody there');

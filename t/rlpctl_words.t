@@ -184,9 +184,16 @@ for my $command (sort keys %words) {
         usage($command, undef, [ [ @right, "--file=$dir/store" ], qr/^rlpctl: expected --url with $command: a file knows no plans$/ ]);
     } else {
         refused("$command --file of no store", '', [ $command, @right, "--file=$dir/store" ], 65, qr/^rlpctl: /);
+        usage(
+            $command, undef,
+            map { [ [ @right, "--file=$dir/store", "--$_" ], qr/^rlpctl: expected no --\Q@{[ s{=.*}{}sr ]}\E= with --file=PATH, but with a server alone$/ ] }
+                qw(url=http://h/x socket=/s host=h login=ann password=- rule=api plan=gold method=GET ip=192.0.2.1 user=amy header=A:b env=A=b)
+        ) if $command ne 'get'; # which has options of its own there
     }
     is((rlpctl('', $command, '--help'))[0], 0, "$command --help");
 }
+usage('set-plan', undef, map { [ [ 'ip:1', 'none', '1h', $_ ], qr/^rlpctl: expected 2 words behind set-plan, got 3$/ ] }
+        '--url=http://h/x', "--file=$dir/store");
 usage('explain', undef, [ [ '/', '--header=X' ], qr/got "--header=X"$/ ], [ [ '/', '--env=X' ], qr/got "--env=X"$/ ]);
 
 done_testing();

@@ -29,22 +29,40 @@
     "if ARGV[1] ~= 'all' then return { string.format('%.0f', now), version } end\n" \
     "return { string.format('%.0f', now), version, value }"
 
-/* Keeps the lines of others that are in force, and puts the new one behind them. */
+/* Keeps the lines of others that are in force, and puts the new one behind them. What
+   redis_orders_read() does not understand is dropped, and whom it takes for the same is the same.
+ */
 #define ORDERS_CHANGE                                                                          \
     "local kind, who, span, name = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]\n"             \
     "local function ends(digits)\n"                                                            \
     "  local moment = tonumber(digits)\n"                                                      \
-    "  return moment > now and moment <= now + 3661 * 86400000 and moment or 0\n"              \
+    "  if #digits > 17 or moment > now + 3661 * 86400000 then return nil end\n"                \
+    "  return moment > now and moment or 0\n"                                                  \
+    "end\n"                                                                                    \
+    "local needless = {}\n"                                                                    \
+    "for byte = 33, 126 do\n"                                                                  \
+    "  needless[string.format('%%%02X', byte)] = string.char(byte)\n"                          \
+    "end\n"                                                                                    \
+    "needless['%25'], needless['%7B'], needless['%7D'] = nil, nil, nil\n"                      \
+    "local function plain(identity)\n"                                                         \
+    "  if not string.find(identity, '[%%{}]') then return identity end\n"                      \
+    "  local rest = string.gsub(identity, '%%[0-9A-F][0-9A-F]', '')\n"                         \
+    "  if string.find(rest, '[%%{}]') or string.find(identity, '%%00') then return nil end\n"  \
+    "  return (string.gsub(identity, '%%[2-7]%x', needless))\n"                                \
+    "end\n"                                                                                    \
+    "local function is_name(text)\n"                                                           \
+    "  return text == '-' or #text <= 64 and string.find(text, '^%a[%w_.-]*$')\n"              \
     "end\n"                                                                                    \
     "local lines, bytes, latest = { '' }, 0, now + 60000\n"                                    \
     "local ban, till, plan = 0, 0, '-'\n"                                                      \
     "for line in string.gmatch(value, '[^\\n]*\\n') do\n"                                      \
     "  local identity, b, t, p = string.match(line, '^([%w%p]+) (%d+) (%d+) ([%w%p]+)\\n$')\n" \
-    "  if identity then\n"                                                                     \
-    "    b, t = ends(b), ends(t)\n"                                                            \
+    "  identity = identity and #identity <= 3600 and is_name(p) and plain(identity)\n"         \
+    "  if identity then b, t = ends(b), ends(t) end\n"                                         \
+    "  if identity and b and t and (b > 0 or t > 0) then\n"                                    \
     "    if identity == who then\n"                                                            \
     "      ban, till, plan = b, t, p\n"                                                        \
-    "    elseif b > 0 or t > 0 then\n"                                                         \
+    "    else\n"                                                                               \
     "      lines[#lines + 1] = line\n"                                                         \
     "      bytes = bytes + #line\n"                                                            \
     "      latest = math.max(latest, b, t)\n"                                                  \
