@@ -47,6 +47,7 @@ static void config_store_default(world_t *world)
 
 void config_begin(apr_pool_t *pool)
 {
+    static const uint32_t none = 0;
     world_t *world = apr_pcalloc(pool, sizeof(*world));
 
     world->pool = pool;
@@ -63,6 +64,7 @@ void config_begin(apr_pool_t *pool)
     config_store_default(world);
     config_table_calendars(world);
     identity_begin(world);
+    world->ordered_count = &none;
     rlp_world = world;
 }
 

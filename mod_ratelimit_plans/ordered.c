@@ -53,11 +53,9 @@ static uint64_t ordered_origin(apr_pool_t *pool)
 
 void ordered_open(apr_pool_t *pool)
 {
-    static const uint32_t none = 0;
     const int n = rlp_world->plan_list->nelts;
     ordered_t *ordered = apr_pcalloc(pool, sizeof(*ordered));
 
-    rlp_world->ordered_count = &none;
     if (!override_attach(&ordered->table, rlp_world->annex)) {
         return;
     }

@@ -358,7 +358,7 @@ typedef struct {
     void *annex;                              /* of the first segment (annex.h) */
     rlp_store_t *annexed;                     /* the store in it; NULL: there is no segment */
     ordered_t *ordered;                       /* bans, and plans given for a time; NULL: none */
-    const uint32_t *ordered_count;            /* of those that may be in force */
+    const uint32_t *ordered_count;            /* of those that may be in force; never NULL */
     rlp_hold_t owner;                         /* this child in the first, for concurrency limits */
     const rlp_owners_t *living;               /* ... and all children */
     turns_t *turns;                           /* of this child, for those who wait */

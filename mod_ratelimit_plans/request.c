@@ -386,11 +386,11 @@ __attribute__((noinline)) static int request_fixups_in_full(request_rec *r, cons
 int request_fixups(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
-    const bool plain = r->prev == NULL && r->main == NULL && r->handler == NULL &&
-                       r->connection->master == NULL && request_verdict(r) == NULL &&
-                       !ordered_any();
+    const bool usual = request_is_usual(conf) && conf->rules->nelts == 1 && r->prev == NULL &&
+                       r->main == NULL && r->handler == NULL && r->connection->master == NULL &&
+                       request_verdict(r) == NULL && !ordered_any();
 
-    if (!plain || !request_is_usual(conf) || conf->rules->nelts != 1) {
+    if (!usual) {
         return request_fixups_in_full(r, conf);
     }
     return request_is_silent(conf) ? request_decide_silently(r, conf)

@@ -27,6 +27,35 @@ sub left {
 
 my $two = "RateLimitStore near shm size=1M\nRateLimitStore beside shm size=1M\n";
 
+subtest 'no store, as no rule needs one' => sub {
+    my $handlers = join '', map {"<Location /$_>\nSetHandler ratelimit-$_\n</Location>\n"} qw(status quota admin);
+    for my $config ('', 'RateLimitEngine On', 'RateLimitEngine LogOnly', 'RateLimitEngine Off', 'RateLimitPlan free rate=1/hour',
+        "RateLimitEngine On\nRateLimitStore near shm size=1M", 'RateLimitEngine On' . "\n<Location /x>\nRateLimitHeaders legacy\n</Location>",
+        "RateLimitEngine On\nRateLimitPlan free rate=1/hour\nRateLimitPlanDefault free") {
+        for my $rest ('', $handlers) {
+            my $server = RLP::Httpd->new;
+            my $name = ($config =~ s/\n/; /gr || 'the module alone') . ($rest && ', with handlers');
+            $server->configure("$config\n$rest");
+            $server->start;
+            is($server->statuses(3, '/index.html'), '200 200 200', $name);
+            is($server->get('/none')->{status}, 404, 'a file that is not there');
+            for my $path ($rest ? qw(/status /status?format=json /status?format=prometheus /quota /admin) : ()) {
+                cmp_ok($server->get($path)->{status}, '<', 500, $path);
+            }
+            ok($server->graceful, 'a graceful restart');
+            is($server->statuses(1, '/index.html'), '200', 'and again');
+for my $order ($rest ? ('{"action":"plans"}', '{"action":"ban","identity":"ip:192.0.2.1","for":"1h"}', '{"action":"top"}') : ()) {
+                my $connection = $server->connection;
+                $connection->send("POST /admin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                        . 'Content-Length: ' . length($order) . "\r\n\r\n$order");
+                like($connection->response('POST')->{status}, qr/^(?:200|4\d\d|503)$/, $order);
+            }
+            unlike($server->log_text, qr/exit signal|AH00052/, 'nobody has crashed');
+            $server->stop;
+        }
+    }
+};
+
 subtest 'each rule counts in its store' => sub {
     my $server = server("${two}RateLimitRule a rate=5/hour\nRateLimitRule b rate=9/hour store=beside");
     is(left($server), '200 "a";r=4, "b";r=8', 'both are charged');
