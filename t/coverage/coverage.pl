@@ -78,6 +78,8 @@ sub collect {
     my %sources;
     for my $root (sort keys %roots) {
         for my $gcda (counters($roots{$root})) {
+            # what lies in another root is read there; there may be programs that tests have built elsewhere
+            next if grep { $_ ne $root && length $roots{$_} > length $roots{$root} && index($gcda, "$roots{$_}/") == 0 } keys %roots;
             next if $root ne 'build' && !bring_notes($gcda, $roots{$root});
             for my $report (report_of($gcda)) {
                 for my $file (@{ $report->{files} }) {
