@@ -31,40 +31,15 @@ typedef struct {
     rlp_time_t end; /* RLP_TIME_NEVER */
 } period_t;
 
-/* Before the first edge and after the last, periods have their usual length. */
-static period_t quota_period_beyond(const rlp_limit_t *limit, rlp_time_t edge, rlp_time_t at)
-{
-    const rlp_time_t since = at - edge;
-    const int64_t number = since / limit->period - (since % limit->period < 0);
-    const rlp_time_t begin = edge + number * limit->period;
-
-    return (period_t){ .begin = begin, .end = begin + limit->period };
-}
-
 static period_t quota_period(const rlp_limit_t *limit, rlp_time_t at)
 {
-    const rlp_calendar_t *calendar = limit->calendar;
-
-    if (!calendar) {
+    if (!limit->calendar) {
         return (period_t){ .end = RLP_TIME_NEVER };
     }
-    const rlp_time_t *edges = calendar->edges;
-    const int last = calendar->n - 1;
+    const int64_t number = rlp_period_number(limit, at);
 
-    if (at < edges[0] || at >= edges[last]) {
-        return quota_period_beyond(limit, edges[at < edges[0] ? 0 : last], at);
-    }
-    /* periods differ little: where it would be if they did not */
-    int i = (int)((at - edges[0]) / calendar->mean);
-
-    i = i < last ? i : last - 1;
-    while (edges[i] > at) {
-        i--;
-    }
-    while (edges[i + 1] <= at) {
-        i++;
-    }
-    return (period_t){ .begin = edges[i], .end = edges[i + 1] };
+    return (period_t){ .begin = rlp_period_edge(limit, number),
+                       .end = rlp_period_edge(limit, number + 1) };
 }
 
 static bool quota_sound(const quota_t *quota, const rlp_limit_t *limit)

@@ -190,6 +190,41 @@ static inline uint32_t rlp_loss(uint64_t part, uint64_t whole)
     return (uint32_t)(part * RLP_LOSS_FULL / whole) | 1;
 }
 
+/* Which calendar period of a limit that has such an instant is in, counted from the first edge. */
+static inline int64_t rlp_period_number(const rlp_limit_t *limit, rlp_time_t at)
+{
+    const rlp_time_t *edges = limit->calendar->edges;
+    const int last = limit->calendar->n - 1;
+
+    if (at < edges[0]) {
+        return (at - edges[0] + 1) / limit->period - 1;
+    }
+    if (at >= edges[last]) {
+        return last + (at - edges[last]) / limit->period;
+    }
+    /* periods differ little: where it would be if they did not */
+    int i = (int)((at - edges[0]) / limit->calendar->mean);
+
+    i = i < last ? i : last - 1;
+    while (edges[i] > at) {
+        i--;
+    }
+    while (edges[i + 1] <= at) {
+        i++;
+    }
+    return i;
+}
+
+/* Where a period begins, and the one before it ends. */
+static inline rlp_time_t rlp_period_edge(const rlp_limit_t *limit, int64_t number)
+{
+    const rlp_calendar_t *calendar = limit->calendar;
+    const int64_t last = calendar->n - 1;
+    const int64_t within = number < 0 ? 0 : number > last ? last : number;
+
+    return calendar->edges[within] + (number - within) * limit->period;
+}
+
 /* The built-in algorithms, ended by NULL; the first is the default. */
 extern const rlp_algorithm_t *const rlp_algorithms[];
 

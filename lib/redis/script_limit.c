@@ -45,15 +45,21 @@ static wide_t token_room(const rlp_limit_t *limit, rlp_time_t wait)
     return room < INT64_MAX ? room : INT64_MAX;
 }
 
+/* What buckets and logs are told first. */
+static void script_put_rate(script_packet_t *packet, const rlp_limit_t *limit)
+{
+    script_put(packet, limit->count);
+    script_put(packet, limit->period);
+    script_put(packet, limit->burst);
+}
+
 static void token_put(script_packet_t *packet, const rlp_charge_t *charge,
                       const script_call_t *call)
 {
     const rlp_limit_t *limit = charge->limit;
 
     (void)call;
-    script_put(packet, limit->count);
-    script_put(packet, limit->period);
-    script_put(packet, limit->burst);
+    script_put_rate(packet, limit);
     script_put(packet, limit->drain);
     script_put(packet, limit->initial == limit->burst);
     script_put_credit(packet, limit->capacity, limit);
@@ -78,9 +84,7 @@ static void stepped_put(script_packet_t *packet, const rlp_charge_t *charge,
     const rlp_limit_t *limit = charge->limit;
 
     (void)call;
-    script_put(packet, limit->count);
-    script_put(packet, limit->period);
-    script_put(packet, limit->burst);
+    script_put_rate(packet, limit);
     script_put(packet, limit->initial);
     script_put(packet, limit->start);
     script_put(packet,
@@ -135,61 +139,21 @@ static void log_put(script_packet_t *packet, const rlp_charge_t *charge, const s
     while (tick << 39 < limit->period) {
         tick <<= 1;
     }
-    script_put(packet, limit->count);
-    script_put(packet, limit->period);
-    script_put(packet, limit->burst);
+    script_put_rate(packet, limit);
     script_put(packet, tick);
-}
-
-/* Which period it is, counted from the first edge. */
-static int64_t quota_number(const rlp_limit_t *limit, rlp_time_t at)
-{
-    const rlp_calendar_t *calendar = limit->calendar;
-    int low = 0;
-    int high = calendar->n - 1;
-
-    if (at < calendar->edges[low]) {
-        return -((calendar->edges[low] - at - 1) / limit->period) - 1;
-    }
-    if (at >= calendar->edges[high]) {
-        return high + (at - calendar->edges[high]) / limit->period;
-    }
-    while (high - low > 1) {
-        const int middle = low + (high - low) / 2;
-
-        if (calendar->edges[middle] <= at) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-/* Where a period begins. */
-static rlp_time_t quota_edge(const rlp_limit_t *limit, int64_t number)
-{
-    const rlp_calendar_t *calendar = limit->calendar;
-    const int last = calendar->n - 1;
-
-    if (number < 0) {
-        return calendar->edges[0] + number * limit->period;
-    }
-    return number > last ? calendar->edges[last] + (number - last) * limit->period
-                         : calendar->edges[number];
 }
 
 static void quota_put(script_packet_t *packet, const rlp_charge_t *charge,
                       const script_call_t *call)
 {
     const rlp_limit_t *limit = charge->limit;
-    const int64_t number = limit->calendar ? quota_number(limit, call->wall) : 0;
+    const int64_t number = limit->calendar ? rlp_period_number(limit, call->wall) : 0;
 
     script_put(packet, limit->burst);
     script_put(packet, limit->initial);
     script_put(packet, limit->calendar != NULL);
     for (int i = -1; i < SCRIPT_EDGES - 1; i++) {
-        script_put(packet, limit->calendar ? quota_edge(limit, number + i) : 0);
+        script_put(packet, limit->calendar ? rlp_period_edge(limit, number + i) : 0);
     }
 }
 
