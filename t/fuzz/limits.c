@@ -151,7 +151,7 @@ typedef struct {
     rlp_question_t question;
     rlp_charge_t charges[RLP_LIMITS_MAX];
     rlp_answer_t answer;
-    rlp_units_t used; /* by what passed, less what was given back */
+    wide_t used;      /* by what passed, less what was given back */
     rlp_units_t last; /* what passed last; 0: it is given back */
     int places;
     bool renewed; /* all is known of what may pass after a while: no places, no more given back */
@@ -221,7 +221,7 @@ static void client_try_sum(const client_t *client)
         const rlp_limit_t *limit = &client->plan->limits[i];
 
         fuzz_expect(limit->algorithm->holds ? client->places <= limit->count
-                                            : (uint64_t)client->used <= client_most(client, limit),
+                                            : client->used <= client_most(client, limit),
                     "no more than the limit passes");
     }
 }
@@ -254,7 +254,7 @@ static void client_take(client_t *client, rlp_units_t cost)
     if (verdict != RLP_ALLOW || cost == 0) {
         return;
     }
-    client->used += cost;
+    client->used += (uint64_t)cost;
     client->last = cost;
     client->places++;
     client->question.charged_at = rlp_store_time(client->store, client->question.now);
@@ -264,7 +264,7 @@ static void client_take(client_t *client, rlp_units_t cost)
 static void client_give(client_t *client)
 {
     client_ask(client, rlp_settle, -client->last, 0);
-    client->used -= client->last;
+    client->used -= (uint64_t)client->last;
     client->last = 0;
 }
 
