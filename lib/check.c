@@ -27,7 +27,7 @@ typedef struct {
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
 /* How many requests of such a cost, or of one unit, the limit holds. */
-static uint64_t check_requests(const rlp_limit_t *limit, rlp_units_t cost)
+static uint32_t check_requests(const rlp_limit_t *limit, rlp_units_t cost)
 {
     const uint64_t units = cost < 0 ? 0 - (uint64_t)cost : (uint64_t)cost;
 
@@ -37,17 +37,14 @@ static uint64_t check_requests(const rlp_limit_t *limit, rlp_units_t cost)
 /* What forgetting the counter would lose, in requests like the one that is charged, or corrected:
    whoever would have a counter pushed out has to make as many with each of those that push. The
    share of the capacity would not do, of which one request is much where the limit is small. */
-CHECK_INLINE uint32_t check_loss(const rlp_charge_t *charge)
+CHECK_INLINE float check_loss(const rlp_charge_t *charge)
 {
-    const uint64_t held = __builtin_expect(charge->cost == RLP_UNIT, 1)
+    const uint32_t held = __builtin_expect(charge->cost == RLP_UNIT, 1)
                               ? charge->limit->requests
                               : check_requests(charge->limit, charge->cost);
-    const uint64_t loss = held * charge->decision.loss / (RLP_LOSS_FULL / RLP_LOSS_REQUEST);
 
-    if (charge->decision.loss == 0) {
-        return 0;
-    }
-    return (uint32_t)(loss < UINT32_MAX ? loss : UINT32_MAX) | 1;
+    return (float)held * (float)charge->decision.loss *
+           ((float)RLP_LOSS_REQUEST / (float)RLP_LOSS_FULL);
 }
 
 /* Asks the step of one charge what is written in op. */

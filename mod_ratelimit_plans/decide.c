@@ -252,9 +252,7 @@ bool decide_collect(decide_t *d, uint64_t rules)
 
 void decide_log_damage(const request_rec *r)
 {
-    static apr_uint32_t logged;
-
-    if (apr_atomic_inc32(&logged) == 0) {
+    if (apr_atomic_inc32(&rlp_world->damage_logged) == 0) {
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
                       "RLP002: a counter in the store was damaged and began anew (said once a "
                       "process)");

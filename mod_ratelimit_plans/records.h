@@ -368,6 +368,7 @@ typedef struct {
     char *(*ssl_value)(apr_pool_t *, server_rec *, conn_rec *, request_rec *,
                        char *); /* of mod_ssl; NULL: it is not here */
     apr_uint32_t cost_logged;   /* second of the latest line about a cost */
+    apr_uint32_t damage_logged; /* times that a counter was damaged in this child */
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
     unsigned needs; /* HOOK_* */

@@ -136,15 +136,18 @@ DECIDE_INLINE bool request_collect_usual(usual_t *usual, request_rec *r, const d
     return usual->n > 0 && n <= DECIDE_RULES_MAX;
 }
 
-/* Statistics of rules that have let a request pass. */
+/* Statistics of a rule that has let a request pass. */
+DECIDE_INLINE void request_tally_rule(const rule_t *rule)
+{
+    const variant_t *variant = rule->usual;
+
+    stats_add(variant->counted ? variant->counted : stats_counts(rule, variant), STATS_ADMITTED);
+}
+
 DECIDE_INLINE void request_tally_usual(const dir_conf_t *conf, uint64_t judged)
 {
     for (uint64_t bits = judged; bits != 0; bits &= bits - 1) {
-        const rule_t *rule = APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *);
-        const variant_t *variant = rule->usual;
-
-        stats_add(variant->counted ? variant->counted : stats_counts(rule, variant),
-                  STATS_ADMITTED);
+        request_tally_rule(APR_ARRAY_IDX(conf->rules, __builtin_ctzll(bits), const rule_t *));
     }
 }
 
@@ -244,7 +247,7 @@ __attribute__((noinline)) static int request_decide_single(request_rec *r, const
         !request_passes(r, &usual)) {
         return decide_request(r, conf, PHASE_BOTH, false);
     }
-    request_tally_usual(conf, usual.judged);
+    request_tally_rule(rule);
     request_tell_usual(r, conf, &usual);
     return DECLINED;
 }
@@ -254,12 +257,12 @@ __attribute__((noinline)) static int request_decide_silently(request_rec *r, con
 {
     const rule_t *rule = APR_ARRAY_IDX(conf->rules, 0, const rule_t *);
     rlp_charge_t charges[RLP_LIMITS_MAX];
-    usual_t usual = { .charges = charges, .judged = 1 };
+    usual_t usual = { .charges = charges };
 
     if (!request_add_usual(&usual, r, conf, rule) || !request_passes(r, &usual)) {
         return decide_request(r, conf, PHASE_BOTH, false);
     }
-    request_tally_usual(conf, usual.judged);
+    request_tally_rule(rule);
     request_pass_silently(r, conf);
     return DECLINED;
 }

@@ -120,12 +120,11 @@ static void bucket_write(bucket_t *bucket, uint64_t used, rlp_time_t now, const 
     bucket->capacity = limit->capacity;
 }
 
-/* What there is to tell of a bucket with so much in use. */
-__attribute__((always_inline)) static inline void
-bucket_report(rlp_decision_t *d, uint64_t used, rlp_time_t now, const rlp_limit_t *limit)
+/* What there is to tell of a bucket with so much in use, and so much left. */
+__attribute__((always_inline)) static inline void bucket_report(rlp_decision_t *d, uint64_t used,
+                                                                uint64_t left, rlp_time_t now,
+                                                                const rlp_limit_t *limit)
 {
-    const uint64_t left = used < limit->capacity ? limit->capacity - used : 0;
-
     d->remaining = (int64_t)(left / (uint64_t)limit->period);
     if (d->remaining == 0) {
         d->next = limit->burst < RLP_UNIT
@@ -220,7 +219,7 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
             d->changed = true;
         }
     }
-    bucket_report(d, used, op->now, limit);
+    bucket_report(d, used, used < limit->capacity ? limit->capacity - used : 0, op->now, limit);
 }
 
 /* A known bucket that has the units: all in registers. */
@@ -245,13 +244,15 @@ static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
 
         used = bucket->used > earned ? bucket->used - earned : 0;
     }
-    if (used > limit->capacity - cost) {
+    const uint64_t left = limit->capacity - used;
+
+    if (cost > left) {
         bucket_step_seldom(bucket, limit, op, d);
         return;
     }
     bucket_write(bucket, used + cost, op->now, limit);
     d->changed = true;
-    bucket_report(d, used + cost, op->now, limit);
+    bucket_report(d, used + cost, left - cost, op->now, limit);
 }
 
 const rlp_algorithm_t rlp_token_bucket = {

@@ -34,7 +34,7 @@ typedef struct {
     rlp_key_t key;
     void *state;        /* room for key.size bytes, RLP_STATE_MAX at least, aligned to 8 */
     rlp_time_t expires; /* set with dirty: then the key may be forgotten */
-    uint32_t loss;      /* set with dirty: what forgetting it now would lose, in RLP_LOSS_REQUEST */
+    float loss;         /* set with dirty: what forgetting it now would lose, in RLP_LOSS_REQUEST */
     bool lasting; /* set with dirty: the loss stays until the state expires; else it shrinks evenly
                      (rlp_algorithm_t) */
     bool held;    /* set with dirty: the state is an array of rlp_hold_t, and neither expires

@@ -9,11 +9,11 @@
 #include "redis/lease_draw.h"
 
 #include "algorithm/algorithms.h"
+#include "latch.h"
 
 #include <apr_general.h>
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 
 __extension__ typedef unsigned __int128 wide_t;
@@ -26,7 +26,7 @@ __extension__ typedef unsigned __int128 wide_t;
 #define LEASE_DRAIN_MAX (INT64_C(1) << 50) /* longer ones are counted one by one */
 
 typedef struct {
-    _Alignas(64) pthread_mutex_t mutex;
+    _Alignas(64) latch_t latch;
 } shard_t;
 
 struct lease_table_t {
@@ -51,20 +51,15 @@ size_t lease_table_size(uint32_t leases)
 lease_table_t *lease_table_make(void *memory, uint32_t leases, rlp_time_t patience)
 {
     lease_table_t *table = memory;
-    pthread_mutexattr_t attr;
 
     table->leases = leases;
     table->patience = patience;
     (void)apr_generate_random_bytes(table->secret, sizeof(table->secret));
     (void)apr_generate_random_bytes((unsigned char *)&table->next_id, sizeof(table->next_id));
     table->next_id |= 1; /* odd for good: no lease has the id 0 */
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
     for (int i = 0; i < LEASE_SHARDS; i++) {
-        pthread_mutex_init(&table->shards[i].mutex, &attr);
+        table->shards[i].latch = 0;
     }
-    pthread_mutexattr_destroy(&attr);
     return table;
 }
 
@@ -105,19 +100,17 @@ static void table_forget(lease_table_t *table, uint32_t shard)
 
 static bool table_lock(lease_table_t *table, uint32_t shard)
 {
-    pthread_mutex_t *mutex = &table->shards[shard].mutex;
-    const int rv = pthread_mutex_lock(mutex);
+    const int rv = latch_take(&table->shards[shard].latch);
 
     if (rv == EOWNERDEAD) {
         table_forget(table, shard);
-        pthread_mutex_consistent(mutex);
     }
     return rv == 0 || rv == EOWNERDEAD;
 }
 
 static void table_unlock(lease_table_t *table, uint32_t shard)
 {
-    pthread_mutex_unlock(&table->shards[shard].mutex);
+    latch_free(&table->shards[shard].latch);
 }
 
 static uint32_t table_set(const lease_table_t *table, const lease_charge_t *charge)

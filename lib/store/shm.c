@@ -500,7 +500,7 @@ static apr_status_t shm_update(rlp_store_t *store, rlp_entry_t *entries[], int n
     if (n != 1 || entries[0]->key.fingerprint == 0) {
         return shm_update_all(shm, entries, n, now, fn, baton);
     }
-    return slab_update(&shm->slab, entries, 1, now + shm->offset, fn, baton);
+    return slab_update(&shm->slab, entries, n, now + shm->offset, fn, baton);
 }
 
 static rlp_time_t shm_time(const rlp_store_t *store, rlp_time_t now)

@@ -85,7 +85,7 @@ static void put_judge(rlp_entry_t *entries[], int n, rlp_time_t now, void *baton
     if (put->there ? put->replaces : put->writes) {
         memcpy(entry->state, put->counter->state, entry->key.size);
         entry->expires = put->counter->expires;
-        entry->loss = put->counter->loss;
+        entry->loss = (float)put->counter->loss;
         entry->lasting = put->counter->lasting;
         entry->held = false;
         entry->reach = 0;

@@ -10,9 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define SLAB_PAUSES_MIN 64
-#define SLAB_PAUSES_MAX 512
-
 SLAB_INLINE slot_t *slab_way(const place_t *place, uint32_t way)
 {
     return (slot_t *)(void *)(place->set + (size_t)place->stride * (way & place->mask));
@@ -25,13 +22,13 @@ SLAB_INLINE bool slab_expired(const slot_t *slot, rlp_time_t now)
     return expires != SLAB_EXPIRES_NEVER && (rlp_time_t)(expires << SLAB_TICK) <= now;
 }
 
-/* The loss of most slots shrinks evenly to nothing at their end, so what is kept is loss per tick
-   of life: the upper half of a float. Where the lowest bit is set it is the loss itself, which
-   lasts. What is held has no loss and no end, but so many words. */
+/* The loss of most slots shrinks evenly to nothing at their end, so what is kept is loss per
+   microsecond of life: the upper half of a float. Where the lowest bit is set it is the loss
+   itself, which lasts. What is held has no loss and no end, but so many words. */
 SLAB_INLINE uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
 {
     uint64_t expires = SLAB_EXPIRES_NEVER;
-    uint64_t life = SLAB_EXPIRES_NEVER / 2;
+    rlp_time_t life = SLAB_LIFE_NEVER;
     uint32_t bits;
 
     if (entry->held) {
@@ -39,9 +36,9 @@ SLAB_INLINE uint64_t slab_fate(const rlp_entry_t *entry, rlp_time_t now)
     }
     if (entry->expires < (rlp_time_t)(SLAB_EXPIRES_NEVER << SLAB_TICK)) {
         expires = ((uint64_t)entry->expires + (1 << SLAB_TICK) - 1) >> SLAB_TICK;
-        life = entry->expires > now ? ((uint64_t)(entry->expires - now) >> SLAB_TICK) + 1 : 1;
+        life = entry->expires > now ? entry->expires - now : 1;
     }
-    const float kept = (float)entry->loss / (entry->lasting ? 1 : (float)(int64_t)life);
+    const float kept = entry->loss / (entry->lasting ? 1 : (float)life);
     memcpy(&bits, &kept, sizeof(bits));
     return expires << 16 | (bits >> 16 & ~SLAB_LASTING) | (entry->lasting ? SLAB_LASTING : 0);
 }
@@ -59,8 +56,8 @@ float slab_weight(const slot_t *slot, rlp_time_t now)
     if ((slot->fate & SLAB_LASTING) != 0) {
         return kept;
     }
-    return kept * (float)(expires == SLAB_EXPIRES_NEVER ? SLAB_EXPIRES_NEVER / 2
-                                                        : expires - ((uint64_t)now >> SLAB_TICK));
+    return kept * (float)(expires == SLAB_EXPIRES_NEVER ? SLAB_LIFE_NEVER
+                                                        : (rlp_time_t)(expires << SLAB_TICK) - now);
 }
 
 SLAB_INLINE bool slab_matches(const slot_t *slot, const rlp_key_t *key)
@@ -95,12 +92,18 @@ __attribute__((noinline)) static slot_t *slab_find_on(const slab_t *slab, const 
     return slot != NULL && slot->fingerprint != 0 ? slot : NULL;
 }
 
-/* Most keys are in their home slot. */
+/* Most keys are in their home slot. What else is asked about a place gets a copy, so that the place
+   of such a key never has to be in memory. */
 SLAB_INLINE slot_t *slab_find(const slab_t *slab, const place_t *place, const rlp_key_t *key)
 {
     slot_t *slot = slab_way(place, place->home);
 
-    return slab_matches(slot, key) ? slot : slab_find_on(slab, place, key);
+    if (!slab_matches(slot, key)) {
+        const place_t copy = *place;
+
+        slot = slab_find_on(slab, &copy, key);
+    }
+    return slot;
 }
 
 /* Is it held by a process that lives? The number of its words is not trusted. */
@@ -215,40 +218,15 @@ __attribute__((noinline)) void slab_roll_back(const slab_t *slab, shard_t *shard
     shard->n = 0;
 }
 
-static void slab_pause(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-/* A lock is held for some dozens of nanoseconds: look again before sleeping in the kernel, but not
-   so often that the looking takes the lock's line from its owner. */
-__attribute__((noinline)) static int slab_lock_busy(const slab_t *slab, shard_t *shard, int rv)
-{
-    for (int pauses = SLAB_PAUSES_MIN; rv == EBUSY && pauses <= SLAB_PAUSES_MAX; pauses *= 2) {
-        for (int i = 0; i < pauses; i++) {
-            slab_pause();
-        }
-        rv = pthread_mutex_trylock(&shard->mutex);
-    }
-    if (rv == EBUSY) {
-        rv = pthread_mutex_lock(&shard->mutex);
-    }
-    if (rv == EOWNERDEAD) {
-        slab_roll_back(slab, shard);
-        rv = pthread_mutex_consistent(&shard->mutex);
-    }
-    return rv;
-}
-
 SLAB_INLINE int slab_lock(const slab_t *slab, shard_t *shard)
 {
-    const int rv = pthread_mutex_trylock(&shard->mutex);
+    const int rv = latch_take(&shard->latch);
 
-    return rv == 0 ? 0 : slab_lock_busy(slab, shard, rv);
+    if (rv == EOWNERDEAD) {
+        slab_roll_back(slab, shard);
+        return 0;
+    }
+    return rv;
 }
 
 /* The shards of one update, in order: locked so, no two updates can wait for each other. */
@@ -275,7 +253,7 @@ static void slab_hold(held_t *held, shard_t *shard)
 SLAB_INLINE void slab_unlock(const held_t *held, int n)
 {
     for (int i = 0; i < n; i++) {
-        pthread_mutex_unlock(&held->shards[i]->mutex);
+        latch_free(&held->shards[i]->latch);
     }
 }
 
@@ -426,7 +404,9 @@ SLAB_INLINE void slab_commit(const slab_t *slab, const rlp_entry_t *entry, const
                              bool fresh, bool alone, rlp_time_t now)
 {
     if (place->lines > 1) {
-        slab_commit_lines(slab, entry, place, fresh, now);
+        const place_t copy = *place;
+
+        slab_commit_lines(slab, entry, &copy, fresh, now);
     } else {
         slab_remember(slab, place->shard, place->slot, alone ? 0 : slab_saved(place->shard));
         slab_write(place->slot, entry, now);
@@ -462,7 +442,10 @@ SLAB_INLINE void slab_keep(const slab_t *slab, rlp_entry_t *const entries[], pla
         const bool fresh = place->lines > 1 && slab_fresh(place, now);
 
         if (place->slot == NULL) {
-            place->slot = slab_make_room(slab, &entries[i]->key, place, now, places, n);
+            const place_t copy = *place;
+
+            place->slot = slab_make_room(slab, &entries[i]->key, &copy, now, n > 1 ? places : NULL,
+                                         n > 1 ? n : 0);
         }
         if (place->slot != NULL) { /* NULL: all taken by this update, or held */
             slab_commit(slab, entries[i], place, fresh, n == 1, now);
@@ -552,5 +535,5 @@ int slab_hold_shard(const slab_t *slab, uint32_t shard)
 
 void slab_release_shard(const slab_t *slab, uint32_t shard)
 {
-    pthread_mutex_unlock(&slab_shard(slab, shard)->mutex);
+    latch_free(&slab_shard(slab, shard)->latch);
 }

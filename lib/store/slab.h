@@ -69,7 +69,7 @@ rlp_time_t slab_last(const slab_t *slab);
 
 /* rlp_store_type_t.update on slab time. Every entry's fingerprint is set: a keyed hash of its
    identity. 0; EINVAL (n or a size out of range, or more lines of large states changed than can be
-   undone: nothing is kept); ENOTRECOVERABLE. A new key is left out, though 0 is returned, where
+   undone: nothing is kept); ETIMEDOUT (latch.h). A new key is left out, though 0 is returned, where
    every slot that it could have is held by a process that lives, or belongs to another key of this
    update. */
 int slab_update(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t now, rlp_update_fn *fn,

@@ -96,21 +96,13 @@ static void slab_close_owners(const slab_t *slab)
 
 void slab_unlock_all(slab_t *slab)
 {
-    pthread_mutexattr_t attr;
-
     slab_close_owners(slab);
-
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
     for (uint32_t i = 0; i < slab->shards; i++) {
         shard_t *shard = slab_shard(slab, i);
 
         slab_roll_back(slab, shard);
-        memset(&shard->mutex, 0, sizeof(shard->mutex));
-        pthread_mutex_init(&shard->mutex, &attr);
+        shard->latch = 0;
     }
-    pthread_mutexattr_destroy(&attr);
 }
 
 void slab_format(void *memory, size_t size, const unsigned char key[32])

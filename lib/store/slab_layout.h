@@ -17,22 +17,23 @@
  * one fingerprint belong to one shard.
  */
 
+#include "latch.h"
 #include "slab.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 /* what every request goes through */
 #define SLAB_INLINE __attribute__((always_inline)) static inline
 
 #define SLAB_MAGIC "RLPSLAB"
-#define SLAB_LAYOUT 5
+#define SLAB_LAYOUT 6
 #define SLAB_LINE 64
 #define SLAB_PAGE 4096
 #define SLAB_WAYS 8 /* at most; always so many in the smallest class */
 #define SLAB_UNDO_LINES 256
 #define SLAB_TICK 10 /* expiry is kept in units of 1024 microseconds */
 #define SLAB_EXPIRES_NEVER ((UINT64_C(1) << 48) - 1)
+#define SLAB_LIFE_NEVER (INT64_C(1) << 57) /* microseconds, of what never expires */
 #define SLAB_LASTING 1U   /* the lowest bit of the loss rate: the loss, which does not shrink */
 #define SLAB_HELD 0x8000U /* in place of the loss rate: held; the other 15 bits count its words */
 
@@ -53,8 +54,8 @@ typedef struct {
 } undo_t;
 
 typedef struct {
-    pthread_mutex_t mutex;
-    uint32_t n; /* lines to restore if the owner of the mutex is dead; written last */
+    latch_t latch;
+    uint32_t n; /* lines to restore if the owner of the latch is dead; written last */
     rlp_time_t last;
     uint64_t evicted; /* counters forgotten before their time, to make room */
     _Alignas(SLAB_LINE) undo_t undo[SLAB_UNDO_LINES];

@@ -107,8 +107,8 @@ static size_t scene_place(const scene_t *scene, const uint8_t act[ACT], const rl
     case 0:
         return at % SLAB_HEAD;
     case 1:
-        return SLAB_HEAD + at % shards * sizeof(shard_t) + sizeof(pthread_mutex_t) +
-               at / shards % (sizeof(shard_t) - sizeof(pthread_mutex_t));
+        return SLAB_HEAD + at % shards * sizeof(shard_t) + sizeof(latch_t) +
+               at / shards % (sizeof(shard_t) - sizeof(latch_t));
     case 2:
         return scene->segment.size + at % ANNEX_PAGE;
     case 3:

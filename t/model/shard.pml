@@ -1,15 +1,17 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The lock of a shard, whose owner may die at any instruction, and the undo of what it left
- * (lib/store/slab.c: slab_lock, slab_remember, slab_roll_back, slab_settle). An update changes two
- * lines; each is saved, counted as saved, then written, and what was written counts from the moment
- * on at which none is saved.
+ * The latch of a shard, whose owner may die at any instruction, and the undo of what it left
+ * (lib/latch.c: latch_wait; lib/store/slab.c: slab_lock, slab_remember, slab_roll_back,
+ * slab_settle). Who finds the latch taken looks whose it is, whether that one lives, and takes it from
+ * the dead if it is still theirs. An update changes two lines; each is saved, counted as saved, then
+ * written, and what was written counts from the moment on at which none is saved.
  *
  * Whoever has the lock finds both lines as the last update that counted left them: no more charged,
  * none lost, nothing torn. All who live come to their end.
  *
- * MUTANT: a line counts as saved before it is.
+ * MUTANT: a line counts as saved before it is. ROBBER: who knows that the owner is dead takes the latch,
+ * whosever it is by then.
  */
 
 #define CHILDREN 3
@@ -21,7 +23,7 @@ byte line[2];
 byte counted; /* updates that count */
 
 byte owner = FREE;
-bool owner_died;
+bool dead[CHILDREN];
 byte deaths;
 
 byte undo_line[2];
@@ -31,8 +33,8 @@ byte undo_n;
 #define MAY_DIE                                    \
     if                                             \
     :: deaths < DEATHS ->                          \
-        atomic { deaths++; owner_died = true; }    \
-        goto dead                                  \
+        atomic { deaths++; dead[me] = true; }      \
+        goto gone                                  \
     :: true                                        \
     fi
 
@@ -69,19 +71,37 @@ proctype child(byte me)
     byte i = 0;
     byte k;
     byte value;
-    bool recovers;
+    byte seen;
 
     do
     :: i < UPDATES ->
+take:
         atomic {
-            owner == FREE || owner_died;
-            recovers = owner_died;
-            owner_died = false;
-            owner = me
+            seen = owner;
+            if
+            :: seen == FREE -> owner = me
+            :: else
+            fi
         }
+        if
+        :: seen == FREE
+        :: else ->
+            if
+            :: dead[seen]
+            :: else -> owner != seen || dead[seen]; goto take
+            fi;
+            atomic {
+                if
+#ifndef ROBBER
+                :: owner != seen -> goto take
+#endif
+                :: else -> owner = me
+                fi
+            }
+        fi;
         MAY_DIE;
         if
-        :: recovers -> roll_back()
+        :: seen != FREE -> roll_back()
         :: else
         fi;
         assert(line[0] == counted && line[1] == counted);
@@ -98,7 +118,7 @@ proctype child(byte me)
         i++
     :: else -> break
     od;
-dead:
+gone:
     skip
 }
 

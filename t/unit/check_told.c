@@ -48,7 +48,7 @@ static void test_question(void **state)
 }
 
 /* What the store is told of a state, alone and among others. The loss is in requests of its cost,
-   each RLP_LOSS_REQUEST, and odd so as not to vanish. */
+   each RLP_LOSS_REQUEST. */
 static void test_entry(void **state)
 {
     static const struct {
@@ -56,27 +56,27 @@ static void test_entry(void **state)
         rlp_units_t burst;
         rlp_units_t cost;
         uint32_t share;
-        uint32_t loss;
+        float loss;
         bool held;
     } rows[] = { { &told_units, 8000, 1000, 0, 0, false },
-                 { &told_units, 8000, 1000, 1, 1, false },
-                 { &told_units, 8000, 1000, RLP_LOSS_FULL / 2, 1025, false },
-                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 2049, false },
-                 { &told_units, 8000, 999, RLP_LOSS_FULL, 2049, false },
-                 { &told_units, 8000, 1001, RLP_LOSS_FULL, 1793, false },
-                 { &told_units, 8000, 2000, RLP_LOSS_FULL, 1025, false },
-                 { &told_units, 8000, 8000, RLP_LOSS_FULL, 257, false },
-                 { &told_units, 900, 1, RLP_LOSS_FULL, 257, false },
-                 { &told_units, 8000, 8001, RLP_LOSS_FULL, 257, false },
-                 { &told_units, 8000, 9000000, RLP_LOSS_FULL / 2, 129, false },
-                 { &told_units, 8000, -2000, RLP_LOSS_FULL, 1025, false },
-                 { &told_units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 4294967039, false },
-                 { &told_units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, UINT32_MAX, false },
-                 { &told_units, INT64_C(4294967299000), 1000, 16777215, UINT32_MAX, false },
-                 { &told_units, INT64_C(4294967299000), 1000, 2, 513, false },
+                 { &told_units, 8000, 1000, 1, 0x1p-21F, false },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL / 2, 1024, false },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 2048, false },
+                 { &told_units, 8000, 999, RLP_LOSS_FULL, 2048, false },
+                 { &told_units, 8000, 1001, RLP_LOSS_FULL, 1792, false },
+                 { &told_units, 8000, 2000, RLP_LOSS_FULL, 1024, false },
+                 { &told_units, 8000, 8000, RLP_LOSS_FULL, 256, false },
+                 { &told_units, 900, 1, RLP_LOSS_FULL, 256, false },
+                 { &told_units, 8000, 8001, RLP_LOSS_FULL, 256, false },
+                 { &told_units, 8000, 9000000, RLP_LOSS_FULL / 2, 128, false },
+                 { &told_units, 8000, -2000, RLP_LOSS_FULL, 1024, false },
+                 { &told_units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 0xFFFFFEp8F, false },
+                 { &told_units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, 0x1p32F, false },
+                 { &told_units, INT64_C(4294967299000), 1000, 16777215, 0xFFFFFFp8F, false },
+                 { &told_units, INT64_C(4294967299000), 1000, 2, 512, false },
                  { &told_places, 8000, 1000, 0, 0, false },
-                 { &told_places, 8000, 1000, 1, 1, true },
-                 { &told_places, 8000, 1000, RLP_LOSS_FULL, 2049, true } };
+                 { &told_places, 8000, 1000, 1, 0x1p-21F, true },
+                 { &told_places, 8000, 1000, RLP_LOSS_FULL, 2048, true } };
     ask_t ask;
 
     (void)state;
@@ -94,14 +94,14 @@ static void test_entry(void **state)
         ask.charges[0].entry.lasting = true;
         ask_put(&ask, rlp_check, i % 2 == 0 ? "t0 " : "t0 t1 ");
         assert_int_equal(entry->held, rows[row].held);
-        assert_int_equal(entry->loss, rows[row].loss);
+        assert_float_equal(entry->loss, rows[row].loss, 0);
         assert_int_equal(entry->expires, 33);
         assert_int_equal(entry->reach, 8);
         assert_true(entry->dirty);
         assert_false(entry->lasting);
         told.n = 0;
         ask_put(&ask, rlp_peek, i % 2 == 0 ? "p0 " : "p0 p1 ");
-        assert_int_equal(entry->loss, 0); /* nothing is kept */
+        assert_float_equal(entry->loss, 0, 0); /* nothing is kept */
         assert_false(entry->dirty);
     }
     ask_begin(&ask, 1);

@@ -90,7 +90,7 @@ static void big_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *bato
     entries[0]->dirty = big->life > 0;
     entries[0]->held = big->held;
     entries[0]->expires = big->life == RLP_TIME_NEVER ? big->life : now + big->life;
-    entries[0]->loss = RLP_LOSS_FULL;
+    entries[0]->loss = (float)RLP_LOSS_FULL;
 }
 
 bool big_visit(const rlp_segment_t *segment, const rlp_key_t *key, big_t big, rlp_time_t now)

@@ -377,7 +377,7 @@ static void look_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *bat
     entries[0]->held = false;
     entries[0]->reach = 0;
     entries[0]->expires = now + *(const rlp_time_t *)baton;
-    entries[0]->loss = RLP_LOSS_FULL;
+    entries[0]->loss = (float)RLP_LOSS_FULL;
 }
 
 static void look_put(rlp_store_t *store, uint64_t signature, rlp_time_t life)

@@ -64,7 +64,7 @@ static void visit_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *ba
         memset(entries[0]->state, visit->put, entries[0]->key.size);
         entries[0]->dirty = true;
         entries[0]->expires = visit->cell->expires;
-        entries[0]->loss = visit->cell->loss;
+        entries[0]->loss = (float)visit->cell->loss;
         entries[0]->lasting = visit->cell->lasting;
     }
 }

@@ -81,7 +81,7 @@ static void act_update(rlp_entry_t *entries[], int n, rlp_time_t now, void *bato
         act->dirty[i] = unit_below(random, 8) > 0;
         entries[i]->dirty = act->dirty[i];
         entries[i]->expires = now + (rlp_time_t)unit_below(random, 60 * RLP_SECOND);
-        entries[i]->loss = (uint32_t)unit_random(random);
+        entries[i]->loss = (float)(uint32_t)unit_random(random);
         entries[i]->lasting = unit_below(random, 2) == 0;
         entries[i]->held = false;
         entries[i]->reach = 0;
