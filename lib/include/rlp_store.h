@@ -136,8 +136,8 @@ void *rlp_segment_annex(const rlp_segment_t *segment);
 apr_status_t rlp_segment_borrow(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
                                 const char **message, apr_pool_t *pool);
 
-/* The same, but of a server that has it open, too (*shared), whose locks it keeps to. Waits two
-   seconds at most for who has it alone. */
+/* The same, but of a server that has it open, too (*shared), whose locks it keeps to: one of this
+   process's PID namespace. Waits two seconds at most for who has it alone. */
 apr_status_t rlp_segment_join(rlp_segment_t *segment, const char *path, const rlp_clock_t *clock,
                               bool *shared, const char **message, apr_pool_t *pool);
 

@@ -110,6 +110,23 @@ static apr_status_t shm_map(const shm_job_t *job, rlp_segment_t *segment, size_t
     return APR_SUCCESS;
 }
 
+/* The PID namespace of this process; 0: the system does not say. */
+static uint64_t shm_numbers(void)
+{
+    struct stat info;
+
+    return stat("/proc/self/ns/pid", &info) == 0 ? (uint64_t)info.st_ino : 0;
+}
+
+/* From outside, or from another container, a process that has a lock would look dead, and the lock
+   would be taken from it. */
+static bool shm_is_outside(const slab_t *slab)
+{
+    const uint64_t numbers = *slab_numbers(slab);
+
+    return numbers != 0 && numbers != shm_numbers();
+}
+
 /* The slab's time line begins at the wall clock, so that windows are aligned to the epoch. */
 static void shm_begin_time(slab_base_t *base, const rlp_clock_t *clock)
 {
@@ -332,6 +349,7 @@ apr_status_t rlp_segment_open(rlp_segment_t *segment, const char *path, size_t s
         rlp_segment_close(segment);
         return rv;
     }
+    *slab_numbers(&(slab_t){ .base = segment->memory }) = shm_numbers();
     return shm_lock(segment->fd, F_UNLCK, SHM_BESIDE); /* tools may come */
 }
 
@@ -363,6 +381,13 @@ static apr_status_t shm_borrow_file(const shm_job_t *job, rlp_segment_t *segment
     if (mine) {
         slab_unlock_all(&slab);
         shm_resume_time(&slab, job->clock);
+    } else if (shm_is_outside(&slab)) {
+        *job->message =
+            apr_psprintf(job->pool,
+                         "the store file %s is in use in another PID namespace: run this "
+                         "in the container of its server",
+                         job->path);
+        return APR_EINVAL;
     }
     return APR_SUCCESS;
 }

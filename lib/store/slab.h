@@ -64,6 +64,10 @@ typedef struct {
 /* The time base kept in the slab; to be changed only while nobody else uses it. */
 slab_base_t *slab_base(const slab_t *slab);
 
+/* The PID namespace whose numbers stand in the locks; 0: not known. To be changed only while nobody
+   else uses it. */
+uint64_t *slab_numbers(const slab_t *slab);
+
 /* The latest instant that any update has brought. */
 rlp_time_t slab_last(const slab_t *slab);
 

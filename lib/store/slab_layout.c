@@ -148,6 +148,11 @@ slab_base_t *slab_base(const slab_t *slab)
     return &slab_header(slab)->base;
 }
 
+uint64_t *slab_numbers(const slab_t *slab)
+{
+    return &slab_header(slab)->numbers;
+}
+
 rlp_time_t slab_last(const slab_t *slab)
 {
     rlp_time_t last = 0;

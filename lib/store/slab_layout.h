@@ -80,6 +80,7 @@ typedef struct {
     uint64_t size;
     unsigned char key[32];
     slab_base_t base;
+    uint64_t numbers; /* the PID namespace of who has the latches; 0: not known */
     _Alignas(SLAB_LINE) rlp_owners_t owners;
 } header_t;
 

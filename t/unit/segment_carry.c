@@ -5,6 +5,7 @@
  * who have it.
  */
 
+#include "store/slab_layout.h"
 #include "unit.h"
 
 #include <apr_strings.h>
@@ -365,6 +366,31 @@ static void test_alone(void)
     rlp_segment_close(&tool);
 }
 
+/* Whose processes have other numbers would take locks from those who live. */
+static void test_outside(void)
+{
+    rlp_segment_t server = segment_open("one", MB, &here);
+    header_t *header = server.memory;
+    const uint64_t numbers = header->numbers;
+    const char *message = NULL;
+    rlp_segment_t tool;
+
+    header->numbers = numbers + 1;
+    assert_int_equal(join_status(&message), APR_EINVAL);
+    assert_non_null(strstr(message, "is in use in another PID namespace"));
+    header->numbers = 0; /* not known */
+    tool = join(true);
+    rlp_segment_close(&tool);
+    header->numbers = numbers + 1;
+    rlp_segment_close(&server);
+    tool = join(false);
+    rlp_segment_close(&tool);
+    server = segment_open("one", MB, &here);
+    header = server.memory;
+    assert_true(header->numbers == numbers);
+    rlp_segment_close(&server);
+}
+
 /* Nobody has a file alone while a tool works on it, and a server does not wait for it for ever. */
 static void test_overstays(void)
 {
@@ -438,9 +464,9 @@ static void test_beside(void)
     rlp_segment_close(&server);
 }
 
-static void (*const tests[])(void) = { test_visit, test_carry,     test_kept,
-                                       test_large, test_refused,   test_join,
-                                       test_alone, test_overstays, test_beside };
+static void (*const tests[])(void) = { test_visit,     test_carry, test_kept,  test_large,
+                                       test_refused,   test_join,  test_alone, test_outside,
+                                       test_overstays, test_beside };
 
 int main(void)
 {
@@ -451,6 +477,7 @@ int main(void)
                                                       "what is no counter is refused",
                                                       "a tool shares a store",
                                                       "who has it alone is waited for",
+                                                      "who has other numbers is sent away",
                                                       "a server waits for tools, not for ever",
                                                       "beside a server's requests" };
 
