@@ -281,7 +281,11 @@ static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const
                          job->path, reason);
         return shm_replace(job, segment, NULL);
     }
-    slab_unlock_all(&slab);
+    if (shm_lock(segment->fd, F_WRLCK, SHM_ALL) == APR_SUCCESS) {
+        slab_unlock_all(&slab);
+    } else { /* a tool takes its time */
+        slab_unlock_dead(&slab);
+    }
     shm_resume_time(&slab, job->clock);
     return segment->size == job->size ? APR_SUCCESS : shm_replace(job, segment, &slab);
 }

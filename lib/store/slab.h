@@ -47,6 +47,9 @@ const char *slab_attach(slab_t *slab, void *memory, size_t size);
    Only while nobody else uses it. */
 void slab_unlock_all(slab_t *slab);
 
+/* The same while tools may be at work: what a process that lives has locked stays its own. */
+void slab_unlock_dead(slab_t *slab);
+
 /* The 32 random bytes: 16 for fingerprints, 16 for digests of secrets. */
 const unsigned char *slab_key(const slab_t *slab);
 

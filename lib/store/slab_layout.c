@@ -105,6 +105,16 @@ void slab_unlock_all(slab_t *slab)
     }
 }
 
+void slab_unlock_dead(slab_t *slab)
+{
+    slab_close_owners(slab);
+    for (uint32_t i = 0; i < slab->shards; i++) {
+        if (slab_hold_shard(slab, i) == 0) {
+            slab_release_shard(slab, i);
+        }
+    }
+}
+
 void slab_format(void *memory, size_t size, const unsigned char key[32])
 {
     slab_t slab;

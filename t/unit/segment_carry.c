@@ -391,7 +391,8 @@ static void test_outside(void)
     rlp_segment_close(&server);
 }
 
-/* Nobody has a file alone while a tool works on it, and a server does not wait for it for ever. */
+/* Nobody has a file alone while a tool works on it, and a server does not wait for it for ever, nor
+   take from it what it has locked. */
 static void test_overstays(void)
 {
     rlp_segment_t server = segment_open("one", MB, &here);
@@ -403,7 +404,15 @@ static void test_overstays(void)
     rlp_segment_close(&server);
     assert_int_equal(rlp_segment_borrow(&other, file_named("one"), &here, &message, unit_pool()),
                      EAGAIN);
+    slab_t slab;
+
+    assert_null(slab_attach(&slab, tool.memory, tool.size));
+    assert_int_equal(slab_hold_shard(&slab, 0), 0);
+    const latch_t own = slab_shard(&slab, 0)->latch;
+
     server = segment_open("one", MB, &here);
+    assert_true(slab_shard(&slab, 0)->latch == own);
+    slab_release_shard(&slab, 0);
     assert_int_equal(count(&tool, &here, "user:1", kinds[0], true), 8);
     assert_int_equal(count(&server, &here, "user:1", kinds[0], true), 7);
     rlp_segment_close(&tool);

@@ -397,6 +397,12 @@ static void test_roll_back(void **state)
     memset(slot, 0xbb, sizeof(*slot));
     slab_unlock_all(&slab); /* as a full start does */
     assert_int_equal(pair_get(&slab, 11, 1), 5);
+    leave_locked(&slab);
+    slab_remember(&slab, shard, slot, 0);
+    memset(slot, 0xcc, sizeof(*slot));
+    slab_unlock_dead(&slab); /* as one beside a tool does */
+    assert_true(shard->latch == 0);
+    assert_int_equal(pair_get(&slab, 11, 1), 5);
     slab_free(&slab);
 }
 
