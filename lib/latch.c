@@ -146,6 +146,11 @@ static bool latch_spin(latch_t *latch, latch_t self)
     return false;
 }
 
+int latch_watch(latch_t *latch)
+{
+    return latch_spin(latch, latch_name()) ? 0 : EBUSY;
+}
+
 int latch_wait(latch_t *latch)
 {
     const latch_t self = latch_name();

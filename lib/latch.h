@@ -25,18 +25,32 @@ extern latch_t latch_self __attribute__((visibility("hidden")));
 /* latch_take() where the latch is not simply free. */
 int latch_wait(latch_t *latch);
 
-/* 0: it is taken. EOWNERDEAD: it is taken, from a process that is dead and may have left anything
-   half done. ETIMEDOUT: it is not; for two seconds it was held by a process that lives, which has
-   been stopped. */
-static inline int latch_take(latch_t *latch)
+/* latch_try() where the latch is not simply free. */
+int latch_watch(latch_t *latch);
+
+/* Takes what is free; false: it is not, or who asks does not know its own name yet. */
+__attribute__((always_inline)) static inline bool latch_grab(latch_t *latch)
 {
     const latch_t self = __atomic_load_n(&latch_self, __ATOMIC_RELAXED);
     latch_t nobody = 0;
 
     return self > LATCH_FORKED && __atomic_compare_exchange_n(latch, &nobody, self, false,
-                                                              __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
-               ? 0
-               : latch_wait(latch);
+                                                              __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+/* 0: it is taken. EOWNERDEAD: it is taken, from a process that is dead and may have left anything
+   half done. ETIMEDOUT: it is not; for two seconds it was held by a process that lives, which has
+   been stopped. */
+static inline int latch_take(latch_t *latch)
+{
+    return latch_grab(latch) ? 0 : latch_wait(latch);
+}
+
+/* For who has another: sleeps not, since those who wait for that one would wait for both. 0: it is
+   taken. EBUSY: it is not; somebody has it, for much longer than it is held. */
+static inline int latch_try(latch_t *latch)
+{
+    return latch_grab(latch) ? 0 : latch_watch(latch);
 }
 
 /* By its owner. */
