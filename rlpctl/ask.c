@@ -92,12 +92,6 @@ bool ask_is_command(const char *word)
     return ask_command(word) != NULL;
 }
 
-static int ask_fail(const char *error, int status)
-{
-    fprintf(stderr, "rlpctl: %s\n", error);
-    return status;
-}
-
 /* --- words */
 
 static const char *ask_header(void *baton, const char *header)
@@ -383,18 +377,18 @@ static int ask_print(const ask_t *ask, const post_answer_t *answer)
     const json_t *detail = read ? json_member(value, "detail") : NULL;
 
     if (answer->status != 200 || !read) {
-        return ask_fail(apr_psprintf(ask->pool, "the server answers %d: %s", answer->status,
-                                     detail && detail->kind == JSON_STRING
-                                         ? ask_plain(detail->text, ask->pool)
-                                         : "it is not ratelimit-admin that has this path"),
-                        answer->status == 200 ? EX_UNAVAILABLE : ask_status(answer->status));
+        return option_fail(apr_psprintf(ask->pool, "the server answers %d: %s", answer->status,
+                                        detail && detail->kind == JSON_STRING
+                                            ? ask_plain(detail->text, ask->pool)
+                                            : "it is not ratelimit-admin that has this path"),
+                           answer->status == 200 ? EX_UNAVAILABLE : ask_status(answer->status));
     }
     if (ask->json) {
         (void)fwrite(answer->body, 1, answer->len, stdout);
     } else {
         outline_print(value);
     }
-    return fflush(stdout) == 0 ? EXIT_SUCCESS : ask_fail("cannot write", EX_IOERR);
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : option_fail("cannot write", EX_IOERR);
 }
 
 static int ask_server(ask_t *ask, const char *secret)
@@ -406,15 +400,16 @@ static int ask_server(ask_t *ask, const char *secret)
         ask->server.url = getenv("RLPCTL_URL");
     }
     if (ask->server.url == NULL && ask->server.socket == NULL) {
-        return ask_fail("expected --url=http://HOST[:PORT]/PATH of ratelimit-admin, or RLPCTL_URL "
-                        "in the environment",
-                        EX_USAGE);
+        return option_fail("expected --url=http://HOST[:PORT]/PATH of ratelimit-admin, or "
+                           "RLPCTL_URL "
+                           "in the environment",
+                           EX_USAGE);
     }
     const char *error =
         post_json(&answer, &ask->server, ask_question(ask, secret), &unreachable, ask->pool);
 
     if (error != NULL) {
-        return ask_fail(error, unreachable ? EX_UNAVAILABLE : EX_USAGE);
+        return option_fail(error, unreachable ? EX_UNAVAILABLE : EX_USAGE);
     }
     return ask_print(ask, &answer);
 }
@@ -442,7 +437,7 @@ static ask_words_t ask_words(const ask_t *ask)
 static int ask_tell(const ask_t *ask, const char *error, int status, const json_out_t *out)
 {
     if (error != NULL) {
-        return ask_fail(error, status);
+        return option_fail(error, status);
     }
     return ask_print(ask, &(post_answer_t){ .status = 200, .body = out->text, .len = out->len });
 }
@@ -486,7 +481,7 @@ static int ask_redis(const ask_t *ask)
 static int ask_redis(const ask_t *ask)
 {
     (void)ask;
-    return ask_fail("this program was built without Redis", EX_USAGE);
+    return option_fail("this program was built without Redis", EX_USAGE);
 }
 #endif
 
@@ -507,7 +502,7 @@ int ask_main(int argc, const char *const argv[], apr_pool_t *pool)
 
     error = error ? error : ask_secrets(&ask, &secret);
     if (error != NULL) {
-        return ask_fail(error, EX_USAGE);
+        return option_fail(error, EX_USAGE);
     }
     if (ask.store != NULL) {
         return ask_redis(&ask);

@@ -35,12 +35,6 @@
 
 #define DUMP_KEPT 1 /* exit status: not all of the dump is there now */
 
-int dump_fail(const char *error, int status)
-{
-    fprintf(stderr, "rlpctl: %s\n", error);
-    return status;
-}
-
 bool dump_is_command(const char *word)
 {
     return strcmp(word, "dump") == 0 || strcmp(word, "load") == 0;
@@ -133,20 +127,20 @@ static int dump_run(const dump_job_t *job)
     int status = EX_DATAERR;
 
     if (job->with_key && dump_is_public(STDOUT_FILENO)) {
-        return dump_fail("expected an output that nobody else can read, since the key is in it: "
-                         "umask 077 first",
-                         EX_USAGE);
+        return option_fail("expected an output that nobody else can read, since the key is in it: "
+                           "umask 077 first",
+                           EX_USAGE);
     }
     apr_pool_create(&out.line, job->pool);
     const char *error =
         job->place.file ? dump_file(job, &out, &status) : dump_redis(job, &out, &status);
 
     if (error != NULL) {
-        return dump_fail(error, status);
+        return option_fail(error, status);
     }
     dump_put_end(&out);
     return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS
-                                                  : dump_fail("cannot write", EX_IOERR);
+                                                  : option_fail("cannot write", EX_IOERR);
 }
 
 static int load_tell(const dump_job_t *job, const dump_in_t *in, const dump_sum_t *sum)
@@ -178,7 +172,7 @@ static int load_tell(const dump_job_t *job, const dump_in_t *in, const dump_sum_
         outline_print(object);
     }
     if (fflush(stdout) != 0) {
-        return dump_fail("cannot write", EX_IOERR);
+        return option_fail("cannot write", EX_IOERR);
     }
     return sum->kept + sum->crowded + sum->overrides_kept > 0 ? DUMP_KEPT : EXIT_SUCCESS;
 }
@@ -191,14 +185,14 @@ static int load_run(const dump_job_t *job)
     const char *error = dump_open(&in, job->name ? job->name : "-", job->pool);
 
     if (error != NULL) {
-        return dump_fail(error, EX_NOINPUT);
+        return option_fail(error, EX_NOINPUT);
     }
     error =
         job->place.file ? load_file(job, &in, &sum, &status) : load_redis(job, &in, &sum, &status);
     if (error == NULL) {
         return load_tell(job, &in, &sum);
     }
-    (void)dump_fail(error, status);
+    (void)option_fail(error, status);
     if (sum.loaded + sum.overrides_loaded > 0) {
         (void)load_tell(job, &in, &sum);
         fputs("rlpctl: so far; load it once more\n", stderr);
@@ -234,7 +228,7 @@ int dump_main(int argc, const char *const argv[], apr_pool_t *pool)
     const char *error = dump_words(&job, argc, argv);
 
     if (error != NULL) {
-        return dump_fail(error, EX_USAGE);
+        return option_fail(error, EX_USAGE);
     }
     return job.loads ? load_run(&job) : dump_run(&job);
 }

@@ -35,9 +35,6 @@ typedef struct {
     uint64_t evicted;
 } dump_sum_t;
 
-/* The exit status, with its message printed, if it is not EXIT_SUCCESS. */
-int dump_fail(const char *error, int status);
-
 /* Is the word dump or load? */
 bool dump_is_command(const char *word);
 

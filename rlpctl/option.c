@@ -2,6 +2,7 @@
 
 #include "option.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char option_unknown[] = "expected another option";
@@ -72,4 +73,10 @@ const char *option_prefix_odd(const char *prefix)
     return prefix != NULL && prefix[strcspn(prefix, "{}")] != '\0'
                ? "expected a --prefix= without braces"
                : NULL;
+}
+
+int option_fail(const char *error, int status)
+{
+    fprintf(stderr, "rlpctl: %s\n", error);
+    return status;
 }

@@ -362,12 +362,6 @@ static const char *try_plan(try_t *try, const char *const limits[], int n, apr_p
     return NULL;
 }
 
-static int try_fail(const char *error, int status)
-{
-    fprintf(stderr, "rlpctl: %s\n", error);
-    return status;
-}
-
 static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
     try_t try = { .segment = { .fd = -1 }, .pool = pool };
@@ -381,11 +375,11 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
                             : try_plan(&try, argv + first, argc - first, pool);
 
     if (error != NULL) {
-        return try_fail(error, EXIT_USAGE);
+        return option_fail(error, EXIT_USAGE);
     }
     error = try_open(&try, pool);
     if (error != NULL) {
-        return try_fail(error, EXIT_STORE);
+        return option_fail(error, EXIT_STORE);
     }
     /* places of a concurrency limit are this process's, which never gives one back */
     try.owner = rlp_owner_open(try.store, getpid());

@@ -271,12 +271,6 @@ static const char *simulate_page(const simulate_t *simulate)
                : NULL;
 }
 
-static int simulate_fail(const char *error, int status)
-{
-    fprintf(stderr, "rlpctl: %s\n", error);
-    return status;
-}
-
 static int simulate_report(const simulate_t *simulate)
 {
     if (simulate->json) {
@@ -290,13 +284,13 @@ static int simulate_report(const simulate_t *simulate)
         error = "cannot write the report";
     }
     if (error != NULL) {
-        return simulate_fail(error, EX_IOERR);
+        return option_fail(error, EX_IOERR);
     }
     if (simulate->unreadable > 0) {
         return EX_NOINPUT;
     }
     if (simulate->lines > 0 && simulate->malformed == simulate->lines) {
-        return simulate_fail("no line is written as --format says", EX_DATAERR);
+        return option_fail("no line is written as --format says", EX_DATAERR);
     }
     return simulate->replay.differences > 0 ? SIMULATE_DIFFERENT : EXIT_SUCCESS;
 }
@@ -324,7 +318,7 @@ int simulate_main(int argc, const char *const argv[], apr_pool_t *pool)
     }
     error = simulate_run(simulate);
     if (error != NULL) {
-        return simulate_fail(error, EX_SOFTWARE);
+        return option_fail(error, EX_SOFTWARE);
     }
     return simulate_report(simulate);
 }

@@ -98,7 +98,7 @@ sub line_at {
 sub function_at {
     my ($text, $at) = @_;
     my $name = '';
-    while ($text =~ /^(?=\w)[\w *]*?(\w+)(?:\(|(?:\[\w*\])* = )/gm) {
+    while ($text =~ /^(?:__attribute__\(\(\w+\)\) )?(?=\w)[\w *]*?(\w+)(?:\(|(?:\[\w*\])* = )/gm) {
         last if $-[1] > $at;
         $name = $1 if $1 ne '__attribute__';
     }

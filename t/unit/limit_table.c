@@ -250,6 +250,8 @@ static const struct effective {
     { "a whole window", "rate=5/min algorithm=fixed-window", 3, 0, 60 * S, 60 },
     { "the end of this one, not of what it leaves", "rate=5/min algorithm=sliding-window", 3, 0,
       60 * S + 1, 1 },
+    { "nor of what it leaves, rounded up", "rate=5/min algorithm=sliding-window", 3, 0, 61 * S + 1,
+      2 },
     { "nor of two", "rate=5/min algorithm=sliding-window", 3, 0, 135 * S, 15 },
     { "nor of two whole ones", "rate=5/min algorithm=sliding-window", 3, 0, 120 * S, 60 },
     { "a day of the calendar may be longer", "quota=5/day", 3, 0, 90000 * S, 90000 },

@@ -143,7 +143,7 @@ static void walk_step(walk_t *walk)
 
     walk->now += random_gap(walk);
     walk->units = random_units(walk);
-    walk->max_wait = random_wait(walk);
+    walk->max_wait = unit_wait(&walk->random, walk->longest);
     memcpy(before, walk->state, sizeof(before));
     const rlp_op_t op = {
         .kind = RLP_TAKE, .units = walk->units, .now = walk->now, .max_wait = walk->max_wait

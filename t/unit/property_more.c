@@ -36,9 +36,9 @@ static void test_step_back(void **state)
         walk_use(&walk);
         const rlp_decision_t there = walk_try(&walk, RLP_PEEK, RLP_UNIT, walk.now);
 
-        walk.now -= random_size(&walk.random, 15);
+        walk.now -= unit_size(&walk.random, 15);
         walk.units = (rlp_units_t)unit_below(&walk.random, (uint64_t)walk.limit->burst) + 1;
-        walk.max_wait = random_wait(&walk);
+        walk.max_wait = unit_wait(&walk.random, walk.longest);
         const rlp_op_t op = {
             .kind = RLP_TAKE, .units = walk.units, .now = walk.now, .max_wait = walk.max_wait
         };
@@ -341,7 +341,7 @@ static void test_damage(void **state)
         walk.state[walk.limit->algorithm->state_size / 8 - 1] = last;
         walk.now = (rlp_time_t)(unit_random(&walk.random) >> (12 + unit_below(&walk.random, 40)));
         walk.units = random_units(&walk);
-        walk.max_wait = random_wait(&walk);
+        walk.max_wait = unit_wait(&walk.random, walk.longest);
         const rlp_op_t op = { .kind = (rlp_op_kind_t)unit_below(&walk.random, 3),
                               .units = walk.units,
                               .now = walk.now,

@@ -79,19 +79,9 @@ void walk_expect(const walk_t *walk, bool holds, const char *what)
 
 /* --- random limits, costs and moments */
 
-int64_t random_size(uint64_t *random, unsigned digits)
-{
-    uint64_t bound = 10;
-
-    for (uint64_t n = unit_below(random, digits); n > 0; n--) {
-        bound *= 10;
-    }
-    return (int64_t)unit_below(random, bound) + 1;
-}
-
 const char *random_rate(uint64_t *random, const kind_t *kind, int64_t period)
 {
-    const int64_t count = random_size(random, unit_below(random, 2) ? 2 : 14);
+    const int64_t count = unit_size(random, unit_below(random, 2) ? 2 : 14);
 
     return kind->words == NULL ? apr_psprintf(unit_pool(), "quota=%" PRId64, count)
                                : apr_psprintf(unit_pool(), "rate=%" PRId64 "/%" PRId64 "ms%s",
@@ -101,7 +91,7 @@ const char *random_rate(uint64_t *random, const kind_t *kind, int64_t period)
 /* " NAME=UNITS", from 1 thousandth to some units. */
 static const char *random_option(uint64_t *random, const char *name, unsigned digits)
 {
-    const rlp_units_t units = random_size(random, digits);
+    const rlp_units_t units = unit_size(random, digits);
 
     return apr_psprintf(unit_pool(), " %s=%" PRId64 ".%03d", name, units / RLP_UNIT,
                         (int)(units % RLP_UNIT));
@@ -109,7 +99,7 @@ static const char *random_option(uint64_t *random, const char *name, unsigned di
 
 static const char *random_words(uint64_t *random, const kind_t *kind)
 {
-    const int64_t period = random_size(random, unit_below(random, 2) ? 5 : 11);
+    const int64_t period = unit_size(random, unit_below(random, 2) ? 5 : 11);
     const char *burst = kind->has_burst && unit_below(random, 2)
                             ? random_option(random, "burst", unit_below(random, 2) ? 5 : 16)
                             : "";
@@ -183,18 +173,6 @@ static rlp_time_t random_longest(walk_t *walk)
         return 0;
     }
     return drains < WAIT_MAX ? drains : WAIT_MAX;
-}
-
-rlp_time_t random_wait(walk_t *walk)
-{
-    switch (unit_below(&walk->random, 4)) {
-    case 0:
-        return 0;
-    case 1:
-        return (rlp_time_t)unit_below(&walk->random, (uint64_t)walk->longest + 1);
-    default:
-        return walk->longest;
-    }
 }
 
 void walk_begin(walk_t *walk)

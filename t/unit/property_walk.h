@@ -70,18 +70,12 @@ void walk_begin(walk_t *walk);
 /* Adds a test for each of the first n kinds. */
 void walk_add(const char *id, CMUnitTestFunction run, size_t n);
 
-/* 1 to 10^digits, each length as likely. */
-int64_t random_size(uint64_t *random, unsigned digits);
-
 /* A rate of that period in milliseconds, without its options. */
 const char *random_rate(uint64_t *random, const kind_t *kind, int64_t period);
 
 /* A cost, and the time until the next request. */
 rlp_units_t random_units(walk_t *walk);
 rlp_time_t random_gap(walk_t *walk);
-
-/* How long one would wait. */
-rlp_time_t random_wait(walk_t *walk);
 
 /* One step. */
 rlp_decision_t walk_step_of(const rlp_limit_t *limit, void *state, const rlp_op_t *op);

@@ -88,7 +88,7 @@ static void walk_prepare(walk_t *walk, asked_t *asked, script_op_t op)
 {
     const rlp_units_t cost =
         random_units(walk, &walk->limits[unit_below(&walk->random, (uint64_t)walk->n)]);
-    const rlp_time_t max_wait = random_wait(walk);
+    const rlp_time_t max_wait = unit_wait(&walk->random, walk->longest);
 
     asked->call =
         (script_call_t){ .op = op,

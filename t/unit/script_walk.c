@@ -22,19 +22,9 @@ const kind_t walk_kinds[KINDS] = {
     { "concurrency", NULL, false, false, false },
 };
 
-static int64_t random_size(uint64_t *random, unsigned digits)
-{
-    uint64_t bound = 10;
-
-    for (uint64_t n = unit_below(random, digits); n > 0; n--) {
-        bound *= 10;
-    }
-    return (int64_t)unit_below(random, bound) + 1;
-}
-
 static const char *random_option(walk_t *walk, const char *name, unsigned digits)
 {
-    const rlp_units_t units = random_size(&walk->random, digits);
+    const rlp_units_t units = unit_size(&walk->random, digits);
 
     return apr_psprintf(walk->pool, " %s=%" PRId64 ".%03d", name, units / RLP_UNIT,
                         (int)(units % RLP_UNIT));
@@ -44,7 +34,7 @@ static const char *random_quota(walk_t *walk)
 {
     static const char *const periods[] = { "/day", "/week", "/month", "/year" };
     const char *zone = unit_below(&walk->random, 8) ? "" : "@Europe/Berlin";
-    const int64_t count = unit_below(&walk->random, 16) == 0 ? 0 : random_size(&walk->random, 4);
+    const int64_t count = unit_below(&walk->random, 16) == 0 ? 0 : unit_size(&walk->random, 4);
 
     if (unit_below(&walk->random, 4) == 0) {
         return apr_psprintf(walk->pool, "quota=%" PRId64 "%s", count,
@@ -64,7 +54,7 @@ static const char *random_words(walk_t *walk, int kind, int64_t period)
     }
     if (kind == KIND_CONCURRENCY) {
         return apr_psprintf(walk->pool, "concurrent=%" PRId64 " lease=520weeks",
-                            random_size(&walk->random, 1));
+                            unit_size(&walk->random, 1));
     }
     const char *burst = k->has_burst && unit_below(&walk->random, 2)
                             ? random_option(walk, "burst", unit_below(&walk->random, 2) ? 5 : 15)
@@ -74,7 +64,7 @@ static const char *random_words(walk_t *walk, int kind, int64_t period)
                               : "";
 
     return apr_psprintf(walk->pool, "rate=%" PRId64 "/%" PRId64 "ms%s%s%s%s",
-                        random_size(&walk->random, digits), period, k->words, burst, initial,
+                        unit_size(&walk->random, digits), period, k->words, burst, initial,
                         k->has_start && unit_below(&walk->random, 2) ? " start=2020-02-29" : "");
 }
 
@@ -109,7 +99,7 @@ void walk_add(walk_t *walk, int kind)
     int64_t period;
 
     do {
-        period = random_size(&walk->random, unit_below(&walk->random, 2) ? 5 : 11);
+        period = unit_size(&walk->random, unit_below(&walk->random, 2) ? 5 : 11);
     } while (!walk_parse(walk, i, random_words(walk, kind, period)));
     walk->limits[i].ordinal = (unsigned)i;
     walk->signatures[i] = rlp_signature("rule", NULL, &walk->limits[i]);
@@ -122,7 +112,7 @@ void walk_change(walk_t *walk, int kind)
     const char *words = walk->words[0];
 
     if (kind >= KIND_QUOTA) {
-        walk->limits[0].count = random_size(&walk->random, 2);
+        walk->limits[0].count = unit_size(&walk->random, 2);
         walk->limits[0].burst = walk->limits[0].count * RLP_UNIT;
         walk->limits[0].initial = was.calendar || kind == KIND_CONCURRENCY
                                       ? walk->limits[0].burst
@@ -150,18 +140,6 @@ rlp_time_t random_longest(walk_t *walk)
         }
     }
     return longest;
-}
-
-rlp_time_t random_wait(walk_t *walk)
-{
-    switch (unit_below(&walk->random, 4)) {
-    case 0:
-        return 0;
-    case 1:
-        return (rlp_time_t)unit_below(&walk->random, (uint64_t)walk->longest + 1);
-    default:
-        return walk->longest;
-    }
 }
 
 rlp_units_t random_units(walk_t *walk, const rlp_limit_t *limit)
@@ -219,7 +197,7 @@ static rlp_time_t random_gap(walk_t *walk)
     case 9:
         return (rlp_time_t)unit_below(&walk->random, (uint64_t)limit->period + 1);
     case 10:
-        return walk->n > 1 || unit_below(&walk->random, 4) ? 0 : -random_size(&walk->random, 14);
+        return walk->n > 1 || unit_below(&walk->random, 4) ? 0 : -unit_size(&walk->random, 14);
     default:
         return 0;
     }

@@ -62,9 +62,6 @@ void walk_move(walk_t *walk);
 /* No wait, or one up to some drains. */
 rlp_time_t random_longest(walk_t *walk);
 
-/* How long one would wait. */
-rlp_time_t random_wait(walk_t *walk);
-
 /* A cost. */
 rlp_units_t random_units(walk_t *walk, const rlp_limit_t *limit);
 

@@ -263,7 +263,7 @@ static void test_step_back(void **state)
         }
         const int64_t there = walk_peek(walk, 0, walk->now).remaining;
 
-        walk->now -= random_size(&walk->random, 15);
+        walk->now -= unit_size(&walk->random, 15);
         walk->units = (rlp_units_t)unit_below(&walk->random, (uint64_t)walk->limit->burst) + 1;
         walk->max_wait = 0;
         const rlp_op_t op = walk_op(walk, RLP_TAKE, walk->units, walk->now);
@@ -336,7 +336,7 @@ static void test_carry(void **state)
     for (int i = 0; i < STEPS / 100; i++) {
         walk_begin(walk);
         const int64_t used = 1 + (int64_t)unit_below(&walk->random, (uint64_t)walk->limit->count);
-        const int64_t count = random_size(&walk->random, walk->kind->digits);
+        const int64_t count = unit_size(&walk->random, walk->kind->digits);
         const rlp_op_t op = walk_op(walk, RLP_TAKE, used * RLP_UNIT, walk->now);
 
         walk_do(walk, &op);

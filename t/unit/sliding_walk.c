@@ -113,16 +113,6 @@ const kind_t walk_kinds[KINDS] = {
 
 /* --- random limits, costs and moments */
 
-int64_t random_size(uint64_t *random, unsigned digits)
-{
-    uint64_t bound = 10;
-
-    for (uint64_t n = unit_below(random, digits); n > 0; n--) {
-        bound *= 10;
-    }
-    return (int64_t)unit_below(random, bound) + 1;
-}
-
 rlp_units_t random_units(walk_t *walk)
 {
     const rlp_units_t burst = walk->limit->burst;
@@ -180,9 +170,9 @@ const rlp_limit_t *random_limit(walk_t *walk, int64_t count, int64_t period)
 
 void walk_begin(walk_t *walk)
 {
-    const int64_t period = random_size(&walk->random, unit_below(&walk->random, 2) ? 5 : 11);
+    const int64_t period = unit_size(&walk->random, unit_below(&walk->random, 2) ? 5 : 11);
 
-    walk->limit = random_limit(walk, random_size(&walk->random, walk->kind->digits), period);
+    walk->limit = random_limit(walk, unit_size(&walk->random, walk->kind->digits), period);
     walk->world.limit = walk->limit;
     walk->world.n = 0;
     walk->waits = unit_below(&walk->random, 2);

@@ -68,9 +68,6 @@ walk_t *walk_of(const kind_t *kind);
 /* A walk under a new limit. */
 void walk_begin(walk_t *walk);
 
-/* 1 to 10^digits, each length as likely. */
-int64_t random_size(uint64_t *random, unsigned digits);
-
 /* A cost, and the time until the next request. */
 rlp_units_t random_units(walk_t *walk);
 rlp_time_t random_gap(walk_t *walk);

@@ -74,6 +74,28 @@ uint64_t unit_below(uint64_t *state, uint64_t bound)
     return unit_random(state) % bound;
 }
 
+int64_t unit_size(uint64_t *state, unsigned digits)
+{
+    uint64_t bound = 10;
+
+    for (uint64_t n = unit_below(state, digits); n > 0; n--) {
+        bound *= 10;
+    }
+    return (int64_t)unit_below(state, bound) + 1;
+}
+
+rlp_time_t unit_wait(uint64_t *state, rlp_time_t longest)
+{
+    switch (unit_below(state, 4)) {
+    case 0:
+        return 0;
+    case 1:
+        return (rlp_time_t)unit_below(state, (uint64_t)longest + 1);
+    default:
+        return longest;
+    }
+}
+
 uint64_t unit_seed(void)
 {
     static uint64_t seed;

@@ -32,6 +32,12 @@ const char *unit_parse(const rlp_plan_t **plan, const char *words, const rlp_pla
 uint64_t unit_random(uint64_t *state);
 uint64_t unit_below(uint64_t *state, uint64_t bound);
 
+/* 1 to 10^digits, each length as likely. */
+int64_t unit_size(uint64_t *state, unsigned digits);
+
+/* How long one of those would wait who wait so long at most: none, some or all of it. */
+rlp_time_t unit_wait(uint64_t *state, rlp_time_t longest);
+
 /* Where this program's random sequences begin: RLP_SEED, or new each time; printed either way. */
 uint64_t unit_seed(void);
 
