@@ -151,23 +151,29 @@ int latch_watch(latch_t *latch)
     return latch_spin(latch, latch_name()) ? 0 : EBUSY;
 }
 
-int latch_wait(latch_t *latch)
+int latch_claim(latch_t *latch)
 {
     const latch_t self = latch_name();
+    latch_t owner = 0;
 
-    if (latch_spin(latch, self)) {
+    if (latch_swap(latch, &owner, self)) {
+        return 0;
+    }
+    return latch_orphaned(owner) && latch_swap(latch, &owner, self) ? EOWNERDEAD : EBUSY;
+}
+
+int latch_wait(latch_t *latch)
+{
+    if (latch_watch(latch) == 0) {
         return 0;
     }
     for (int naps = 0; naps < LATCH_NAPS; naps++) {
         const bool trusts = naps < LATCH_TRUST;
         const struct timespec nap = { .tv_nsec = trusts ? LATCH_NAP_SHORT : LATCH_NAP_LONG };
-        latch_t owner = 0;
+        const int rv = trusts ? latch_grab(latch) ? 0 : EBUSY : latch_claim(latch);
 
-        if (latch_swap(latch, &owner, self)) {
-            return 0;
-        }
-        if (!trusts && latch_orphaned(owner) && latch_swap(latch, &owner, self)) {
-            return EOWNERDEAD;
+        if (rv != EBUSY) {
+            return rv;
         }
         (void)nanosleep(&nap, NULL);
     }

@@ -53,6 +53,10 @@ static inline int latch_try(latch_t *latch)
     return latch_grab(latch) ? 0 : latch_watch(latch);
 }
 
+/* For who must not sleep at all. 0: it is taken. EOWNERDEAD: it is taken from a process that is
+   dead. EBUSY: it is not; somebody who lives has it. */
+int latch_claim(latch_t *latch);
+
 /* By its owner. */
 static inline void latch_free(latch_t *latch)
 {

@@ -3,18 +3,12 @@
 #include "override.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #define TAG_NEVER 0
 #define TAG_GONE 1
 #define TAG_FIRST 2
-
-#define OVERRIDE_NAP 1000000L /* nanoseconds between two looks at the lock */
-#define OVERRIDE_NAPS 1000
 
 bool override_attach(override_table_t *overrides, void *annex)
 {
@@ -129,36 +123,6 @@ void override_visit(const override_table_t *overrides, rlp_time_t now, override_
 
 /* --- changing */
 
-/* Takes the lock if nobody has it, or nobody who lives. */
-static bool override_try_lock(override_head_t *head)
-{
-    uint32_t locker = __atomic_load_n(&head->locker, __ATOMIC_RELAXED);
-
-    if (locker != 0 && (kill((pid_t)locker, 0) == 0 || errno != ESRCH)) {
-        return false;
-    }
-    return __atomic_compare_exchange_n(&head->locker, &locker, (uint32_t)gettid(), false,
-                                       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-}
-
-static bool override_lock(override_head_t *head)
-{
-    const struct timespec nap = { .tv_nsec = OVERRIDE_NAP };
-
-    for (int i = 0; i < OVERRIDE_NAPS; i++) {
-        if (override_try_lock(head)) {
-            return true;
-        }
-        (void)nanosleep(&nap, NULL);
-    }
-    return false;
-}
-
-static void override_unlock(override_head_t *head)
-{
-    __atomic_store_n(&head->locker, 0, __ATOMIC_RELEASE);
-}
-
 static void override_put_tag(override_area_t *area, uint32_t at, uint64_t tag)
 {
     __atomic_store_n(&area->tags[at], tag, __ATOMIC_RELEASE);
@@ -214,9 +178,10 @@ void override_tidy(const override_table_t *overrides, rlp_time_t now)
 {
     override_head_t *head = overrides->head;
 
-    if (now >= __atomic_load_n(&head->next, __ATOMIC_RELAXED) && override_try_lock(head)) {
+    if (now >= __atomic_load_n(&head->next, __ATOMIC_RELAXED) &&
+        latch_claim(&head->latch) != EBUSY) {
         override_sweep(overrides, now);
-        override_unlock(head);
+        latch_free(&head->latch);
     }
 }
 
@@ -297,7 +262,7 @@ static override_result_t override_set_one(const override_table_t *overrides,
                                           const override_brought_t *one, bool brought,
                                           rlp_time_t now)
 {
-    if (!override_lock(overrides->head)) {
+    if (latch_take(&overrides->head->latch) == ETIMEDOUT) {
         return OVERRIDE_BUSY;
     }
     override_sweep(overrides, now);
@@ -305,7 +270,7 @@ static override_result_t override_set_one(const override_table_t *overrides,
 
     override_sweep(overrides, now);
     override_changed(overrides->head, 0);
-    override_unlock(overrides->head);
+    latch_free(&overrides->head->latch);
     return result;
 }
 
@@ -385,14 +350,14 @@ override_result_t override_bring(const override_table_t *overrides, const overri
     override_head_t *head = overrides->head;
     override_result_t result = OVERRIDE_BUSY;
 
-    if (!override_lock(head)) {
+    if (latch_take(&head->latch) == ETIMEDOUT) {
         return OVERRIDE_BUSY;
     }
     if (head->changes == mark->changes && head->source == mark->source) {
         result = override_bring_locked(overrides, items, n, now);
         override_changed(head, result == OVERRIDE_FULL ? 0 : version);
     }
-    override_unlock(head);
+    latch_free(&head->latch);
     return result;
 }
 
@@ -400,7 +365,7 @@ void override_adopt(const override_table_t *overrides, uint64_t source, rlp_time
 {
     override_head_t *head = overrides->head;
 
-    if (!override_lock(head)) {
+    if (latch_take(&head->latch) == ETIMEDOUT) {
         return;
     }
     __atomic_store_n(&head->source, source, __ATOMIC_RELAXED);
@@ -408,5 +373,5 @@ void override_adopt(const override_table_t *overrides, uint64_t source, rlp_time
         (void)override_bring_locked(overrides, NULL, 0, now);
     }
     override_changed(head, 0);
-    override_unlock(head);
+    latch_free(&head->latch);
 }

@@ -15,6 +15,7 @@
  */
 
 #include "annex.h"
+#include "latch.h"
 #include "rlp.h"
 
 #define OVERRIDES_MAX 4096
@@ -37,8 +38,8 @@ _Static_assert(sizeof(override_area_t) == RLP_ANNEX_SIZE - ANNEX_OVERRIDES_AT, "
 
 /* What is kept beside the area. */
 typedef struct {
+    latch_t latch;                        /* of who changes them */
     uint32_t count;                       /* of entries that may be in force */
-    uint32_t locker;                      /* the thread that has the lock; 0: none */
     rlp_time_t next;                      /* the first of them ends then */
     uint32_t changes;                     /* goes up with each */
     uint64_t source;                      /* of those that hold on all hosts; 0: there are none */

@@ -332,7 +332,7 @@ static void scene_order(scene_t *scene, const uint8_t act[ACT])
     if (!override_attach(&table, rlp_segment_annex(&scene->segment))) {
         return;
     }
-    table.head->locker = 0; /* a lock of somebody who lives is waited for, a second long */
+    table.head->latch = 0; /* one of somebody who lives is waited for, two seconds long */
     (void)override_set(&table, &key, &wanted, "somebody with a name", scene->clock.monotonic);
     (void)override_find(&table, &key, scene->clock.monotonic, &found);
     override_tidy(&table, scene->clock.monotonic);

@@ -335,15 +335,19 @@ static void test_lock(void **state)
     (void)state;
     assert_true(pid >= 0);
     if (pid == 0) { /* dies with the lock, and a wrong count */
-        f.table.head->locker = (uint32_t)getpid();
+        (void)latch_take(&f.table.head->latch);
         f.table.head->count = 7;
         _exit(0);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(override_test_ban(&f, 77, NOW + 10), OVERRIDE_DONE);
     assert_int_equal(f.table.head->count, 1);
-    assert_int_equal(f.table.head->locker, 0);
-    f.table.head->locker = (uint32_t)getpid(); /* lives */
+    assert_true(f.table.head->latch == 0);
+    f.table.head->latch = 1; /* as a damaged one, which nobody has */
+    f.table.head->next = 0;
+    override_tidy(&f.table, NOW + 9);
+    assert_true(f.table.head->latch == 0);
+    assert_int_equal(latch_take(&f.table.head->latch), 0); /* lives */
     assert_int_equal(override_test_ban(&f, 78, NOW + 10), OVERRIDE_BUSY);
     assert_int_equal(override_test_banned(&f, 77, NOW), NOW + 10); /* who reads does not wait */
     override_tidy(&f.table, NOW + 10);
