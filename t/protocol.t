@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 
+use File::Temp ();
 use IO::Select;
 use IO::Socket::INET;
 use Socket qw(SOL_SOCKET SO_LINGER);
@@ -153,6 +154,29 @@ END
         head('POST', '/used', 'Content-Length: ' . length head('GET', '/free'), @fields) . head('GET', '/free'));
     log_is_sound($server, $kind);
     $server->stop;
+}
+
+# --- what never reaches a rule, and what loses its fields (docs/directives.md, What is counted, and when)
+
+{
+    my $server = server("RateLimitEngine On\nRateLimitRule site rate=5/week\n");
+    my $response = $server->get('/free', 'Range: bytes=1000000-');
+    is($response->{status}, 416, 'a range outside of a file');
+    is(join(' ', grep { /ratelimit/ } sort keys %{ $response->{fields} }), '', 'httpd drops the fields there');
+    is($server->get('/free')->{fields}{'x-ratelimit-remaining'}, 3, 'but it is counted');
+    $server->stop;
+}
+SKIP: {
+    skip 'httpd has no mod_cache or mod_cache_disk', 2 if grep { !RLP::Httpd::has_module($_) } qw(cache cache_disk);
+    for my $case ([ '', (200) x 6 ], [ 'CacheQuickHandler off', 200, 200, (429) x 4 ]) {
+        my ($how, @expected) = @{$case};
+        my $cache = File::Temp->newdir;
+        chmod 0777, "$cache" or die "$cache: $!\n"; # httpd may have been started by root
+        my $server = server("RateLimitEngine On\nRateLimitRule site rate=2/week\nCacheEnable disk /\nCacheRoot \"$cache\"\n"
+                . "CacheMinExpire 3600\n$how\n", modules => [qw(cache cache_disk)]);
+        is(join(' ', map { $server->get_to_the_end('/free')->{status} } 1 .. 6), "@expected", 'what mod_cache has is ' . ($how ? 'counted, with ' : 'not counted: ') . ($how || 'the default'));
+        $server->stop;
+    }
 }
 
 # --- HTTP/2
