@@ -121,6 +121,8 @@ RemoteIPHeader X-Forwarded-For
     RateLimitRule posts rate=50/10min method=POST
     RateLimitRule conditional rate=50/10min "if=%{HTTP:X-Odd} == 'yes'"
     RateLimitRule elsewhere rate=50/10min path=/elsewhere/**
+    RateLimitRule low rate=50/10min priority=1 method=POST
+    RateLimitRule high rate=50/10min priority=2 method=POST
 </Location>
 <Location "/planned">
     RateLimitEnv always
@@ -397,6 +399,7 @@ is_deeply([ map { $rule{$_}{because} } qw(posts conditional elsewhere) ], [qw(me
 $explained = done({ action => 'explain', url => '/site', method => 'POST', headers => { 'X-Odd' => 'yes' } });
 %rule = map { $_->{rule} => $_ } @{ $explained->{rules} };
 ok($rule{posts}{applies} && $rule{conditional}{applies}, 'explain: by method and header fields');
+is_deeply([ map { $rule{$_}{because} } qw(high low) ], [ undef, 'another of higher priority' ], 'explain: of alternatives one');
 $explained = done({ action => 'explain', url => '/people', user => 'bob', ip => '2001:db8::1' });
 %rule = map { $_->{rule} => $_ } @{ $explained->{rules} };
 is("$rule{people}{identity} $rule{people}{plan}", 'user:bob pro', 'explain: a user and his plan');

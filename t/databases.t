@@ -26,6 +26,9 @@ my $table = 'CREATE TABLE customers (id TEXT PRIMARY KEY, plan TEXT);'
 
 my $time = 0; # of the test's clock
 
+my $timeout = 3; # of the map, seconds: a slow machine is no failure
+my $once = 900 * $timeout; # milliseconds in which nobody has waited for that, not even once
+
 # The limit that a request with this key is told: 5 is that of whom no plan is known.
 sub limit {
     my ($server, $key) = @_;
@@ -62,7 +65,7 @@ sub server {
     my ($driver, $params) = @_;
     $time = 0;
     return RLP::Httpd->new(clock => 1, modules => ['dbd'],
-        config => qq{DBDriver $driver\nDBDParams "$params"\nDBDMin 0\n${rules}RateLimitPlanMap key "dbd:$statement" timeout=500ms\n});
+        config => qq{DBDriver $driver\nDBDParams "$params"\nDBDMin 0\n${rules}RateLimitPlanMap key "dbd:$statement" timeout=${timeout}s\n});
 }
 
 sub program {
@@ -113,18 +116,18 @@ sub failures {
     $break->();
     ($limits, $ms) = timed($server, qw(one two));
     is($limits, '10 100', 'nobody asks a database for what is remembered');
-    cmp_ok($ms, '<', 450, 'or waits for it (ms)');
+    cmp_ok($ms, '<', $once, 'or waits for it (ms)');
     later($server, 100);
     ($limits, $ms) = timed($server, 'one');
     is($limits, '10', 'when it fails, what was remembered longer than that');
-    cmp_ok($ms, '<', 2000, 'after the timeout (ms)');
+    cmp_ok($ms, '<', 4000 * $timeout, 'after the timeout (ms)');
     ($limits, $ms) = timed($server, ('one') x 10);
     is($limits, join(' ', (10) x 10), 'for all');
-    cmp_ok($ms, '<', 450, 'and who comes next does not wait (ms)');
+    cmp_ok($ms, '<', $once, 'and who comes next does not wait (ms)');
     is($server->get('/index.html', 'X-Key: four')->{status}, 200, 'a key that was never asked for: no error');
     is(limits($server, 'four'), '5', 'but unknown');
     ($limits, $ms) = timed($server, undef);
-    cmp_ok($ms, '<', 450, 'and who has no key is served as ever (ms)');
+    cmp_ok($ms, '<', $once, 'and who has no key is served as ever (ms)');
     ok(lines($server, 'RLP017: plan map of key: ') > $before, 'a line in the log');
     my %said;
     $said{$_}++ for map { /\[pid (\d+)/ } lines($server, 'RLP017');

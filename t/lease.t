@@ -139,12 +139,7 @@ subtest 'a plan of several limits' => sub {
 
 subtest 'corrections' => sub {
     my $server = server('back', "RateLimitRefund \"expr=%{REQUEST_STATUS} == 404\"\nRateLimitRule site rate=8/hour");
-    # what comes back does so when the client has its answer already
-    my @seen;
-    for (1 .. 20) {
-        push @seen, $server->get('/nowhere')->{status};
-        select undef, undef, undef, 0.02;
-    }
+    my @seen = map { $server->get_to_the_end('/nowhere')->{status} } 1 .. 20;
     is("@seen", join(' ', (404) x 20), 'what is not found is given back');
     my $admitted = 0;
     RLP::Httpd::wait_for(sub { $admitted += crowd(1, 10, $server); return $admitted >= 8 }, 20);
@@ -181,11 +176,17 @@ subtest 'Redis is away: failure=local' => sub {
 };
 
 subtest 'Redis is away' => sub {
-    my $server = RLP::Httpd->new(config => "$store failure=closed recovery=10s failure-threshold=1 prefix=away:\n"
-            . "RateLimitEngine On\nRateLimitIdentity global\nRateLimitRule site rate=100000/s\n")->start;
-    is(crowd(2, 300, $server), 600, 'it is there');
-    $redis->kill9;
-    is($server->get('/index.html')->{status}, 200, 'what is leased is spent without it');
+    my ($server, $status);
+    for my $try (1 .. 5) { # what is leased goes back after an idle second, which a slow machine may have had
+        $redis->start if $try > 1;
+        $server = RLP::Httpd->new(config => "$store failure=closed recovery=10s failure-threshold=1 prefix=away$try:\n"
+                . "RateLimitEngine On\nRateLimitIdentity global\nRateLimitRule site rate=100000/s\n")->start;
+        is(crowd(2, 300, $server), 600, 'it is there');
+        $redis->kill9;
+        $status = $server->get('/index.html')->{status};
+        last if $status == 200;
+    }
+    is($status, 200, 'what is leased is spent without it');
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 503 }, 20), 'and then failure= says what follows');
     unlike($server->log_text, qr/RLP004|AH00052|exit signal/, 'nothing else went wrong');
     ok($server->stop, 'it stops as ever');

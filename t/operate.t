@@ -152,6 +152,24 @@ for my $case (
 ok($status == 0 && $out =~ /^usage: rlpctl COMMAND/, '--help');
 ok((() = $out =~ /\n/g) <= 24 && !grep({ length > 80 } split /\n/, $out), 'which fits a screen of 24 lines of 80');
 
+# --- somebody who lives holds the lock of bans and plans for a time
+
+{
+    my $at = index(RLP::Httpd::slurp($file), 'RLPOVER') + 20;
+    open my $handle, '+<:raw', $file or die "$file: $!\n";
+    my $lock = sub { sysseek $handle, $at, 0; syswrite $handle, pack 'L', $_[0] };
+    is($lock->($$), 4, 'the table is locked');
+    for my $case ([ "--url=$url", qr/answers 503: expected no other change under way for a second: try again$/ ], [ "--file=$file", qr/expected no other change under way$/ ]) {
+        my ($where, $said) = @{$case};
+        my ($got, undef, $complaint) = rlpctl('', 'ban', $where, 'ip:192.0.2.7', '1h');
+        isnt($got, 0, "$where: a ban");
+        like($complaint, $said, 'is refused');
+    }
+    $lock->(0);
+    unlike((rlpctl('', 'overrides', "--url=$url"))[1], qr/192[.]0[.]2[.]7/, 'and not in force');
+    is((rlpctl('', $_, "--url=$url", 'ip:192.0.2.7', $_ eq 'ban' ? '1h' : ()))[0], 0, "$_ when the lock is free") for qw(ban unban);
+}
+
 # --- the file of a server that is stopped
 
 $server->stop;

@@ -80,6 +80,7 @@ sub stays {
 
 sub quota { return $_[0]->get('/index.html')->{fields}{'x-ratelimit-limit'} }
 sub listed { return join ' ', sort map { $_->{identity} } @{ done($_[0], 'overrides')->{overrides} } }
+sub seconds { my @parts = $_[0] =~ /(\d+)/g; return timegm(reverse(@parts[3 .. 5]), $parts[2], $parts[1] - 1, $parts[0]) }
 sub crashed { return scalar(() = $_[0]->log_text =~ /exit signal|AH00051|AH00052/g) }
 
 # --- two hosts, and a third that counts elsewhere
@@ -95,7 +96,8 @@ for my $options ('failure=local hosts=2', $RLP::Httpd::mpm eq 'event' ? 'failure
     comes($two, 429, "$options: and soon on the other");
     stays($else, '200', "$options: not where another prefix is");
     is(listed($two), $me, "$options: which knows whom");
-    is(done($two, 'get')->{banned_until}, done($one, 'get')->{banned_until}, "$options: until when") or note 'to the second';
+    my ($here, $there) = map { seconds(done($_, 'get')->{banned_until}) } $one, $two;
+    cmp_ok(abs($here - $there), '<=', 1, "$options: until when"); # each rounds to the second
     done($two, 'set-plan', plan => 'gold', for => '1h');
     is(done($two, 'unban')->{changed} ? 1 : 0, 1, "$options: the other ends it");
     is(quota($two), 2000000, "$options: and has the plan");
@@ -113,8 +115,12 @@ for my $options ('failure=local hosts=2', $RLP::Httpd::mpm eq 'event' ? 'failure
     comes($two, 429, "$options: a secret, by the digest of all", 'X-Key: sesame');
     is($two->get('/index.html', 'X-Key: other')->{status}, 200, "$options: nobody else");
     unlike($redis->ask('GET', $key), qr/sesame/, "$options: which alone is in Redis");
-    done($two, 'ban', for => '3s');
-    comes($one, 429, "$options: a short one");
+    # it may have ended before a slow machine has looked: then there is another one
+    my $short = RLP::Httpd::wait_for(sub {
+        done($two, 'ban', for => '3s');
+        RLP::Httpd::wait_for(sub { $one->get('/index.html')->{status} == 429 }, 3);
+    });
+    ok($short, "$options: a short one");
     comes($one, 200, "$options: ends by itself");
     is($redis->lasting, 0, "$options: no key without a TTL");
 
@@ -281,18 +287,17 @@ $redis->ask('FLUSHALL');
 
     # the table lies in the file of the store in memory, whichever is the first
     my $until = done($one, 'get')->{banned_until};
-    my $seconds = sub { my @parts = $_[0] =~ /(\d+)/g; return timegm(reverse(@parts[3 .. 5]), $parts[2], $parts[1] - 1, $parts[0]) };
     for my $stores ($near, "$far failure=open\n$near" =~ s/\n failure/ failure/r, $near . $far =~ s/\n/ failure=open\n/r) {
         $one->configure($stores . $rest);
         ok($one->graceful, 'other stores');
         stays($one, '429', 'a ban of this host goes on');
-        cmp_ok(abs($seconds->(done($one, 'get')->{banned_until}) - $seconds->($until)), '<=', 2, 'and ends when it should');
+        cmp_ok(abs(seconds(done($one, 'get')->{banned_until}) - seconds($until)), '<=', 2, 'and ends when it should');
     }
     SKIP: {
         skip 'rlpctl is not built', 1 if !-x $rlpctl;
         my $said = qx('$rlpctl' overrides --json --file='${\ $one->file('store')}' 2>&1);
         my $there = eval { decode_json($said)->{overrides}[0]{banned_until} } // diag($said);
-        cmp_ok(abs($seconds->($there) - $seconds->($until)), '<=', 2, 'as rlpctl says of the file');
+        cmp_ok(abs(seconds($there) - seconds($until)), '<=', 2, 'as rlpctl says of the file');
     }
     ok($_->stop, 'it stops as ever') for $one, $two;
 }

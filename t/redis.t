@@ -54,11 +54,21 @@ subtest 'T-25 two servers, one limit' => sub {
         cmp_ok(field($response, 'retry-after'), '<=', 180, 'and the time of the next');
         cmp_ok(field($response, 'retry-after'), '>', 150, 'which is that of the limit');
     }
-    $redis->ask('SCRIPT', 'FLUSH');
-    is($servers[0]->get('/index.html')->{status}, 429, 'T-28 the script is flushed: no difference');
     is_deeply($redis->ask('KEYS', 'two:rlp:{*'), ['two:rlp:{ip:127.0.0.1}:site'], 'one key');
     cmp_ok($redis->ask('PTTL', 'two:rlp:{ip:127.0.0.1}:site'), '>', 0, 'which has a TTL');
     ok($_->stop, 'it stops as ever') for @servers;
+};
+
+# Not of what is refused: that may be known without a question.
+subtest 'T-28 the script is flushed' => sub {
+    my $server = server("$patient prefix=flush:", 'RateLimitRule site rate=20/hour');
+    my @left;
+    for my $i (0 .. 5) {
+        $redis->ask('SCRIPT', 'FLUSH') if $i % 2;
+        push @left, field($server->get('/index.html'), 'x-ratelimit-remaining');
+    }
+    is("@left", '19 18 17 16 15 14', 'no difference');
+    unlike($server->log_text, qr/RLP03/, 'nor is it a failure');
 };
 
 subtest 'T-25 one connection, many requests' => sub {
@@ -99,14 +109,8 @@ subtest 'a secret identity' => sub {
 subtest 'charges are corrected, places come back' => sub {
     my $server = server("$patient prefix=c:",
         "RateLimitRefund \"expr=%{REQUEST_STATUS} == 404\"\nRateLimitRule site rate=8/hour concurrent=8");
-    # what comes back does so when the client has its answer already
-    my @seen;
-    for (1 .. 20) {
-        push @seen, $server->get('/nowhere')->{status};
-        select undef, undef, undef, 0.02;
-    }
+    my @seen = map { $server->get_to_the_end('/nowhere')->{status} } 1 .. 20;
     is("@seen", join(' ', (404) x 20), 'what is not found is given back');
-    select undef, undef, undef, 0.5;
     is($server->statuses(9, '/index.html'), join(' ', (200) x 8, 429), 'and places are not held by who has gone');
 };
 
@@ -135,20 +139,23 @@ my %away = (
     closed => sub {
         my ($server) = @_;
         is($server->statuses(12, '/index.html'), join(' ', (503) x 12), '503, and never 429');
-        like(field($server->get('/index.html'), 'retry-after'), qr/\A[123]\z/, 'with the time of the next probe');
+        my $retry = field($server->get('/index.html'), 'retry-after');
+        my $probes = () = $server->log_text =~ /RLP031/g; # none, if the machine is not slow
+        like($retry, qr/\A[1-9]\d*\z/, 'with the time of the next probe');
+        cmp_ok($retry, '<=', 1 + 2 * 2**$probes, 'which is recovery=, and twice as much after each');
     },
 );
 
 for my $failure (sort keys %away) {
     subtest "the server is away: failure=$failure" => sub {
         my $server = RLP::Httpd->new(modules => ['headers'], config => config(
-            "timeout=1s connect=1s recovery=2s prefix=$failure: failure=$failure" . ($failure eq 'local' ? ' hosts=2' : ''),
+            "timeout=5s connect=5s recovery=2s prefix=$failure: failure=$failure" . ($failure eq 'local' ? ' hosts=2' : ''),
             "Header always set X-Action %{RATELIMIT_ACTION}e env=RATELIMIT_ACTION\nRateLimitRule site rate=10/hour"))->start;
         is($server->get('/index.html')->{status}, 200, 'it is there');
         $redis->kill9;
         my $begin = time;
         $away{$failure}->($server);
-        cmp_ok(time - $begin, '<', 5, 'nobody waits');
+        cmp_ok(time - $begin, '<', 30, 'nobody waits'); # seven that waited would take longer
         my @opened = $server->log_text =~ /RLP030: Redis at 127\.0\.0\.1:$port is not asked for now/g;
         cmp_ok(scalar @opened, '>=', 1, 'the log tells');
         cmp_ok(scalar @opened, '<=', 3, 'of the breaker, and not of each request');
@@ -170,13 +177,13 @@ for my $failure (sort keys %away) {
 }
 
 subtest 'the server hangs' => sub {
-    my $server = server('timeout=300ms connect=300ms recovery=5s prefix=hang: failure=closed', 'RateLimitRule site rate=100/hour');
+    my $server = server('timeout=1s connect=1s recovery=5s prefix=hang: failure=closed', 'RateLimitRule site rate=100/hour');
     $server->get('/index.html');
     $redis->suspend;
     my $begin = time;
     is($server->statuses(20, '/index.html'), join(' ', (503) x 20), 'nobody is served');
-    # of 300 ms each, 20 that waited would take 6 s
-    cmp_ok(time - $begin, '<', 3, 'and only those wait that open the breaker');
+    # 20 that waited would take 20 s
+    cmp_ok(time - $begin, '<', 12, 'and only those wait that open the breaker');
     $redis->resume;
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }, 60), 'until it goes on');
 };

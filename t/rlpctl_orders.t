@@ -73,12 +73,16 @@ is("$answer->{changed} " . ($answer->{banned_until} // '-') . " $answer->{set_pl
 is(done('set-plan', 'ip:192.0.2.1', 'none')->{set_plan}, undef, 'which ends by its own');
 is(listed(), 'user:a b{c}% 1 -', 'and nothing of it is left');
 $version = version();
-is(done('ban', 'user:a b{c}%', $_)->{banned_until}, $_, 'until a moment') for qw(2032-02-29T23:59:59Z 2030-12-31T00:00:00Z);
-is(done('ban', 'user:a b{c}%', '2030-12-31T23:59:60Z')->{banned_until}, '2031-01-01T00:00:00Z', 'a leap second');
+my $year = 1901 + (gmtime)[5]; # the next, whenever that is
+my $leap = $year;
+$leap++ while $leap % 4 || !($leap % 100);
+is(done('ban', 'user:a b{c}%', $_)->{banned_until}, $_, 'until a moment') for "$leap-02-29T23:59:59Z", "$year-12-31T00:00:00Z";
+is(done('ban', 'user:a b{c}%', "$year-12-31T23:59:60Z")->{banned_until}, $year + 1 . '-01-01T00:00:00Z', 'a leap second');
 $version = version();
 done('unban', 'user:a b{c}%');
 cmp_ok(version(), '>', $version, 'the last end is a change, too');
-cmp_ok($redis->ask('PTTL', $key), '<=', 60_000, 'that is soon forgotten');
+$ttl = $redis->ask('PTTL', $key);
+ok($ttl > 0 && $ttl <= 60_000, "that is soon forgotten: $ttl");
 
 # --- ends
 
@@ -154,9 +158,9 @@ for my $case (
     [ 65, qr/expected ten years at most/, 'ban', 'ip:192.0.2.1', '2199-01-01T00:00:00Z' ],
     [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', '2001-01-01T00:00:00Z' ],
     ( map { [ 65, qr/expected a span such as/, 'ban', 'ip:192.0.2.1', $_ ] }
-            qw(2030-02-30T00:00:00Z 2030-04-31T00:00:00Z 2030-01-00T00:00:00Z 2030-01-32T00:00:00Z 2030-00-01T00:00:00Z 2030-13-01T00:00:00Z),
-        qw(2030-01-01T24:00:00Z 2030-01-01T00:60:00Z 2030-01-01T00:00:61Z 2030-+1-01T00:00:00Z 2030-01-01t00:00:00z 2030-01-01T00:00:00),
-        qw(2030-01-01T00:00:00Z0 2030-1-001T00:00:00Z), '2030- 1-01T00:00:00Z' ),
+            map { "$year-$_" } qw(02-30T00:00:00Z 04-31T00:00:00Z 01-00T00:00:00Z 01-32T00:00:00Z 00-01T00:00:00Z 13-01T00:00:00Z),
+        qw(01-01T24:00:00Z 01-01T00:60:00Z 01-01T00:00:61Z +1-01T00:00:00Z 01-01t00:00:00z 01-01T00:00:00),
+        qw(01-01T00:00:00Z0 1-001T00:00:00Z), ' 1-01T00:00:00Z' ),
     [ 65, qr/expected TYPE:VALUE/, 'unban', 'amy' ],
     [ 65, qr/expected an identity of 1200 bytes at most/, 'ban', 'user:' . 'x' x 1196, '1h' ],
     [ 65, qr/expected a name of/, 'set-plan', 'ip:192.0.2.1', '1gold', '1h' ],
@@ -182,6 +186,7 @@ is($? >> 8, 64, 'no URL');
 my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "no port: $!\n";
 my $strange = fork // die "fork: $!\n";
 if ($strange == 0) {
+    alarm 300; # nor does it outlive who is gone
     while (my $client = $listener->accept) {
         print {$client} "+OK\r\n" while sysread $client, my $buffer, 65_536;
     }

@@ -10,7 +10,6 @@ use warnings;
 use File::Basename qw(dirname);
 use IPC::Open3 qw(open3);
 use JSON::PP qw(decode_json);
-use POSIX qw(strftime);
 use Test::More;
 
 use lib dirname($0) . '/lib';
@@ -36,7 +35,9 @@ sub report {
 # A line of combined, so many seconds after the base.
 sub line {
     my ($at, $ip, %more) = @_;
-    my $time = strftime('%d/%b/%Y:%H:%M:%S +0000', gmtime($base + $at));
+    my ($second, $minute, $hour, $day, $month, $year) = gmtime($base + $at);
+    my $name = (qw(Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec))[$month]; # in any locale
+    my $time = sprintf '%02d/%s/%d:%02d:%02d:%02d +0000', $day, $name, 1900 + $year, $hour, $minute, $second;
     my ($user, $status) = ($more{user} // '-', $more{status} // 200);
     return qq{$ip - $user [$time] "GET /a HTTP/1.1" $status 5 "-" "agent"\n};
 }

@@ -385,6 +385,7 @@ static void test_owners_race(void **state)
     (void)state;
     for (int i = 0; i < PROCESSES; i++) {
         children[i] = fork();
+        assert_true(children[i] >= 0);
         if (children[i] == 0) {
             number_child(store, numbers);
             _exit(0);
@@ -410,7 +411,9 @@ static void test_owners_killed(void **state)
     (void)state;
     for (int i = 0; i < PROCESSES; i++) {
         children[i] = fork();
+        assert_true(children[i] >= 0);
         if (children[i] == 0) {
+            (void)alarm(300); /* where the test fails, too */
             atomic_store(&numbers->holds[i], rlp_owner_open(store, getpid()) | 3);
             for (;;) {
                 pause();

@@ -20,7 +20,6 @@ static int blind_open(const char *path, int flags);
 #undef open
 #undef nanosleep
 
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -103,6 +102,17 @@ static void await(pid_t pid, char state, bool threads)
     }
     fail_msg("the child never came into state %c: %c with %ld threads", state, process.state,
              process.threads);
+}
+
+/* The same until somebody has it. */
+static void await_taken(const latch_t *latch)
+{
+    const struct timespec span = { .tv_nsec = 1000000 };
+
+    for (int i = 0; i < 20000 && __atomic_load_n(latch, __ATOMIC_RELAXED) == 0; i++) {
+        (void)nanosleep(&span, NULL);
+    }
+    assert_true(__atomic_load_n(latch, __ATOMIC_RELAXED) != 0);
 }
 
 static void end_child(pid_t pid)
@@ -210,14 +220,13 @@ static void test_program(void **state)
     const pid_t pid = fork();
 
     (void)state;
+    assert_true(pid >= 0);
     if (pid == 0) {
         (void)alarm(60);
         (void)prctl(PR_SET_NAME, ") Z 1 1 1 (", 0, 0, 0);
         (void)hold(latch);
     }
-    while (__atomic_load_n(latch, __ATOMIC_RELAXED) == 0) {
-        (void)sched_yield();
-    }
+    await_taken(latch);
     count_naps(latch, 0);
     const int rv = latch_take(latch);
 
@@ -260,6 +269,7 @@ static void test_killed(void **state)
         *latch = 0;
         const pid_t pid = fork();
 
+        assert_true(pid >= 0);
         if (pid == 0) {
             (void)latch_take(latch);
             (void)raise(SIGKILL);
@@ -325,6 +335,7 @@ static void test_first_thread(void **state)
     const pid_t pid = fork();
 
     (void)state;
+    assert_true(pid >= 0);
     if (pid == 0) {
         pthread_t thread;
 
@@ -333,9 +344,7 @@ static void test_first_thread(void **state)
         pthread_exit(NULL);
     }
     await(pid, 'Z', true);
-    while (__atomic_load_n(latch, __ATOMIC_RELAXED) == 0) {
-        (void)sched_yield();
-    }
+    await_taken(latch);
     count_naps(latch, 0);
     assert_int_equal(latch_take(latch), ETIMEDOUT);
     assert_int_equal(kill(pid, SIGKILL), 0);

@@ -168,12 +168,14 @@ static void test_cluster(void **state)
     site_t *site = site_open(apr_psprintf(unit_pool(), "redis-cluster://127.0.0.1:%d,127.0.0.1:%d",
                                           cluster.port[0], cluster.port[1]));
 
-    for (int i = 0; i < 50; i++) { /* with and without knowing the slots */
+    site->timeout = 10 * RLP_SECOND; /* none may fail, on a slow machine either */
+    for (int i = 0; i < 50; i++) {   /* with and without knowing the slots */
         assert_int_equal(site_ask(site, apr_psprintf(unit_pool(), "SET {%d}:k %d", i, i), got),
                          REDIS_FAULT_NONE);
         redis_endpoint_maintain(site->endpoint);
     }
     cluster_migrate(&cluster, site);
+    site->timeout = TIMEOUT;
 
     const int lost = redis_slot("foo", 3) * SETS / REDIS_SLOTS;
 

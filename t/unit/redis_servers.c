@@ -264,6 +264,27 @@ static pid_t sentinel_start(int port, int master)
     return server_start(port, "sentinel.conf --sentinel");
 }
 
+/* Until it has met the others, who say hello each two seconds, and knows the replicas. */
+static void sentinel_await(int port)
+{
+    redisContext *context = redisConnect("127.0.0.1", port);
+    const int64_t end = peer_ms() + PATIENCE;
+    bool met = false;
+
+    assert_non_null(context);
+    freeReplyObject(redisCommand(context, "AUTH watch"));
+    while (!met && peer_ms() < end) {
+        redisReply *reply = redisCommand(context, "INFO sentinel");
+
+        assert_non_null(reply);
+        met = reply->str != NULL && strstr(reply->str, "slaves=2,sentinels=3") != NULL;
+        freeReplyObject(reply);
+        poll(NULL, 0, 20);
+    }
+    redisFree(context);
+    assert_true(met);
+}
+
 static void test_sentinels(void **state)
 {
     int ports[SETS], watch[SETS];
@@ -305,7 +326,9 @@ static void test_sentinels(void **state)
     for (int i = 1; i < SETS; i++) {
         server_await(ports[i], "GET key", "1");
     }
-    poll(NULL, 0, 4500); /* until the Sentinels have met: they say hello each two seconds */
+    for (int i = 0; i < SETS; i++) {
+        sentinel_await(watch[i]);
+    }
     server_kill(pids[0]);
     server_kill(watchers[0]); /* and one that was asked first */
     assert_int_not_equal(site_ask(site, "SET key 2", got), REDIS_FAULT_NONE);

@@ -32,6 +32,7 @@ site_t *site_open(const char *text)
     };
     redis_url_t url;
 
+    site->timeout = TIMEOUT;
     assert_null(redis_url_parse(&url, text, NULL, unit_pool()));
     assert_int_equal(redis_endpoint_create(&site->endpoint, &url, &settings, site->breakers, 16,
                                            unit_pool()),
@@ -59,8 +60,8 @@ redis_fault_t site_ask(const site_t *site, const char *command, char got[64])
     call.key_len = call.key == NULL ? 0 : strlen(call.key);
     call.script = scripted ? script : NULL;
     call.script_len = sizeof(script) - 1;
-    redis_endpoint_exchange(site->endpoint, &call, 1, rlp_clock_monotonic() + TIMEOUT);
-    assert_in_range(peer_ms() - begun, 0, TIMEOUT / 1000 + SLACK);
+    redis_endpoint_exchange(site->endpoint, &call, 1, rlp_clock_monotonic() + site->timeout);
+    assert_in_range(peer_ms() - begun, 0, site->timeout / 1000 + SLACK);
     got[0] = '\0';
     if (call.reply != NULL) {
         snprintf(got, 64, "%.*s", call.reply->str == NULL ? 0 : 63,

@@ -18,6 +18,7 @@
 typedef struct {
     redis_endpoint_t *endpoint;
     redis_breaker_t breakers[16];
+    rlp_time_t timeout; /* of an exchange: TIMEOUT, unless a test sets another */
     atomic_int opened;
     atomic_int closed;
 } site_t;

@@ -292,6 +292,7 @@ static long die_after(slab_t *slab, const death_t *death, int value, long instru
     long ran = 0;
     int status;
 
+    assert_true(child >= 0);
     if (child == 0) {
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) {
             _exit(1);
@@ -363,6 +364,7 @@ static void leave_locked(slab_t *slab)
 {
     const pid_t child = fork();
 
+    assert_true(child >= 0);
     if (child == 0) {
         uint64_t states[RLP_STATE_MAX / 8];
         rlp_entry_t entry = { .key = { .fingerprint = 11, .signature = 1, .size = 40 },

@@ -240,14 +240,28 @@ sub connection {
     return RLP::Httpd::Connection->new($self->{port});
 }
 
-# One request on a connection of its own. Fields as "Name: value".
-sub request {
+# A connection of its own with one request sent. Fields as "Name: value".
+sub sent {
     my ($self, $method, $path, @fields) = @_;
     my $connection = $self->connection;
     my @head = ("$method $path HTTP/1.1", 'Host: localhost', 'Connection: close', @fields);
 
     $connection->send(join("\r\n", @head) . "\r\n\r\n");
-    return $connection->response($method);
+    return $connection;
+}
+
+sub request {
+    my ($self, $method, @rest) = @_;
+    return $self->sent($method, @rest)->response($method);
+}
+
+# What httpd does after a response is done when it has closed.
+sub get_to_the_end {
+    my ($self, @rest) = @_;
+    my $connection = $self->sent('GET', @rest);
+    my $response = $connection->response('GET');
+    $connection->closed or die "httpd keeps a connection that was to be closed\n";
+    return $response;
 }
 
 sub get {

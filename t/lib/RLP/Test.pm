@@ -13,6 +13,7 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use RLP::Basics qw(wait_for);
 use RLP::Client;
 use RLP::Clock;
 use Test::More;
@@ -90,17 +91,6 @@ sub together {
         push @responses, $connection->response;
     }
     return @responses;
-}
-
-# Asks every 20 ms until the answer is true; that, or nothing after the deadline.
-sub wait_for {
-    my ($until) = @_;
-    my $end = time + 10;
-    while (1) {
-        my $said = $until->();
-        return $said if $said || time > $end;
-        select undef, undef, undef, 0.02;
-    }
 }
 
 # A response as a script writes it.
