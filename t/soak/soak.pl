@@ -71,7 +71,7 @@ sub make_server {
     $server->file('secret', "the secret of a soak test, 32 octets and more\n");
     $server->file('htdocs/' . substr($_, 1), "$_\n") for qw(/plans /window /log /day /once /delay /leased /exact);
     $server->file("htdocs/$_", 'x' x 3_000_000) for qw(places far);
-    $server->file('time', "+0d\n");
+    $server->file('time', '+' . hours_to_noon() . "h\n");
     change_map($server, 0);
     $server->{wrap} = [ 'env', "LD_PRELOAD=$faketime", 'FAKETIME_TIMESTAMP_FILE=' . $server->file('time'),
         'FAKETIME_CACHE_DURATION=1', 'FAKETIME_DONT_FAKE_MONOTONIC=1', 'DONT_FAKE_MONOTONIC=1', 'NO_FAKE_STAT=1' ]
@@ -101,7 +101,12 @@ sub change_map {
     return;
 }
 
-# Ahead by more than a day, back by less: calendars have new days, and none of them twice.
+# Ahead by more than a day, back by less: calendars have new days, and none of them twice. It begins about noon: children
+# see a step up to a second apart, as no real clock would have it, and back across midnight that second would have two days.
+sub hours_to_noon {
+    return (36 - (localtime)[2]) % 24;
+}
+
 sub step_clock {
     my ($server, $turn) = @_;
     $turn->{hours} += $turn->{steps}++ % 3 == 1 ? -2 : 25;
@@ -257,7 +262,7 @@ sub check_memory {
 sub turn {
     my ($mpm, $span) = @_;
     local $RLP::Httpd::mpm = $mpm;
-    my %turn = (mpm => $mpm, span => $span, hours => 0, ahead => 0, faults => [],
+    my %turn = (mpm => $mpm, span => $span, hours => hours_to_noon(), ahead => 0, faults => [],
         map { $_ => 0 } qw(kills gracefuls restarts outages maps steps));
     my $server = make_server()->start;
     my $warm = $span / 8 < 60 ? $span / 8 : 60;
