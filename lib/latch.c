@@ -179,3 +179,18 @@ int latch_wait(latch_t *latch)
     }
     return ETIMEDOUT;
 }
+
+bool rlp_latch_take(rlp_latch_t *latch)
+{
+    return latch_take(latch) != ETIMEDOUT;
+}
+
+bool rlp_latch_claim(rlp_latch_t *latch)
+{
+    return latch_claim(latch) != EBUSY;
+}
+
+void rlp_latch_free(rlp_latch_t *latch)
+{
+    latch_free(latch);
+}

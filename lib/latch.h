@@ -9,13 +9,13 @@
  * the owner lives.
  */
 
+#include "rlp_store.h"
+
 #include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
 
 /* Its owner's name: process << 32 | when that began, in the kernel's ticks, as far as /proc says
    so; 0: it is free. */
-typedef uint64_t latch_t;
+typedef rlp_latch_t latch_t;
 
 /* This process's name; LATCH_FORKED or below: to be found out. */
 extern latch_t latch_self __attribute__((visibility("hidden")));

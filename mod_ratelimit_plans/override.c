@@ -2,7 +2,6 @@
 
 #include "override.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -178,10 +177,9 @@ void override_tidy(const override_table_t *overrides, rlp_time_t now)
 {
     override_head_t *head = overrides->head;
 
-    if (now >= __atomic_load_n(&head->next, __ATOMIC_RELAXED) &&
-        latch_claim(&head->latch) != EBUSY) {
+    if (now >= __atomic_load_n(&head->next, __ATOMIC_RELAXED) && rlp_latch_claim(&head->latch)) {
         override_sweep(overrides, now);
-        latch_free(&head->latch);
+        rlp_latch_free(&head->latch);
     }
 }
 
@@ -262,7 +260,7 @@ static override_result_t override_set_one(const override_table_t *overrides,
                                           const override_brought_t *one, bool brought,
                                           rlp_time_t now)
 {
-    if (latch_take(&overrides->head->latch) == ETIMEDOUT) {
+    if (!rlp_latch_take(&overrides->head->latch)) {
         return OVERRIDE_BUSY;
     }
     override_sweep(overrides, now);
@@ -270,7 +268,7 @@ static override_result_t override_set_one(const override_table_t *overrides,
 
     override_sweep(overrides, now);
     override_changed(overrides->head, 0);
-    latch_free(&overrides->head->latch);
+    rlp_latch_free(&overrides->head->latch);
     return result;
 }
 
@@ -350,14 +348,14 @@ override_result_t override_bring(const override_table_t *overrides, const overri
     override_head_t *head = overrides->head;
     override_result_t result = OVERRIDE_BUSY;
 
-    if (latch_take(&head->latch) == ETIMEDOUT) {
+    if (!rlp_latch_take(&head->latch)) {
         return OVERRIDE_BUSY;
     }
     if (head->changes == mark->changes && head->source == mark->source) {
         result = override_bring_locked(overrides, items, n, now);
         override_changed(head, result == OVERRIDE_FULL ? 0 : version);
     }
-    latch_free(&head->latch);
+    rlp_latch_free(&head->latch);
     return result;
 }
 
@@ -365,7 +363,7 @@ void override_adopt(const override_table_t *overrides, uint64_t source, rlp_time
 {
     override_head_t *head = overrides->head;
 
-    if (latch_take(&head->latch) == ETIMEDOUT) {
+    if (!rlp_latch_take(&head->latch)) {
         return;
     }
     __atomic_store_n(&head->source, source, __ATOMIC_RELAXED);
@@ -373,5 +371,5 @@ void override_adopt(const override_table_t *overrides, uint64_t source, rlp_time
         (void)override_bring_locked(overrides, NULL, 0, now);
     }
     override_changed(head, 0);
-    latch_free(&head->latch);
+    rlp_latch_free(&head->latch);
 }

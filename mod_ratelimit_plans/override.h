@@ -15,7 +15,6 @@
  */
 
 #include "annex.h"
-#include "latch.h"
 #include "rlp.h"
 
 #define OVERRIDES_MAX 4096
@@ -38,7 +37,7 @@ _Static_assert(sizeof(override_area_t) == RLP_ANNEX_SIZE - ANNEX_OVERRIDES_AT, "
 
 /* What is kept beside the area. */
 typedef struct {
-    latch_t latch;                        /* of who changes them */
+    rlp_latch_t latch;                    /* of who changes them */
     uint32_t count;                       /* of entries that may be in force */
     rlp_time_t next;                      /* the first of them ends then */
     uint32_t changes;                     /* goes up with each */

@@ -238,6 +238,20 @@ void rlp_owner_close(rlp_store_t *store, pid_t pid);
 /* Closes all whose process is gone; true if there was one. */
 bool rlp_owner_sweep(rlp_store_t *store);
 
+/* A lock in memory that the processes of one PID namespace share, as an annex is: for what takes
+   less than a millisecond and waits for nothing. 0: it is free. It is taken from an owner that is
+   dead, who may have left anything half done. */
+typedef uint64_t rlp_latch_t;
+
+/* False: for two seconds somebody who lives has had it, who has been stopped. */
+bool rlp_latch_take(rlp_latch_t *latch);
+
+/* False: somebody who lives has it. Does not wait. */
+bool rlp_latch_claim(rlp_latch_t *latch);
+
+/* By who has it. */
+void rlp_latch_free(rlp_latch_t *latch);
+
 #ifdef __cplusplus
 }
 #endif

@@ -354,6 +354,28 @@ static void test_first_thread(void **state)
     (void)munmap(latch, sizeof(*latch));
 }
 
+/* What other programs have of it. */
+static void test_public(void **state)
+{
+    rlp_latch_t latch = name_of(getppid());
+
+    (void)state;
+    count_naps(&latch, 0);
+    assert_false(rlp_latch_claim(&latch));
+    assert_int_equal(naps.n, 0);
+    assert_false(rlp_latch_take(&latch));
+    assert_int_equal(naps.n, LATCH_NAPS);
+    latch++; /* whose number was given anew */
+    assert_true(rlp_latch_claim(&latch));
+    assert_false(rlp_latch_claim(&latch));
+    rlp_latch_free(&latch);
+    assert_true(latch == 0);
+    assert_true(rlp_latch_claim(&latch));
+    latch = name_of(getppid()) + 1;
+    assert_true(rlp_latch_take(&latch));
+    assert_true(latch == name_of(getpid()));
+}
+
 /* --- several threads at once */
 
 #define THREADS 8
@@ -422,6 +444,7 @@ int main(void)
         { "who lives keeps it where /proc cannot be read, too", test_blind },
         { "nobody keeps it", test_nobody },
         { "the first takes it from the dead", test_rival },
+        { "as a lock of other programs", test_public },
         { "of a crowd, one at a time", test_crowd },
     };
     static const unit_single_t forks[] = {
