@@ -345,6 +345,7 @@ static void request_redirected(request_rec *r)
 
     verdict->before = before;
     verdict->judged = 0;
+    respond_redirected(r, verdict);
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     if (verdict->identity != NULL || verdict->apart_identity != NULL) {
         respond_env(r, verdict);
@@ -439,9 +440,15 @@ __attribute__((noinline)) static int request_handle_in_full(request_rec *r, cons
 int request_handler(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
-    const verdict_t *verdict = request_verdict(r);
+    verdict_t *verdict = ap_get_module_config(r->request_config, &ratelimit_plans_module);
     const bool done =
         verdict == &conf->passed || (request_is_judged(r, verdict, conf) && !verdict->denied);
 
-    return done && *r->handler != 'r' ? DECLINED : request_handle_in_full(r, conf);
+    if (!done || *r->handler == 'r') {
+        return request_handle_in_full(r, conf);
+    }
+    if (verdict->fields != NULL) {
+        respond_lighten(r, verdict);
+    }
+    return DECLINED;
 }

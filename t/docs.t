@@ -33,7 +33,7 @@ mkdir "$run/logs" or die "$run/logs: $!\n";
 
 # What the documented configurations may use, as far as httpd has it and does not contain it.
 my @wanted = qw(
-    mpm_event unixd log_config authz_core authz_host authz_user authn_core authn_file auth_basic mime dir env alias
+    cache mpm_event unixd log_config authz_core authz_host authz_user authn_core authn_file auth_basic mime dir env alias
     setenvif headers rewrite remoteip proxy proxy_http ratelimit dbd
 );
 

@@ -155,8 +155,17 @@ my @errors = (
     [ 'H-09 a backend that says 500', '/backend/cgi/hit/h-09?Status=500', 500 ],
     [ 'H-09 a backend that is away', '/away/h-09', 503 ],
     [ 'a method that is not allowed', 'PUT /c/h-09', 405 ],
+    [ 'a method that is not allowed, with a page for it', 'PUT /c/h-09-page', 405 ],
+    [ 'a method that is not allowed, with a page that is refused', 'PUT /c/h-09-closed', 405 ],
+    [ 'a file that may not be read', '/h-09/unreadable', 403 ],
+    [ 'what is behind a file', '/h-09/file/behind', 404 ],
+    [ 'an Action of a type of file', '/h-09/action', 200 ],
+    [ 'an Action that is refused', '/h-09/action-closed', 403 ],
     [ 'the slash behind a directory', '/h-09/directory', 301 ],
 );
+my $unreadable = "$ENV{RLP_TOP}/t/logs/h-09-unreadable";
+RLP::Basics::spill($unreadable, 'x');
+chmod 0, $unreadable or die "$unreadable: $!\n";
 for my $case (@errors) {
     my ($name, $path, $status) = @{$case};
     begin;
@@ -172,6 +181,33 @@ is(answer($head), 'A4', 'HEAD has the fields');
 my $unchanged = get('/c/both', 'If-Modified-Since' => get('/c/both')->header('Last-Modified'));
 is($unchanged->status, 304, 'a page that has not changed');
 is($unchanged->header('X-RateLimit-Remaining'), 2, '304 has the fields');
+
+# --- a file as httpd may answer it: each field once, whatever else stands on the response
+
+my @files = (
+    # name, path, fields of the request, status, a field of the response and its value
+    [ 'a part', '/c/h-09', { Range => 'bytes=1-1' }, 206, 'Content-Range', 'bytes 1-1/3' ],
+    [ 'two parts', '/c/h-09', { Range => 'bytes=0-0,2-2' }, 206, 'Content-Range', undef ],
+    [ 'a part that it has not', '/c/h-09', { Range => 'bytes=10-' }, 416, 'Content-Range', undef ],
+    [ 'with a field, a part that it has not', '/c/h-09-field', { Range => 'bytes=10-' }, 416, 'X-Always', 'yes' ],
+    [ 'only if it is of long ago', '/c/h-09', { 'If-Unmodified-Since' => 'Thu, 01 Jan 1970 00:00:01 GMT' }, 412, 'Content-Range', undef ],
+    [ 'with a field of each answer', '/c/h-09-field', {}, 200, 'X-Always', 'yes' ],
+    [ 'with a field of good answers', '/c/h-09-onsuccess', {}, 200, 'X-Success', 'yes' ],
+    [ 'with a cookie', '/c/h-09-cookie', { Cookie => 'a=b' }, 200, 'Set-Cookie', 'c=d; path=/; domain=headers.test' ],
+    [ 'with a cookie, by a wrong method', 'PUT /c/h-09-cookie', {}, 405, 'Set-Cookie', 'c=d; path=/; domain=headers.test' ],
+    [ 'through a filter', '/h-09/filtered', {}, 200, 'Content-Type', 'text/html' ],
+);
+for my $case (@files) {
+    my ($name, $path, $fields, $status, $field, $value) = @{$case};
+    begin;
+    my $response = $path =~ /^(\w+) (.*)/ ? request($1, $2) : get($path, %{$fields});
+    is($response->status, $status, "a file, $name: $status");
+    is($response->header($field), $value, "a file, $name: $field");
+    is(told($response), told(get('/c/h-09-usual')) =~ s/usual/error/gr, "a file, $name: the fields of any response");
+}
+begin;
+is(told(get('/c/h-09-unset')), 'RateLimit-Policy: "error";q=5;w=60|X-RateLimit-Remaining: four',
+    '"Header always" unsets and edits the fields of a file');
 
 # --- a backend that has limits of its own
 
@@ -288,6 +324,47 @@ RateLimitPlan h-same rate=5/min
     <Location "/c/status">
         RateLimitDenyStatus 503
         RateLimitRule status rate=5/min
+    </Location>
+    Alias "/h-09/file" "${T}/htdocs/ok.txt"
+    AliasMatch "^/h-09/action" "${T}/htdocs/ok.txt"
+    AliasMatch "^/h-09/filtered" "${T}/htdocs/index.html"
+    Alias "/h-09/unreadable" "${T}/logs/h-09-unreadable"
+    <Location "/c/h-09-page">
+        ErrorDocument 405 /ok.txt
+    </Location>
+    <Location "/c/h-09-closed">
+        ErrorDocument 405 /closed.txt
+    </Location>
+    <Location "/closed.txt">
+        Require all denied
+    </Location>
+    <Location "/cgi/hit/h-09-closed">
+        Require all denied
+    </Location>
+    <Location "/h-09/action">
+        Action text/plain "/cgi/hit/h-09-action"
+    </Location>
+    <Location "/h-09/action-closed">
+        Action text/plain "/cgi/hit/h-09-closed"
+    </Location>
+    <Location "/h-09/filtered">
+        SetOutputFilter INCLUDES
+    </Location>
+    <Location "/c/h-09-field">
+        Header always set X-Always yes
+    </Location>
+    <Location "/c/h-09-onsuccess">
+        Header set X-Success yes
+    </Location>
+    <Location "/c/h-09-cookie">
+        RewriteEngine On
+        RewriteRule .* - [CO=c:d:headers.test]
+    </Location>
+    <Location "/c/h-09-unset">
+        Header always unset RateLimit
+        Header always unset X-RateLimit-Limit
+        Header always unset X-RateLimit-Reset
+        Header always edit X-RateLimit-Remaining 4 four
     </Location>
     <LocationMatch "^.*/h-09|^/h-09/">
         RateLimitRule error rate=5/min

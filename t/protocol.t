@@ -156,25 +156,36 @@ END
     $server->stop;
 }
 
-# --- what never reaches a rule, and what loses its fields (docs/directives.md, What is counted, and when)
+# --- what httpd answers by itself, and what never reaches a rule (docs/directives.md, What is counted, and when)
 
 {
     my $server = server("RateLimitEngine On\nRateLimitRule site rate=5/week\n");
     my $response = $server->get('/free', 'Range: bytes=1000000-');
     is($response->{status}, 416, 'a range outside of a file');
-    is(join(' ', grep { /ratelimit/ } sort keys %{ $response->{fields} }), '', 'httpd drops the fields there');
+    is(join(' ', grep { /ratelimit/ } sort keys %{ $response->{fields} }),
+        'ratelimit ratelimit-policy x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset', 'has all fields');
     is($server->get('/free')->{fields}{'x-ratelimit-remaining'}, 3, 'but it is counted');
     $server->stop;
 }
 SKIP: {
-    skip 'httpd has no mod_cache or mod_cache_disk', 2 if grep { !RLP::Httpd::has_module($_) } qw(cache cache_disk);
-    for my $case ([ '', (200) x 6 ], [ 'CacheQuickHandler off', 200, 200, (429) x 4 ]) {
-        my ($how, @expected) = @{$case};
+    skip 'httpd has no mod_cache or mod_cache_disk', 4 if grep { !RLP::Httpd::has_module($_) } qw(cache cache_disk);
+    my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
+    my @cases = (
+        # configuration, answers, what X-RateLimit-Remaining says in them
+        [ '', [(200) x 6], '1 1 1 1 1 1' ],
+        [ 'CacheQuickHandler off', [ 200, 200, (429) x 4 ], '1 0, 1 0 0 0 0' ],
+        [ $ignore, [(200) x 6], '1 - - - - -' ],
+        [ "CacheQuickHandler off\n$ignore", [ 200, 200, (429) x 4 ], '1 0 0 0 0 0' ],
+    );
+    for my $case (@cases) {
+        my ($how, $expected, $left) = @{$case};
         my $cache = File::Temp->newdir;
         chmod 0777, "$cache" or die "$cache: $!\n"; # httpd may have been started by root
         my $server = server("RateLimitEngine On\nRateLimitRule site rate=2/week\nCacheEnable disk /\nCacheRoot \"$cache\"\n"
                 . "CacheMinExpire 3600\n$how\n", modules => [qw(cache cache_disk)]);
-        is(join(' ', map { $server->get_to_the_end('/free')->{status} } 1 .. 6), "@expected", 'what mod_cache has is ' . ($how ? 'counted, with ' : 'not counted: ') . ($how || 'the default'));
+        my @answers = map { $server->get_to_the_end('/free') } 1 .. 6;
+        is(join(' ', map { $_->{status} } @answers), "@{$expected}", 'mod_cache, ' . ($how || 'by default') . ': what it has is ' . ($how =~ /off/ ? 'counted' : 'not counted'));
+        is(join(' ', map { $_->{fields}{'x-ratelimit-remaining'} // '-' } @answers), $left, 'and whose fields are shown');
         $server->stop;
     }
 }
