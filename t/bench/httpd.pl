@@ -8,6 +8,9 @@
 #            bare server bears
 #   flood    each request from a client that was never seen, on a connection of its own
 #   refused  requests refused, beside the same limiter when it lets all pass
+#
+# Two starts of the same server differ by more than a limiter takes. So the first two also measure one server with two
+# ports, of which one has no limiter: what differs between starts meets both.
 use strict;
 use warnings;
 
@@ -16,7 +19,8 @@ use RLP::Peer;
 
 my ($build, $what) = @ARGV;
 my $runs = $ENV{RUNS} || 5;
-my ($pairs, $length) = (15, 100); # slices, and their milliseconds
+my ($pairs, $length) = (1000, 5); # slices, and their milliseconds: a shared machine is half as fast every now and then
+my $connections = 8;
 my ($latency_pairs, $latency_length) = (6, 300);
 my %title = (
     httpd => 'Requests of known clients, with a limiter and without',
@@ -24,13 +28,14 @@ my %title = (
     refused => 'Requests refused and served',
 );
 my $title = $title{ $what // '' } or die "usage: httpd.pl BUILD httpd|flood|refused\n";
+my $paired_title = $title =~ s/, .*/, of one server by two ports, with a limiter and without/r;
 my $cpus = qx(getconf _NPROCESSORS_ONLN);
 my $seen = 0; # addresses that were used up
 local $| = 1;
 
 sub told {
-    my ($name, $measure, $value) = @_;
-    print join("\t", $title, $name, $measure, $value), "\n";
+    my ($table, $name, $measure, $value) = @_;
+    print join("\t", $table, $name, $measure, $value), "\n";
     return;
 }
 
@@ -40,10 +45,11 @@ sub on {
     return $cpus > 1 ? ('taskset', '-c', $cpu) : ();
 }
 
-# What the client says of the two servers: lists of the columns, by side and column; and the answers.
+# What the client says of the two servers, each with the port to load: lists of the columns, by side and column; and
+# the answers.
 sub slices {
-    my ($first, $second, @options) = @_;
-    my @words = (on(1), "$build/t/bench/load", '-a', $first->port, '-b', $second->port, '-x', join(',', $first->pids),
+    my ($first, $first_port, $second, $second_port, @options) = @_;
+    my @words = (on(1), "$build/t/bench/load", '-a', $first_port, '-b', $second_port, '-x', join(',', $first->pids),
         '-y', join(',', $second->pids), @options);
     my %side;
     open my $out, '-|', @words or die "load: $!\n";
@@ -68,24 +74,43 @@ sub both {
 }
 
 sub compare {
-    my ($name, $side) = @_;
+    my ($table, $name, $side) = @_;
     my ($off, $on) = @{$side}{qw(a b)};
     my $median = \&RLP::Figures::median;
 
-    told($name, 'requests/s, ratio', $median->(RLP::Figures::ratios($off->[0], $on->[0])));
-    told($name, 'CPU, ratio', $median->(RLP::Figures::ratios($off->[1], $on->[1])));
-    told($name, 'CPU added, us', $median->(RLP::Figures::differences($off->[1], $on->[1])));
-    told($name, 'requests/s without', $median->(@{ $off->[0] }));
+    told($table, $name, 'requests/s, ratio', $median->(RLP::Figures::ratios($off->[0], $on->[0])));
+    told($table, $name, 'CPU, ratio', $median->(RLP::Figures::ratios($off->[1], $on->[1])));
+    told($table, $name, 'CPU added, us', $median->(RLP::Figures::differences($off->[1], $on->[1])));
+    told($table, $name, 'requests/s without', $median->(@{ $off->[0] }));
     return;
 }
 
 sub latency {
     my ($name, $off, $on, $rate) = @_;
-    my $side = slices($off, $on, '-p', $latency_pairs, '-t', $latency_length, '-r', int $rate);
+    my $side = slices($off, $off->port, $on, $on->port, '-p', $latency_pairs, '-t', $latency_length, '-r', int $rate);
     my $median = \&RLP::Figures::median;
 
-    told($name, 'p99 at half load without, us', $median->(@{ $side->{a}[3] }));
-    told($name, 'p99 at half load, us', $median->(@{ $side->{b}[3] }));
+    told($title, $name, 'p99 at half load without, us', $median->(@{ $side->{a}[3] }));
+    told($title, $name, 'p99 at half load, us', $median->(@{ $side->{b}[3] }));
+    return;
+}
+
+# The words of a load; a flood goes on with clients that were not seen before.
+sub load {
+    my @words = ('-p', $pairs, '-t', $length, '-c', $connections);
+
+    return @words if $what ne 'flood';
+    push @words, '-w', $seen;
+    $seen += 500_000;
+    return @words;
+}
+
+sub paired {
+    my ($name) = @_;
+    my $server = RLP::Peer->start($name, paired => 1, wrap => [on(0)]);
+
+    compare($paired_title, $name, slices($server, $server->without_port, $server, $server->port, load()));
+    $server->stop;
     return;
 }
 
@@ -96,22 +121,31 @@ sub figures {
     my @wrap = (wrap => [on(0)]);
     my ($off, $on) = both($run, sub { RLP::Peer->start($beside, kind => 'served', @wrap) },
         sub { RLP::Peer->start($name, kind => $kind, @wrap) });
-    my @options = $what eq 'flood' ? ('-w', $seen) : ();
-    my $side = slices($off, $on, '-p', $pairs, '-t', $length, @options);
+    my $side = slices($off, $off->port, $on, $on->port, load());
 
-    $seen += 500_000;
-    compare($name, $side);
+    compare($title, $name, $side);
     latency($name, $off, $on, RLP::Figures::median(@{ $side->{a}[0] }) / 2) if $what eq 'httpd';
     $_->stop for $off, $on;
     return;
 }
 
+# Or why there are none.
+sub tried {
+    my ($table, $name, $measure) = @_;
+    my $reason = RLP::Peer::missing($name);
+
+    if (!$reason && !eval { $measure->(); 1 }) {
+        $reason = $@ =~ s/\s+/ /gr;
+    }
+    told($table, $name, 'not run', $reason) if $reason;
+    return;
+}
+
 for my $run (1 .. $runs) {
     for my $name ($what eq 'refused' ? RLP::Peer::refusing() : RLP::Peer::names()) {
-        my $reason = RLP::Peer::missing($name);
-        if (!$reason && !eval { figures($name, $run); 1 }) {
-            $reason = $@ =~ s/\s+/ /gr;
-        }
-        told($name, 'not run', $reason) if $reason;
+        tried($title, $name, sub { figures($name, $run) });
+    }
+    for my $name ($what eq 'refused' ? () : RLP::Peer::paired()) {
+        tried($paired_title, $name, sub { paired($name) });
     }
 }

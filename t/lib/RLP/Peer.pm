@@ -72,18 +72,31 @@ sub bare { return $bare{ $limiter{ $_[0] }{server} } }
 
 sub refusing { return grep { $limiter{$_}{refused} } names() }
 
+# Those of httpd that can have a port without their limiter beside one with it: ours, and no limiter at all.
+sub paired { return grep { $limiter{$_}{counted} || $_ eq 'httpd again' } names() }
+
 # --- servers: what is before and behind the lines of a limiter, and the command
 
 sub httpd_text {
     my ($self, $lines) = @_;
     my @load = grep { !RLP::Httpd::is_static($_) } qw(mpm_event authz_core);
     my $threads = $self->{single} ? 2 : 64;
+    $lines = paired_text($self, $lines) if $self->{paired};
     return qq{ServerRoot "\@DIR\@"\nDefaultRuntimeDir "\@DIR\@"\nPidFile "\@DIR\@/pid"\nServerName localhost\n}
         . qq{Listen 127.0.0.1:$self->{port}\nErrorLog "\@DIR\@/error.log"\nLogLevel error\n}
         . join('', map { qq{LoadModule ${_}_module "\@MODULES\@/mod_$_.so"\n} } @load)
         . "ServerLimit 1\nStartServers 1\nThreadsPerChild $threads\nThreadLimit $threads\nMaxRequestWorkers $threads\n"
         . "MinSpareThreads 1\nMaxSpareThreads $threads\nAsyncRequestWorkerFactor 50\nTimeout 300\nKeepAliveTimeout 300\n"
         . qq{MaxKeepAliveRequests 0\nDocumentRoot "\@DIR\@/www"\n<Directory />\n    AllowOverride None\n    Require all granted\n</Directory>\n$lines};
+}
+
+# The limiter for one of two ports; modules are loaded for both.
+sub paired_text {
+    my ($self, $lines) = @_;
+    my $load = join '', $lines =~ /^(LoadModule.*\n)/mg;
+    my $rest = $lines =~ s/^LoadModule.*\n//mgr;
+    return "Listen 127.0.0.1:$self->{without}\n$load<VirtualHost 127.0.0.1:$self->{without}>\n</VirtualHost>\n"
+        . "<VirtualHost 127.0.0.1:$self->{port}>\n$rest</VirtualHost>\n";
 }
 
 sub nginx_text {
@@ -138,7 +151,7 @@ sub missing {
 # --- life
 
 # Starts the named; kind: served, refused, or counted, where fewer requests are served. single: one process, for a
-# profiler. wrap: words in front of the command.
+# profiler. paired: one of paired(), which has the port without_port(), too. wrap: words in front of the command.
 sub start {
     my ($class, $name, %option) = @_;
     my $limiter = $limiter{$name};
@@ -148,6 +161,7 @@ sub start {
     $self->{temp} = File::Temp->newdir('rlpbenchXXXXXX', TMPDIR => 1);
     $self->{dir} = $self->{temp}->dirname;
     $self->{port} = RLP::Httpd::free_port();
+    $self->{without} = RLP::Httpd::free_port() if $self->{paired};
     mkdir "$self->{dir}/www" or die "$self->{dir}/www: $!\n";
     RLP::Httpd::spill("$self->{dir}/www/t.txt", $body);
     my $text = $server->{text}->($self, $limiter->{ $option{kind} // 'served' } // $limiter->{served});
@@ -177,6 +191,7 @@ sub run {
 }
 
 sub port { return $_[0]{port} }
+sub without_port { return $_[0]{without} }
 sub dir { return $_[0]{dir} }
 
 sub answers {
