@@ -5,7 +5,7 @@
  * collision handling (one compare-and-swap in a flat table). One line of JSON a run.
  *
  *   decision [-i library|floor|line] [-d uniform|zipf|hot] [-k KEYS] [-p PROCESSES] [-s SECONDS]
- *            [-m MEGABYTES] [-l LIMITS] [-c] [-t MICROSECONDS] [-r] [-n DECISIONS]
+ *            [-m MEGABYTES] [-l LIMITS] [-c] [-t MICROSECONDS] [-r] [-w] [-n DECISIONS]
  *
  * -i  floor: the yardstick with 16 bytes a key and a hash that whoever knows it can steer; line:
  * the same with what a server cannot go without, a line of 64 bytes a key and a keyed hash
@@ -16,6 +16,9 @@
  * -c  the clock is read for each decision, as a server does that has just waited for a request.
  * -t  the clock is not read but moves so far with each decision; for one process.
  * -r  refusals are expected; otherwise the limits must never be reached.
+ * -w  which key is next is known only when the one before has been decided. A processor begins with
+ *     the next decisions else, while it waits for memory, which those of a server's requests, with
+ *     thousands of instructions between them, cannot have.
  * -n  so many decisions in this process, without a figure: for a profiler, which counts.
  *
  * Without -c the clock is read once in 256 decisions, which leaves the decision alone. The ratio
@@ -71,6 +74,7 @@ typedef struct {
     int64_t tick; /* microseconds of a decision; CLOCK_READ */
     bool refuses;
     bool reads;         /* the clock, for each decision */
+    bool waits;         /* for a decision, before the key of the next */
     uint32_t decisions; /* 0: for some seconds */
     uint32_t *stream;
     control_t *control;
@@ -181,7 +185,8 @@ static cell_t *floor_find(const bench_t *bench, uint64_t hash)
     }
 }
 
-static void floor_decide(const bench_t *bench, uint32_t key, uint64_t now)
+/* Each decision is told by a number below 2^63. */
+static uint64_t floor_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
     cell_t *cell = floor_find(bench, floor_hash(bench, key));
     uint64_t time = atomic_load_explicit(&cell->time, memory_order_relaxed);
@@ -190,10 +195,11 @@ static void floor_decide(const bench_t *bench, uint32_t key, uint64_t now)
     do {
         next = (time > now ? time : now) + 1;
         if (next - now > UINT64_C(1000000000000)) {
-            return;
+            return 0;
         }
     } while (!atomic_compare_exchange_weak_explicit(&cell->time, &time, next, memory_order_acq_rel,
                                                     memory_order_relaxed));
+    return next;
 }
 
 /* --- ours */
@@ -209,7 +215,7 @@ static void library_charge(const bench_t *bench, rlp_charge_t *charge, const uin
     }
 }
 
-static void library_decide(const bench_t *bench, uint32_t key, uint64_t now)
+static uint64_t library_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
     const uint64_t identity[2] = { key, UINT64_C(0x2122232425262728) };
     const rlp_question_t question = { .now = (rlp_time_t)(now / 1000),
@@ -226,6 +232,7 @@ static void library_decide(const bench_t *bench, uint32_t key, uint64_t now)
         (answer.verdict != RLP_ALLOW && !bench->refuses)) {
         abort();
     }
+    return (uint64_t)charges[0].decision.remaining;
 }
 
 static void library_release(const bench_t *bench, uint32_t key, uint64_t now)
@@ -243,13 +250,9 @@ static void library_release(const bench_t *bench, uint32_t key, uint64_t now)
     }
 }
 
-static void bench_decide(const bench_t *bench, uint32_t key, uint64_t now)
+static uint64_t bench_decide(const bench_t *bench, uint32_t key, uint64_t now)
 {
-    if (bench->cell != 0) {
-        floor_decide(bench, key, now);
-    } else {
-        library_decide(bench, key, now);
-    }
+    return bench->cell != 0 ? floor_decide(bench, key, now) : library_decide(bench, key, now);
 }
 
 /* --- a run */
@@ -258,7 +261,8 @@ static void bench_decide(const bench_t *bench, uint32_t key, uint64_t now)
 typedef struct {
     const bench_t *bench;
     uint32_t at;
-    uint64_t now; /* nanoseconds */
+    uint64_t now;    /* nanoseconds */
+    uint64_t before; /* what the last decision was, where the next waits for it */
     uint64_t deciding;
     uint64_t releasing;
 } walk_t;
@@ -290,7 +294,10 @@ static void walk_group(walk_t *walk)
     }
     for (int i = 0; i < GROUP; i++) {
         walk->now = bench->reads ? walk_clock() * 1000 : walk->now + tick;
-        bench_decide(bench, bench->stream[walk->at++ % STREAM], walk->now);
+        const uint32_t at = walk->at++ + (uint32_t)(walk->before >> 63);
+        const uint64_t decision = bench_decide(bench, bench->stream[at % STREAM], walk->now);
+
+        walk->before = bench->waits ? decision : 0;
     }
     walk->deciding += walk_clock() - begin;
     if (bench->holding >= 0) {
@@ -423,7 +430,7 @@ static void bench_fill(const bench_t *bench)
     for (uint32_t i = 0; i < bench->keys && strcmp(bench->distribution, "hot") != 0; i++) {
         const uint64_t now = walk_clock() * 1000;
 
-        bench_decide(bench, i, now);
+        (void)bench_decide(bench, i, now);
         if (bench->holding >= 0) {
             library_release(bench, i, now);
         }
@@ -526,6 +533,9 @@ static bool bench_option(bench_t *bench, int option)
     case 'r':
         bench->refuses = true;
         return true;
+    case 'w':
+        bench->waits = true;
+        return true;
     case 'n':
         bench->decisions = (uint32_t)strtoul(optarg, NULL, 10);
         return true;
@@ -538,7 +548,7 @@ static bool bench_options(bench_t *bench, int argc, char *argv[])
 {
     int option;
 
-    while ((option = getopt(argc, argv, "i:d:k:p:s:m:l:t:crn:")) != -1) {
+    while ((option = getopt(argc, argv, "i:d:k:p:s:m:l:t:crwn:")) != -1) {
         if (!bench_option(bench, option)) {
             return false;
         }
@@ -564,7 +574,7 @@ int main(int argc, char *argv[])
               "PROCESSES] "
               "[-s SECONDS]\n                [-m MEGABYTES] [-l LIMITS] [-c] [-t MICROSECONDS] "
               "[-r] "
-              "[-n DECISIONS]\n",
+              "[-w] [-n DECISIONS]\n",
               stderr);
         return 64;
     }

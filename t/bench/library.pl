@@ -41,21 +41,22 @@ sub told {
 }
 
 sub compared {
-    my ($distribution, $keys, $processes) = @_;
+    my ($table, $distribution, $keys, $processes, @more) = @_;
     my $count = $distribution eq 'hot' ? '' : sprintf '10^%d ', log($keys) / log(10) + 0.5;
     my $subject = "$count$word{$distribution}, $processes process" . ($processes > 1 ? 'es' : '');
-    my %mops = map { $_ => measured('-i', $_, '-d', $distribution, '-k', $keys, '-p', $processes) } qw(floor line library);
+    my %mops = map { $_ => measured('-i', $_, '-d', $distribution, '-k', $keys, '-p', $processes, @more) } qw(floor line library);
 
-    told('', $subject, 'library, millions/s', $mops{library});
-    told('', $subject, 'time, ratio to floor', $mops{floor} / $mops{library});
-    told('', $subject, 'time, ratio to line', $mops{line} / $mops{library});
-    told('', $subject, 'floor, millions/s', $mops{floor});
-    told('', $subject, 'line, millions/s', $mops{line});
+    told($table, $subject, 'library, millions/s', $mops{library});
+    told($table, $subject, 'time, ratio to floor', $mops{floor} / $mops{library});
+    told($table, $subject, 'time, ratio to line', $mops{line} / $mops{library});
+    told($table, $subject, 'floor, millions/s', $mops{floor});
+    told($table, $subject, 'line, millions/s', $mops{line});
     return;
 }
 
 for (1 .. $runs) {
-    compared(@{$_}) for @by_process, @by_keys;
+    compared('', @{$_}) for @by_process, @by_keys;
+    compared(', each waits for the one before', @{$_}, '-w') for [hot => 1, 1], @by_keys;
     my $bucket = measured('-d', 'hot');
     for my $algorithm (@algorithms) {
         my ($name, $limits, @options) = @{$algorithm};
