@@ -347,6 +347,10 @@ is(left('/site'), 429, 'until its last second');
 $server->set_clock(31);
 isnt(left('/site'), 429, 'a ban ends by itself');
 is_deeply(done({ action => 'overrides' })->{overrides}, [], 'and is gone');
+is(done({ action => 'ban', identity => 'ip:::ffff:127.0.0.1', for => '30s' })->{identity}, 'ip:127.0.0.1', 'IPv4 inside IPv6 is IPv4');
+is(left('/site'), 429, 'and is banned');
+done({ action => 'unban', identity => 'ip:::FFFF:7f00:1' });
+isnt(left('/site'), 429, 'in whatever form it is written');
 
 # --- set-plan
 
