@@ -88,7 +88,6 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
         verdict->n = 0;
         verdict->fields = NULL;
         verdict->guarded = NULL;
-        verdict->lightened = false;
     }
     verdict->conf = conf;
     verdict->path = r->uri;

@@ -345,7 +345,7 @@ static void request_redirected(request_rec *r)
 
     verdict->before = before;
     verdict->judged = 0;
-    respond_redirected(r, verdict);
+    respond_again(r, verdict);
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     if (verdict->identity != NULL || verdict->apart_identity != NULL) {
         respond_env(r, verdict);
@@ -448,7 +448,7 @@ int request_handler(request_rec *r)
         return request_handle_in_full(r, conf);
     }
     if (verdict->fields != NULL) {
-        respond_lighten(r, verdict);
+        respond_place(r, verdict);
     }
     return DECLINED;
 }
