@@ -215,6 +215,17 @@ static char *respond_ietf(char *to, verdict_t *verdict, apr_pool_t *pool)
     return to;
 }
 
+#define RESPOND_SLACK INT64_C(1000) /* clocks are not read all at once */
+
+/* A span from the decision on, as an instant: a request may have waited since. */
+static int64_t respond_instant(const verdict_t *verdict, rlp_time_t span)
+{
+    const rlp_time_t wall = rlp_world->clock->wall();
+    const rlp_time_t since = rlp_world->clock->monotonic() - verdict->at;
+
+    return rlp_seconds(wall - since + span - RESPOND_SLACK);
+}
+
 static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
 {
     const outcome_t *outcome = verdict->outcomes;
@@ -227,7 +238,7 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
     verdict->fields[FIELD_X_RESET] = NULL;
     if (reset != RLP_TIME_NEVER) {
         if (epoch) {
-            seconds = rlp_seconds(rlp_world->clock->wall() + reset);
+            seconds = respond_instant(verdict, reset);
         }
         verdict->fields[FIELD_X_RESET] = respond_number_at(&to, seconds);
     }

@@ -204,6 +204,19 @@ SKIP: {
     $server->stop;
 }
 
+# --- the instant at which a limit is renewed, by clocks that go on while it is told
+
+{
+    my $server = server("RateLimitDelay max=5s\nRateLimitEngine On\nRateLimitHeaders Legacy reset=epoch\nRateLimitRule day quota=100/day path=/free\n"
+            . "RateLimitRule turn rate=1/s action=delay path=/five\n", clock => 0);
+    my @resets = map { $server->get('/free')->{fields}{'x-ratelimit-reset'} % 86400 } 1 .. 10;
+    is("@resets", '0 0 0 0 0 0 0 0 0 0', 'X-RateLimit-Reset of a day is a midnight');
+    $server->get('/five');
+    my $waited = $server->get('/five');
+    cmp_ok($waited->{fields}{'x-ratelimit-reset'} - time, '<=', 2, 'what was used when the turn was given, two seconds, is told from then on');
+    $server->stop;
+}
+
 # --- HTTP/2
 
 my ($nghttp) = grep { -x "$_/nghttp" } split /:/, $ENV{PATH};
