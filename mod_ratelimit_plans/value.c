@@ -52,7 +52,7 @@ size_t value_address(char *to, const char *address, int bits4, int bits6)
     unsigned char bytes[16] = { 0 };
     char text[INET6_ADDRSTRLEN] = "";
     const size_t len = strcspn(address, "%");
-    bool v6 = strchr(address, ':') != NULL;
+    bool v6 = memchr(address, ':', len) != NULL;
 
     if (len >= sizeof(text) || strlen(address + len) > VALUE_ZONE_MAX) {
         return 0;
