@@ -82,6 +82,7 @@ typedef struct {
     int status;         /* of a refusal; 0 */
     rlp_time_t retry;
     rlp_time_t banned; /* for so long; 0: not */
+    rlp_time_t at;     /* when the store was asked */
     bool failed;       /* the store could not be asked */
 } probe_answer_t;
 

@@ -164,6 +164,18 @@ static void after_correct(after_t *after, request_rec *last)
     }
 }
 
+/* The one that has sent the response: the last, unless an ErrorDocument could not be had, and httpd
+   went back to the error before it. */
+static request_rec *after_answered(request_rec *last)
+{
+    request_rec *r = last;
+
+    while (r != NULL && !r->eos_sent) {
+        r = r->prev;
+    }
+    return r ? r : last;
+}
+
 int after_log(request_rec *r)
 {
     const verdict_t *verdict = NULL;
@@ -179,7 +191,7 @@ int after_log(request_rec *r)
         verdict = ap_get_module_config(at->request_config, &ratelimit_plans_module);
     }
     for (after_t *after = verdict ? verdict->after : NULL; after != NULL; after = after->next) {
-        after_correct(after, last);
+        after_correct(after, after_answered(last));
     }
     return DECLINED;
 }

@@ -80,6 +80,7 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
         verdict->action = conf->passed.action;
         verdict->denied = false;
         verdict->bandwidth = 0;
+        verdict->at = 0;
         verdict->after = NULL;
         verdict->retry = 0;
         verdict->identity = NULL;
@@ -88,7 +89,6 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
         verdict->n = 0;
         verdict->fields = NULL;
         verdict->guarded = NULL;
-        verdict->lightened = false;
     }
     verdict->conf = conf;
     verdict->path = r->uri;

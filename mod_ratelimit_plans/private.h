@@ -427,11 +427,14 @@ int respond_refuse(request_rec *r, int status);
 extern const char respond_handler_name[];
 int respond_write_json(request_rec *r, const verdict_t *verdict);
 
-/* Lets the fields of a file stand where errors drop them: httpd need not merge two tables then. The
-   hook for errors, and an ErrorDocument, have them in their usual place again. */
-void respond_lighten(request_rec *r, verdict_t *verdict);
+/* Now that it is known who answers: what has fields of its own is guarded, and those of a file
+   stand where errors drop them, as httpd need not merge two tables then. */
+void respond_place(request_rec *r, verdict_t *verdict);
+
+/* Sends the fields once more, alone, behind a redirect: it drops the guard. Hook: the same for what
+   httpd answers in place of a handler. */
+void respond_again(request_rec *r, const verdict_t *verdict);
 void respond_error(request_rec *r);
-void respond_redirected(request_rec *r, verdict_t *verdict);
 
 /* Keeps a backend's fields of the same names from going out beside ours. */
 void respond_guard(request_rec *r, verdict_t *verdict);

@@ -228,6 +228,7 @@ static void probe_fields(const decide_t *d, request_rec *made, const dir_conf_t 
 {
     verdict_t *verdict = decide_verdict(made, conf, NULL, d->n, d->room);
 
+    verdict->at = told->at;
     verdict->denied = told->status != 0;
     for (int i = 0; i < d->n; i++) {
         if (!d->charges[i].spared) {
@@ -255,6 +256,7 @@ static void probe_enforce(probe_answer_t *told, decide_t *d, request_rec *made,
     rlp_answer_t answer;
 
     told->action = "pass";
+    told->at = rlp_world->clock->monotonic();
     if (probe_peek(d, &answer) != APR_SUCCESS) {
         told->failed = true;
         told->action = "error";

@@ -255,7 +255,6 @@ struct verdict_t {
     char *text;                 /* room for the fields' text */
     size_t room;                /* of it */
     const request_rec *guarded; /* the request that has the filter for a backend's fields */
-    bool lightened;             /* the fields stand among those that errors drop */
 };
 
 /* --- configuration records */

@@ -90,6 +90,7 @@ typedef struct {
     rlp_charge_t *charges;
     int n;
     uint64_t judged; /* rules, a bit each */
+    rlp_time_t now;  /* when the store was asked */
 } usual_t;
 
 /* Adds what a rule counts, where there is room for a plan more. False: it takes a closer look. */
@@ -169,6 +170,7 @@ DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, co
     outcome_t *outcome = verdict->outcomes;
     const rlp_charge_t *charge = usual->charges;
 
+    verdict->at = usual->now;
     verdict->n = usual->n;
     verdict->judged = usual->judged;
     for (uint64_t bits = usual->judged; bits != 0; bits &= bits - 1) {
@@ -191,11 +193,12 @@ DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, co
 
 /* Makes the charges, if all rules let the request pass. A refusal here has changed nothing; it, and
    all else, is decided in full. */
-DECIDE_INLINE bool request_passes(const request_rec *r, const usual_t *usual)
+DECIDE_INLINE bool request_passes(const request_rec *r, usual_t *usual)
 {
     const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
     rlp_answer_t answer;
 
+    usual->now = question.now;
     if (rlp_check(rlp_world->store, usual->charges, usual->n, &question, &answer) != APR_SUCCESS) {
         return false;
     }
@@ -345,7 +348,7 @@ static void request_redirected(request_rec *r)
 
     verdict->before = before;
     verdict->judged = 0;
-    respond_redirected(r, verdict);
+    respond_again(r, verdict);
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     if (verdict->identity != NULL || verdict->apart_identity != NULL) {
         respond_env(r, verdict);
@@ -448,7 +451,7 @@ int request_handler(request_rec *r)
         return request_handle_in_full(r, conf);
     }
     if (verdict->fields != NULL) {
-        respond_lighten(r, verdict);
+        respond_place(r, verdict);
     }
     return DECLINED;
 }

@@ -215,6 +215,17 @@ static char *respond_ietf(char *to, verdict_t *verdict, apr_pool_t *pool)
     return to;
 }
 
+#define RESPOND_SLACK INT64_C(1000) /* clocks are not read all at once */
+
+/* A span from the decision on, as an instant: a request may have waited since. */
+static int64_t respond_instant(const verdict_t *verdict, rlp_time_t span)
+{
+    const rlp_time_t wall = rlp_world->clock->wall();
+    const rlp_time_t since = rlp_world->clock->monotonic() - verdict->at;
+
+    return rlp_seconds(wall - since + span - RESPOND_SLACK);
+}
+
 static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
 {
     const outcome_t *outcome = verdict->outcomes;
@@ -227,7 +238,7 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
     verdict->fields[FIELD_X_RESET] = NULL;
     if (reset != RLP_TIME_NEVER) {
         if (epoch) {
-            seconds = rlp_seconds(rlp_world->clock->wall() + reset);
+            seconds = respond_instant(verdict, reset);
         }
         verdict->fields[FIELD_X_RESET] = respond_number_at(&to, seconds);
     }
@@ -247,6 +258,17 @@ static void respond_send(request_rec *r, const char *const fields[], int from, i
     }
 }
 
+/* What was told before a redirect is told anew, or not any more; a filter has the pointers. */
+static void respond_forget(request_rec *r, const char *fields[])
+{
+    for (int i = 0; i < RLP_FIELDS_N; i++) {
+        if (fields[i] != NULL) {
+            apr_table_unset(r->err_headers_out, respond_names[i]);
+            fields[i] = NULL;
+        }
+    }
+}
+
 void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
 {
     const unsigned set = conf->fields == RLP_UNSET ? FIELDS_BOTH : (unsigned)conf->fields;
@@ -256,9 +278,11 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
     }
     char *to = verdict->text;
 
-    if (verdict->fields == NULL) { /* else a filter has the pointers already */
+    if (verdict->fields == NULL) {
         verdict->fields = verdict->own_fields;
         memset(verdict->own_fields, 0, sizeof(verdict->own_fields));
+    } else {
+        respond_forget(r, verdict->fields);
     }
     if (set & FIELDS_IETF) {
         to = respond_ietf(to, verdict, r->pool);
@@ -541,7 +565,8 @@ static apr_status_t respond_filter(ap_filter_t *filter, apr_bucket_brigade *brig
 
 void respond_register_filter(void)
 {
-    ap_register_output_filter(RESPOND_FILTER, respond_filter, NULL, AP_FTYPE_CONTENT_SET);
+    /* before mod_headers, whenever it is added */
+    ap_register_output_filter(RESPOND_FILTER, respond_filter, NULL, AP_FTYPE_RESOURCE);
 }
 
 /* AddType may name a handler, too. */
@@ -566,13 +591,21 @@ void respond_guard(request_rec *r, verdict_t *verdict)
    httpd has two tables of fields for a response: those that errors and redirects keep, where ours
    belong, and those that they drop. Merging both is a fifth of what our fields cost. */
 
-/* Will httpd itself send a file, and no filter of another module see the fields? By now each has
-   put its filter there: the one for a backend's fields is one, and that of mod_headers, whose
-   "always" means the usual place. */
+/* Does httpd itself answer, and not a handler that may have fields of its own? What is a handler's
+   name for most is a type without its parameters. */
+static bool respond_is_plain(const request_rec *r)
+{
+    return *r->handler == '\0' || (r->content_type != NULL && !respond_is_typed(r) &&
+                                   (r->handler == r->content_type ||
+                                    strncmp(r->handler, r->content_type, strlen(r->handler)) == 0));
+}
+
+/* Will httpd send a file, and no filter of another module see the fields? By now each has put its
+   filter there: the one for a backend's fields is one, and that of mod_headers, whose "always"
+   means the usual place. */
 static bool respond_is_file(const request_rec *r)
 {
-    return r->output_filters == r->proto_output_filters && r->finfo.filetype == APR_REG &&
-           (*r->handler == '\0' || r->handler == r->content_type);
+    return r->output_filters == r->proto_output_filters && r->finfo.filetype == APR_REG;
 }
 
 /* Do our fields stand alone? After a redirect the one table is that of the request before, too. */
@@ -587,21 +620,25 @@ static bool respond_is_alone(const request_rec *r, const verdict_t *verdict)
            apr_table_elts(r->err_headers_out)->nelts == n;
 }
 
-void respond_lighten(request_rec *r, verdict_t *verdict)
+void respond_place(request_rec *r, verdict_t *verdict)
 {
-    if (respond_is_file(r) && respond_is_alone(r, verdict)) {
+    if (!respond_is_plain(r)) {
+        respond_guard(r, verdict);
+    } else if (respond_is_file(r) && respond_is_alone(r, verdict)) {
         apr_table_t *const fields = r->err_headers_out;
 
         r->err_headers_out = r->headers_out;
         r->headers_out = fields;
-        verdict->lightened = true;
     }
 }
 
-void respond_redirected(request_rec *r, verdict_t *verdict)
+void respond_again(request_rec *r, const verdict_t *verdict)
 {
-    if (verdict->lightened) {
-        verdict->lightened = false;
+    apr_table_t *theirs = apr_table_make(r->pool, 5);
+
+    if (verdict->fields != NULL && !verdict->denied) {
+        respond_take_fields(r->headers_out, NULL, theirs, r->pool);
+        respond_take_fields(r->err_headers_out, NULL, theirs, r->pool);
         respond_send(r, verdict->fields, 0, RLP_FIELDS_N);
     }
 }
@@ -611,7 +648,7 @@ void respond_error(request_rec *r)
 {
     const verdict_t *verdict = request_verdict_so_far(r);
 
-    if (verdict != NULL && verdict->fields != NULL && !verdict->denied) {
-        respond_send(r, verdict->fields, 0, RLP_FIELDS_N);
+    if (verdict != NULL) {
+        respond_again(r, verdict);
     }
 }

@@ -38,25 +38,35 @@ static void value_mask(unsigned char *address, int bytes, int bits)
     }
 }
 
-/* httpd has written a v4 address inside v6 as v4 already, and the zone behind a link-local one:
-   that is no part of the bits. */
+/* A v4 address inside v6 is a v4 address. httpd writes it as that; people may not. */
+static bool value_is_mapped(const unsigned char *address)
+{
+    static const unsigned char mapped[] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+
+    return memcmp(address, mapped, sizeof(mapped)) == 0;
+}
+
+/* httpd has written the zone behind a link-local address: that is no part of the bits. */
 size_t value_address(char *to, const char *address, int bits4, int bits6)
 {
     unsigned char bytes[16] = { 0 };
     char text[INET6_ADDRSTRLEN] = "";
     const size_t len = strcspn(address, "%");
-    const bool v6 = strchr(address, ':') != NULL;
-    const int family = v6 ? AF_INET6 : AF_INET;
+    bool v6 = memchr(address, ':', len) != NULL;
 
     if (len >= sizeof(text) || strlen(address + len) > VALUE_ZONE_MAX) {
         return 0;
     }
     memcpy(text, address, len);
-    if (inet_pton(family, text, bytes) != 1) {
+    if (inet_pton(v6 ? AF_INET6 : AF_INET, text, bytes) != 1) {
         return 0;
     }
+    if (v6 && value_is_mapped(bytes)) {
+        memmove(bytes, bytes + 12, 4);
+        v6 = false;
+    }
     value_mask(bytes, v6 ? 16 : 4, v6 ? bits6 : bits4);
-    inet_ntop(family, bytes, to, INET6_ADDRSTRLEN);
+    inet_ntop(v6 ? AF_INET6 : AF_INET, bytes, to, INET6_ADDRSTRLEN);
     const size_t written = strlen(to);
 
     return written + value_escape(to + written, address + len);

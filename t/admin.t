@@ -145,6 +145,10 @@ RemoteIPHeader X-Forwarded-For
 <Location "/keys">
     RateLimitRule keys rate=10/10min key=apikey=header:X-API-Key
 </Location>
+<Location "/epoch">
+    RateLimitHeaders Legacy reset=epoch
+    RateLimitRule epoch quota=5/day
+</Location>
 <Location "/exempt">
     RateLimitExempt ip 127.0.0.0/8
     RateLimitRule site rate=10/10min
@@ -347,6 +351,10 @@ is(left('/site'), 429, 'until its last second');
 $server->set_clock(31);
 isnt(left('/site'), 429, 'a ban ends by itself');
 is_deeply(done({ action => 'overrides' })->{overrides}, [], 'and is gone');
+is(done({ action => 'ban', identity => 'ip:::ffff:127.0.0.1', for => '30s' })->{identity}, 'ip:127.0.0.1', 'IPv4 inside IPv6 is IPv4');
+is(left('/site'), 429, 'and is banned');
+done({ action => 'unban', identity => 'ip:::FFFF:7f00:1' });
+isnt(left('/site'), 429, 'in whatever form it is written');
 
 # --- set-plan
 
@@ -406,6 +414,9 @@ is("$rule{people}{identity} $rule{people}{plan}", 'user:bob pro', 'explain: a us
 $explained = done({ action => 'explain', url => '/keys', headers => { 'X-API-Key' => 'key-of-zoe' } });
 %rule = map { $_->{rule} => $_ } @{ $explained->{rules} };
 is($rule{keys}{identity}, $key->{identity}, 'explain: a key, as its digest');
+$explained = done({ action => 'explain', url => '/epoch' });
+is($explained->{headers}{'X-RateLimit-Reset'} % 86400, 0, 'explain: an instant');
+is(int($explained->{headers}{'X-RateLimit-Reset'} / 86400), int($server->get('/epoch')->{fields}{'x-ratelimit-reset'} / 86400), 'explain: the one that a request is told');
 is(done({ action => 'explain', url => '/off' })->{engine}, 'off', 'explain: engine off');
 is(done({ action => 'explain', url => '/dry' })->{engine}, 'log-only', 'explain: a dry run');
 is(done({ action => 'explain', url => 'http://other.test/site' })->{host}, 'other.test', 'explain: another host');

@@ -190,6 +190,7 @@ my @files = (
     [ 'two parts', '/c/h-09', { Range => 'bytes=0-0,2-2' }, 206, 'Content-Range', undef ],
     [ 'a part that it has not', '/c/h-09', { Range => 'bytes=10-' }, 416, 'Content-Range', undef ],
     [ 'with a field, a part that it has not', '/c/h-09-field', { Range => 'bytes=10-' }, 416, 'X-Always', 'yes' ],
+    [ 'with a field and a page, a part that it has not', '/c/h-09-field-page', { Range => 'bytes=10-' }, 416, 'X-Always', undef ],
     [ 'only if it is of long ago', '/c/h-09', { 'If-Unmodified-Since' => 'Thu, 01 Jan 1970 00:00:01 GMT' }, 412, 'Content-Range', undef ],
     [ 'with a field of each answer', '/c/h-09-field', {}, 200, 'X-Always', 'yes' ],
     [ 'with a field of good answers', '/c/h-09-onsuccess', {}, 200, 'X-Success', 'yes' ],
@@ -238,6 +239,49 @@ for my $case (@backends) {
     is(answers(1, '/c/h-07-after'), 'A0', "H-07 all were counted: $who");
 }
 is(told(get("/unlimited/cgi/hit/h-07?$theirs")) =~ tr/|//, 5, 'where no rule applies, a backend says what it likes');
+
+# --- a backend that takes over when rules have been judged, and answers of httpd in place of one
+
+host 'replaced';
+begin;
+my $ours = told(get('/ok.txt'));
+my @late = (
+    # who, path, status, fields of the request
+    [ 'a script that is an index', '/index/', 200 ],
+    [ 'a script that is an index, where a field is edited', '/index-edited/', 200 ],
+    [ 'a script behind FallbackResource', '/fallback/nothing-here', 200 ],
+    [ 'a backend that is an index', '/proxied/', 200 ],
+    [ 'a script that redirects inside', '/cgi/hit/h-07?Location=/ok.txt', 200 ],
+    [ 'a script that redirects', '/cgi/hit/h-07?Location=http://elsewhere.test/', 302 ],
+    [ 'a script that has nothing new', '/cgi/hit/h-07?ETag=%22a%22', 304, 'If-None-Match' => '"a"' ],
+);
+for my $case (@late) {
+    my ($who, $path, $status, %field) = @{$case};
+    begin;
+    my $response = get($path . ($path =~ /[?]/ ? '&' : '?') . $theirs, %field);
+    is($response->status, $status, "H-07 $who: $status");
+    is(told($response), $path =~ /edited/ ? $ours =~ s/X-RateLimit-Limit: 5/X-RateLimit-Limit: five/r : $ours, "H-07 ours replace those of $who");
+}
+begin;
+is(get("/index/?Status=429&$theirs")->header('X-RateLimit-Limit'), 999, 'H-07 a script that is an index and says 429 itself is believed');
+
+# --- sections on both sides of a redirect that tell otherwise
+
+host 'retold';
+my @retold = (
+    # from a section with both kinds of fields to one with, path, fields
+    [ 'the older ones', '/rewritten/to-legacy', 'X-RateLimit-Limit: 3|X-RateLimit-Remaining: 2|X-RateLimit-Reset: 20' ],
+    [ 'those of IETF', '/rewritten/to-ietf', 'RateLimit-Policy: "ietf";q=3;w=60, "outer";q=5;w=60|RateLimit: "ietf";r=2;t=40, "outer";r=4;t=48' ],
+    [
+        'a quota', '/rewritten/to-quota',
+        'RateLimit-Policy: "quota";q=3, "outer";q=5;w=60|RateLimit: "quota";r=2, "outer";r=4;t=48|X-RateLimit-Limit: 3|X-RateLimit-Remaining: 2',
+    ],
+);
+for my $case (@retold) {
+    my ($which, $path, $told) = @{$case};
+    begin;
+    is(told(get($path)), $told, "behind a redirect, a section with $which: told once, of all limits");
+}
 
 done_testing;
 
@@ -353,6 +397,10 @@ RateLimitPlan h-same rate=5/min
     <Location "/c/h-09-field">
         Header always set X-Always yes
     </Location>
+    <Location "/c/h-09-field-page">
+        Header always set X-Always yes
+        ErrorDocument 416 /ok.txt
+    </Location>
     <Location "/c/h-09-onsuccess">
         Header set X-Success yes
     </Location>
@@ -379,5 +427,53 @@ RateLimitPlan h-same rate=5/min
     <Location "/c/h-07-usual">
         RateLimitRule backend Off
         RateLimitRule usual rate=5/min
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName replaced.test
+    RateLimitEngine On
+    RateLimitRule whole rate=5/min
+    ProxyPass "/backend/" "http://127.0.0.1:${RLP_PORT}/"
+    Alias "/index-edited" "${T}/htdocs/directory"
+    Alias "/index" "${T}/htdocs/directory"
+    Alias "/fallback" "${T}/htdocs/directory"
+    Alias "/proxied" "${T}/htdocs/directory"
+    <Location "/index">
+        DirectoryIndex /cgi/hit/h-07
+    </Location>
+    <Location "/index-edited">
+        DirectoryIndex /cgi/hit/h-07-edited
+    </Location>
+    <Location "/cgi/hit/h-07-edited">
+        Header always edit X-RateLimit-Limit 5 five
+    </Location>
+    <Location "/fallback">
+        FallbackResource /cgi/hit/h-07
+    </Location>
+    <Location "/proxied">
+        DirectoryIndex /backend/cgi/hit/h-07
+    </Location>
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName retold.test
+    RateLimitEngine On
+    Alias "/rewritten" "${T}/htdocs/rewritten"
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/rewritten/"
+        RewriteRule "^to-(.*)$" "/c/$1"
+        RateLimitRule outer rate=5/min
+    </Directory>
+    <Location "/c/legacy">
+        RateLimitHeaders Legacy
+        RateLimitRule legacy rate=3/min
+    </Location>
+    <Location "/c/ietf">
+        RateLimitHeaders IETF
+        RateLimitRule ietf rate=3/min
+    </Location>
+    <Location "/c/quota">
+        RateLimitRule quota quota=3
     </Location>
 </VirtualHost>

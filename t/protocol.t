@@ -167,9 +167,9 @@ END
     is($server->get('/free')->{fields}{'x-ratelimit-remaining'}, 3, 'but it is counted');
     $server->stop;
 }
+my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
 SKIP: {
     skip 'httpd has no mod_cache or mod_cache_disk', 4 if grep { !RLP::Httpd::has_module($_) } qw(cache cache_disk);
-    my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
     my @cases = (
         # configuration, answers, what X-RateLimit-Remaining says in them
         [ '', [(200) x 6], '1 1 1 1 1 1' ],
@@ -188,6 +188,33 @@ SKIP: {
         is(join(' ', map { $_->{fields}{'x-ratelimit-remaining'} // '-' } @answers), $left, 'and whose fields are shown');
         $server->stop;
     }
+}
+
+SKIP: {
+    skip 'httpd has no mod_cache or mod_cache_disk', 2 if grep { !RLP::Httpd::has_module($_) } qw(cache cache_disk);
+    my $cache = File::Temp->newdir;
+    chmod 0777, "$cache" or die "$cache: $!\n";
+    my $load = join '', map { qq{LoadModule ${_}_module "$RLP::Httpd::modules/mod_$_.so"\n} } grep { !RLP::Httpd::is_static($_) } qw(cache cache_disk);
+    my $server = server($load . "RateLimitEngine On\nRateLimitRule site rate=5/week\nCacheEnable disk /\nCacheRoot \"$cache\"\n"
+            . "CacheMinExpire 3600\nCacheQuickHandler off\n$ignore\n");
+    my $tag = $server->get_to_the_end('/free')->{fields}{etag};
+    my $response = $server->get('/free', "If-None-Match: $tag");
+    is($response->{status}, 304, 'mod_cache, loaded behind this module, says itself what has not changed');
+    is($response->{fields}{'x-ratelimit-remaining'}, 3, 'with each field once');
+    $server->stop;
+}
+
+# --- the instant at which a limit is renewed, by clocks that go on while it is told
+
+{
+    my $server = server("RateLimitDelay max=5s\nRateLimitEngine On\nRateLimitHeaders Legacy reset=epoch\nRateLimitRule day quota=100/day path=/free\n"
+            . "RateLimitRule turn rate=1/s action=delay path=/five\n", clock => 0);
+    my @resets = map { $server->get('/free')->{fields}{'x-ratelimit-reset'} % 86400 } 1 .. 10;
+    is("@resets", '0 0 0 0 0 0 0 0 0 0', 'X-RateLimit-Reset of a day is a midnight');
+    $server->get('/five');
+    my $waited = $server->get('/five');
+    cmp_ok($waited->{fields}{'x-ratelimit-reset'} - time, '<=', 2, 'what was used when the turn was given, two seconds, is told from then on');
+    $server->stop;
 }
 
 # --- HTTP/2

@@ -93,6 +93,14 @@ for my $case (@behind) {
     begin;
     is(join(' ', map { ask($path)->status } 1 .. 6), '401 401 401 401 401 429', "behind $how: what the client is answered counts");
 }
+for my $page (qw(missing closed mute)) {
+    begin;
+    is(join(' ', map { ask("/c/counted-$page", method => 'PUT')->status } 1 .. 6), '405 405 405 405 405 429',
+        "behind an ErrorDocument that cannot be had ($page): what the client is answered counts");
+}
+begin;
+is(ask('/c/refund-mute', method => 'PUT')->status, 405, 'an error of the client, whose ErrorDocument fails');
+is(left('/c/refund'), 8, 'RateLimitRefund, too, goes by what the client is answered');
 begin;
 is(ask('/rewritten/two')->header('RateLimit'), '"inner";r=9;t=54, "outer";r=18;t=54', 'rules of both sides of a rewrite are charged');
 is(ask('/rewritten/two?Status=500')->header('RateLimit'), '"inner";r=8;t=48, "outer";r=16;t=48', 'an error too');
@@ -170,6 +178,21 @@ __DATA__
     <LocationMatch "^/(cgi/hit/login|cgi/gate/login|cgi/gate/gone|rewritten/guess)$">
         RateLimitRule login rate=5/hour "count=response:%{REQUEST_STATUS} == 401"
     </LocationMatch>
+    <LocationMatch "^/c/counted-">
+        RateLimitRule counted rate=5/hour "count=response:%{REQUEST_STATUS} == 405"
+    </LocationMatch>
+    <Location "/c/counted-missing">
+        ErrorDocument 405 /missing
+    </Location>
+    <Location "/c/counted-closed">
+        ErrorDocument 405 /closed.txt
+    </Location>
+    <LocationMatch "^/c/(counted|refund)-mute">
+        ErrorDocument 405 /cgi/mute/page
+    </LocationMatch>
+    <Location "/closed.txt">
+        Require all denied
+    </Location>
     <Location "/cgi/hit/two-ways">
         RateLimitRule failed rate=5/hour "count=response:%{REQUEST_STATUS} == 401"
         RateLimitRule asked-for rate=10/min
