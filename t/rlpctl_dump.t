@@ -386,7 +386,9 @@ for my $words ([qw(overrides)], [qw(top)], [qw(ban ip:192.0.2.1 1h)], [qw(unban 
 is(scalar(() = contents('bare') =~ /"type":"counter"/g), 3007, 'what is counted there is there');
 ($status, $sum) = load('bare', $dump);
 is("$status $sum->{kept} $sum->{overrides_loaded}", '1 3007 202', 'load makes the area of bans and plans');
-@overrides = (rlpctl('', 'overrides', '--json', "--file=$dir/bare"))[1] =~ /"identity":"ip:192/g;
+(undef, $out) = rlpctl('', 'overrides', '--json', "--file=$dir/bare");
+like($out, qr/\A\{[^\n]*\}\n\z/, 'one line of JSON, with its end');
+@overrides = $out =~ /"identity":"ip:192/g;
 is(@overrides, 202, 'which are known there then');
 
 done_testing;
