@@ -78,19 +78,20 @@ static void latch_forked(void)
     latch_self = LATCH_FORKED;
 }
 
-/* This process's name, kept until it forks, unless that cannot be watched. */
+/* This process's name, kept until it forks, unless that cannot be watched. Where /proc could not be
+   read, as without a descriptor left, who waits next looks there again. */
 static latch_t latch_name(void)
 {
     const latch_t self = __atomic_load_n(&latch_self, __ATOMIC_RELAXED);
     process_t process = { .begun = 0 };
 
-    if (self > LATCH_FORKED) {
+    if (self > LATCH_FORKED && (uint32_t)self != 0) {
         return self;
     }
     (void)latch_look(&process, getpid());
     const latch_t name = (latch_t)getpid() << 32 | process.begun;
 
-    if (self == LATCH_FORKED || pthread_atfork(NULL, NULL, latch_forked) == 0) {
+    if (self >= LATCH_FORKED || pthread_atfork(NULL, NULL, latch_forked) == 0) {
         __atomic_store_n(&latch_self, name, __ATOMIC_RELAXED);
     }
     return name;

@@ -59,6 +59,7 @@ void config_begin(apr_pool_t *pool)
     world->places = apr_array_make(pool, 16, sizeof(place_t *));
     world->placed = apr_hash_make(pool);
     world->scopes = apr_hash_make(pool);
+    world->segments = apr_array_make(pool, 2, sizeof(int));
     world->kinds = apr_hash_make(pool);
     world->algorithms = algorithm_table(pool);
     config_store_default(world);

@@ -38,6 +38,8 @@ const rlp_plan_map_provider_t *const plan_map_providers[] = { &versions_provider
 struct plan_map_state_t {
     bool open;
     uint64_t source;     /* what stands for it in the cache */
+    uint64_t version;    /* of the source, as this process saw it last; */
+    uint64_t before;     /* and the one before that; 0: none */
     uint32_t complained; /* the second of the latest line in the log; 0: none */
 };
 
@@ -157,18 +159,45 @@ static bool plan_map_ask_anew(const plan_t **plan, const plan_map_t *map, const 
     return true;
 }
 
+/* The version of the source; 0: it has none. */
+static uint64_t plan_map_version(const plan_map_t *map, apr_pool_t *pool)
+{
+    plan_map_state_t *state = map->state;
+    const uint64_t version =
+        map->provider->version ? map->provider->version(map->settings, pool) : UINT64_C(0);
+    const uint64_t last = __atomic_load_n(&state->version, __ATOMIC_RELAXED);
+
+    if (last != version) {
+        __atomic_store_n(&state->before, last, __ATOMIC_RELAXED);
+        __atomic_store_n(&state->version, version, __ATOMIC_RELAXED);
+    }
+    return version;
+}
+
+/* May the client ask for a value of which nothing is remembered? Nobody has invented what was known
+   until the source changed. */
+static bool plan_map_may_ask(const plan_map_t *map, const char *value, const request_rec *r)
+{
+    const uint64_t before = __atomic_load_n(&map->state->before, __ATOMIC_RELAXED);
+    const cache_key_t key = cache_key(rlp_world->cache, map->state->source ^ before, value);
+    const plan_t *plan = NULL;
+
+    if (before != 0 && cache_get(rlp_world->cache, &key, &plan) != CACHE_NONE && plan != NULL) {
+        return true;
+    }
+    return cache_may_ask(rlp_world->cache, r);
+}
+
 static const plan_t *plan_map_kept_find(const plan_map_t *map, const char *value, request_rec *r)
 {
-    const rlp_plan_map_provider_t *provider = map->provider;
     cache_t *cache = rlp_world->cache;
-    const uint64_t version =
-        provider->version ? provider->version(map->settings, r->pool) : UINT64_C(0);
+    const uint64_t version = plan_map_version(map, r->pool);
     const cache_key_t key = cache_key(cache, map->state->source ^ version, value);
     const plan_t *known = NULL;
     const plan_t *plan = NULL;
     const cache_found_t found = cache_get(cache, &key, &known);
 
-    if (found == CACHE_FRESH || (found == CACHE_NONE && !cache_may_ask(cache, r))) {
+    if (found == CACHE_FRESH || (found == CACHE_NONE && !plan_map_may_ask(map, value, r))) {
         return known;
     }
     if (found == CACHE_OLD) {

@@ -97,6 +97,9 @@ void stores_begin(world_t *world);
 /* Do no two stores have the same file? NULL, or what was expected of which one. */
 const char *stores_check(const depot_t **wrong, apr_pool_t *pool);
 
+/* Does one have its counters in that file? */
+bool stores_have(const char *path, apr_pool_t *pool);
+
 /* The store in which a rule counts. */
 const depot_t *stores_of(const rule_t *rule);
 

@@ -64,7 +64,7 @@ extern const rlp_store_provider_t store_redis_provider;
 /* The size of the first store, in bytes; 0: it is of another type. */
 size_t store_shm_size(void);
 
-/* The annex of its first segment; NULL: this server has none open. */
+/* The annex of one segment, whose store is rlp_world->annexed; NULL: no store has a segment. */
 void *store_shm_annex(void);
 
 /* What there is in that segment; all 0 where there is none. */
@@ -75,6 +75,9 @@ const char *store_shm_path(const void *settings, apr_pool_t *pool);
 
 /* What such a store is, in words. */
 const char *store_shm_describe(const void *settings, apr_pool_t *pool);
+
+/* The path of the file of counters that stands in for a store in Redis; NULL: none does. */
+const char *store_redis_path(const void *settings, apr_pool_t *pool);
 
 /* The sources of identities that stand behind NAME=, in the order of provider_identities. */
 extern const rlp_identity_provider_t *const identity_providers[];

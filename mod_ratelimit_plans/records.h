@@ -352,11 +352,13 @@ typedef struct {
     const rlp_store_provider_t *store_provider; /* of the first */
     const char *store_fault; /* why the store that need not be declared cannot be had, or NULL */
     void *store_settings;    /* ... what it has made of its options */
-    int segments;            /* of shared memory, opened so far */
+    apr_array_header_t
+        *segments; /* of int: the numbers of those of shared memory that stores have */
     const rlp_algorithm_t *const *algorithms; /* of algorithm= */
     rlp_store_t *store;                       /* all of them as one; NULL: no rule needs it */
-    void *annex;                              /* of the first segment (annex.h) */
+    void *annex;                              /* of one segment (annex.h) */
     rlp_store_t *annexed;                     /* the store in it; NULL: there is no segment */
+    int annexed_at;                           /* its number */
     ordered_t *ordered;                       /* bans, and plans given for a time; NULL: none */
     const uint32_t *ordered_count;            /* of those that may be in force; never NULL */
     rlp_hold_t owner;                         /* this child in the first, for concurrency limits */

@@ -479,13 +479,8 @@ static bool rule_check_digests(server_rec *server, apr_pool_t *pool)
 static bool rule_check_stores(server_rec *server, apr_pool_t *pool)
 {
     const depot_t *depot = NULL;
-    const char *shared = stores_check(&depot, pool);
     bool sound = true;
 
-    if (shared != NULL) {
-        sound = rule_error(server, depot->file, depot->line,
-                           apr_pstrcat(pool, "RateLimitStore: ", shared, NULL));
-    }
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
         const char *error = stores_rule_check(rule, pool);
@@ -494,6 +489,12 @@ static bool rule_check_stores(server_rec *server, apr_pool_t *pool)
             sound = rule_error(rule->server, rule->file, rule->line,
                                apr_pstrcat(pool, "RateLimitRule: ", error, NULL));
         }
+    }
+    const char *shared = stores_check(&depot, pool); /* rules have a say in which have files */
+
+    if (shared != NULL) {
+        sound = rule_error(server, depot->file, depot->line,
+                           apr_pstrcat(pool, "RateLimitStore: ", shared, NULL));
     }
     return sound;
 }

@@ -147,8 +147,8 @@ void stats_tick(void)
     const uint64_t now = (uint64_t)(annex_now() / STATS_MINUTE);
     const uint64_t from = stats_load(&area->minute);
 
-    if (now == from || !stats_swap(&area->minute, from, now)) {
-        return; /* or somebody else does it */
+    if (now == from || now + 1 == from || !stats_swap(&area->minute, from, now)) {
+        return; /* somebody else has done it, or does */
     }
     for (int i = 0; i <= STATS_ROWS; i++) {
         stats_area_row_t *row = i < STATS_ROWS ? &area->rows[i] : &area->crowd;
@@ -161,12 +161,14 @@ void stats_tick(void)
 
 /* --- who is refused */
 
-/* Nobody waits for it: who cannot have it goes without. */
+/* Nobody waits for it: who cannot have it goes without. Who has it may have come a moment later, by
+   his clock. */
 static bool stats_lock(uint64_t *lock, uint64_t now)
 {
     const uint64_t held = stats_load(lock);
+    const uint64_t apart = now > held ? now - held : held - now;
 
-    return (held == 0 || now - held > STATS_PATIENCE) && stats_swap(lock, held, now);
+    return (held == 0 || apart > STATS_PATIENCE) && stats_swap(lock, held, now);
 }
 
 /* Its place in the set, or that of the one refused least. */

@@ -80,10 +80,10 @@ typedef struct {
 _Static_assert(sizeof(stats_area_t) <= ANNEX_OVERRIDES_AT - ANNEX_STATISTICS_AT,
                "the area has room for it");
 
-/* Moves on to the hour, of the store's time. */
+/* Moves on to the hour, of the store's time, unless that is of somebody who comes late. */
 static inline void stats_turn(stats_area_top_t *top, uint64_t hour)
 {
-    if (top->hour == hour) {
+    if (top->hour == hour || top->hour == hour + 1) {
         return;
     }
     top->counts[0] = top->hour + 1 == hour ? top->counts[1] : 0;

@@ -298,6 +298,13 @@ const char *far_configure(void **made, const char *name, const char *const optio
     return error;
 }
 
+const char *store_redis_path(const void *made, apr_pool_t *pool)
+{
+    const far_settings_t *settings = made;
+
+    return settings->stands_in ? store_shm_path(settings->local, pool) : NULL;
+}
+
 const char *far_limit(void *made, const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool)
 {
     (void)made;

@@ -94,20 +94,66 @@ const char *store_shm_path(const void *made, apr_pool_t *pool)
                                                                        settings->name));
 }
 
-/* A segment of this server process, made at the full start. They are numbered from 1, in the order
-   in which they are opened. */
+/* A segment of this server process, kept from the full start on. They are numbered from 1, in the
+   order in which they were made. NULL: there are not so many. */
 static retained_t *shm_retained(int number)
 {
     char name[sizeof(SHM_RETAINED) + RLP_NUMBER_MAX];
 
     apr_snprintf(name, sizeof(name), SHM_RETAINED, number);
-    retained_t *retained = ap_retained_data_get(name);
+    return ap_retained_data_get(name);
+}
 
-    if (retained == NULL) {
-        retained = ap_retained_data_create(name, sizeof(*retained));
-        retained->segment.fd = -1;
-    }
+static retained_t *shm_retain(int number)
+{
+    char name[sizeof(SHM_RETAINED) + RLP_NUMBER_MAX];
+
+    apr_snprintf(name, sizeof(name), SHM_RETAINED, number);
+    retained_t *retained = ap_retained_data_create(name, sizeof(*retained));
+
+    retained->segment.fd = -1;
     return retained;
+}
+
+/* Has another store of this configuration taken it? */
+static bool shm_is_taken(int number)
+{
+    bool taken = false;
+
+    for (int i = 0; i < rlp_world->segments->nelts; i++) {
+        taken |= APR_ARRAY_IDX(rlp_world->segments, i, int) == number;
+    }
+    return taken;
+}
+
+/* The number of the segment that the store takes: that of its file. Else, since what is counted
+   stays when a file changes, the first of a file that no store has any more; else a new one. */
+static int shm_choose(const char *path, apr_pool_t *pool)
+{
+    const retained_t *retained;
+    int chosen = 0;
+    int number = 1;
+
+    for (; (retained = shm_retained(number)) != NULL; number++) {
+        const bool free = !shm_is_taken(number);
+
+        if (free && strcmp(retained->path, path) == 0) {
+            return number;
+        }
+        if (free && chosen == 0 && !stores_have(retained->path, pool)) {
+            chosen = number;
+        }
+    }
+    return chosen ? chosen : number;
+}
+
+/* Takes it. */
+static retained_t *shm_take(int number)
+{
+    retained_t *retained = shm_retained(number);
+
+    APR_ARRAY_PUSH(rlp_world->segments, int) = number;
+    return retained ? retained : shm_retain(number);
 }
 
 /* NULL, or what went wrong. */
@@ -156,7 +202,8 @@ static const char *shm_open(rlp_store_t **store, void *made, const rlp_clock_t *
                             server_rec *server, apr_pool_t *pool)
 {
     const shm_settings_t *settings = made;
-    retained_t *retained = shm_retained(++rlp_world->segments);
+    const int number = shm_choose(store_shm_path(settings, pool), pool);
+    retained_t *retained = shm_take(number);
 
     if (retained->segment.memory != NULL) {
         shm_leave_unusable(retained, pool);
@@ -172,8 +219,9 @@ static const char *shm_open(rlp_store_t **store, void *made, const rlp_clock_t *
     if (rlp_shm_create(store, &retained->segment, pool) != APR_SUCCESS) {
         return "the store in memory is damaged; stop and start the server";
     }
-    if (rlp_world->annexed == NULL) {
+    if (rlp_world->annexed == NULL || number == 1) { /* the same as before, if it can be */
         rlp_world->annexed = *store;
+        rlp_world->annexed_at = number;
     }
     return NULL;
 }
@@ -192,18 +240,15 @@ size_t store_shm_size(void)
 
 void *store_shm_annex(void)
 {
-    const retained_t *retained = shm_retained(1);
-
-    return retained->segment.memory ? rlp_segment_annex(&retained->segment) : NULL;
+    return rlp_world->annexed ? rlp_segment_annex(&shm_retained(rlp_world->annexed_at)->segment)
+                              : NULL;
 }
 
 rlp_segment_look_t store_shm_look(void)
 {
-    const retained_t *retained = shm_retained(1);
-
-    return retained->segment.memory
-               ? rlp_segment_look(&retained->segment, rlp_world->clock->monotonic())
-               : (rlp_segment_look_t){ 0 };
+    return rlp_world->annexed ? rlp_segment_look(&shm_retained(rlp_world->annexed_at)->segment,
+                                                 rlp_world->clock->monotonic())
+                              : (rlp_segment_look_t){ 0 };
 }
 
 const char *store_shm_describe(const void *made, apr_pool_t *pool)

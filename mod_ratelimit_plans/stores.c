@@ -65,33 +65,50 @@ const char *stores_add(cmd_parms *cmd, const char *name, const rlp_store_provide
     return NULL;
 }
 
-/* The one before it that has the same file; NULL: there is none. */
-static const depot_t *stores_twin(int i, apr_pool_t *pool)
+/* The file in which the store has counters, if only while Redis is away; NULL: there is none. */
+static const char *stores_path(const depot_t *depot, apr_pool_t *pool)
 {
-    const depot_t *depot = stores_at(i);
+    if (depot->provider == &store_shm_provider) {
+        return store_shm_path(depot->settings, pool);
+    }
+#ifdef RLP_REDIS
+    if (depot->provider == &store_redis_provider) {
+        return store_redis_path(depot->settings, pool);
+    }
+#endif
+    return NULL;
+}
 
-    for (int j = 0; j < i && depot->provider == &store_shm_provider; j++) {
-        if (stores_at(j)->provider == &store_shm_provider &&
-            strcmp(store_shm_path(stores_at(j)->settings, pool),
-                   store_shm_path(depot->settings, pool)) == 0) {
-            return stores_at(j);
+/* The first of so many that has the file; NULL: there is none. */
+static const depot_t *stores_with(const char *path, int n, apr_pool_t *pool)
+{
+    for (int i = 0; i < n; i++) {
+        const char *own = stores_path(stores_at(i), pool);
+
+        if (own != NULL && strcmp(own, path) == 0) {
+            return stores_at(i);
         }
     }
     return NULL;
 }
 
+bool stores_have(const char *path, apr_pool_t *pool)
+{
+    return stores_with(path, rlp_world->depots->nelts, pool) != NULL;
+}
+
 const char *stores_check(const depot_t **wrong, apr_pool_t *pool)
 {
     for (int i = 1; i < rlp_world->depots->nelts; i++) {
-        const depot_t *twin = stores_twin(i, pool);
+        const char *path = stores_path(stores_at(i), pool);
+        const depot_t *twin = path ? stores_with(path, i, pool) : NULL;
 
         if (twin != NULL) {
             *wrong = stores_at(i);
             return apr_psprintf(pool,
                                 "expected a file of its own for the store \"%s\", got that of the "
                                 "store \"%s\" on line %d of %s: %s",
-                                (*wrong)->name, twin->name, twin->line, twin->file,
-                                store_shm_path(twin->settings, pool));
+                                (*wrong)->name, twin->name, twin->line, twin->file, path);
         }
     }
     return NULL;

@@ -434,12 +434,15 @@ static ask_words_t ask_words(const ask_t *ask)
                           .when = plan ? words[2] : words[1] };
 }
 
+/* As a server would: with the end of a line. */
 static int ask_tell(const ask_t *ask, const char *error, int status, const json_out_t *out)
 {
     if (error != NULL) {
         return option_fail(error, status);
     }
-    return ask_print(ask, &(post_answer_t){ .status = 200, .body = out->text, .len = out->len });
+    const char *line = apr_psprintf(ask->pool, "%.*s\n", (int)out->len, out->text);
+
+    return ask_print(ask, &(post_answer_t){ .status = 200, .body = line, .len = out->len + 1 });
 }
 
 /* The store of a file. */

@@ -125,6 +125,11 @@ int report_fit(const replay_t *replay, int run, int level)
     return -1;
 }
 
+const char *report_plan(const replay_t *replay, int plan)
+{
+    return plan < 0 ? "none" : replay->plan[plan].plan->name;
+}
+
 int report_top(const replay_t *replay, int plan, uint32_t numbers[REPORT_TOP])
 {
     const int run = replay->runs - 1;

@@ -50,6 +50,9 @@ void report_shares(const replay_t *replay, int plan, int run, double shares[REPO
    does. */
 int report_fit(const replay_t *replay, int run, int level);
 
+/* The name of a plan; "none" for -1, which may be so of either run where they are no bounds. */
+const char *report_plan(const replay_t *replay, int plan);
+
 /* The numbers of the identities that have the most requests refused, most first; how many. */
 int report_top(const replay_t *replay, int plan, uint32_t numbers[REPORT_TOP]);
 

@@ -189,10 +189,10 @@ static void html_fit(const html_t *html, int level)
     const int perhaps = report_fit(html->replay, REPLAY_FEWEST, level);
 
     fputs("<td>", html->out);
-    html_text(html, surely < 0 ? "none" : html->replay->plan[surely].plan->name);
+    html_text(html, report_plan(html->replay, surely));
     if (surely != perhaps) {
         fputs(", perhaps ", html->out);
-        html_text(html, html->replay->plan[perhaps].plan->name);
+        html_text(html, report_plan(html->replay, perhaps));
     }
     fputs("</td></tr>\n", html->out);
 }

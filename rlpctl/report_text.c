@@ -194,9 +194,9 @@ static void text_fits(const text_t *text)
         if (costs) {
             fprintf(text->out, "  %16s", report_decimal(units[i], text->pool));
         }
-        fprintf(text->out, "  %s", surely < 0 ? "none" : text->replay->plan[surely].plan->name);
+        fprintf(text->out, "  %s", report_plan(text->replay, surely));
         if (surely != perhaps) {
-            fprintf(text->out, ", perhaps %s", text->replay->plan[perhaps].plan->name);
+            fprintf(text->out, ", perhaps %s", report_plan(text->replay, perhaps));
         }
         fputs("\n", text->out);
     }

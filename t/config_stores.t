@@ -287,6 +287,17 @@ for my $case (
 }
 refused('a map by redis: beside a store in memory', "RateLimitStore near shm\nRateLimitPlanMap user redis:plan:%s",
     'RateLimitPlanMap: expected a RateLimitStore of the type redis, which a map by redis: asks');
+for my $case (
+    # what stands in for Redis has a file, too, if it is wanted at all
+    ["RateLimitStore far redis $url\nRateLimitStore near shm file=run/ratelimit-far.shm", 2, 'near', 'far', 1],
+    ["RateLimitStore near shm file=run/ratelimit-far.shm\nRateLimitStore far redis $url", 2, 'far', 'near', 1],
+    ["RateLimitStore near shm file=run/ratelimit-far.shm\nRateLimitStore far redis $url failure=open\nRateLimitRule r rate=1/s store=far failure=local", 2, 'far', 'near', 1],
+) {
+    my ($config, $line, $name, $twin, $twin_line) = @$case;
+    refused("the file of $twin for $name", $config, 'RateLimitStore: expected a file of its own for the store '
+            . qq{"$name", got that of the store "$twin" on line $twin_line of $file: $dir/run/ratelimit-far.shm}, $line);
+}
+passes('a file that nobody has', "RateLimitStore far redis $url failure=open\nRateLimitStore near shm file=run/ratelimit-far.shm");
 passes($_, "$far\nRateLimitEngine On\n$_") for 'RateLimitRule r rate=1/s failure=closed sync=lease', 'RateLimitRule r rate=1/s store=far failure=open',
     'RateLimitRule r concurrent=2 lease=10s', 'RateLimitRule r rate=1/s store=near', "RateLimitPlan p rate=1/s\nRateLimitPlanMap user redis=far:plan:%s ttl=5min",
     "RateLimitPlan p rate=1/s\nRateLimitPlanMap user \"redis:plans %h\" unknown=deny";

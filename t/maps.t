@@ -244,6 +244,21 @@ SKIP: {
     my $from = sub { $server->get('/index.html', "X-Key: $_[0]", "X-From: 2001:db8:0:1::$_[1]")->{fields}{'x-ratelimit-limit'} };
     $from->("random-v6-$_", $_) for 1 .. 10;
     is($from->('known-20', 11), 5, 'addresses of one /64 are one');
+
+    # what was known in the version before is asked for in any case
+    $server = RLP::Httpd->new(clock => 1, config => "${keys}${one_process}RateLimitPlanMap key dbm:keys\n");
+    my @known = map { "known-$_" } 1 .. 30;
+    make_dbm($server, '', 'keys', join '', map { "$_ pro\n" } @known);
+    $server->start;
+    for my $i (0 .. 2) {
+        $server->set_clock(2 * $i);
+        is(limits($server, @known[10 * $i .. 10 * $i + 9]), join(' ', (100) x 10), 'ten keys');
+    }
+    $server->set_clock(10);
+    make_dbm($server, '', 'keys', join '', "later pro\n", map { "$_ enterprise\n" } @known);
+    ok(becomes($server, 'known-1', 1000), 'another version');
+    is(limits($server, @known), join(' ', (1000) x 30), 'in which all of them are known at once');
+    is(limits($server, map({ "random-$_" } 1 .. 10), 'later'), join(' ', (5) x 11), 'but what nobody knew is asked for ten times a second');
 }
 
 done_testing;

@@ -259,6 +259,35 @@ SKIP: {
     ok($_->stop, 'it stops as ever') for $one, $two;
 }
 
+# --- more than a host has room for
+
+SKIP: {
+    skip 'rlpctl is not built', 1 if !-x $rlpctl;
+    $redis->ask('FLUSHALL');
+    my $host = host($redis, 'failure=local hosts=1');
+    my $there = "--store=redis://127.0.0.1:${\ $redis->port}";
+    my $file = $host->dir . '/run/ratelimit-far.shm';
+    my $told = sub { my @lines = $host->log_text =~ /RLP034: ([^\n]*)/g; return join '; ', @lines };
+    my $full = '1 in force, 0 not understood, and no room here for all';
+    stays($host, '200', 'served');
+    my ($header) = split /\n/, qx('$rlpctl' dump --file='$file');
+    my $until = decode_json($header)->{time} + 3_600_000_000;
+    my $lines = join '', map { encode_json($_) . "\n" } map({ {
+        type => 'override', fingerprint => sprintf('%016x', 4096 + $_), digest => sprintf('%016x', $_), identity => "ip:198.51.100.$_",
+        banned_until => $until, plan => undef, plan_until => undef } } 1 .. 4096), { type => 'end', counters => 0, overrides => 4096 };
+    my $dump = $host->file('bans', "$header\n$lines");
+    my $said = qx('$rlpctl' load --json --file='$file' '$dump' 2>&1);
+    like($said, qr/"overrides_loaded":4096,/, 'bans of this host, as many as it has room for');
+    is(ask($host, { action => 'ban', for => '1h' })->{status}, 503, 'one more is ordered for all hosts, and is late here');
+    ok(RLP::Httpd::wait_for(sub { $told->() eq "bans and plans in Redis: $full" }), 'which is told') or diag($told->());
+    qx('$rlpctl' ban $there ip:127.0.0.5 1h);
+    ok(RLP::Httpd::wait_for(sub { $told->() =~ /2 in force, 0 not understood, and no room here for all$/ }), 'and again of another one');
+    is(scalar(() = $told->() =~ /bans and plans/g), 2, 'once each, however often it looks');
+    stays($host, '200', 'nobody is banned whom it does not know');
+    ok($host->stop, 'it stops as ever');
+    is(crashed($host), 0, 'nor does it crash');
+}
+
 # --- several stores, and another first one
 
 $redis->ask('FLUSHALL');

@@ -368,4 +368,27 @@ for my $command (qw(dump load)) {
     ok((() = $out =~ /\n/g) <= 24 && !grep({ length > 80 } split /\n/, $out), 'which fits a screen of 24 lines of 80');
 }
 
+# --- a file in which no server has made its areas
+
+($status) = load('bare', $dump, '--size=4M');
+is($status, 0, 'a file');
+{
+    open my $file, '+<:raw', "$dir/bare" or die "bare: $!\n";
+    seek $file, -1_048_576, 2; # as long as all areas together
+    print {$file} "\0" x 1_048_576;
+    close $file or die "bare: $!\n";
+}
+for my $words ([qw(overrides)], [qw(top)], [qw(ban ip:192.0.2.1 1h)], [qw(unban ip:192.0.2.1)], [qw(set-plan ip:192.0.2.1 free 1h)]) {
+    my ($printed) = refused("@{$words} in a file without areas", '', [ @{$words}, "--file=$dir/bare" ], 65,
+        qr/^rlpctl: no server has made its areas in this file yet: start one once$/);
+    is($printed, '', '  and prints nothing');
+}
+is(scalar(() = contents('bare') =~ /"type":"counter"/g), 3007, 'what is counted there is there');
+($status, $sum) = load('bare', $dump);
+is("$status $sum->{kept} $sum->{overrides_loaded}", '1 3007 202', 'load makes the area of bans and plans');
+(undef, $out) = rlpctl('', 'overrides', '--json', "--file=$dir/bare");
+like($out, qr/\A\{[^\n]*\}\n\z/, 'one line of JSON, with its end');
+@overrides = $out =~ /"identity":"ip:192/g;
+is(@overrides, 202, 'which are known there then');
+
 done_testing;

@@ -9,12 +9,13 @@ use warnings;
 
 use File::Basename qw(dirname);
 use JSON::PP qw(decode_json);
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
 use lib dirname($0) . '/lib';
 use RLP::Redis;
-use RLP::Rlpctl qw($dir rlpctl scratch);
+use RLP::Rlpctl qw($dir peer rlpctl scratch);
 
 my $top = $ENV{top_srcdir} || dirname(dirname($0));
 plan skip_all => 'redis-server is missing (Debian: redis-server)' if !$RLP::Redis::program;
@@ -116,6 +117,58 @@ for my $case (
     is($status, 64, "refused: @$words");
     like($said, $expected, 'and says why');
     unlike($said, qr/sesame/, 'without what may be a secret');
+}
+
+# --- a cluster whose slots move while it is looked through
+
+# The words of a command; none at the end.
+sub words {
+    my ($socket) = @_;
+    my ($n) = (<$socket> // '') =~ /^\*(\d+)/ or return;
+    my @words;
+    for (1 .. $n) {
+        my ($length) = (<$socket> // '') =~ /^\$(\d+)/ or return;
+        read $socket, my $word, $length + 2;
+        push @words, substr $word, 0, $length;
+    }
+    return @words;
+}
+
+# CLUSTER SLOTS: so many ranges of one server.
+sub slots {
+    my ($socket, $n) = @_;
+    my $width = 16_384 / $n;
+    my $owner = "*2\r\n\$9\r\n127.0.0.1\r\n:" . $socket->sockport . "\r\n";
+    return "*$n\r\n" . join '', map { "*3\r\n:" . $_ * $width . "\r\n:" . (($_ + 1) * $width - 1) . "\r\n$owner" } 0 .. $n - 1;
+}
+
+# Its table has more ranges as soon as somebody has looked through it, or never.
+sub cluster {
+    my ($moves) = @_;
+    return sub {
+        my ($socket) = @_;
+        my $ranges = 1;
+        return if fork;
+        while (my ($word) = words($socket)) {
+            print {$socket} $word eq 'CLUSTER' ? slots($socket, $ranges) : $word eq 'SCAN' ? "*2\r\n\$1\r\n0\r\n*0\r\n" : "+OK\r\n";
+            $ranges = 2 if $word eq 'SCAN' && $moves;
+        }
+        POSIX::_exit(0);
+    };
+}
+
+for my $case (
+    [ 0, 'stay', 0, qr/^\z/ ],
+    [ 1, 'move', 69, qr/^rlpctl: Redis: slots have moved meanwhile: try again$/ ],
+) {
+    my ($moves, $name, $wanted, $complaint) = @{$case};
+    my ($port, $pid) = peer((cluster($moves)) x 50);
+    ($status, $out, $said) = rlpctl('', 'dump', "--store=redis-cluster://127.0.0.1:$port");
+    is($status, $wanted, "slots that $name: $wanted");
+    like($said, $complaint, "slots that $name: what is said");
+    is(scalar($out =~ /"type":"end"/), $moves ? '' : 1, "slots that $name: a dump is whole, or has no end");
+    kill 'KILL', $pid;
+    waitpid $pid, 0;
 }
 
 done_testing;

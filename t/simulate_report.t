@@ -237,4 +237,15 @@ is_deeply($said->{plans}[0]{worst_hour}, undef, '  and no worst hour');
 like(slurp("$dir/none.html"), qr{</html>\s*\z}, '  and a page to its end');
 unlike(slurp("$dir/none.html"), qr/\b(?:nan|inf)\b/i, '  without what is no number');
 
+# --- where "A to B" are no bounds: the run with the most refusals may refuse nobody whom the other one does
+
+$log = coarse(map({ [ $_, 'a' ] } 0, 1), [ 2, 'b' ], [ 2, 'a' ], [ 4, 'b' ], [ 4, 'a' ], [ 6, 'a' ], map({ [ 7, 'b' ] } 1 .. 4), [ 9, 'a' ], [ 10, 'a' ]);
+@plans = ('--plan=one=rate=3/5s algorithm=stepped-bucket', '--delay=2s');
+($status, $out, $err) = rlpctl($log, 'simulate', @coarse, @plans, "--html=$dir/odd.html");
+is("$status$err", '0', 'no bounds: exit status');
+like($out, qr/ 90 % +7  one, perhaps none$/m, '  a plan of which nobody says what the other run says');
+like(slurp("$dir/odd.html"), qr/one, perhaps none/, '  nor does the page');
+(undef, $out) = rlpctl($log, 'simulate', '--json', @coarse, @plans);
+is_deeply([ @{ decode_json($out)->{fits}[1] }{qw(plan perhaps)} ], [ 'one', undef ], '  nor JSON');
+
 done_testing();

@@ -68,6 +68,85 @@ subtest 'each rule counts in its store' => sub {
     is(left($server), '200 "a";r=1, "b";r=5', 'forgets neither');
 };
 
+# One rule a store; none may count twice.
+sub rules {
+    my ($engine, @stores) = @_;
+    return join "\n", @stores, map({ /RateLimitStore (\w+)/ && "RateLimitRule $1 rate=99/hour store=$1" } @stores), $engine;
+}
+
+sub rests {
+    my ($server) = @_;
+    my $fields = $server->get('/index.html')->{fields}{ratelimit} // '-';
+    return join ' ', sort map { /"(\w+)";r=(\d+)/ ? "$1=$2" : $_ } split /, /, $fields;
+}
+
+subtest 'stores that come, go and change places at a graceful restart' => sub {
+    my %store = map { $_ => "RateLimitStore $_ shm size=1M" } qw(a b c);
+    my $engine = "RateLimitEngine On\nRateLimitIdentity ip\n<Location /admin>\nSetHandler ratelimit-admin\n</Location>";
+    my $server = RLP::Httpd->new(config => rules($engine, $store{a}))->start;
+    my $dir = $server->dir;
+    is(rests($server), 'a=98', 'one');
+    for my $step (
+        # stores, what is left in each
+        [ 'b a',   'a=97 b=98',      'another before it' ],
+        [ 'a b',   'a=96 b=97',      'in another order' ],
+        [ 'c a b', 'a=95 b=96 c=98', 'a third' ],
+        [ 'b c',   'b=95 c=97',      'the first of all goes' ],
+        [ 'c b a', 'a=94 b=94 c=96', 'and comes back' ],
+        [ 'a',     'a=93',           'alone' ],
+    ) {
+        my ($names, $left, $name) = @$step;
+        $server->configure(rules($engine, map { $store{$_} } split / /, $names));
+        ok($server->graceful, "$name: a graceful restart");
+        is(rests($server), $left, "$name: each has what it had");
+    }
+    unlike($server->log_text, qr/in use by another server|RLP011/, 'nothing is said of that');
+    $server->configure(rules($engine, $store{c}, "$store{b} file=other", $store{a}));
+    ok($server->graceful, 'another file: a graceful restart');
+    is(rests($server), 'a=92 b=93 c=95', 'another file: and nothing is lost');
+    like($server->log_text, qr{RLP011: the store stays \Q$dir\E/run/ratelimit-b\.shm with 1048576 bytes}, 'another file: which is said');
+    ok($server->stop && $server->start, 'a stop and a start');
+    is(rests($server), 'a=91 b=98 c=94', 'each has its file');
+};
+
+subtest 'a store in Redis comes before one of this host' => sub {
+    plan skip_all => 'built without Redis' if !RLP::Httpd::has_redis();
+    my $engine = "RateLimitEngine On\nRateLimitIdentity ip";
+    my $near = 'RateLimitStore near shm size=1M';
+    my $far = 'RateLimitStore far redis url=unix:///no/such/socket hosts=1 failure=';
+    my $server = RLP::Httpd->new(config => rules($engine, $near))->start;
+    is(rests($server), 'near=98', 'without');
+    $server->configure(rules($engine, "${far}local", $near));
+    ok($server->graceful, 'local: a graceful restart');
+    is(rests($server), 'far=98 near=97', 'local: each has its file');
+    $server->configure(rules($engine, "${far}open", $near));
+    ok($server->graceful, 'open: a graceful restart');
+    is(rests($server) =~ s/far=\d+ //r, 'near=96', 'open: it has none');
+};
+
+subtest 'bans and figures of a store that is no more' => sub {
+    plan skip_all => 'built without Redis' if !RLP::Httpd::has_redis();
+    my $pages = join '', map {"<Location /$_>\nSetHandler ratelimit-$_\n</Location>\n"} qw(status admin);
+    my $engine = "RateLimitEngine On\nRateLimitIdentity ip\n$pages";
+    my $far = 'RateLimitStore far redis url=unix:///no/such/socket failure=open';
+    my $asked = sub {
+        my ($server, $body) = @_;
+        my $connection = $server->connection;
+        $connection->send(join "\r\n", 'POST /admin HTTP/1.1', 'Host: localhost', 'Connection: close', 'Content-Type: application/json',
+            'Content-Length: ' . length $body, '', $body);
+        return $connection->response('POST')->{body};
+    };
+    my $server = RLP::Httpd->new(config => rules($engine, 'RateLimitStore near shm size=1M'))->start;
+    like($asked->($server, '{"action":"ban","identity":"ip:192.0.2.1","for":"1h"}'), qr/"changed":true/, 'a ban');
+    $server->configure(rules($engine, $far));
+    ok($server->graceful, 'another store: a graceful restart');
+    like($asked->($server, '{"action":"overrides"}'), qr/"overrides":\[\]/, 'another store: it has no bans');
+    like($server->get('/status?format=json')->{body}, qr/"slots":0,"used":0,/, 'another store: nor places for counters');
+    $server->configure(rules($engine, 'RateLimitStore near shm size=1M'));
+    ok($server->graceful, 'as before: a graceful restart');
+    like($asked->($server, '{"action":"overrides"}'), qr/"identity":"ip:192\.0\.2\.1"/, 'as before: the ban is there');
+};
+
 subtest 'all or none' => sub {
     my $server = server("${two}RateLimitRule a key=ip rate=9/hour\nRateLimitRule b rate=2/hour store=beside");
     is(left($server), '200 "b";r=1, "a";r=8', 'a request');

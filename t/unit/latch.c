@@ -198,6 +198,43 @@ static void test_blind(void **state)
     assert_int_equal(nobody, EOWNERDEAD);
 }
 
+/* The name under which a latch is taken that is freed at the first nap. */
+static latch_t name_after_nap(void)
+{
+    latch_t latch = (latch_t)getppid() << 32;
+
+    count_naps(&latch, 1);
+    return latch_take(&latch) == 0 && naps.n == 1 ? latch : 0;
+}
+
+/* Who could not find out when it began looks again when it has to wait, and only then. */
+static void test_sees_again(void **state)
+{
+    const latch_t number = (latch_t)getpid() << 32;
+    latch_t first = 0;
+    latch_t second = 0;
+    latch_t third = 0;
+
+    (void)state;
+    latch_self = LATCH_FORKED;
+    blind = true;
+    const int begun = latch_take(&first);
+    const latch_t blindly = name_after_nap();
+
+    blind = false;
+    const int at_once = latch_take(&second);
+    const latch_t seen = name_after_nap();
+
+    assert_int_equal(begun, 0);
+    assert_true(first == number);
+    assert_true(blindly == number);
+    assert_int_equal(at_once, 0);
+    assert_true(second == number);
+    assert_true(seen == name_of(getpid()));
+    assert_int_equal(latch_take(&third), 0);
+    assert_true(third == name_of(getpid()));
+}
+
 /* Who finds out that the owner is dead may not be the first to. */
 static void test_rival(void **state)
 {
@@ -442,6 +479,7 @@ int main(void)
         { "who waits gets it when it is freed", test_freed },
         { "who lives keeps it", test_lives },
         { "who lives keeps it where /proc cannot be read, too", test_blind },
+        { "who could not see /proc looks there again", test_sees_again },
         { "nobody keeps it", test_nobody },
         { "the first takes it from the dead", test_rival },
         { "as a lock of other programs", test_public },

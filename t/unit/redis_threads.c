@@ -87,16 +87,24 @@ static void test_threads(void **state)
     peer_stop(&peer);
 }
 
+#define FAULTS_ROUNDS 300
+#define FAULTS_CALLS (THREADS * FAULTS_ROUNDS * 3 / 2)
+#define HANGS_UP 97 /* at each so many'th command, */
+#define SILENT 811  /* or says nothing while anybody waits; at most 16 are under way then */
+
+static atomic_int silences;
+
 /* Now and then hangs up, or falls silent for longer than anybody waits. */
 static bool serve_badly(peer_t *peer, int fd, const redisReply *command)
 {
     const int n = atomic_load(&peer->commands);
 
-    if (command != NULL && n % 97 == 0) {
+    if (command != NULL && n % SILENT == 0) {
+        struct pollfd gone = { .fd = fd, .events = POLLRDHUP };
+
+        atomic_fetch_add(&silences, poll(&gone, 1, 20000) == 1);
+    } else if (command != NULL && n % HANGS_UP == 0) {
         return false;
-    }
-    if (command != NULL && n % 211 == 0) {
-        poll(NULL, 0, 40);
     }
     return client_serve_echo(peer, fd, command);
 }
@@ -110,12 +118,13 @@ static void test_threads_faults(void **state)
     (void)state;
     peer_start(&peer, serve_badly, NULL);
     client_open(&client, peer.port);
-    client.settings.session.connect = RLP_SECOND / 50;
+    client.settings.session.connect = TIMEOUT;
     client.settings.breaker.threshold = 1000;
-    work_together(&client, 300, &right, &wrong);
+    work_together(&client, FAULTS_ROUNDS, &right, &wrong);
     assert_int_equal(wrong, 0);
-    assert_in_range(right, THREADS * 100, THREADS * 450 - 1);
-    assert_in_range(peer.clients, 2, 10000);
+    assert_in_range(silences, 1, FAULTS_CALLS / SILENT);
+    assert_in_range(peer.clients, FAULTS_CALLS / 2 / HANGS_UP, FAULTS_CALLS);
+    assert_in_range(right, FAULTS_CALLS / 2, FAULTS_CALLS - FAULTS_CALLS / 2 / HANGS_UP);
     client_close(&client);
     peer_stop(&peer);
 }
