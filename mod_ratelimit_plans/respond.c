@@ -634,13 +634,14 @@ void respond_place(request_rec *r, verdict_t *verdict)
 
 void respond_again(request_rec *r, const verdict_t *verdict)
 {
+    if (verdict->fields == NULL || verdict->denied) {
+        return;
+    }
     apr_table_t *theirs = apr_table_make(r->pool, 5);
 
-    if (verdict->fields != NULL && !verdict->denied) {
-        respond_take_fields(r->headers_out, NULL, theirs, r->pool);
-        respond_take_fields(r->err_headers_out, NULL, theirs, r->pool);
-        respond_send(r, verdict->fields, 0, RLP_FIELDS_N);
-    }
+    respond_take_fields(r->headers_out, NULL, theirs, r->pool);
+    respond_take_fields(r->err_headers_out, NULL, theirs, r->pool);
+    respond_send(r, verdict->fields, 0, RLP_FIELDS_N);
 }
 
 /* An error of a filter, such as that of a range outside of a file, drops both tables. */
