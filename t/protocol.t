@@ -14,6 +14,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 use RLP::Http2;
+use RLP::Client;
 use RLP::Httpd;
 
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
@@ -164,7 +165,15 @@ END
     is($response->{status}, 416, 'a range outside of a file');
     is(join(' ', grep { /ratelimit/ } sort keys %{ $response->{fields} }),
         'ratelimit ratelimit-policy x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset', 'has all fields');
-    is($server->get('/free')->{fields}{'x-ratelimit-remaining'}, 3, 'but it is counted');
+    is($server->get('/free')->{fields}{'x-ratelimit-remaining'}, 3, 'and it is counted');
+    for my $line ('TRACE /free', 'OPTIONS *') {
+        my $client = RLP::Client->new($server->port);
+        $client->send_text("$line HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        my $answer = $client->response;
+        is($answer->status, 200, "$line is answered ...");
+        is($answer->header('RateLimit'), undef, '... without a rule');
+    }
+    is($server->get('/free')->{fields}{'x-ratelimit-remaining'}, 2, 'which has counted neither');
     $server->stop;
 }
 my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
