@@ -49,6 +49,14 @@ static const rlp_clock_provider_t stats_test_clocks = { .monotonic = stats_test_
 
 /* --- a world whose annex is empty */
 
+/* As in a segment, it begins with a line. */
+static void *stats_test_annex(apr_pool_t *pool)
+{
+    unsigned char *room = apr_pcalloc(pool, RLP_ANNEX_SIZE + _Alignof(stats_area_t));
+
+    return room + _Alignof(stats_area_t) - (uintptr_t)room % _Alignof(stats_area_t);
+}
+
 static stats_area_t *stats_test_begin(void)
 {
     apr_pool_t *pool = unit_pool();
@@ -56,7 +64,7 @@ static stats_area_t *stats_test_begin(void)
     stats_test_now = 1000 * (rlp_time_t)STATS_HOUR;
     rlp_world = apr_pcalloc(pool, sizeof(*rlp_world));
     rlp_world->clock = &stats_test_clocks;
-    rlp_world->annex = apr_pcalloc(pool, RLP_ANNEX_SIZE);
+    rlp_world->annex = stats_test_annex(pool);
     assert_int_equal(rlp_memory_create(&rlp_world->store, pool), APR_SUCCESS);
     annex_begin(rlp_world->annex, ANNEX_STATISTICS);
     stats_open(NULL);
