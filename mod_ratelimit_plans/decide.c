@@ -441,7 +441,7 @@ static int decide_refuse_unknown(decide_t *d)
     d->verdict->denied = true;
     stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
     respond_env(d->r, d->verdict);
-    return respond_refuse(d->r, d->refuse);
+    return refuse_request(d->r, d->refuse);
 }
 
 /* Without the store nobody is served. */
@@ -449,8 +449,8 @@ static int decide_refuse_unasked(decide_t *d)
 {
     d->verdict->denied = true;
     respond_env(d->r, d->verdict);
-    respond_retry(d->r, d->verdict->retry);
-    return respond_refuse(d->r, d->refuse);
+    refuse_retry(d->r, d->verdict->retry);
+    return refuse_request(d->r, d->refuse);
 }
 
 /* What there is to say after a decision, in which rules were enforced or not; what the hook
@@ -479,7 +479,7 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
     }
     denial_log(d->r, verdict, d->server);
     stats_note(verdict, d->server, d->r->pool);
-    return respond_deny(d->r, verdict, d->conf, in_handler);
+    return refuse_limited(d->r, verdict, d->conf, in_handler);
 }
 
 void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
@@ -550,6 +550,6 @@ int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool
     if (d.judged != 0) {
         return decide_answer(&d, enforced, in_handler);
     }
-    respond_guard(r, d.verdict); /* the handler was not known in an earlier phase */
+    place_guard(r, d.verdict); /* the handler was not known in an earlier phase */
     return DECLINED;
 }

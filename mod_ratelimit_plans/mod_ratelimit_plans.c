@@ -228,9 +228,9 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_monitor(plans_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_insert_error_filter(respond_error, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_insert_error_filter(place_error, NULL, NULL, APR_HOOK_REALLY_FIRST);
     status_register();
-    respond_register_filter();
+    place_register_filter();
 }
 
 module AP_MODULE_DECLARE_DATA ratelimit_plans_module = {

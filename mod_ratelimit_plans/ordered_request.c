@@ -38,5 +38,5 @@ int ordered_refuse(const decide_t *d, bool in_handler)
     verdict->identity = apr_pstrmemdup(d->r->pool, d->banned->text, d->banned->len);
     respond_env(d->r, verdict);
     denial_log_banned(d->r, verdict->identity, d->server);
-    return respond_deny(d->r, verdict, d->conf, in_handler);
+    return refuse_limited(d->r, verdict, d->conf, in_handler);
 }

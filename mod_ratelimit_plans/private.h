@@ -417,31 +417,47 @@ void respond_env(request_rec *r, const verdict_t *verdict);
 void respond_bandwidth(request_rec *r, const verdict_t *verdict);
 void respond_insert_filter(request_rec *r);
 
-/* Refuses the request: what a hook returns. In a handler, an answer in JSON is written at once. */
-int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler);
+/* A number as text, in the pool; seconds, or what is left. */
+const char *respond_number(int64_t number, apr_pool_t *pool);
+
+/* The names of a limit: with the rule's where another rule has the same plan. */
+const label_t *respond_label(const verdict_t *verdict, const outcome_t *outcome);
+
+/* The names of the header fields, in the order of verdict_t.fields; sends those that have a
+   value. */
+extern const char *const respond_names[RLP_FIELDS_N];
+void respond_send(request_rec *r, const char *const fields[]);
+
+/* --- refuse.c */
+
+/* Refuses a request over its limit: what a hook returns. In a handler, an answer in JSON is written
+   at once. */
+int refuse_limited(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler);
+
+/* Refuses a request, of an unknown identity for one: what a hook returns. */
+int refuse_request(request_rec *r, int status);
 
 /* Says after which time to come again: one second at least. */
-void respond_retry(request_rec *r, rlp_time_t span);
-
-/* Refuses an unknown identity: what a hook returns. */
-int respond_refuse(request_rec *r, int status);
+void refuse_retry(request_rec *r, rlp_time_t span);
 
 /* The handler behind a refusal in JSON: its name, and what it does. */
-extern const char respond_handler_name[];
-int respond_write_json(request_rec *r, const verdict_t *verdict);
+extern const char refuse_handler_name[];
+int refuse_write_json(request_rec *r, const verdict_t *verdict);
+
+/* --- place.c */
+
+/* Keeps a backend's fields of the same names from going out beside ours. */
+void place_guard(request_rec *r, verdict_t *verdict);
+void place_register_filter(void);
 
 /* Now that it is known who answers: what has fields of its own is guarded, and those of a file
    stand where errors drop them, as httpd need not merge two tables then. */
-void respond_place(request_rec *r, verdict_t *verdict);
+void place_response(request_rec *r, verdict_t *verdict);
 
 /* Sends the fields once more, alone, behind a redirect: it drops the guard. Hook: the same for what
    httpd answers in place of a handler. */
-void respond_again(request_rec *r, const verdict_t *verdict);
-void respond_error(request_rec *r);
-
-/* Keeps a backend's fields of the same names from going out beside ours. */
-void respond_guard(request_rec *r, verdict_t *verdict);
-void respond_register_filter(void);
+void place_again(request_rec *r, const verdict_t *verdict);
+void place_error(request_rec *r);
 
 /* --- request.c */
 

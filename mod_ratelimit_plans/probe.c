@@ -296,7 +296,7 @@ probe_answer_t probe_ask(request_rec *made, const dir_conf_t *conf)
         probe_enforce(&told, &d, made, conf);
     }
     if (told.retry > 0) {
-        respond_retry(made, told.retry);
+        refuse_retry(made, told.retry);
     }
     return told;
 }

@@ -348,7 +348,7 @@ static void request_redirected(request_rec *r)
 
     verdict->before = before;
     verdict->judged = 0;
-    respond_again(r, verdict);
+    place_again(r, verdict);
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     if (verdict->identity != NULL || verdict->apart_identity != NULL) {
         respond_env(r, verdict);
@@ -356,7 +356,7 @@ static void request_redirected(request_rec *r)
     if (verdict->bandwidth > 0) {
         respond_bandwidth(r, verdict);
     }
-    respond_guard(r, verdict);
+    place_guard(r, verdict);
 }
 
 __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
@@ -414,7 +414,7 @@ static int request_answer_own(request_rec *r)
 static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verdict_t *verdict)
 {
     if (verdict != NULL && verdict->denied) {
-        return r->handler == respond_handler_name ? respond_write_json(r, verdict) : DECLINED;
+        return r->handler == refuse_handler_name ? refuse_write_json(r, verdict) : DECLINED;
     }
     if (*r->handler == 'r' && r->main == NULL && request_is_own(r)) {
         return request_answer_own(r);
@@ -451,7 +451,7 @@ int request_handler(request_rec *r)
         return request_handle_in_full(r, conf);
     }
     if (verdict->fields != NULL) {
-        respond_place(r, verdict);
+        place_response(r, verdict);
     }
     return DECLINED;
 }

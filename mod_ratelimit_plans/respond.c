@@ -1,35 +1,28 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * What client, logs and other modules are told.
+ * What client, logs and other modules are told: header fields, variables, bandwidth.
  */
 
 #include "private.h"
 
-#include <http_core.h>
-#include <http_protocol.h>
 #include <http_request.h>
-#include <mod_core.h>
 #include <util_filter.h>
 
-#include <apr_lib.h>
 #include <apr_strings.h>
 
-#include <stdlib.h>
 #include <string.h>
 
-#define RESPOND_FILTER "RATELIMIT_FIELDS"
 #define RESPOND_DIGITS ((size_t)20)
 
 /* what every request with header fields goes through */
 #define RESPOND_INLINE __attribute__((always_inline)) static inline
 
-const char respond_handler_name[] = "ratelimit-refusal";
-
 /* The names of draft-ietf-httpapi-ratelimit-headers-11 and of the older custom, in one place: they
    still move. In the order of verdict_t.fields. */
-static const char *const respond_names[] = { "RateLimit-Policy", "RateLimit", "X-RateLimit-Limit",
-                                             "X-RateLimit-Remaining", "X-RateLimit-Reset" };
+const char *const respond_names[RLP_FIELDS_N] = { "RateLimit-Policy", "RateLimit",
+                                                  "X-RateLimit-Limit", "X-RateLimit-Remaining",
+                                                  "X-RateLimit-Reset" };
 
 enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESET };
 
@@ -109,7 +102,7 @@ static const char *respond_number_at(char **to, int64_t number)
     return text;
 }
 
-static const char *respond_number(int64_t number, apr_pool_t *pool)
+const char *respond_number(int64_t number, apr_pool_t *pool)
 {
     char *room = apr_palloc(pool, RESPOND_DIGITS + 1);
 
@@ -143,8 +136,7 @@ void respond_sort(verdict_t *verdict)
     }
 }
 
-/* The names of a limit: with the rule's where another rule has the same plan. */
-static const label_t *respond_label(const verdict_t *verdict, const outcome_t *outcome)
+const label_t *respond_label(const verdict_t *verdict, const outcome_t *outcome)
 {
     for (int i = 0; i < verdict->n; i++) {
         const outcome_t *other = &verdict->outcomes[i];
@@ -245,7 +237,7 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
 }
 
 /* Sends those from one field up to another. */
-static void respond_send(request_rec *r, const char *const fields[], int from, int to)
+RESPOND_INLINE void respond_send_some(request_rec *r, const char *const fields[], int from, int to)
 {
     /* in an empty one nothing need be looked for */
     void (*const send)(apr_table_t *, const char *, const char *) =
@@ -256,6 +248,11 @@ static void respond_send(request_rec *r, const char *const fields[], int from, i
             send(r->err_headers_out, respond_names[i], fields[i]);
         }
     }
+}
+
+void respond_send(request_rec *r, const char *const fields[])
+{
+    respond_send_some(r, fields, 0, RLP_FIELDS_N);
 }
 
 /* What was told before a redirect is told anew, or not any more; a filter has the pointers. */
@@ -290,10 +287,10 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
     if (set & FIELDS_LEGACY) {
         respond_legacy(to, verdict, conf->fields_epoch == 1);
     }
-    respond_send(r, verdict->fields, set & FIELDS_IETF ? FIELD_POLICY : FIELD_X_LIMIT,
-                 set & FIELDS_LEGACY ? RLP_FIELDS_N : FIELD_X_LIMIT);
+    respond_send_some(r, verdict->fields, set & FIELDS_IETF ? FIELD_POLICY : FIELD_X_LIMIT,
+                      set & FIELDS_LEGACY ? RLP_FIELDS_N : FIELD_X_LIMIT);
     if (r->handler != NULL || r->content_type != NULL || r->proxyreq != PROXYREQ_NONE) {
-        respond_guard(r, verdict);
+        place_guard(r, verdict);
     }
 }
 
@@ -365,291 +362,4 @@ void respond_insert_filter(request_rec *r)
         }
     }
     ap_add_output_filter(RESPOND_RATE_FILTER, NULL, r, r->connection);
-}
-
-/* --- refusals */
-
-/* The quality of a media type in a member of Accept, in thousandths; -1 if the member is of another
-   type. */
-static int respond_quality(const char *member, const char *type)
-{
-    const size_t len = strlen(type);
-    const char *q = NULL;
-
-    if (ap_cstr_casecmpn(member, type, len) != 0 ||
-        (member[len] != '\0' && member[len] != ';' && !apr_isspace(member[len]))) {
-        return -1;
-    }
-    for (q = strchr(member, ';'); q != NULL; q = strchr(q, ';')) {
-        q += 1 + strspn(q + 1, " \t");
-        if ((*q == 'q' || *q == 'Q') && q[1] == '=') {
-            const double quality = strtod(q + 2, NULL);
-            return quality >= 0 && quality <= 1 ? (int)(quality * 1000) : 0;
-        }
-    }
-    return 1000;
-}
-
-/* Does the client name JSON in Accept, and like it no less than HTML? */
-static bool respond_wants_json(request_rec *r)
-{
-    static const char *const types[] = { "application/json", "application/problem+json",
-                                         "application/*" };
-    const char *accept = apr_table_get(r->headers_in, "Accept");
-    int json = 0;
-    int html = 0;
-    char *rest = NULL;
-
-    if (accept == NULL || ap_strcasestr(accept, "application/") == NULL) {
-        return false;
-    }
-    for (char *member = apr_strtok(apr_pstrdup(r->pool, accept), ",", &rest); member;
-         member = apr_strtok(NULL, ",", &rest)) {
-        member += strspn(member, " \t");
-        for (int i = 0; i < 3; i++) {
-            const int quality = respond_quality(member, types[i]);
-            json = quality > json ? quality : json;
-        }
-        const int quality = respond_quality(member, "text/html");
-        html = quality > html ? quality : html;
-    }
-    return json > 0 && json >= html;
-}
-
-/* httpd reads the body of a refused request before it answers; a client that never sends it would
-   hold the worker. A connection that is to be closed is not read from, and an ErrorDocument that is
-   a script is not to wait for a body either. */
-static void respond_drop_body(request_rec *r)
-{
-    const char *length = apr_table_get(r->headers_in, "Content-Length");
-
-    if (r->connection->master == NULL && r->proto_num < HTTP_VERSION(2, 0) &&
-        ((length != NULL && strcmp(length, "0") != 0) ||
-         apr_table_get(r->headers_in, "Transfer-Encoding") != NULL)) {
-        r->connection->keepalive = AP_CONN_CLOSE;
-        apr_table_unset(r->headers_in, "Content-Length");
-        apr_table_unset(r->headers_in, "Transfer-Encoding");
-    }
-}
-
-/* problem+json of RFC 9457, with the type and the member that the header fields' draft defines.
-   Names of plans and rules need no escapes. */
-int respond_write_json(request_rec *r, const verdict_t *verdict)
-{
-    const char *separator = "";
-
-    r->status = verdict->status;
-    ap_set_content_type(r, "application/problem+json");
-    ap_rprintf(r,
-               "{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\","
-               "\"title\":\"Request cannot be satisfied as assigned quota has been exceeded\","
-               "\"status\":%d,\"detail\":\"Rate limit exceeded\"",
-               verdict->status);
-    if (verdict->retry > 0) {
-        ap_rprintf(r, ",\"retry_after\":%" APR_INT64_T_FMT, rlp_seconds(verdict->retry));
-    }
-    ap_rputs(",\"violated-policies\":[", r);
-    for (int i = 0; i < verdict->n; i++) {
-        const outcome_t *outcome = &verdict->outcomes[i];
-
-        if (outcome->decision.verdict > RLP_WAIT) {
-            ap_rprintf(r, "%s\"%s\"", separator, respond_label(verdict, outcome)->name);
-            separator = ",";
-        }
-    }
-    ap_rputs("]}\n", r);
-    return OK;
-}
-
-void respond_retry(request_rec *r, rlp_time_t span)
-{
-    apr_table_setn(r->err_headers_out, "Retry-After", respond_number(rlp_seconds(span), r->pool));
-}
-
-int respond_refuse(request_rec *r, int status)
-{
-    apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
-    respond_drop_body(r);
-    return status;
-}
-
-int respond_deny(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler)
-{
-    verdict->status = conf->deny_status == RLP_UNSET ? HTTP_TOO_MANY_REQUESTS : conf->deny_status;
-    if (verdict->retry > 0) {
-        respond_retry(r, verdict->retry);
-    }
-    respond_refuse(r, verdict->status);
-    if (ap_response_code_string(r, ap_index_of_response(verdict->status)) != NULL ||
-        !respond_wants_json(r)) {
-        return verdict->status;
-    }
-    if (in_handler) {
-        return respond_write_json(r, verdict);
-    }
-    /* not through ap_die(), whose text is always HTML; and now, before another fixup such as
-       mod_dir's gives the request to somebody else */
-    r->handler = respond_handler_name;
-    const int rv = ap_invoke_handler(r);
-
-    return rv == OK ? DONE : rv;
-}
-
-/* --- the fields of a backend */
-
-static bool respond_is_field(const char *name)
-{
-    return ap_cstr_casecmpn(name, "RateLimit", 9) == 0 ||
-           ap_cstr_casecmpn(name, "X-RateLimit", 11) == 0;
-}
-
-/* The backend's part of a field that httpd merged behind ours ("ours, theirs"), or NULL. */
-static const char *respond_theirs(const char *merged, const char *ours)
-{
-    const size_t len = strlen(ours);
-
-    return strncmp(merged, ours, len) == 0 && strncmp(merged + len, ", ", 2) == 0 ? merged + len + 2
-                                                                                  : NULL;
-}
-
-static const char *respond_ours(const char *const fields[], const char *name)
-{
-    for (int i = 0; i < RLP_FIELDS_N; i++) {
-        if (ap_cstr_casecmp(name, respond_names[i]) == 0) {
-            return fields[i];
-        }
-    }
-    return NULL;
-}
-
-/* Takes every such field out of a table; into theirs goes what the backend has said. fields are
-   ours, where the table has them too; else NULL. */
-static void respond_take_fields(apr_table_t *from, const char *const fields[], apr_table_t *theirs,
-                                apr_pool_t *pool)
-{
-    const apr_array_header_t *all = apr_table_elts(apr_table_copy(pool, from));
-
-    for (int i = 0; i < all->nelts; i++) {
-        const apr_table_entry_t *field = &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
-
-        if (!respond_is_field(field->key)) {
-            continue;
-        }
-        const char *ours = fields ? respond_ours(fields, field->key) : NULL;
-        const char *value = ours ? respond_theirs(field->val, ours) : field->val;
-
-        apr_table_unset(from, field->key);
-        if (value != NULL) {
-            apr_table_setn(theirs, field->key, value);
-        }
-    }
-}
-
-/* A backend that refuses by itself is believed; else our fields stand alone. */
-static apr_status_t respond_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
-{
-    request_rec *r = filter->r;
-    const char *const *fields = filter->ctx;
-    apr_table_t *theirs = apr_table_make(r->pool, 5);
-
-    respond_take_fields(r->headers_out, NULL, theirs, r->pool);
-    respond_take_fields(r->err_headers_out, fields, theirs, r->pool);
-    if (r->status == HTTP_TOO_MANY_REQUESTS) {
-        r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);
-    } else {
-        respond_send(r, fields, 0, RLP_FIELDS_N);
-    }
-    ap_remove_output_filter(filter);
-    return ap_pass_brigade(filter->next, brigade);
-}
-
-void respond_register_filter(void)
-{
-    /* before mod_headers, whenever it is added */
-    ap_register_output_filter(RESPOND_FILTER, respond_filter, NULL, AP_FTYPE_RESOURCE);
-}
-
-/* AddType may name a handler, too. */
-static bool respond_is_typed(const request_rec *r)
-{
-    return r->content_type != NULL && strncmp(r->content_type, "application/x-httpd-", 20) == 0;
-}
-
-/* Static files have no fields of their own; whatever has a handler may. */
-void respond_guard(request_rec *r, verdict_t *verdict)
-{
-    if (verdict->fields == NULL || verdict->denied || verdict->guarded == r ||
-        (r->handler == NULL && r->proxyreq == PROXYREQ_NONE && !respond_is_typed(r))) {
-        return;
-    }
-    ap_add_output_filter(RESPOND_FILTER, verdict->fields, r, r->connection);
-    verdict->guarded = r;
-}
-
-/* --- the fields of a file
-
-   httpd has two tables of fields for a response: those that errors and redirects keep, where ours
-   belong, and those that they drop. Merging both is a fifth of what our fields cost. */
-
-/* Does httpd itself answer, and not a handler that may have fields of its own? What is a handler's
-   name for most is a type without its parameters. */
-static bool respond_is_plain(const request_rec *r)
-{
-    return *r->handler == '\0' || (r->content_type != NULL && !respond_is_typed(r) &&
-                                   (r->handler == r->content_type ||
-                                    strncmp(r->handler, r->content_type, strlen(r->handler)) == 0));
-}
-
-/* Will httpd send a file, and no filter of another module see the fields? By now each has put its
-   filter there: the one for a backend's fields is one, and that of mod_headers, whose "always"
-   means the usual place. */
-static bool respond_is_file(const request_rec *r)
-{
-    return r->output_filters == r->proto_output_filters && r->finfo.filetype == APR_REG;
-}
-
-/* Do our fields stand alone? After a redirect the one table is that of the request before, too. */
-static bool respond_is_alone(const request_rec *r, const verdict_t *verdict)
-{
-    int n = 0;
-
-    for (int i = 0; i < RLP_FIELDS_N; i++) {
-        n += verdict->fields[i] != NULL;
-    }
-    return r->prev == NULL && apr_is_empty_table(r->headers_out) &&
-           apr_table_elts(r->err_headers_out)->nelts == n;
-}
-
-void respond_place(request_rec *r, verdict_t *verdict)
-{
-    if (!respond_is_plain(r)) {
-        respond_guard(r, verdict);
-    } else if (respond_is_file(r) && respond_is_alone(r, verdict)) {
-        apr_table_t *const fields = r->err_headers_out;
-
-        r->err_headers_out = r->headers_out;
-        r->headers_out = fields;
-    }
-}
-
-void respond_again(request_rec *r, const verdict_t *verdict)
-{
-    if (verdict->fields == NULL || verdict->denied) {
-        return;
-    }
-    apr_table_t *theirs = apr_table_make(r->pool, 5);
-
-    respond_take_fields(r->headers_out, NULL, theirs, r->pool);
-    respond_take_fields(r->err_headers_out, NULL, theirs, r->pool);
-    respond_send(r, verdict->fields, 0, RLP_FIELDS_N);
-}
-
-/* An error of a filter, such as that of a range outside of a file, drops both tables. */
-void respond_error(request_rec *r)
-{
-    const verdict_t *verdict = request_verdict_so_far(r);
-
-    if (verdict != NULL) {
-        respond_again(r, verdict);
-    }
 }

@@ -131,7 +131,7 @@ my %told = set($admin =~ /`([a-z_]+)(?:\[\])?`/g);
 ok(keys %said > 30, 'the members of answers can be read: ' . keys %said);
 missing('each is in docs/admin.md', \%said, \%told);
 
-my %problem = set(map { /\\"([\w-]+)\\":/g } code('mod_ratelimit_plans/respond.c'));
+my %problem = set(map { /\\"([\w-]+)\\":/g } code('mod_ratelimit_plans/refuse.c'));
 ok(keys %problem > 4, 'the members of a refusal can be read');
 missing('each is in docs/directives.md', \%problem, { set(map { /`([\w-]+)`/g } $entry{RateLimitDenyStatus} =~ /^\| (`[^|]*) \|/mg) });
 

@@ -1,0 +1,175 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Where our header fields stand: beside those of a backend or of a file, and behind redirects and
+ * errors.
+ */
+
+#include "private.h"
+
+#include <util_filter.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+#define PLACE_FILTER "RATELIMIT_FIELDS"
+
+/* --- the fields of a backend */
+
+static bool place_is_field(const char *name)
+{
+    return ap_cstr_casecmpn(name, "RateLimit", 9) == 0 ||
+           ap_cstr_casecmpn(name, "X-RateLimit", 11) == 0;
+}
+
+/* The backend's part of a field that httpd merged behind ours ("ours, theirs"), or NULL. */
+static const char *place_theirs(const char *merged, const char *ours)
+{
+    const size_t len = strlen(ours);
+
+    return strncmp(merged, ours, len) == 0 && strncmp(merged + len, ", ", 2) == 0 ? merged + len + 2
+                                                                                  : NULL;
+}
+
+static const char *place_ours(const char *const fields[], const char *name)
+{
+    for (int i = 0; i < RLP_FIELDS_N; i++) {
+        if (ap_cstr_casecmp(name, respond_names[i]) == 0) {
+            return fields[i];
+        }
+    }
+    return NULL;
+}
+
+/* Takes every such field out of a table; into theirs goes what the backend has said. fields are
+   ours, where the table has them too; else NULL. */
+static void place_take_out(apr_table_t *from, const char *const fields[], apr_table_t *theirs,
+                           apr_pool_t *pool)
+{
+    const apr_array_header_t *all = apr_table_elts(apr_table_copy(pool, from));
+
+    for (int i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *field = &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
+
+        if (!place_is_field(field->key)) {
+            continue;
+        }
+        const char *ours = fields ? place_ours(fields, field->key) : NULL;
+        const char *value = ours ? place_theirs(field->val, ours) : field->val;
+
+        apr_table_unset(from, field->key);
+        if (value != NULL) {
+            apr_table_setn(theirs, field->key, value);
+        }
+    }
+}
+
+/* A backend that refuses by itself is believed; else our fields stand alone. */
+static apr_status_t place_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    request_rec *r = filter->r;
+    const char *const *fields = filter->ctx;
+    apr_table_t *theirs = apr_table_make(r->pool, 5);
+
+    place_take_out(r->headers_out, NULL, theirs, r->pool);
+    place_take_out(r->err_headers_out, fields, theirs, r->pool);
+    if (r->status == HTTP_TOO_MANY_REQUESTS) {
+        r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);
+    } else {
+        respond_send(r, fields);
+    }
+    ap_remove_output_filter(filter);
+    return ap_pass_brigade(filter->next, brigade);
+}
+
+void place_register_filter(void)
+{
+    /* before mod_headers, whenever it is added */
+    ap_register_output_filter(PLACE_FILTER, place_filter, NULL, AP_FTYPE_RESOURCE);
+}
+
+/* AddType may name a handler, too. */
+static bool place_is_typed(const request_rec *r)
+{
+    return r->content_type != NULL && strncmp(r->content_type, "application/x-httpd-", 20) == 0;
+}
+
+/* Static files have no fields of their own; whatever has a handler may. */
+void place_guard(request_rec *r, verdict_t *verdict)
+{
+    if (verdict->fields == NULL || verdict->denied || verdict->guarded == r ||
+        (r->handler == NULL && r->proxyreq == PROXYREQ_NONE && !place_is_typed(r))) {
+        return;
+    }
+    ap_add_output_filter(PLACE_FILTER, verdict->fields, r, r->connection);
+    verdict->guarded = r;
+}
+
+/* --- the fields of a file
+
+   httpd has two tables of fields for a response: those that errors and redirects keep, where ours
+   belong, and those that they drop. Merging both is a fifth of what our fields cost. */
+
+/* Does httpd itself answer, and not a handler that may have fields of its own? What is a handler's
+   name for most is a type without its parameters. */
+static bool place_is_plain(const request_rec *r)
+{
+    return *r->handler == '\0' || (r->content_type != NULL && !place_is_typed(r) &&
+                                   (r->handler == r->content_type ||
+                                    strncmp(r->handler, r->content_type, strlen(r->handler)) == 0));
+}
+
+/* Will httpd send a file, and no filter of another module see the fields? By now each has put its
+   filter there: the one for a backend's fields is one, and that of mod_headers, whose "always"
+   means the usual place. */
+static bool place_is_file(const request_rec *r)
+{
+    return r->output_filters == r->proto_output_filters && r->finfo.filetype == APR_REG;
+}
+
+/* Do our fields stand alone? After a redirect the one table is that of the request before, too. */
+static bool place_is_alone(const request_rec *r, const verdict_t *verdict)
+{
+    int n = 0;
+
+    for (int i = 0; i < RLP_FIELDS_N; i++) {
+        n += verdict->fields[i] != NULL;
+    }
+    return r->prev == NULL && apr_is_empty_table(r->headers_out) &&
+           apr_table_elts(r->err_headers_out)->nelts == n;
+}
+
+void place_response(request_rec *r, verdict_t *verdict)
+{
+    if (!place_is_plain(r)) {
+        place_guard(r, verdict);
+    } else if (place_is_file(r) && place_is_alone(r, verdict)) {
+        apr_table_t *const fields = r->err_headers_out;
+
+        r->err_headers_out = r->headers_out;
+        r->headers_out = fields;
+    }
+}
+
+void place_again(request_rec *r, const verdict_t *verdict)
+{
+    if (verdict->fields == NULL || verdict->denied) {
+        return;
+    }
+    apr_table_t *theirs = apr_table_make(r->pool, 5);
+
+    place_take_out(r->headers_out, NULL, theirs, r->pool);
+    place_take_out(r->err_headers_out, NULL, theirs, r->pool);
+    respond_send(r, verdict->fields);
+}
+
+/* An error of a filter, such as that of a range outside of a file, drops both tables. */
+void place_error(request_rec *r)
+{
+    const verdict_t *verdict = request_verdict_so_far(r);
+
+    if (verdict != NULL) {
+        place_again(r, verdict);
+    }
+}

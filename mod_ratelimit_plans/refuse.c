@@ -1,0 +1,146 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The answer to a refused request: its status, Retry-After, and its body.
+ */
+
+#include "private.h"
+
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <mod_core.h>
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+const char refuse_handler_name[] = "ratelimit-refusal";
+
+/* The quality of a media type in a member of Accept, in thousandths; -1 if the member is of another
+   type. */
+static int refuse_quality(const char *member, const char *type)
+{
+    const size_t len = strlen(type);
+    const char *q = NULL;
+
+    if (ap_cstr_casecmpn(member, type, len) != 0 ||
+        (member[len] != '\0' && member[len] != ';' && !apr_isspace(member[len]))) {
+        return -1;
+    }
+    for (q = strchr(member, ';'); q != NULL; q = strchr(q, ';')) {
+        q += 1 + strspn(q + 1, " \t");
+        if ((*q == 'q' || *q == 'Q') && q[1] == '=') {
+            const double quality = strtod(q + 2, NULL);
+            return quality >= 0 && quality <= 1 ? (int)(quality * 1000) : 0;
+        }
+    }
+    return 1000;
+}
+
+/* Does the client name JSON in Accept, and like it no less than HTML? */
+static bool refuse_wants_json(request_rec *r)
+{
+    static const char *const types[] = { "application/json", "application/problem+json",
+                                         "application/*" };
+    const char *accept = apr_table_get(r->headers_in, "Accept");
+    int json = 0;
+    int html = 0;
+    char *rest = NULL;
+
+    if (accept == NULL || ap_strcasestr(accept, "application/") == NULL) {
+        return false;
+    }
+    for (char *member = apr_strtok(apr_pstrdup(r->pool, accept), ",", &rest); member;
+         member = apr_strtok(NULL, ",", &rest)) {
+        member += strspn(member, " \t");
+        for (int i = 0; i < 3; i++) {
+            const int quality = refuse_quality(member, types[i]);
+            json = quality > json ? quality : json;
+        }
+        const int quality = refuse_quality(member, "text/html");
+        html = quality > html ? quality : html;
+    }
+    return json > 0 && json >= html;
+}
+
+/* httpd reads the body of a refused request before it answers; a client that never sends it would
+   hold the worker. A connection that is to be closed is not read from, and an ErrorDocument that is
+   a script is not to wait for a body either. */
+static void refuse_drop_body(request_rec *r)
+{
+    const char *length = apr_table_get(r->headers_in, "Content-Length");
+
+    if (r->connection->master == NULL && r->proto_num < HTTP_VERSION(2, 0) &&
+        ((length != NULL && strcmp(length, "0") != 0) ||
+         apr_table_get(r->headers_in, "Transfer-Encoding") != NULL)) {
+        r->connection->keepalive = AP_CONN_CLOSE;
+        apr_table_unset(r->headers_in, "Content-Length");
+        apr_table_unset(r->headers_in, "Transfer-Encoding");
+    }
+}
+
+/* problem+json of RFC 9457, with the type and the member that the header fields' draft defines.
+   Names of plans and rules need no escapes. */
+int refuse_write_json(request_rec *r, const verdict_t *verdict)
+{
+    const char *separator = "";
+
+    r->status = verdict->status;
+    ap_set_content_type(r, "application/problem+json");
+    ap_rprintf(r,
+               "{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\","
+               "\"title\":\"Request cannot be satisfied as assigned quota has been exceeded\","
+               "\"status\":%d,\"detail\":\"Rate limit exceeded\"",
+               verdict->status);
+    if (verdict->retry > 0) {
+        ap_rprintf(r, ",\"retry_after\":%" APR_INT64_T_FMT, rlp_seconds(verdict->retry));
+    }
+    ap_rputs(",\"violated-policies\":[", r);
+    for (int i = 0; i < verdict->n; i++) {
+        const outcome_t *outcome = &verdict->outcomes[i];
+
+        if (outcome->decision.verdict > RLP_WAIT) {
+            ap_rprintf(r, "%s\"%s\"", separator, respond_label(verdict, outcome)->name);
+            separator = ",";
+        }
+    }
+    ap_rputs("]}\n", r);
+    return OK;
+}
+
+void refuse_retry(request_rec *r, rlp_time_t span)
+{
+    apr_table_setn(r->err_headers_out, "Retry-After", respond_number(rlp_seconds(span), r->pool));
+}
+
+int refuse_request(request_rec *r, int status)
+{
+    apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
+    refuse_drop_body(r);
+    return status;
+}
+
+int refuse_limited(request_rec *r, verdict_t *verdict, const dir_conf_t *conf, bool in_handler)
+{
+    verdict->status = conf->deny_status == RLP_UNSET ? HTTP_TOO_MANY_REQUESTS : conf->deny_status;
+    if (verdict->retry > 0) {
+        refuse_retry(r, verdict->retry);
+    }
+    refuse_request(r, verdict->status);
+    if (ap_response_code_string(r, ap_index_of_response(verdict->status)) != NULL ||
+        !refuse_wants_json(r)) {
+        return verdict->status;
+    }
+    if (in_handler) {
+        return refuse_write_json(r, verdict);
+    }
+    /* not through ap_die(), whose text is always HTML; and now, before another fixup such as
+       mod_dir's gives the request to somebody else */
+    r->handler = refuse_handler_name;
+    const int rv = ap_invoke_handler(r);
+
+    return rv == OK ? DONE : rv;
+}
