@@ -13,8 +13,8 @@ use Socket qw(SOL_SOCKET SO_LINGER);
 use Test::More;
 use Time::HiRes qw(time);
 
-use RLP::Http2;
 use RLP::Client;
+use RLP::Http2;
 use RLP::Httpd;
 
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
@@ -176,9 +176,25 @@ END
     is($server->get('/free')->{fields}{'x-ratelimit-remaining'}, 2, 'which has counted neither');
     $server->stop;
 }
+
+# --- mod_cache
+
 my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
+my $caches = File::Temp->newdir;
+chmod 0755, "$caches" or die "$caches: $!\n"; # httpd may have been started by root
+
+# A server with an empty cache and a rule of that rate.
+sub caching_server {
+    my ($rate, $config, %option) = @_;
+    my $cache = File::Temp::tempdir(DIR => "$caches");
+    chmod 0777, $cache or die "$cache: $!\n";
+    return server("$config\nRateLimitEngine On\nRateLimitRule site rate=$rate/week\nCacheEnable disk /\nCacheRoot \"$cache\"\n"
+            . "CacheMinExpire 3600\n", %option);
+}
+
 SKIP: {
-    skip 'httpd has no mod_cache or mod_cache_disk', 4 if grep { !RLP::Httpd::has_module($_) } qw(cache cache_disk);
+    my @modules = qw(cache cache_disk);
+    skip 'httpd has no mod_cache or mod_cache_disk', 10 if grep { !RLP::Httpd::has_module($_) } @modules;
     my @cases = (
         # configuration, answers, what X-RateLimit-Remaining says in them
         [ '', [(200) x 6], '1 1 1 1 1 1' ],
@@ -188,24 +204,15 @@ SKIP: {
     );
     for my $case (@cases) {
         my ($how, $expected, $left) = @{$case};
-        my $cache = File::Temp->newdir;
-        chmod 0777, "$cache" or die "$cache: $!\n"; # httpd may have been started by root
-        my $server = server("RateLimitEngine On\nRateLimitRule site rate=2/week\nCacheEnable disk /\nCacheRoot \"$cache\"\n"
-                . "CacheMinExpire 3600\n$how\n", modules => [qw(cache cache_disk)]);
+        my $server = caching_server(2, $how, modules => \@modules);
         my @answers = map { $server->get_to_the_end('/free') } 1 .. 6;
         is(join(' ', map { $_->{status} } @answers), "@{$expected}", 'mod_cache, ' . ($how || 'by default') . ': what it has is ' . ($how =~ /off/ ? 'counted' : 'not counted'));
         is(join(' ', map { $_->{fields}{'x-ratelimit-remaining'} // '-' } @answers), $left, 'and whose fields are shown');
         $server->stop;
     }
-}
 
-SKIP: {
-    skip 'httpd has no mod_cache or mod_cache_disk', 2 if grep { !RLP::Httpd::has_module($_) } qw(cache cache_disk);
-    my $cache = File::Temp->newdir;
-    chmod 0777, "$cache" or die "$cache: $!\n";
-    my $load = join '', map { qq{LoadModule ${_}_module "$RLP::Httpd::modules/mod_$_.so"\n} } grep { !RLP::Httpd::is_static($_) } qw(cache cache_disk);
-    my $server = server($load . "RateLimitEngine On\nRateLimitRule site rate=5/week\nCacheEnable disk /\nCacheRoot \"$cache\"\n"
-            . "CacheMinExpire 3600\nCacheQuickHandler off\n$ignore\n");
+    my $load = join '', map { qq{LoadModule ${_}_module "$RLP::Httpd::modules/mod_$_.so"\n} } grep { !RLP::Httpd::is_static($_) } @modules;
+    my $server = caching_server(5, "${load}CacheQuickHandler off\n$ignore");
     my $tag = $server->get_to_the_end('/free')->{fields}{etag};
     my $response = $server->get('/free', "If-None-Match: $tag");
     is($response->{status}, 304, 'mod_cache, loaded behind this module, says itself what has not changed');
