@@ -65,19 +65,32 @@ static void place_take_out(apr_table_t *from, const char *const fields[], apr_ta
     }
 }
 
+/* The script of an ErrorDocument does not know when its client may come again. */
+static void place_retry(request_rec *r, const verdict_t *verdict)
+{
+    apr_table_unset(r->headers_out, "Retry-After");
+    apr_table_unset(r->err_headers_out, "Retry-After");
+    if (verdict->retry > 0) {
+        refuse_retry(r, verdict->retry);
+    }
+}
+
 /* A backend that refuses by itself is believed; else our fields stand alone. */
 static apr_status_t place_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     request_rec *r = filter->r;
-    const char *const *fields = filter->ctx;
+    const verdict_t *verdict = filter->ctx;
     apr_table_t *theirs = apr_table_make(r->pool, 5);
 
     place_take_out(r->headers_out, NULL, theirs, r->pool);
-    place_take_out(r->err_headers_out, fields, theirs, r->pool);
-    if (r->status == HTTP_TOO_MANY_REQUESTS) {
+    place_take_out(r->err_headers_out, verdict->fields, theirs, r->pool);
+    if (verdict->denied) {
+        place_retry(r, verdict);
+    }
+    if (r->status == HTTP_TOO_MANY_REQUESTS && !verdict->denied) {
         r->headers_out = apr_table_overlay(r->pool, r->headers_out, theirs);
-    } else {
-        respond_send(r, fields);
+    } else if (verdict->fields != NULL) {
+        respond_send(r, verdict->fields);
     }
     ap_remove_output_filter(filter);
     return ap_pass_brigade(filter->next, brigade);
@@ -92,17 +105,18 @@ void place_register_filter(void)
 /* AddType may name a handler, too. */
 static bool place_is_typed(const request_rec *r)
 {
-    return r->content_type != NULL && strncmp(r->content_type, "application/x-httpd-", 20) == 0;
+    return r->content_type != NULL && (strncmp(r->content_type, "application/x-httpd-", 20) == 0 ||
+                                       strcmp(r->content_type, "httpd/send-as-is") == 0);
 }
 
 /* Static files have no fields of their own; whatever has a handler may. */
 void place_guard(request_rec *r, verdict_t *verdict)
 {
-    if (verdict->fields == NULL || verdict->denied || verdict->guarded == r ||
+    if ((verdict->fields == NULL && !verdict->denied) || verdict->guarded == r ||
         (r->handler == NULL && r->proxyreq == PROXYREQ_NONE && !place_is_typed(r))) {
         return;
     }
-    ap_add_output_filter(PLACE_FILTER, verdict->fields, r, r->connection);
+    ap_add_output_filter(PLACE_FILTER, verdict, r, r->connection);
     verdict->guarded = r;
 }
 

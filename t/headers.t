@@ -265,6 +265,31 @@ for my $case (@late) {
 begin;
 is(get("/index/?Status=429&$theirs")->header('X-RateLimit-Limit'), 999, 'H-07 a script that is an index and says 429 itself is believed');
 
+# --- a refusal's page that is made by a script, which has fields of its own
+
+host 'explained';
+my $page_told = 'RateLimit-Policy: "page";q=5;w=60|RateLimit: "page";r=0;t=12|Retry-After: 12|X-RateLimit-Limit: 5|X-RateLimit-Remaining: 0|X-RateLimit-Reset: 60';
+my @pages = (
+    # who, path, status, fields
+    [ 'a script', '/c/script', 429, $page_told ],
+    [ 'a backend, whose status httpd takes', '/c/proxied', 200, $page_told ],
+    [ 'a script, where only Retry-After is told', '/c/off', 429, 'Retry-After: 12' ],
+    [ 'a script, where waiting does not help', '/c/never', 429, '' ],
+);
+for my $case (@pages) {
+    my ($who, $path, $status, $told) = @{$case};
+    begin;
+    my $response = after(6, $path);
+    is($response->status, $status, "the page of a refusal is made by $who");
+    is($response->body, "hit\n", '... which was asked');
+    is(told($response), $told, '... and what the refusal says is said once');
+}
+
+# --- a file that has its fields in it
+
+begin;
+is(told(get('/c/usual')), told(get('/sent.asis')) =~ s/"page"/"usual"/gr, 'ours replace those of a file that httpd sends as it is');
+
 # --- sections on both sides of a redirect that tell otherwise
 
 host 'retold';
@@ -453,6 +478,31 @@ RateLimitPlan h-same rate=5/min
     </Location>
     <Location "/proxied">
         DirectoryIndex /backend/cgi/hit/h-07
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName explained.test
+    RateLimitEngine On
+    ProxyPass "/backend/" "http://127.0.0.1:${RLP_PORT}/"
+    AddType httpd/send-as-is .asis
+    ErrorDocument 429 "/cgi/hit/explained?Retry-After=99&X-RateLimit-Limit=98&X-RateLimit-Used=97&RateLimit=96"
+    <LocationMatch "^/(c/script|c/proxied|sent.asis)$">
+        RateLimitRule page rate=5/min
+    </LocationMatch>
+    <Location "/c/proxied">
+        ErrorDocument 429 "/backend/cgi/hit/explained?Retry-After=99&X-RateLimit-Limit=98&X-RateLimit-Used=97&RateLimit=96"
+    </Location>
+    <Location "/c/off">
+        RateLimitHeaders Off
+        RateLimitRule off rate=5/min
+    </Location>
+    <Location "/c/never">
+        RateLimitHeaders Off
+        RateLimitRule never quota=5
+    </Location>
+    <Location "/c/usual">
+        RateLimitRule usual rate=5/min
     </Location>
 </VirtualHost>
 <VirtualHost *:${RLP_PORT}>
