@@ -95,6 +95,7 @@ sub place_files {
     $text =~ s/\btxt:[^\s"]+/txt:map/g;
     $text =~ s/\bfile:[^\s"]+/file:networks/g;
     $text =~ s/\bfile=[^\s"]+/file=counters/g;
+    $text =~ s{/var/log/apache2/}{}g;
     $text =~ s{^(\s*LoadModule\s+ratelimit_plans_module\s+)\S+}{$1"$module"}mg;
     return $text;
 }
