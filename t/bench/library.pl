@@ -7,6 +7,8 @@
 use strict;
 use warnings;
 
+use RLP::Basics qw(slurp);
+
 my ($build) = @ARGV;
 my $runs = $ENV{RUNS} || 5;
 my $seconds = $ENV{SECONDS} || 0.5;
@@ -54,6 +56,36 @@ sub compared {
     return;
 }
 
+# Instructions of a decision, by valgrind: those of a run less those of a shorter one. What they do not explain of
+# how a decision's time grows with the keys, misses of caches do.
+sub instructions {
+    my ($impl, $keys) = @_;
+    my ($few, $more) = (256, 102_400 + 256);
+    my %count;
+
+    for my $n ($few, $more) {
+        my $file = "$build/t/bench/decision.callgrind";
+        system('valgrind', '-q', '--tool=callgrind', "--callgrind-out-file=$file", "$build/t/bench/decision", '-i', $impl, '-k', $keys, '-n', $n) == 0
+            or die "decision -n $n failed\n";
+        ($count{$n}) = slurp($file) =~ /^(?:totals|summary): (\d+)/m;
+        unlink $file;
+    }
+    return ($count{$more} - $count{$few}) / ($more - $few);
+}
+
+sub counted {
+    for my $keys (1e3, 1e4, 1e5, 1e6) {
+        my $subject = sprintf '10^%d %s', log($keys) / log(10) + 0.5, $word{zipf};
+        told(', instructions', $subject, $_, instructions($_, $keys)) for qw(library line floor);
+    }
+    return;
+}
+
+if (system('command -v valgrind >/dev/null') == 0) {
+    counted();
+} else {
+    told(', instructions', $word{zipf}, 'not run', 'valgrind is missing');
+}
 for (1 .. $runs) {
     compared('', @{$_}) for @by_process, @by_keys;
     compared(', each waits for the one before', @{$_}, '-w') for [hot => 1, 1], @by_keys;
