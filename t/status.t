@@ -215,7 +215,7 @@ sub load {
     );
     for my $case (@cases) {
         my ($path, $n, $fields, $rule, $plan, $expected, $name) = @{$case};
-        $server->get($path, @{$fields}) for 1 .. $n;
+        $server->get_to_the_end($path, @{$fields}) for 1 .. $n;
         is(counts($server, $rule, $plan), $expected, $name);
     }
     $server->stop;
