@@ -14,11 +14,14 @@ my $rlpctl = $ENV{RLPCTL} || 'rlpctl/rlpctl';
 
 plan skip_all => 'bash is missing' if !grep { -x "$_/bash" } split /:/, $ENV{PATH};
 
-# What is offered behind these words, the last of which is begun.
+# What is offered behind these words, the last of which is begun; as bash calls it, whose words end at = and : too.
 sub offered {
     my (@words) = @_;
-    my $script = 'compopt() { :; }; . "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _rlpctl; printf "%s\n" "${COMPREPLY[@]}"';
-    open my $out, '-|', 'bash', '-c', $script, 'bash', "$top/rlpctl/completion/rlpctl", 'rlpctl', @words or die "bash: $!\n";
+    my $line = join ' ', 'rlpctl', @words;
+    my @parts = map { my @part = /[=:]+|[^=:]+/g; @part ? @part : '' } 'rlpctl', @words;
+    my $script = 'compopt() { :; }; . "$1"; shift; COMP_LINE=$1; COMP_POINT=${#1}; COMP_WORDBREAKS=$2; shift 2;'
+        . 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _rlpctl; printf "%s\n" "${COMPREPLY[@]}"';
+    open my $out, '-|', 'bash', '-c', $script, 'bash', "$top/rlpctl/completion/rlpctl", $line, " \t\n\"'><=;|&(:", @parts or die "bash: $!\n";
     chomp(my @lines = <$out>);
     close $out;
     return sort grep { length } @lines;
@@ -51,6 +54,11 @@ for my $command (qw(try simulate)) {
 }
 my %known = map { my $command = $_; map { ((/^(--[a-z]+)/)[0] => 1) } offered($command, '--') } @commands;
 is(join(' ', grep { !$known{$_} } help('get') =~ /(--[a-z]+)/g), '', 'each option of the others is offered somewhere');
-is(join(' ', offered('ban', "--file=$top/rlpctl/completion/rlp")), "--file=$top/rlpctl/completion/rlpctl", 'files behind --file=');
+is(join(' ', offered('ban', "--file=$top/rlpctl/completion/rlp")), "$top/rlpctl/completion/rlpctl", 'files behind --file=');
+isnt(join(' ', offered('dump', '--file=')), '', 'and with no sign of them yet');
+is(join(' ', offered('try', '--store=m')), 'memory', 'values of an option');
+is(join(' ', offered('try', '--store=')), 'memory redis:// shm', 'all of them');
+is(join(' ', offered('try', '--store=redis:')), '//', 'with a colon');
+is(join(' ', offered('try', '--sto')), '--store=memory --store=redis:// --store=shm', 'behind the option where that is not whole');
 
 done_testing();
