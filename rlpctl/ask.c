@@ -388,7 +388,7 @@ static int ask_print(const ask_t *ask, const post_answer_t *answer)
     } else {
         outline_print(value);
     }
-    return fflush(stdout) == 0 ? EXIT_SUCCESS : option_fail("cannot write", EX_IOERR);
+    return option_end(EXIT_SUCCESS);
 }
 
 static int ask_server(ask_t *ask, const char *secret)

@@ -461,5 +461,5 @@ int direct_main(int argc, const char *const argv[], apr_pool_t *pool)
     if (error != NULL) {
         return direct_fail(error, status);
     }
-    return fflush(stdout) == 0 ? status : direct_fail("cannot write", EX_IOERR);
+    return option_end(status);
 }

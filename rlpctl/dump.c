@@ -139,8 +139,7 @@ static int dump_run(const dump_job_t *job)
         return option_fail(error, status);
     }
     dump_put_end(&out);
-    return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS
-                                                  : option_fail("cannot write", EX_IOERR);
+    return option_end(EXIT_SUCCESS);
 }
 
 static int load_tell(const dump_job_t *job, const dump_in_t *in, const dump_sum_t *sum)
@@ -171,10 +170,8 @@ static int load_tell(const dump_job_t *job, const dump_in_t *in, const dump_sum_
     } else if (json_parse(&object, out.text, out.len, job->pool) == NULL) {
         outline_print(object);
     }
-    if (fflush(stdout) != 0) {
-        return option_fail("cannot write", EX_IOERR);
-    }
-    return sum->kept + sum->crowded + sum->overrides_kept > 0 ? DUMP_KEPT : EXIT_SUCCESS;
+    return option_end(sum->kept + sum->crowded + sum->overrides_kept > 0 ? DUMP_KEPT
+                                                                         : EXIT_SUCCESS);
 }
 
 static int load_run(const dump_job_t *job)

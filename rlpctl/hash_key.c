@@ -76,7 +76,7 @@ static int hash_key_run(void)
     if (error != NULL) {
         return EX_DATAERR;
     }
-    if (ferror(stdin) || fflush(stdout) != 0) {
+    if (ferror(stdin) || fflush(stdout) != 0 || ferror(stdout)) {
         fputs("rlpctl: cannot read or write\n", stderr);
         return EX_IOERR;
     }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 
 const char option_unknown[] = "expected another option";
 
@@ -79,4 +80,12 @@ int option_fail(const char *error, int status)
 {
     fprintf(stderr, "rlpctl: %s\n", error);
     return status;
+}
+
+/* What could not be written before may have left nothing to be written now. */
+int option_end(int status)
+{
+    const bool written = fflush(stdout) == 0 && !ferror(stdout);
+
+    return written ? status : option_fail("cannot write", EX_IOERR);
 }

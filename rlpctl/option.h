@@ -49,4 +49,7 @@ const char *option_prefix_odd(const char *prefix);
 /* Says why the command ends, with which status: that is returned. */
 int option_fail(const char *error, int status);
 
+/* Ends what was printed: the status, or that of what could not be written, which is said. */
+int option_end(int status);
+
 #endif

@@ -354,14 +354,16 @@ for my $row (
     refused("rlpctl @words", '', \@words, $wanted, $pattern);
 }
 open my $full, '>', '/dev/full' or die "/dev/full: $!\n";
-my $pid = fork // die "fork: $!\n";
-if (!$pid) {
-    open STDOUT, '>&', $full or exit 126;
-    open STDERR, '>', '/dev/null' or exit 126;
-    exec { $ENV{RLPCTL} } $ENV{RLPCTL}, 'dump', "--file=$dir/one" or exit 127;
+for my $words ([ 'dump', "--file=$dir/one" ], [ 'overrides', "--file=$dir/by-pipe" ], [ 'overrides', '--json', "--file=$dir/by-pipe" ]) {
+    my $pid = fork // die "fork: $!\n";
+    if (!$pid) {
+        open STDOUT, '>&', $full or exit 126;
+        open STDERR, '>', '/dev/null' or exit 126;
+        exec { $ENV{RLPCTL} } $ENV{RLPCTL}, @{$words} or exit 127;
+    }
+    waitpid $pid, 0;
+    is($? >> 8, 74, "@{$words}: a full disk is told");
 }
-waitpid $pid, 0;
-is($? >> 8, 74, 'a full disk is told');
 for my $command (qw(dump load)) {
     ($status, $out) = rlpctl('', $command, '--help');
     ok($status == 0 && $out =~ /^usage: rlpctl dump/, "$command --help");
