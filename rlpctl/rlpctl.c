@@ -48,7 +48,7 @@
     "rlpctl help stores: the same without a server, in a store\n"                             \
     "rlpctl dump --help: counters out of a store and into another\n"
 
-enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_STORE = 70, EXIT_IO = 74 };
+enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_AWAY = 69, EXIT_STORE = 70, EXIT_IO = 74 };
 
 typedef struct {
     bool json;
@@ -162,7 +162,9 @@ static const char *try_cost(rlp_units_t *cost, const char *text, apr_pool_t *poo
     return rlp_units_parse(cost, text, pool);
 }
 
-/* Answers one line; NULL, or what was expected in it. */
+static const char try_failed[] = "the store failed";
+
+/* Answers one line; NULL, what was expected in it, or try_failed. */
 static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
 {
     char *rest = NULL;
@@ -191,7 +193,7 @@ static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
         try->charges[i].max_wait = try->max_wait;
     }
     if (rlp_check(try->store, try->charges, try->plan->n, &question, &answer) != APR_SUCCESS) {
-        return "the store failed";
+        return try_failed;
     }
     try_print(try, try->json ? try_moment(question.now, pool) : at, &answer, pool);
     return NULL;
@@ -213,7 +215,7 @@ static int try_run(try_t *try, apr_pool_t *pool)
         if (error != NULL) {
             fprintf(stderr, "rlpctl: line %d: %s\n", n, error);
             free(line);
-            return EXIT_INPUT;
+            return error == try_failed ? EXIT_AWAY : EXIT_INPUT;
         }
         apr_pool_clear(scratch);
     }

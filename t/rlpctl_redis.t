@@ -71,6 +71,11 @@ is($status, 70, 'nobody there');
 is($status, 70, 'a password as an argument');
 like($said, qr/expected no password in the URL/, 'is refused');
 unlike($said, qr/topsecret/, 'and not repeated');
+$redis->ask(qw(CONFIG SET maxmemory 1));
+($status, undef, $said) = rlpctl("0\n", 'try', @there, 'rate=5/s');
+is($status, 69, 'a server that cannot count any more');
+like($said, qr/^rlpctl: line 1: the store failed$/, 'is told from a line that is not understood');
+$redis->ask(qw(CONFIG SET maxmemory 0));
 ($status, undef, $said) = rlpctl("0\n", 'try', @there, 'rate=2000000000000/s');
 like($said, qr/expected a count and a burst of at most 1000000000000 in Redis/, 'what cannot be counted there is refused');
 
