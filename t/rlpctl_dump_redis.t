@@ -121,8 +121,9 @@ $here->ask('SET', 'rlp:{ip:3}:lasting', value(1, 40));
 $here->ask('LPUSH', 'rlp:{ip:4}:list', 'x');
 $here->ask('SET', 'rlp:{ip:5', value(1, 40), 'PX', 100_000);
 $here->ask('SET', "rlp:{ip:6}:\n", value(1, 40), 'PX', 100_000);
+$here->ask('SET', 'rlp:{ip:7}:later', value(1, 40), 'PX', 9_000_000_000_000); # ends where numbers of JSON do
 (undef, undef, undef, $said) = dumped(1205, @here);
-is($said, "rlpctl: left out 6 keys that hold something else than counters\n", 'what is no counter');
+is($said, "rlpctl: left out 7 keys that hold something else than counters\n", 'what is no counter');
 
 # --- what has ended
 
