@@ -428,13 +428,20 @@ static const char *file_match(file_t *file, const reader_t *reader, apr_pool_t *
                                    : file_adopt(file, reader, pool);
 }
 
+/* Is there something? An empty file is what a full disk leaves of one that could not be made. */
+static bool file_is_there(const char *path)
+{
+    struct stat info;
+
+    return lstat(path, &info) == 0 ? !S_ISREG(info.st_mode) || info.st_size > 0 : errno != ENOENT;
+}
+
 /* Makes the file, or opens the one that is there. */
 static const char *file_make(file_t *file, const dump_job_t *job, bool has_key)
 {
     const char *error = NULL;
-    struct stat info;
 
-    if (lstat(job->place.file, &info) == 0 || errno != ENOENT) {
+    if (file_is_there(job->place.file)) {
         return job->size > 0 ? "expected no --size=: the file is there, and has its size"
                              : file_open(file, job);
     }

@@ -164,6 +164,9 @@ for my $row (
     refused($name, '', [ 'load', @{$args} ], 65, $pattern);
 }
 ok(!-e "$dir/none", 'no file was made');
+refused('a file that the disk has no room for', '', [ 'load', "--file=$dir/too-large", '--size=999999999G', $dump ], 65, qr/cannot allocate/);
+($status, $sum) = load('too-large', $dump, '--size=4M');
+is("$status $sum->{loaded}", '0 3007', 'is made in another size then');
 (undef, $out) = rlpctl('', 'dump', "--file=$dir/one");
 unlike($out, qr/"key":/, 'a dump has no key');
 unlike($out, qr/(?:07){8}/, 'in no form');
