@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* As with a server, and in Redis. What is further away cannot be said in a dump. */
+#define OFFLINE_SPAN (INT64_C(3660) * 86400 * RLP_SECOND)
+
 typedef struct {
     const offline_t *job;
     json_out_t *out;
@@ -34,9 +37,10 @@ const char *offline_span(rlp_time_t *left, const char *when, rlp_time_t wall, ap
         *left = instant_read(when);
         *left = *left > 0 ? *left - wall : 0;
     }
-    return *left > 0 ? NULL
-                     : "expected a span such as 2h, or a moment to come such as "
-                       "2026-12-31T23:59:59Z";
+    if (*left <= 0) {
+        return "expected a span such as 2h, or a moment to come such as 2026-12-31T23:59:59Z";
+    }
+    return *left > OFFLINE_SPAN ? "expected ten years at most" : NULL;
 }
 
 /* The moment on the store's time line. NULL, or what was expected. */

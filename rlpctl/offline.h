@@ -22,7 +22,8 @@ typedef struct {
 /* Runs the command and writes an object. NULL, or what was expected. */
 const char *offline_run(const offline_t *job, json_out_t *out);
 
-/* How long until then: a span, or a moment to come. NULL, or what was expected. */
+/* How long until then: a span, or a moment to come, ten years away at most. NULL, or what was
+   expected. */
 const char *offline_span(rlp_time_t *left, const char *when, rlp_time_t wall, apr_pool_t *pool);
 
 #endif

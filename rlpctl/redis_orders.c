@@ -98,8 +98,7 @@ static const char *orders_wanted(const orders_t *job, const char **plan, rlp_tim
     if (error != NULL || ends || orders_is(job, "unban")) {
         return error;
     }
-    error = offline_span(span, job->when, rlp_clock_wall(), job->pool);
-    return error == NULL && *span > REDIS_ORDERS_SPAN ? "expected ten years at most" : error;
+    return offline_span(span, job->when, rlp_clock_wall(), job->pool);
 }
 
 static const char *orders_change(there_t *there)

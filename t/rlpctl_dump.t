@@ -120,6 +120,11 @@ is(contents('by-pipe'), $one, 'all of it');
 my @overrides = (rlpctl('', 'overrides', '--json', "--file=$dir/by-pipe"))[1] =~ /"identity":"ip:192/g;
 is(@overrides, 202, 'bans and plans are known by that file\'s commands');
 
+# what a dump could not say, a server refuses as well
+for my $words ([qw(ban ip:192.0.2.1 2099-01-01T00:00:00Z)], [qw(ban ip:192.0.2.1 9999-12-31T23:59:59Z)], [qw(set-plan ip:192.0.2.1 free 2300-01-01T00:00:00Z)]) {
+    refused("@{$words}", '', [ @{$words}, "--file=$dir/by-pipe" ], 65, qr/^rlpctl: expected ten years at most$/);
+}
+
 # --- what is there already
 
 ($status, $sum) = load('one', $dump);
