@@ -175,6 +175,9 @@ static void plans_hook_needed(server_rec *server)
     if (needs & HOOK_BANDWIDTH) {
         ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
     }
+    if (needs & HOOK_FIELDS && config_is_said("RequestHeader")) {
+        ap_hook_fixups(source_keep_fields, NULL, NULL, APR_HOOK_MIDDLE); /* mod_headers' is last */
+    }
     if (needs & HOOK_AFTER) {
         ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
     }

@@ -75,6 +75,9 @@ const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const
 /* Notes that a directive of the server's configuration needs hooks (HOOK_*). */
 void config_needs(const cmd_parms *cmd, unsigned hooks);
 
+/* Is there a directive of that name anywhere in the server's configuration? While it is checked. */
+bool config_is_said(const char *name);
+
 /* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
    the word is not of that kind. */
 const char *config_quotes(const char *word, apr_pool_t *pool);
