@@ -177,6 +177,41 @@ END
     $server->stop;
 }
 
+{
+    my $server = RLP::Httpd->new(modules => [qw(alias mime negotiation rewrite)], clock => 1, config => <<'END');
+TypesConfig /dev/null
+RateLimitEngine On
+RateLimitRule late rate=9/week
+RewriteEngine On
+RewriteRule "^/rewrite/" - [F]
+Redirect "/alias/" "/elsewhere"
+<Directory "@DIR@/htdocs/in">
+    Options +MultiViews
+    AddLanguage de .de
+    AddLanguage fr .fr
+    AddType text/html .html
+    RewriteEngine On
+    RewriteRule "^forbidden" - [F]
+    RewriteRule "^gone" - [G]
+    RewriteRule "^away" "/elsewhere" [R]
+</Directory>
+<Location "/in">
+    RateLimitRule early rate=9/week phase=early key=ip
+</Location>
+<Directory "@DIR@/htdocs/in/alias">
+    Redirect "/elsewhere"
+</Directory>
+END
+    mkdir $server->dir . "/htdocs/$_" for qw(in in/alias);
+    $server->file("htdocs/in/page.html.$_", "$_\n") for qw(de fr);
+    $server->start;
+    is($server->get("/$_")->{status} =~ /^(?:302|403)$/, 1, "/$_ is answered by httpd") for qw(rewrite/x alias/x);
+    is($server->statuses(1, "/in/$_->[0]", 'Accept: image/png'), $_->[1], "/in/$_->[0] is, too")
+        for [ 'page', 406 ], [ 'forbidden', 403 ], [ 'gone', 410 ], [ 'away', 302 ], [ 'alias/x', 302 ];
+    is($server->get('/in/page.html.de')->{fields}{'ratelimit'}, '"early";r=3;t=201600, "late";r=8;t=537600', 'early rules have counted what directories say, others nothing');
+    $server->stop;
+}
+
 # --- mod_cache
 
 my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
