@@ -230,6 +230,7 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_monitor(plans_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_protocol_propose(request_propose, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_insert_error_filter(place_error, NULL, NULL, APR_HOOK_REALLY_FIRST);
     status_register();

@@ -223,7 +223,7 @@ const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
 /* The address of a connection as an identity, found once and kept with it. */
 typedef struct {
-    size_t len; /* 0: not known */
+    size_t len;
     uint64_t fingerprint;
     char text[64];
 } address_t;
@@ -240,7 +240,7 @@ static inline const address_t *identity_known_address(const chain_t *chain, cons
             ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
             : NULL;
 
-    return address != NULL && address->len > 0 ? address : NULL;
+    return address;
 }
 
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
@@ -473,6 +473,8 @@ int request_header_parser(request_rec *r);
 /* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
+int request_propose(conn_rec *c, request_rec *r, server_rec *s, const apr_array_header_t *offers,
+                    apr_array_header_t *proposals);
 
 #pragma GCC visibility pop
 

@@ -278,9 +278,11 @@ SKIP: {
     my $config = "Protocols h2c http/1.1\nH2Direct on\nRateLimitEngine On\n" . join '', map {
         qq{<Location "/$_">\nRateLimitRule $_ rate=5/week\n</Location>\n} } qw(five used);
     $config .= qq{<Location "/who">\nRateLimitRule who rate=2/week\nRateLimitRule who-early rate=2/week key=ip phase=early\n</Location>\n}
+        . qq{<Files "index.html">\nRateLimitRule index rate=2/week\n</Files>\n}
+        . qq{<Location "/failing">\nRateLimitRule failing rate=2/week "count=response:%{REQUEST_STATUS} -eq 404"\n</Location>\n}
         . qq{<Location "/sorry">\nRateLimitRule sorry rate=1/week\nRateLimitRule sorry-early rate=1/week key=ip phase=early\n</Location>\n}
         . qq{<Location "/org">\nH2PushResource /sorry\nH2PushResource /free\n</Location>\n};
-    my $server = server($config, modules => ['http2']);
+    my $server = server($config, modules => [qw(dir http2)]);
 
     my $h2 = h2_begin($server);
     my @streams = map { h2_ask($h2, 'GET', '/five') } 1 .. 12;
@@ -312,15 +314,25 @@ SKIP: {
     @streams = (h2_ask($h2, 'GET', '/org'), 2, 4);
     is(h2_answers($h2, 20, @streams), '200 200 200', 'HTTP/2: nor refused');
 
-    # from HTTP/1.1 to HTTP/2: the request that asks for it is the first stream
+    # from HTTP/1.1 to HTTP/2: a stream would ask once more, unknown to the rules
+    my @upgrade = ('Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAEAAAAA');
+    my @asked = (
+        # what has a rule, path, answers
+        [ 'the page', '/who', '200 200 429' ],
+        [ 'the index of a directory', '/', '200 200 429' ],
+        [ 'the response', '/failing', '404 404 429' ],
+    );
+    for my $case (@asked) {
+        my ($what, $path, $answers) = @{$case};
+        my @got = map { my $c = $server->connection; $c->send(head('GET', $path, @upgrade)); $c->response->{status} } 1 .. 3;
+        is("@got", $answers, "HTTP/2: an upgrade is no way around a rule for $what");
+    }
     my $connection = $server->connection;
-    $connection->send(head('GET', '/who', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAEAAAAA'));
-    my $response = $connection->response;
-    is($response->{status}, 101, 'HTTP/2: Upgrade: h2c');
+    $connection->send(head('GET', '/free', @upgrade));
+    is($connection->response->{status}, 101, 'HTTP/2: Upgrade: h2c where there is no rule');
     $connection->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, pack 'nNnN', 1, 0, 2, 0));
     $h2 = { connection => $connection, status => {}, ended => {}, reset => {}, text => '' };
-    is(h2_answers($h2, 20, 1), '200', 'HTTP/2: the request that upgrades passes');
-    is($server->statuses(2, '/who'), '200 429', 'HTTP/2: the request that upgrades is charged once');
+    is(h2_answers($h2, 20, 1), '200', 'HTTP/2: the request that upgrades is answered');
     log_is_sound($server, 'HTTP/2');
     ok($server->stop, 'HTTP/2: httpd stops');
 }
