@@ -220,6 +220,9 @@ static void plans_register_hooks(apr_pool_t *pool)
     /* says what is pushed */
     static const char *const predecessors[] = { "mod_http2.c", NULL };
 
+    /* its handler is as early, and may answer with an index that no rule has judged yet */
+    static const char *const answers[] = { "mod_cache.c", NULL };
+
     provider_register(pool);
     ap_hook_pre_config(plans_pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(plans_check_config, NULL, NULL, APR_HOOK_MIDDLE);
@@ -231,7 +234,7 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_monitor(plans_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_protocol_propose(request_propose, NULL, NULL, APR_HOOK_REALLY_LAST);
-    ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_handler(request_handler, NULL, answers, APR_HOOK_REALLY_FIRST);
     ap_hook_insert_error_filter(place_error, NULL, NULL, APR_HOOK_REALLY_FIRST);
     status_register();
     place_register_filter();

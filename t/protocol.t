@@ -233,7 +233,7 @@ SKIP: {
     my @cases = (
         # configuration, answers, what X-RateLimit-Remaining says in them
         [ '', [(200) x 6], '1 1 1 1 1 1' ],
-        [ 'CacheQuickHandler off', [ 200, 200, (429) x 4 ], '1 0, 1 0 0 0 0' ],
+        [ 'CacheQuickHandler off', [ 200, 200, (429) x 4 ], '1 1 0 0 0 0' ],
         [ $ignore, [(200) x 6], '1 - - - - -' ],
         [ "CacheQuickHandler off\n$ignore", [ 200, 200, (429) x 4 ], '1 0 0 0 0 0' ],
     );
@@ -245,6 +245,10 @@ SKIP: {
         is(join(' ', map { $_->{fields}{'x-ratelimit-remaining'} // '-' } @answers), $left, 'and whose fields are shown');
         $server->stop;
     }
+
+    my $index = caching_server(9, "CacheQuickHandler off\n$ignore\n<Files \"index.html\">\nRateLimitRule index rate=2/week\n</Files>", modules => [ 'dir', @modules ]);
+    is(join(' ', map { $index->get_to_the_end('/')->{status} } 1 .. 3), '200 200 429', 'mod_cache, CacheQuickHandler off: it has the index, which has a rule of its own');
+    $index->stop;
 
     my $load = join '', map { qq{LoadModule ${_}_module "$RLP::Httpd::modules/mod_$_.so"\n} } grep { !RLP::Httpd::is_static($_) } @modules;
     my $server = caching_server(5, "${load}CacheQuickHandler off\n$ignore");
