@@ -42,6 +42,28 @@ bool config_is_htaccess(const cmd_parms *cmd)
     return cmd->pool == cmd->temp_pool;
 }
 
+/* The directive that comes next, be it inside or outside of a section; NULL at the end. */
+static const ap_directive_t *config_next_directive(const ap_directive_t *directive)
+{
+    if (directive->first_child != NULL) {
+        return directive->first_child;
+    }
+    while (directive != NULL && directive->next == NULL) {
+        directive = directive->parent;
+    }
+    return directive ? directive->next : NULL;
+}
+
+bool config_is_said(const char *name)
+{
+    const ap_directive_t *directive = ap_conftree;
+
+    while (directive != NULL && ap_cstr_casecmp(directive->directive, name) != 0) {
+        directive = config_next_directive(directive);
+    }
+    return directive != NULL;
+}
+
 void config_needs(const cmd_parms *cmd, unsigned hooks)
 {
     if (!config_is_htaccess(cmd)) { /* by then it is too late: plans_hook_needed() */

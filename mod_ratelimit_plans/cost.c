@@ -80,9 +80,18 @@ static bool cost_may_log(void)
     return apr_atomic_xchg32(&rlp_world->cost_logged, second) != second;
 }
 
-/* The number that a text is; or what is assumed, with a line in the log, if it is none. */
-static rlp_units_t cost_number(const char *text, rlp_units_t assumed, const request_rec *r)
+/* The number that a text is; or what is assumed, with a line in the log, if it is none. Blanks
+   around it are no part of what a header field says. */
+static rlp_units_t cost_number(const char *value, rlp_units_t assumed, const request_rec *r)
 {
+    static const char blanks[] = " \t";
+    const char *begin = value + strspn(value, blanks);
+    size_t len = strlen(begin);
+
+    while (len > 0 && strchr(blanks, begin[len - 1]) != NULL) {
+        len--;
+    }
+    const char *text = apr_pstrmemdup(r->pool, begin, len);
     rlp_units_t units = assumed;
 
     if (rlp_units_parse(&units, text, r->pool) != NULL && cost_may_log()) {

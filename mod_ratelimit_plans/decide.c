@@ -16,18 +16,6 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
-/* Marks a connection on which a request was judged whose address is not kept with it. */
-static const address_t decide_mark = { .len = 0 };
-
-static void decide_mark_connection(const request_rec *r)
-{
-    ap_conf_vector_t *config = r->connection->conn_config;
-
-    if (ap_get_module_config(config, &ratelimit_plans_module) == NULL) {
-        ap_set_module_config(config, &ratelimit_plans_module, (void *)(uintptr_t)&decide_mark);
-    }
-}
-
 static bool decide_is_dry(const dir_conf_t *conf, const rule_t *rule)
 {
     return conf->engine == ENGINE_LOG_ONLY || rule->dry;
@@ -64,7 +52,6 @@ __attribute__((noinline)) static void decide_find_who(decide_t *d, const chain_t
 {
     d->who = d->who ? apr_palloc(d->r->pool, sizeof(*d->who)) : &d->first;
     identity_find(d->who, chain, d->r, d->server);
-    decide_mark_connection(d->r);
 }
 
 __attribute__((noinline)) static const who_t *decide_ordered(decide_t *d)

@@ -129,6 +129,7 @@ static const char *identity_declare(const char *name, const char *source, cmd_pa
                            .authenticated = provider->authenticated,
                            .file = cmd->directive->filename,
                            .line = cmd->directive->line_num };
+    config_needs(cmd, provider->chosen ? HOOK_FIELDS : 0);
     error = identity_configure(type, cmd);
     if (error != NULL) {
         return error;

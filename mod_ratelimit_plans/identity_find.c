@@ -218,7 +218,7 @@ static bool identity_find_one(who_t *who, const identity_t *identity, request_re
     }
     const address_t *address = ap_get_module_config(c->conn_config, &ratelimit_plans_module);
 
-    if (address == NULL || address->len == 0) {
+    if (address == NULL) {
         return identity_keep_address(who, identity, r, server);
     }
     who->plan = NULL;

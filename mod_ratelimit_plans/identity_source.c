@@ -13,9 +13,40 @@
 
 #include <string.h>
 
+#define SOURCE_KEPT "ratelimit_plans_fields"
+
+/* RequestHeader changes the client's fields behind the first decision. Who decides after a redirect
+   inside httpd, whose requests have one pool and one table, finds here what the client sent. */
+typedef struct {
+    const apr_table_t *changed;
+    const apr_table_t *sent;
+} source_kept_t;
+
+int source_keep_fields(request_rec *r)
+{
+    if (r->main == NULL && r->prev == NULL) {
+        source_kept_t *kept = apr_palloc(r->pool, sizeof(*kept));
+
+        kept->changed = r->headers_in;
+        kept->sent = apr_table_copy(r->pool, r->headers_in);
+        (void)apr_pool_userdata_setn(kept, SOURCE_KEPT, NULL, r->pool);
+    }
+    return DECLINED;
+}
+
+const apr_table_t *source_fields(const request_rec *r)
+{
+    void *data = NULL;
+
+    (void)apr_pool_userdata_get(&data, SOURCE_KEPT, r->pool);
+    const source_kept_t *kept = data;
+
+    return kept != NULL && kept->changed == r->headers_in ? kept->sent : r->headers_in;
+}
+
 static const char *source_header(void *settings, request_rec *r)
 {
-    return apr_table_get(r->headers_in, settings);
+    return apr_table_get(source_fields(r), settings);
 }
 
 static const char *source_env(void *settings, request_rec *r)
@@ -35,7 +66,7 @@ static const char *source_configure_cookie(void **settings, const char *name, co
 
 static const char *source_cookie(void *settings, request_rec *r)
 {
-    const char *field = apr_table_get(r->headers_in, "Cookie");
+    const char *field = apr_table_get(source_fields(r), "Cookie");
     size_t len = 0;
     const char *value = field ? value_cookie(field, settings, &len) : NULL;
 

@@ -134,31 +134,31 @@ static int plans_pre_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp)
     return OK;
 }
 
-/* May a .htaccess in such a directory have rules? */
-static bool plans_may_have_rules(ap_conf_vector_t *section)
+/* May a .htaccess in such a directory have directives of that kind (OR_LIMIT: rules)? */
+static bool plans_may_have(ap_conf_vector_t *section, unsigned kind)
 {
     const core_dir_config *core = ap_get_core_module_config(section);
 
-    return (core->override & OR_LIMIT) != 0 ||
+    return (core->override & kind) != 0 ||
            (core->override_list != NULL && !apr_is_empty_table(core->override_list));
 }
 
 /* May one in any directory of this host? */
-static bool plans_host_may_have_rules(const server_rec *server)
+static bool plans_host_may_have(const server_rec *server, unsigned kind)
 {
     const core_server_config *core = ap_get_core_module_config(server->module_config);
 
     for (int i = 0; i < core->sec_dir->nelts; i++) {
-        if (plans_may_have_rules(APR_ARRAY_IDX(core->sec_dir, i, ap_conf_vector_t *))) {
+        if (plans_may_have(APR_ARRAY_IDX(core->sec_dir, i, ap_conf_vector_t *), kind)) {
             return true;
         }
     }
-    return plans_may_have_rules(server->lookup_defaults);
+    return plans_may_have(server->lookup_defaults, kind);
 }
 
-static bool plans_any_may_have_rules(const server_rec *server)
+static bool plans_any_may_have(const server_rec *server, unsigned kind)
 {
-    while (server != NULL && !plans_host_may_have_rules(server)) {
+    while (server != NULL && !plans_host_may_have(server, kind)) {
         server = server->next;
     }
     return server != NULL;
@@ -167,13 +167,17 @@ static bool plans_any_may_have_rules(const server_rec *server)
 /* Adds the hooks that this configuration needs. What .htaccess will need is not known yet. */
 static void plans_hook_needed(server_rec *server)
 {
-    const unsigned needs = plans_any_may_have_rules(server) ? ~0U : rlp_world->needs;
+    const unsigned needs = plans_any_may_have(server, OR_LIMIT) ? ~0U : rlp_world->needs;
 
     if (needs & HOOK_EARLY) {
         ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
     }
     if (needs & HOOK_BANDWIDTH) {
         ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
+    }
+    if (rlp_world->needs & HOOK_FIELDS &&
+        (config_is_said("RequestHeader") || plans_any_may_have(server, OR_FILEINFO))) {
+        ap_hook_fixups(source_keep_fields, NULL, NULL, APR_HOOK_MIDDLE); /* mod_headers' is last */
     }
     if (needs & HOOK_AFTER) {
         ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_MIDDLE);
@@ -217,6 +221,9 @@ static void plans_register_hooks(apr_pool_t *pool)
     /* says what is pushed */
     static const char *const predecessors[] = { "mod_http2.c", NULL };
 
+    /* its handler is as early, and may answer with an index that no rule has judged yet */
+    static const char *const answers[] = { "mod_cache.c", NULL };
+
     provider_register(pool);
     ap_hook_pre_config(plans_pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(plans_check_config, NULL, NULL, APR_HOOK_MIDDLE);
@@ -227,7 +234,8 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_child_status(plans_child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_monitor(plans_monitor, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_stopping(turn_stop, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_handler(request_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_protocol_propose(request_propose, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_handler(request_handler, NULL, answers, APR_HOOK_REALLY_FIRST);
     ap_hook_insert_error_filter(place_error, NULL, NULL, APR_HOOK_REALLY_FIRST);
     status_register();
     place_register_filter();

@@ -78,35 +78,12 @@ static const char *dbd_describe(void *settings)
     return "a database";
 }
 
-/* The directive that comes next, be it inside or outside of a section; NULL at the end. */
-static const ap_directive_t *dbd_next_directive(const ap_directive_t *directive)
-{
-    if (directive->first_child != NULL) {
-        return directive->first_child;
-    }
-    while (directive != NULL && directive->next == NULL) {
-        directive = directive->parent;
-    }
-    return directive ? directive->next : NULL;
-}
-
-/* Is there a directive of that name anywhere? */
-static bool dbd_is_said(const char *name)
-{
-    const ap_directive_t *directive = ap_conftree;
-
-    while (directive != NULL && ap_cstr_casecmp(directive->directive, name) != 0) {
-        directive = dbd_next_directive(directive);
-    }
-    return directive != NULL;
-}
-
 /* Is mod_dbd told of a database? */
 static const char *dbd_check(void *settings, apr_pool_t *pool)
 {
     (void)settings;
     (void)pool;
-    return dbd_is_said("DBDriver")
+    return config_is_said("DBDriver")
                ? NULL
                : "expected DBDriver and DBDParams, which tell mod_dbd of the database, beside a "
                  "map by dbd:";

@@ -75,6 +75,9 @@ const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const
 /* Notes that a directive of the server's configuration needs hooks (HOOK_*). */
 void config_needs(const cmd_parms *cmd, unsigned hooks);
 
+/* Is there a directive of that name anywhere in the server's configuration? While it is checked. */
+bool config_is_said(const char *name);
+
 /* httpd honours quotes at the start of a word only: what to write instead of if="EXPR", or NULL if
    the word is not of that kind. */
 const char *config_quotes(const char *word, apr_pool_t *pool);
@@ -220,7 +223,7 @@ const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
 /* The address of a connection as an identity, found once and kept with it. */
 typedef struct {
-    size_t len; /* 0: not known */
+    size_t len;
     uint64_t fingerprint;
     char text[64];
 } address_t;
@@ -237,7 +240,7 @@ static inline const address_t *identity_known_address(const chain_t *chain, cons
             ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
             : NULL;
 
-    return address != NULL && address->len > 0 ? address : NULL;
+    return address;
 }
 
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
@@ -470,6 +473,8 @@ int request_header_parser(request_rec *r);
 /* Hooks: judges a request; answers a refusal in JSON, and judges what mod_dir put in its place. */
 int request_fixups(request_rec *r);
 int request_handler(request_rec *r);
+int request_propose(conn_rec *c, request_rec *r, server_rec *s, const apr_array_header_t *offers,
+                    apr_array_header_t *proposals);
 
 #pragma GCC visibility pop
 

@@ -82,6 +82,12 @@ const char *store_redis_path(const void *settings, apr_pool_t *pool);
 /* The sources of identities that stand behind NAME=, in the order of provider_identities. */
 extern const rlp_identity_provider_t *const identity_providers[];
 
+/* A hook for fixups: keeps the header fields that the client sent. */
+int source_keep_fields(request_rec *r);
+
+/* The header fields that the client sent, whatever RequestHeader has made of them since. */
+const apr_table_t *source_fields(const request_rec *r);
+
 /* The sources of plans, in the order of provider_plan_maps. */
 extern const rlp_plan_map_provider_t *const plan_map_providers[];
 

@@ -7,6 +7,7 @@
 
 #include "admin.h"
 #include "decide.h"
+#include "provider.h"
 
 #include <http_core.h>
 #include <http_log.h>
@@ -96,7 +97,7 @@ int quota_handler(request_rec *r)
                             .path = ap_os_escape_path(r->pool, path, 1),
                             .host = r->server,
                             .user = r->user,
-                            .headers = apr_table_copy(r->pool, r->headers_in),
+                            .headers = apr_table_copy(r->pool, source_fields(r)),
                             .env = apr_table_copy(r->pool, r->subprocess_env) };
     request_rec *made = probe_request(&status, r, &probe);
 

@@ -40,30 +40,53 @@ static int refuse_quality(const char *member, const char *type)
     return 1000;
 }
 
-/* Does the client name JSON in Accept, and like it no less than HTML? */
+#define REFUSE_TYPES 3
+
+/* The best quality of each of these types in Accept, in thousandths; -1: it is not named. */
+static void refuse_qualities(int qualities[], const char *const types[], const char *accept,
+                             apr_pool_t *pool)
+{
+    char *rest = NULL;
+
+    for (int i = 0; i < REFUSE_TYPES; i++) {
+        qualities[i] = -1;
+    }
+    for (char *member = apr_strtok(apr_pstrdup(pool, accept), ",", &rest); member;
+         member = apr_strtok(NULL, ",", &rest)) {
+        member += strspn(member, " \t");
+        for (int i = 0; i < REFUSE_TYPES; i++) {
+            const int quality = refuse_quality(member, types[i]);
+
+            qualities[i] = quality > qualities[i] ? quality : qualities[i];
+        }
+    }
+}
+
+/* Does the client name JSON in Accept, and like it no less than HTML, which may go by the name of
+   something wider? */
 static bool refuse_wants_json(request_rec *r)
 {
-    static const char *const types[] = { "application/json", "application/problem+json",
-                                         "application/*" };
+    static const char *const json_types[] = { "application/json", "application/problem+json",
+                                              "application/*" };
+    static const char *const html_types[] = { "text/html", "text/*", "*/*" };
     const char *accept = apr_table_get(r->headers_in, "Accept");
-    int json = 0;
-    int html = 0;
-    char *rest = NULL;
+    int json[REFUSE_TYPES];
+    int html[REFUSE_TYPES];
+    int best = 0;
+    int named = 0;
 
     if (accept == NULL || ap_strcasestr(accept, "application/") == NULL) {
         return false;
     }
-    for (char *member = apr_strtok(apr_pstrdup(r->pool, accept), ",", &rest); member;
-         member = apr_strtok(NULL, ",", &rest)) {
-        member += strspn(member, " \t");
-        for (int i = 0; i < 3; i++) {
-            const int quality = refuse_quality(member, types[i]);
-            json = quality > json ? quality : json;
-        }
-        const int quality = refuse_quality(member, "text/html");
-        html = quality > html ? quality : html;
+    refuse_qualities(json, json_types, accept, r->pool);
+    refuse_qualities(html, html_types, accept, r->pool);
+    for (int i = 0; i < REFUSE_TYPES; i++) {
+        best = json[i] > best ? json[i] : best;
     }
-    return json > 0 && json >= html;
+    while (named < REFUSE_TYPES - 1 && html[named] < 0) {
+        named++;
+    }
+    return best > 0 && best >= html[named];
 }
 
 /* httpd reads the body of a refused request before it answers; a client that never sends it would

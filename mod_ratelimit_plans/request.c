@@ -32,17 +32,12 @@ static const char *request_http2(request_rec *r, const char *name)
                : lookup(r->pool, r->server, r->connection, r, apr_pstrdup(r->pool, name));
 }
 
-/* mod_http2 pushes what no client has asked for; and after "Upgrade: h2c" stream 1 is once more the
-   request that httpd has judged as HTTP/1.1 on the connection below. */
+/* mod_http2 pushes what no client has asked for. */
 __attribute__((noinline)) static bool request_is_no_request(request_rec *r)
 {
     const char *pushed = request_http2(r, "H2_PUSHED");
-    const char *stream = request_http2(r, "H2_STREAM_ID");
 
-    return (pushed != NULL && *pushed != '\0') ||
-           (stream != NULL && strcmp(stream, "1") == 0 &&
-            ap_get_module_config(r->connection->master->conn_config, &ratelimit_plans_module) !=
-                NULL);
+    return pushed != NULL && *pushed != '\0';
 }
 
 DECIDE_INLINE bool request_is_uncounted(request_rec *r)
@@ -402,6 +397,39 @@ int request_fixups(request_rec *r)
     }
     return request_is_silent(conf) ? request_decide_silently(r, conf)
                                    : request_decide_single(r, conf);
+}
+
+/* Does a rule speak of the request, or of one that it was before a redirect? */
+static bool request_has_rules(const request_rec *r)
+{
+    const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
+
+    return (conf->engine > ENGINE_OFF && conf->rules->nelts > 0) ||
+           request_verdict_so_far(r) != NULL;
+}
+
+/* After "Upgrade: h2c" a stream of HTTP/2 asks once more, and its response is not the one of the
+   request that was charged. What rules speak of is answered in HTTP/1.1. */
+int request_propose(conn_rec *c, request_rec *r, server_rec *s, const apr_array_header_t *offers,
+                    apr_array_header_t *proposals)
+{
+    int kept = 0;
+
+    (void)c;
+    (void)s;
+    (void)offers;
+    if (r == NULL || !request_has_rules(r)) {
+        return DECLINED;
+    }
+    for (int i = 0; i < proposals->nelts; i++) {
+        const char *protocol = APR_ARRAY_IDX(proposals, i, const char *);
+
+        if (strncmp(protocol, "h2", 2) != 0) {
+            APR_ARRAY_IDX(proposals, kept++, const char *) = protocol;
+        }
+    }
+    proposals->nelts = kept;
+    return DECLINED;
 }
 
 static int request_answer_own(request_rec *r)

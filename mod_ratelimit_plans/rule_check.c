@@ -229,6 +229,21 @@ static bool rule_may_wait(const rule_t *rule, server_rec *servers)
     return false;
 }
 
+/* Are there limits by which the rule can count anybody? The default may be that of any host whose
+   requests it judges. */
+static bool rule_has_limits(const rule_t *rule, const server_rec *servers)
+{
+    bool has = rule->off || rule->own != NULL || rule->choice == CHOICE_NAMED ||
+               rlp_world->maps->nelts > 0;
+
+    for (const server_rec *s = servers; s != NULL; s = s->next) {
+        const server_conf_t *conf = ap_get_module_config(s->module_config, &ratelimit_plans_module);
+
+        has |= conf->plan_default != NULL && (s == rule->server || !rule->server->is_virtual);
+    }
+    return has;
+}
+
 static bool rule_is_of_users(const identity_t *identity)
 {
     bool users = false;
@@ -303,6 +318,11 @@ static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
     if (rule->delays && !rule_may_wait(rule, servers)) {
         rule_warn(rule->server, rule->file, rule->line,
                   "no request may wait: RateLimitDelay max=DURATION allows it");
+    }
+    if (!rule_has_limits(rule, servers)) {
+        rule_warn(rule->server, rule->file, rule->line,
+                  "the rule counts nobody: it has no limits, and there is neither a "
+                  "RateLimitPlanDefault nor a RateLimitPlanMap");
     }
     rule_warn_store(rule);
     if (rule->choice == CHOICE_NAMED) {

@@ -22,6 +22,12 @@ warns('a header identity without a map', 'RateLimitIdentity k=header:X-Key ip', 
 warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimitRule r rate=1/s key=k=header:X-Key", 2, '"k" is never used');
 warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
+warns('a rule without limits', "RateLimitEngine On\nRateLimitRule r", 2, 'the rule counts nobody: it has no limits, and there is neither a RateLimitPlanDefault nor a RateLimitPlanMap');
+warns('a rule of the name of one with limits', "RateLimitRule r rate=1/s\n<Location \"/x\">\nRateLimitRule r key=ip\n</Location>", 3, 'the rule counts nobody');
+warns('a default of another host', "RateLimitPlan p rate=1/s\n<VirtualHost *:80>\nRateLimitRule r\n</VirtualHost>\n<VirtualHost *:81>\nRateLimitPlanDefault p\n</VirtualHost>",
+    3, 'the rule counts nobody');
+passes('a rule for hosts of which one has a default', "RateLimitPlan p rate=1/s\nRateLimitRule r\n<VirtualHost *:80>\nRateLimitPlanDefault p\n</VirtualHost>");
+passes('a rule of a host by the default of the server', "RateLimitPlan p rate=1/s\nRateLimitPlanDefault p\n<VirtualHost *:80>\nRateLimitRule r\nRateLimitRule s Off\n</VirtualHost>");
 warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
     . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
 

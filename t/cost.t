@@ -100,6 +100,7 @@ for my $case (@sections) {
 my @late = (
     # what, X-Cost, left, lines in the log
     [ 'more', '?X-Cost=4', 6, 0 ],
+    [ 'more, and blanks around it', '?X-Cost=%09%204%20%09', 6, 0 ],
     [ 'less', '?X-Cost=1', 9, 0 ],
     [ 'nothing', '?X-Cost=0', 10, 0 ],
     [ 'the same', '?X-Cost=2', 8, 0 ],

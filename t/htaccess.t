@@ -227,6 +227,31 @@ for my $line ('RateLimitEngine Off', 'RateLimitStore x shm', 'RateLimitPlan x ra
 begin;
 is(in_force('/adds/ok.txt'), 'host/8 mine/3', 'nothing of that has changed anything');
 
+# --- what RequestHeader does there is no matter of whom a rule counts
+
+SKIP: {
+    skip 'no server of its own: ' . RLP::Httpd::missing(), 1 if RLP::Httpd::missing();
+    my $server = RLP::Httpd->new(modules => [qw(dir headers)], config => <<'END');
+RateLimitEngine On
+RateLimitEnv always
+Header always set X-Was-Identity "%{RATELIMIT_IDENTITY}e"
+RateLimitPlan pro rate=9/hour
+RateLimitIdentity key=header:X-Key ip
+RateLimitPlanMap key "txt:@DIR@/keys"
+<Files "index.html">
+    RateLimitRule index rate=9/hour
+</Files>
+<Directory "@DIR@/htdocs">
+    AllowOverride FileInfo
+</Directory>
+END
+    $server->file('keys', "others pro\n");
+    $server->file('htdocs/.htaccess', "RequestHeader set X-Key others\n");
+    $server->start;
+    is($server->get('/')->{fields}{'x-was-identity'}, 'ip:127.0.0.1', 'a .htaccess has nobody counted by the key of somebody else');
+    $server->stop;
+}
+
 # --- a server without a rule of its own
 
 SKIP: {

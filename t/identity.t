@@ -147,6 +147,23 @@ is(answers(3, '/c/sources/session', Cookie => "sid=$hush"), 'A1 A0 D30', 'a sess
 is(answers(1, '/c/sources/session', Cookie => "a=b; sid=$hush"), 'D30', '... whatever stands beside it');
 is(answers(1, '/c/sources/session', Cookie => 'sid=hush-hush-other'), 'A1', '... and another one is another');
 
+# --- what the client has sent counts, not what RequestHeader makes of it for those behind
+
+my @hidden = (
+    # way, path
+    [ 'itself', '/directory/index.html' ],
+    [ 'an index', '/directory/' ],
+    [ 'a fallback', '/directory/nothing-here' ],
+    [ 'a script that redirects inside', '/cgi/hit/once?Location=/directory/index.html' ],
+);
+for my $case (@hidden) {
+    my ($way, $path) = @{$case};
+    like(identity($path, Host => 'hidden.test', %key), qr/^apikey:[0-9a-f]{32}$/, "RequestHeader, by $way: a key that it removes");
+    is(identity($path, Host => 'hidden.test', Cookie => "sid=$hush"), identity('/c/sources/chain', Cookie => "sid=$hush"), "RequestHeader, by $way: a cookie that it replaces");
+    like(identity($path, Host => 'hidden.test'), qr/^ip:/, "RequestHeader, by $way: a cookie that it invents");
+}
+like(get('/quota?path=/directory/index.html', Host => 'hidden.test', %key)->content, qr/"identity":"apikey:[0-9a-f]{32}"/, 'RequestHeader: ratelimit-quota tells of the key');
+
 my @expressions = (
     # what is special, fields, who is counted
     [ 'its value', { 'X-Tenant' => 'Acme' }, 'tenant:acme-' ],
@@ -301,6 +318,27 @@ RateLimitPlan i-session rate=2/min
     <Location "/c/key-only">
         RateLimitRule everything Off
         RateLimitRule key-only key=apikey
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName hidden.test
+    RateLimitEngine On
+    RateLimitEnv always
+    Header always set X-Was-Identity "%{RATELIMIT_IDENTITY}e"
+    RequestHeader unset X-API-Key
+    RequestHeader set Cookie "sid=hush-hush-other"
+    RateLimitPlanMap apikey "txt:${RLP_TOP}/t/conf/identity-keys.txt"
+    RateLimitPlanMap session "txt:${RLP_TOP}/t/conf/identity-sessions.txt"
+    RateLimitIdentity apikey session ip
+    <Location "/directory">
+        FallbackResource /directory/index.html
+    </Location>
+    <Files "index.html">
+        RateLimitRule index rate=1000/s
+    </Files>
+    <Location "/quota">
+        SetHandler ratelimit-quota
     </Location>
 </VirtualHost>
 

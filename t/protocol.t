@@ -177,6 +177,41 @@ END
     $server->stop;
 }
 
+{
+    my $server = RLP::Httpd->new(modules => [qw(alias mime negotiation rewrite)], clock => 1, config => <<'END');
+TypesConfig /dev/null
+RateLimitEngine On
+RateLimitRule late rate=9/week
+RewriteEngine On
+RewriteRule "^/rewrite/" - [F]
+Redirect "/alias/" "/elsewhere"
+<Directory "@DIR@/htdocs/in">
+    Options +MultiViews
+    AddLanguage de .de
+    AddLanguage fr .fr
+    AddType text/html .html
+    RewriteEngine On
+    RewriteRule "^forbidden" - [F]
+    RewriteRule "^gone" - [G]
+    RewriteRule "^away" "/elsewhere" [R]
+</Directory>
+<Location "/in">
+    RateLimitRule early rate=9/week phase=early key=ip
+</Location>
+<Directory "@DIR@/htdocs/in/alias">
+    Redirect "/elsewhere"
+</Directory>
+END
+    mkdir $server->dir . "/htdocs/$_" for qw(in in/alias);
+    $server->file("htdocs/in/page.html.$_", "$_\n") for qw(de fr);
+    $server->start;
+    is($server->get("/$_")->{status} =~ /^(?:302|403)$/, 1, "/$_ is answered by httpd") for qw(rewrite/x alias/x);
+    is($server->statuses(1, "/in/$_->[0]", 'Accept: image/png'), $_->[1], "/in/$_->[0] is, too")
+        for [ 'page', 406 ], [ 'forbidden', 403 ], [ 'gone', 410 ], [ 'away', 302 ], [ 'alias/x', 302 ];
+    is($server->get('/in/page.html.de')->{fields}{'ratelimit'}, '"early";r=3;t=201600, "late";r=8;t=537600', 'early rules have counted what directories say, others nothing');
+    $server->stop;
+}
+
 # --- mod_cache
 
 my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
@@ -198,7 +233,7 @@ SKIP: {
     my @cases = (
         # configuration, answers, what X-RateLimit-Remaining says in them
         [ '', [(200) x 6], '1 1 1 1 1 1' ],
-        [ 'CacheQuickHandler off', [ 200, 200, (429) x 4 ], '1 0, 1 0 0 0 0' ],
+        [ 'CacheQuickHandler off', [ 200, 200, (429) x 4 ], '1 1 0 0 0 0' ],
         [ $ignore, [(200) x 6], '1 - - - - -' ],
         [ "CacheQuickHandler off\n$ignore", [ 200, 200, (429) x 4 ], '1 0 0 0 0 0' ],
     );
@@ -210,6 +245,10 @@ SKIP: {
         is(join(' ', map { $_->{fields}{'x-ratelimit-remaining'} // '-' } @answers), $left, 'and whose fields are shown');
         $server->stop;
     }
+
+    my $index = caching_server(9, "CacheQuickHandler off\n$ignore\n<Files \"index.html\">\nRateLimitRule index rate=2/week\n</Files>", modules => [ 'dir', @modules ]);
+    is(join(' ', map { $index->get_to_the_end('/')->{status} } 1 .. 3), '200 200 429', 'mod_cache, CacheQuickHandler off: it has the index, which has a rule of its own');
+    $index->stop;
 
     my $load = join '', map { qq{LoadModule ${_}_module "$RLP::Httpd::modules/mod_$_.so"\n} } grep { !RLP::Httpd::is_static($_) } @modules;
     my $server = caching_server(5, "${load}CacheQuickHandler off\n$ignore");
@@ -243,9 +282,11 @@ SKIP: {
     my $config = "Protocols h2c http/1.1\nH2Direct on\nRateLimitEngine On\n" . join '', map {
         qq{<Location "/$_">\nRateLimitRule $_ rate=5/week\n</Location>\n} } qw(five used);
     $config .= qq{<Location "/who">\nRateLimitRule who rate=2/week\nRateLimitRule who-early rate=2/week key=ip phase=early\n</Location>\n}
+        . qq{<Files "index.html">\nRateLimitRule index rate=2/week\n</Files>\n}
+        . qq{<Location "/failing">\nRateLimitRule failing rate=2/week "count=response:%{REQUEST_STATUS} -eq 404"\n</Location>\n}
         . qq{<Location "/sorry">\nRateLimitRule sorry rate=1/week\nRateLimitRule sorry-early rate=1/week key=ip phase=early\n</Location>\n}
         . qq{<Location "/org">\nH2PushResource /sorry\nH2PushResource /free\n</Location>\n};
-    my $server = server($config, modules => ['http2']);
+    my $server = server($config, modules => [qw(dir http2)]);
 
     my $h2 = h2_begin($server);
     my @streams = map { h2_ask($h2, 'GET', '/five') } 1 .. 12;
@@ -277,15 +318,25 @@ SKIP: {
     @streams = (h2_ask($h2, 'GET', '/org'), 2, 4);
     is(h2_answers($h2, 20, @streams), '200 200 200', 'HTTP/2: nor refused');
 
-    # from HTTP/1.1 to HTTP/2: the request that asks for it is the first stream
+    # from HTTP/1.1 to HTTP/2: a stream would ask once more, unknown to the rules
+    my @upgrade = ('Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAEAAAAA');
+    my @asked = (
+        # what has a rule, path, answers
+        [ 'the page', '/who', '200 200 429' ],
+        [ 'the index of a directory', '/', '200 200 429' ],
+        [ 'the response', '/failing', '404 404 429' ],
+    );
+    for my $case (@asked) {
+        my ($what, $path, $answers) = @{$case};
+        my @got = map { my $c = $server->connection; $c->send(head('GET', $path, @upgrade)); $c->response->{status} } 1 .. 3;
+        is("@got", $answers, "HTTP/2: an upgrade is no way around a rule for $what");
+    }
     my $connection = $server->connection;
-    $connection->send(head('GET', '/who', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAEAAAAA'));
-    my $response = $connection->response;
-    is($response->{status}, 101, 'HTTP/2: Upgrade: h2c');
+    $connection->send(head('GET', '/free', @upgrade));
+    is($connection->response->{status}, 101, 'HTTP/2: Upgrade: h2c where there is no rule');
     $connection->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, pack 'nNnN', 1, 0, 2, 0));
     $h2 = { connection => $connection, status => {}, ended => {}, reset => {}, text => '' };
-    is(h2_answers($h2, 20, 1), '200', 'HTTP/2: the request that upgrades passes');
-    is($server->statuses(2, '/who'), '200 429', 'HTTP/2: the request that upgrades is charged once');
+    is(h2_answers($h2, 20, 1), '200', 'HTTP/2: the request that upgrades is answered');
     log_is_sound($server, 'HTTP/2');
     ok($server->stop, 'HTTP/2: httpd stops');
 }
