@@ -162,7 +162,7 @@ for my $case (@hidden) {
     is(identity($path, Host => 'hidden.test', Cookie => "sid=$hush"), identity('/c/sources/chain', Cookie => "sid=$hush"), "RequestHeader, by $way: a cookie that it replaces");
     like(identity($path, Host => 'hidden.test'), qr/^ip:/, "RequestHeader, by $way: a cookie that it invents");
 }
-like(get('/quota?path=/directory/index.html', Host => 'hidden.test', %key)->content, qr/"identity":"apikey:[0-9a-f]{32}"/, 'RequestHeader: ratelimit-quota tells of the key');
+like(get('/quota?path=/directory/index.html', Host => 'hidden.test', %key)->body, qr/"identity":"apikey:[0-9a-f]{32}"/, 'RequestHeader: ratelimit-quota tells of the key');
 
 my @expressions = (
     # what is special, fields, who is counted
