@@ -269,8 +269,8 @@ static void log_report(rlp_decision_t *d, const log_t *log, rlp_time_t now)
     d->loss = rlp_loss(head->used, (uint64_t)log->limit->burst);
 }
 
-/* Takes units off the entries of that time, as far as they have them. */
-static bool log_refund(log_t *log, rlp_units_t units, int64_t ticks)
+/* Takes units off the entries between two times, the latest first, as far as they have them. */
+static bool log_refund(log_t *log, rlp_units_t units, int64_t from, int64_t to)
 {
     const uint32_t used = log->head.used;
 
@@ -278,10 +278,10 @@ static bool log_refund(log_t *log, rlp_units_t units, int64_t ticks)
         uint64_t *entry = log_entry(log, i);
         const int64_t time = log_time(log, *entry);
 
-        if (time < ticks) {
+        if (time < from) {
             break;
         }
-        if (time == ticks) {
+        if (time <= to) {
             rlp_units_t back = log_units(*entry);
 
             back = back < units ? back : units;
@@ -294,13 +294,28 @@ static bool log_refund(log_t *log, rlp_units_t units, int64_t ticks)
     return log->head.used != used;
 }
 
+/* The same whenever they were charged. With the last of them the order of turns ends, too. */
+static bool log_refund_any(log_t *log, rlp_units_t units)
+{
+    head_t *head = &log->head;
+    const bool any = head->n > 0;
+
+    if (units < head->used) {
+        return log_refund(log, units, INT64_MIN, INT64_MAX);
+    }
+    head->n = head->used = 0;
+    return any;
+}
+
 static bool log_settle(log_t *log, uint64_t *ring, const rlp_op_t *op)
 {
     const rlp_units_t room = log->limit->burst - log->head.used;
     const rlp_units_t units = op->units < room ? op->units : room;
+    const int64_t ticks = log_ticks(op->charged_at, log->shift);
 
     if (op->units < 0) {
-        return log_refund(log, -op->units, log_ticks(op->charged_at, log->shift));
+        return op->charged_at < RLP_TIME_EVER ? log_refund(log, -op->units, ticks, ticks)
+                                              : log_refund_any(log, -op->units);
     }
     if (units == 0) {
         return false;

@@ -147,10 +147,16 @@ if number == 6 then
     return time > turn and time or turn
   end
 
-  -- takes units off the entries of that time, from the newest on, as far as they have them
+  -- takes units off the entries of that time, from the newest on, as far as they have them; without a time off all, and with
+  -- the last of them the order of turns ends, too
   local function refund(back, time)
-    local i = find(function(t) return t >= time end)
-    local beyond = find(function(t) return t > time end)
+    if not time and back >= used then
+      local any = n > 0
+      forget()
+      return any
+    end
+    local i = time and find(function(t) return t >= time end) or 0
+    local beyond = time and find(function(t) return t > time end) or n
     local before = 0
     if i == beyond then
       return false
@@ -183,7 +189,7 @@ if number == 6 then
     local room = burst - used
     local more = clamp(units, room)
     if units < 0 then
-      return refund(-units, ticks(charged_at))
+      return refund(-units, charged_at < FOREVER and ticks(charged_at))
     end
     if more == 0 then
       return false
