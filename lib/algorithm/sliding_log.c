@@ -269,8 +269,8 @@ static void log_report(rlp_decision_t *d, const log_t *log, rlp_time_t now)
     d->loss = rlp_loss(head->used, (uint64_t)log->limit->burst);
 }
 
-/* Takes units off the entries between two times, the latest first, as far as they have them. */
-static bool log_refund(log_t *log, rlp_units_t units, int64_t from, int64_t to)
+/* Takes units off the entries of that time, the latest first, as far as they have them. */
+static bool log_refund(log_t *log, rlp_units_t units, int64_t ticks)
 {
     const uint32_t used = log->head.used;
 
@@ -278,10 +278,10 @@ static bool log_refund(log_t *log, rlp_units_t units, int64_t from, int64_t to)
         uint64_t *entry = log_entry(log, i);
         const int64_t time = log_time(log, *entry);
 
-        if (time < from) {
+        if (time < ticks) {
             break;
         }
-        if (time <= to) {
+        if (time == ticks) {
             rlp_units_t back = log_units(*entry);
 
             back = back < units ? back : units;
@@ -294,17 +294,30 @@ static bool log_refund(log_t *log, rlp_units_t units, int64_t from, int64_t to)
     return log->head.used != used;
 }
 
-/* The same whenever they were charged. With the last of them the order of turns ends, too. */
+/* The same whenever they were charged. Those that have none left become one, since a store does not
+   keep so many changes at once; it has the newest's place in the order of turns, which ends with
+   the last of the units. */
 static bool log_refund_any(log_t *log, rlp_units_t units)
 {
     head_t *head = &log->head;
-    const bool any = head->n > 0;
+    uint32_t n = head->n;
 
-    if (units < head->used) {
-        return log_refund(log, units, INT64_MIN, INT64_MAX);
+    if (units >= head->used) {
+        head->n = head->used = 0;
+        return n > 0;
     }
-    head->n = head->used = 0;
-    return any;
+    head->used -= (uint32_t)units;
+    while (n > 0 && log_units(*log_entry(log, n - 1)) <= units) {
+        units -= log_units(*log_entry(log, --n));
+    }
+    if (n > 0) {
+        *log_entry(log, n - 1) -= log_pack(units, 0);
+    }
+    if (n < head->n) {
+        *log_entry(log, n) = log_pack(0, log_ticks(head->last, log->shift));
+        head->n = n + 1;
+    }
+    return true;
 }
 
 static bool log_settle(log_t *log, uint64_t *ring, const rlp_op_t *op)
@@ -314,7 +327,7 @@ static bool log_settle(log_t *log, uint64_t *ring, const rlp_op_t *op)
     const int64_t ticks = log_ticks(op->charged_at, log->shift);
 
     if (op->units < 0) {
-        return op->charged_at < RLP_TIME_EVER ? log_refund(log, -op->units, ticks, ticks)
+        return op->charged_at < RLP_TIME_EVER ? log_refund(log, -op->units, ticks)
                                               : log_refund_any(log, -op->units);
     }
     if (units == 0) {

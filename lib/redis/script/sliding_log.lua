@@ -147,16 +147,10 @@ if number == 6 then
     return time > turn and time or turn
   end
 
-  -- takes units off the entries of that time, from the newest on, as far as they have them; without a time off all, and with
-  -- the last of them the order of turns ends, too
+  -- takes units off the entries of that time, from the newest on, as far as they have them
   local function refund(back, time)
-    if not time and back >= used then
-      local any = n > 0
-      forget()
-      return any
-    end
-    local i = time and find(function(t) return t >= time end) or 0
-    local beyond = time and find(function(t) return t > time end) or n
+    local i = find(function(t) return t >= time end)
+    local beyond = find(function(t) return t > time end)
     local before = 0
     if i == beyond then
       return false
@@ -185,11 +179,32 @@ if number == 6 then
     return true
   end
 
+  -- the same whenever they were charged; those that have none left become one, at the newest's place in the order of turns
+  local function refund_any(back)
+    if back >= used then
+      local any = n > 0
+      forget()
+      return any
+    end
+    used = used - back
+    local i = find(function(_, sum) return sum >= used end)
+    local left = sub(list, first, first + ENTRY * i - 1) .. put((entry(i)), used)
+    if i < n - 1 then
+      left = left .. put(ticks(last), used)
+      i = i + 1
+    end
+    list, first, newest, n = left, 1, nil, i + 1
+    return true
+  end
+
   local function settle()
     local room = burst - used
     local more = clamp(units, room)
     if units < 0 then
-      return refund(-units, charged_at < FOREVER and ticks(charged_at))
+      if charged_at >= FOREVER then
+        return refund_any(-units)
+      end
+      return refund(-units, ticks(charged_at))
     end
     if more == 0 then
       return false
