@@ -156,14 +156,14 @@ static const char *limit_lease(parser_t *parser, const char *word, const char *v
 /* "512K/s" in bytes; -1 if it is none, or none that mod_ratelimit can keep to. */
 static int64_t limit_size(const char *text)
 {
-    static const char letters[] = "KMG";
+    static const char letters[] = "KMGkmg";
     const size_t digits = strspn(text, LIMIT_DIGITS);
     int64_t size = limit_count(text, digits);
     const char *unit = text + digits;
-    const char *letter = *unit ? strchr(letters, *unit & ~0x20) : NULL;
+    const char *letter = *unit ? strchr(letters, *unit) : NULL;
 
     if (letter != NULL && size < LIMIT_BANDWIDTH_END) {
-        size *= INT64_C(1) << 10 * (letter - letters + 1);
+        size *= INT64_C(1) << 10 * ((letter - letters) % 3 + 1);
         unit++;
     }
     return strcasecmp(unit, "/s") == 0 && size > 0 && size % LIMIT_BANDWIDTH_UNIT == 0 &&

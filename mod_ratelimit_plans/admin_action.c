@@ -30,7 +30,7 @@ static rlp_question_t action_question(void)
     return (rlp_question_t){ .now = now,
                              .wall = rlp_world->clock->wall(),
                              .owner = rlp_world->owner,
-                             .charged_at = rlp_store_time(rlp_world->store, now) };
+                             .charged_at = RLP_TIME_EVER };
 }
 
 /* Nothing is drawn ahead for an administrator, and what he gives comes back where all have it. */
@@ -58,8 +58,8 @@ static void action_charge(const action_t *action, rlp_charge_t *charge, const ru
     }
 }
 
-/* Gives units back. A charge of nothing tells a store that decides by itself what time it is
-   there. */
+/* Gives units back, whenever they were charged. By a charge of nothing a store that decides by
+   itself says that it is asked itself. */
 static apr_status_t action_give(rlp_charge_t *charge, rlp_units_t units)
 {
     rlp_question_t question = action_question();
@@ -69,6 +69,7 @@ static apr_status_t action_give(rlp_charge_t *charge, rlp_units_t units)
     apr_status_t rv = rlp_check(rlp_world->store, charge, 1, &question, &answer);
 
     charge->cost = -units;
+    charge->counted_at = charge->counted_at != 0 ? RLP_TIME_EVER : 0;
     if (rv == APR_SUCCESS) {
         rv = rlp_settle(rlp_world->store, charge, 1, &question, &answer);
     }

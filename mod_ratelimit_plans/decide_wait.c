@@ -86,6 +86,14 @@ static void wait_set_patience(decide_t *d, rlp_time_t spent)
 #define WAIT_NAP (2 * INT64_C(1000))
 #define WAIT_NAP_REMOTE (50 * INT64_C(1000))
 
+/* A quota is of the period in which the place comes: an instant of the one before would be taken
+   for a wall clock that has been set back. */
+static void wait_look_at_clock(const decide_t *d, rlp_question_t *question)
+{
+    question->now = rlp_world->clock->monotonic();
+    question->wall = d->dated ? rlp_world->clock->wall() : 0;
+}
+
 /* Asks again and again until there is a place, patience ends or waiting does; in the order of
    coming among the requests of this process. */
 static apr_status_t wait_queue(decide_t *d, rlp_question_t *question, rlp_answer_t *answer,
@@ -101,7 +109,7 @@ static apr_status_t wait_queue(decide_t *d, rlp_question_t *question, rlp_answer
         const bool last = wait_patience(d) == 0;
 
         if (last || turn_first(&self)) {
-            question->now = rlp_world->clock->monotonic();
+            wait_look_at_clock(d, question);
             rv = wait_check(d, question, answer);
             lacks = rv == APR_SUCCESS && !last && wait_lacks_places(d);
         }

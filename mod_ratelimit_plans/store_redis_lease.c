@@ -22,6 +22,7 @@
 #define FAR_RENEWALS 64 /* that wait; later requests ask again for those beyond */
 #define FAR_LEASE_EVERY (APR_USEC_PER_SEC / 4)
 #define FAR_LEASE_PATIENCE APR_USEC_PER_SEC /* for what is given back at the end */
+#define FAR_LEASE_NAP (FAR_LEASE_PATIENCE / 1000)
 
 static const char *const far_syncs[] = { "exact", "lease", NULL };
 
@@ -163,6 +164,19 @@ static void renewer_await(renewer_t *renewer)
     }
 }
 
+/* False: this is a signal's handler, in the midst of what has the mutex. */
+static bool renewer_lock(const renewer_t *renewer)
+{
+    apr_status_t rv = apr_thread_mutex_trylock(renewer->mutex);
+
+    for (apr_time_t slept = 0; rv != APR_SUCCESS && slept < FAR_LEASE_PATIENCE;
+         slept += FAR_LEASE_NAP) {
+        apr_sleep(FAR_LEASE_NAP);
+        rv = apr_thread_mutex_trylock(renewer->mutex);
+    }
+    return rv == APR_SUCCESS;
+}
+
 /* All leases go back, whoever else of this host may still use them: they draw others. Under prefork
    this may run in the midst of anything: it does not wait for ever. */
 static apr_status_t renewer_stop(void *data)
@@ -171,7 +185,9 @@ static apr_status_t renewer_stop(void *data)
     apr_status_t rv;
 
     lease_store_tell(renewer->store, NULL, NULL);
-    apr_thread_mutex_lock(renewer->mutex);
+    if (!renewer_lock(renewer)) {
+        return APR_SUCCESS;
+    }
     renewer->stop = true;
     apr_thread_cond_broadcast(renewer->cond);
     renewer_await(renewer);

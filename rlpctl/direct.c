@@ -282,8 +282,8 @@ static apr_status_t direct_peek(const direct_t *job)
     return rv;
 }
 
-/* Gives units back under one limit. A charge of nothing tells a store that decides by itself what
-   time it is there. */
+/* Gives units back under one limit, whenever they were charged. By a charge of nothing a store that
+   decides by itself says that it is asked itself. */
 static apr_status_t direct_give(const direct_t *job, const rlp_limit_t *limit)
 {
     rlp_question_t question = direct_question();
@@ -291,11 +291,12 @@ static apr_status_t direct_give(const direct_t *job, const rlp_limit_t *limit)
     rlp_answer_t answer;
 
     direct_charge(job, &charge, job->identity, limit);
-    question.charged_at = rlp_store_time(job->store, question.now);
+    question.charged_at = RLP_TIME_EVER;
     charge.cost = 0;
     apr_status_t rv = rlp_check(job->store, &charge, 1, &question, &answer);
 
     charge.cost = -job->units;
+    charge.counted_at = charge.counted_at != 0 ? RLP_TIME_EVER : 0;
     if (rv == APR_SUCCESS) {
         rv = rlp_settle(job->store, &charge, 1, &question, &answer);
     }

@@ -92,7 +92,7 @@ RateLimitIdentity user ip
 RateLimitPlanMap user "txt:@DIR@/people" unknown=default
 RateLimitPlanMap apikey "txt:@DIR@/keys"
 Header always set X-Was "%{RATELIMIT_ACTION}e %{RATELIMIT_IDENTITY}e" env=RATELIMIT_IDENTITY
-AliasMatch "^/(site|planned|kinds|unlimited|dry|off|people|keys|exempt)$" "@DIR@/htdocs/index.html"
+AliasMatch "^/(site|planned|kinds|aged|unlimited|dry|off|people|keys|exempt)$" "@DIR@/htdocs/index.html"
 Alias "/tenant" "@DIR@/tenant"
 <Directory "@DIR@/tenant">
     AllowOverride AuthConfig
@@ -131,6 +131,9 @@ RemoteIPHeader X-Forwarded-For
 <Location "/kinds">
     RateLimitRule kinds rate=2/day rate=3/day algorithm=fixed-window rate=4/day algorithm=sliding-window \
         rate=5/day algorithm=sliding-log rate=6/day algorithm=stepped-bucket quota=7/day quota=8
+</Location>
+<Location "/aged">
+    RateLimitRule aged rate=4/100s algorithm=sliding-window rate=4/1000s algorithm=sliding-log
 </Location>
 <Location "/dry">
     RateLimitEngine LogOnly
@@ -430,6 +433,19 @@ done({ action => 'ban', identity => 'ip:192.0.2.77', for => '100s' });
 is(done({ action => 'explain', url => '/site', ip => '192.0.2.77' })->{headers}{'Retry-After'}, 100, 'explain: a ban');
 done({ action => 'unban', identity => 'ip:192.0.2.77' });
 is_deeply([ grep { /RLP072: [^:]+: [^:]+: (?:get|plans|explain)/ } split /\n/, $server->log_text ], [], 'reading leaves no line');
+
+# --- what was used some time ago
+
+$server->set_clock(1050);
+$server->get('/aged') for 1 .. 2;
+$server->set_clock(1090);
+$server->get('/aged') for 1 .. 2;
+is(left('/aged'), 429, 'used one after the other');
+$server->set_clock(1110); # in one window or the next
+my %aged = (identity => 'ip:127.0.0.1', rule => 'aged');
+is(done({ action => 'grant', units => 3, %aged })->{limits}[1]{remaining}, 3, 'grant: of a log, whenever it was used');
+is(join(' ', map { $_->{remaining} } @{ done({ action => 'reset', %aged })->{limits} }), '4 4', 'reset: whenever it was used');
+is($server->statuses(5, '/aged'), '200 200 200 200 429', 'for requests, too');
 
 ok($server->stop, 'it stops');
 

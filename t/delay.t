@@ -416,6 +416,40 @@ SKIP: {
     ok($server->stop, 'httpd stops');
 }
 
+# Who waits for a place over midnight is counted in the day in which it comes.
+SKIP: {
+    skip 'httpd has no mod_proxy_http', 1 if !RLP::Httpd::has_module('proxy_http');
+    skip 'no clock of the test (TESTCLOCK_SO)', 1 if !RLP::Httpd::has_clock();
+    my $backend = RLP::Backend->new(most => 10);
+    my $port = $backend->port;
+    my $server = RLP::Httpd->new(clock => 1, modules => [qw(proxy proxy_http)], config => workers(8) . <<"END")->start;
+ProxyPass "/back/" "http://127.0.0.1:$port/" disablereuse=On retry=0 timeout=60
+RateLimitDelay max=60s
+RateLimitEngine On
+RateLimitRule day plan=none key=global quota=5/day
+<Location "/back/">
+    RateLimitRule place plan=none key=global concurrent=1 action=delay
+</Location>
+END
+    my $left = sub { $server->get('/index.html')->{fields}{'x-ratelimit-remaining'} };
+
+    $server->set_clock(57_590); # ten seconds before midnight
+    $backend->hold;
+    my @held = ask($server, 1, '/back/one');
+    $backend->until_open(1);
+    push @held, ask($server, 1, '/back/two');
+    sleep 0.3;
+    is($backend->open, 1, 'one waits for a place');
+    $server->set_clock(57_610);
+    is($left->(), 4, 'a new day');
+    $backend->release(1);
+    is($backend->until_open(1), 1, 'a place comes');
+    is($left->(), 2, 'in that day, which goes on as it was');
+    $backend->release;
+    is(statuses(answers(\@held)), '200 200', 'both are answered');
+    ok($server->stop, 'httpd stops');
+}
+
 # A place comes free while too many look for it to let one more wait: that is no refusal for ever.
 {
     my $server = server(12, "RateLimitDelay max=2s budget=10%\n" . rules(busy => 'concurrent=1 action=delay'));

@@ -269,7 +269,7 @@ static void log_report(rlp_decision_t *d, const log_t *log, rlp_time_t now)
     d->loss = rlp_loss(head->used, (uint64_t)log->limit->burst);
 }
 
-/* Takes units off the entries of that time, as far as they have them. */
+/* Takes units off the entries of that time, the latest first, as far as they have them. */
 static bool log_refund(log_t *log, rlp_units_t units, int64_t ticks)
 {
     const uint32_t used = log->head.used;
@@ -294,13 +294,41 @@ static bool log_refund(log_t *log, rlp_units_t units, int64_t ticks)
     return log->head.used != used;
 }
 
+/* The same whenever they were charged. Those that have none left become one, since a store does not
+   keep so many changes at once; it has the newest's place in the order of turns, which ends with
+   the last of the units. */
+static bool log_refund_any(log_t *log, rlp_units_t units)
+{
+    head_t *head = &log->head;
+    uint32_t n = head->n;
+
+    if (units >= head->used) {
+        head->n = head->used = 0;
+        return n > 0;
+    }
+    head->used -= (uint32_t)units;
+    while (n > 0 && log_units(*log_entry(log, n - 1)) <= units) {
+        units -= log_units(*log_entry(log, --n));
+    }
+    if (n > 0) {
+        *log_entry(log, n - 1) -= log_pack(units, 0);
+    }
+    if (n < head->n) {
+        *log_entry(log, n) = log_pack(0, log_ticks(head->last, log->shift));
+        head->n = n + 1;
+    }
+    return true;
+}
+
 static bool log_settle(log_t *log, uint64_t *ring, const rlp_op_t *op)
 {
     const rlp_units_t room = log->limit->burst - log->head.used;
     const rlp_units_t units = op->units < room ? op->units : room;
+    const int64_t ticks = log_ticks(op->charged_at, log->shift);
 
     if (op->units < 0) {
-        return log_refund(log, -op->units, log_ticks(op->charged_at, log->shift));
+        return op->charged_at < RLP_TIME_EVER ? log_refund(log, -op->units, ticks)
+                                              : log_refund_any(log, -op->units);
     }
     if (units == 0) {
         return false;

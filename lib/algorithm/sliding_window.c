@@ -159,6 +159,22 @@ static void sliding_report(rlp_decision_t *d, const sliding_t *s, const rlp_op_t
     d->expires = op->now + d->reset;
 }
 
+/* Gives back what was charged whenever: what counts longest goes first, and promises to those who
+   wait go last. */
+static bool sliding_give(sliding_t *s, rlp_units_t units)
+{
+    rlp_units_t *const counts[] = { &s->current, &s->previous, &s->reserved };
+    const rlp_units_t all = s->current + s->previous + s->reserved;
+
+    for (int i = 0; i < 3; i++) {
+        const rlp_units_t back = *counts[i] < units ? *counts[i] : units;
+
+        *counts[i] -= back;
+        units -= back;
+    }
+    return all > 0;
+}
+
 /* Corrects the count of the window in which it was charged, as long as it counts; what is charged
    later than that counts now. */
 static bool sliding_settle(sliding_t *s, const rlp_limit_t *limit, const rlp_op_t *op)
@@ -168,6 +184,9 @@ static bool sliding_settle(sliding_t *s, const rlp_limit_t *limit, const rlp_op_
     const bool counts_still = window >= 0 && window <= 2;
     rlp_units_t *count = counts[counts_still ? window : 1];
 
+    if (op->units < 0 && op->charged_at >= RLP_TIME_EVER) {
+        return sliding_give(s, -op->units);
+    }
     if (op->units < 0 && (!counts_still || *count == 0)) {
         return false;
     }

@@ -121,7 +121,8 @@ typedef struct rlp_charge_t {
     bool spared;           /* of the branch that does not count: neither asked nor charged */
     bool taken;            /* while it is decided: charged, not only looked at */
     rlp_entry_t *counter;  /* its own entry, or that of the charge it shares a counter with */
-    rlp_time_t counted_at; /* by a store that decides by itself: when, on its clock; 0: not there */
+    rlp_time_t counted_at; /* by a store that decides by itself: when, on its clock, or
+                              RLP_TIME_EVER; 0: not there */
     uint64_t holder;       /* and who holds the place */
     uint64_t room[RLP_STATE_MAX / 8];
 } rlp_charge_t;
@@ -131,7 +132,7 @@ typedef struct rlp_question_t {
     rlp_time_t now;        /* the caller's monotonic clock, read once per request */
     rlp_time_t wall;       /* the wall clock, for calendars */
     rlp_hold_t owner;      /* for concurrency limits: this process (rlp_owner_open()) */
-    rlp_time_t charged_at; /* rlp_settle(): rlp_store_time() of the charge */
+    rlp_time_t charged_at; /* rlp_settle(): rlp_store_time() of the charge; or RLP_TIME_EVER */
 } rlp_question_t;
 
 /* The answer for all of them together. */

@@ -24,11 +24,12 @@ typedef int64_t rlp_units_t;
 /* Counts have 15 digits, as structured fields do, and units three decimals. */
 #define RLP_UNITS_MAX (INT64_C(1000000000000000) * RLP_UNIT - 1)
 
-#define RLP_UNIT INT64_C(1000)      /* one request */
-#define RLP_SECOND INT64_C(1000000) /* in rlp_time_t */
-#define RLP_TIME_NEVER INT64_MAX    /* "that moment does not come" */
-#define RLP_STATE_MAX 40            /* bytes of state that fit into a slot of one cache line */
-#define RLP_LOSS_FULL UINT32_MAX    /* the whole capacity is in use */
+#define RLP_UNIT INT64_C(1000)           /* one request */
+#define RLP_SECOND INT64_C(1000000)      /* in rlp_time_t */
+#define RLP_TIME_NEVER INT64_MAX         /* "that moment does not come" */
+#define RLP_TIME_EVER (INT64_C(1) << 56) /* op.charged_at, or later: nobody knows when it was */
+#define RLP_STATE_MAX 40                 /* bytes of state that fit into a slot of one cache line */
+#define RLP_LOSS_FULL UINT32_MAX         /* the whole capacity is in use */
 
 typedef struct rlp_algorithm_t rlp_algorithm_t;
 
@@ -109,7 +110,8 @@ typedef struct {
     rlp_time_t
         max_wait; /* TAKE and PEEK: how long the request would wait for its turn, 0 or more */
     rlp_time_t charged_at; /* SETTLE: when the charge was made (its turn, if it waited for one), on
-                              the same time line as now */
+                              the same time line as now; from RLP_TIME_EVER on, whenever: units
+                              that still count are given back, of the latest charges first */
     rlp_hold_t owner;      /* concurrency: who asks (rlp_owner()) */
     const rlp_owners_t *owners; /* concurrency: who lives */
 } rlp_op_t;

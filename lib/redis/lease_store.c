@@ -170,18 +170,37 @@ static bool lease_look_at(const lease_store_t *store, rlp_charge_t *charge)
     return lease_peek(store->settings.table, &wanted, rlp_clock_monotonic(), &charge->decision);
 }
 
-/* Another refuses: what was spent comes back. Those before `end` have paid. */
-static void take_undo(const take_t *take, int refusing, int end)
+/* What was spent comes back: to Redis, where the lease has been reported meanwhile or is over.
+   Where Redis does not answer, it is not asked. */
+static void take_back(const take_t *take, const rlp_charge_t *charge, bool answers)
+{
+    rlp_store_t *exact = take->store->settings.exact;
+    rlp_charge_t back = *charge;
+    rlp_answer_t answer;
+    bool done;
+
+    back.cost = -charge->cost;
+    lease_settle_one(take->store, &back, back.cost, &done);
+    if (!done && answers) {
+        const lease_charge_t those = lease_charge(take->store, &back);
+
+        (void)exact->type->decide(exact, &back, 1, take->question, RLP_SETTLE, &answer);
+        lease_reconsider(take->store->settings.table, &those);
+    }
+}
+
+/* Another refuses, or could not be asked: what was spent comes back. Those before `end` have
+   paid. */
+static void take_undo(const take_t *take, int refusing, int end, bool answers)
 {
     for (int i = 0; i < take->n; i++) {
         rlp_charge_t *charge = &take->charges[i];
-        bool done;
 
         if (i == refusing) {
             continue;
         }
         if (i < end && take->leased[i]) {
-            lease_settle_one(take->store, charge, -charge->cost, &done);
+            take_back(take, charge, answers);
         }
         charge->spared = !take->leased[i] || !lease_look_at(take->store, charge);
     }
@@ -210,7 +229,7 @@ static apr_status_t take_leased(take_t *take, int *refusing)
         const apr_status_t rv = lease_take(take, charge, &result);
 
         if (rv != APR_SUCCESS) {
-            take_undo(take, i, i);
+            take_undo(take, i, i, false);
             return rv;
         }
         if (result.outcome == LEASE_NONE) {
@@ -225,7 +244,7 @@ static apr_status_t take_leased(take_t *take, int *refusing)
         }
         if (result.outcome == LEASE_REFUSED) {
             *refusing = i;
-            take_undo(take, i, i);
+            take_undo(take, i, i, true);
             return APR_SUCCESS;
         }
     }
@@ -264,13 +283,11 @@ static apr_status_t take_exact(const take_t *take, rlp_op_kind_t kind, rlp_answe
 
 /* An exact one refuses, or could not be asked: what is leased comes back, and tells what is
    there. */
-static void take_return(const take_t *take)
+static void take_return(const take_t *take, bool answers)
 {
     for (int i = 0; i < take->n; i++) {
-        bool done;
-
         if (take->leased[i]) {
-            lease_settle_one(take->store, &take->charges[i], -take->charges[i].cost, &done);
+            take_back(take, &take->charges[i], answers);
             take->charges[i].spared = !lease_look_at(take->store, &take->charges[i]);
         }
     }
@@ -294,7 +311,7 @@ static apr_status_t take_run(take_t *take, rlp_answer_t *answer)
     if (rv == APR_SUCCESS && refusing < 0) {
         rv = take_exact(take, RLP_TAKE, answer);
         if (rv != APR_SUCCESS || answer->verdict > RLP_WAIT) {
-            take_return(take);
+            take_return(take, rv == APR_SUCCESS);
         }
     } else if (rv != APR_SUCCESS) {
         const rlp_charge_t *first = &take->charges[0];

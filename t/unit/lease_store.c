@@ -25,7 +25,9 @@
 #define PATIENCE (10 * RLP_SECOND) /* a slow machine may be slow */
 
 static rlp_store_t *stores[HOSTS];
+static rlp_store_t *exacts[HOSTS];
 static lease_table_t *tables[HOSTS];
+static const rlp_store_type_t *exact_type;
 static unsigned never;
 static const rlp_limit_t *thread_limit;
 
@@ -39,7 +41,7 @@ static lease_table_t *table_open(rlp_time_t patience)
     return lease_table_make(memory, LEASE_TABLE_STEP, patience);
 }
 
-static rlp_store_t *store_open(lease_table_t *table)
+static rlp_store_t *store_open(lease_table_t *table, rlp_store_t **exact)
 {
     redis_store_settings_t made = {
         .endpoint =
@@ -53,6 +55,7 @@ static rlp_store_t *store_open(lease_table_t *table)
                                               .timeout = PATIENCE,
                                               .usual = true };
 
+    *exact = settings.exact;
     return lease_store_create(&settings, unit_pool());
 }
 
@@ -63,7 +66,7 @@ static void hosts_fresh(void)
     freeReplyObject(redis_server_ask("CONFIG RESETSTAT"));
     for (int i = 0; i < HOSTS; i++) {
         tables[i] = table_open(PATIENCE);
-        stores[i] = store_open(tables[i]);
+        stores[i] = store_open(tables[i], &exacts[i]);
     }
 }
 
@@ -207,6 +210,51 @@ static void test_mixed(void **state)
         assert_int_equal(host_take(0, charges, 2).verdict, RLP_DENY);
         assert_int_equal(charges[0].decision.remaining, 94);
     }
+}
+
+/* All leases of the first host are given back, while a request asks about what is not leased. */
+static apr_status_t decide_meanwhile(rlp_store_t *exact, rlp_charge_t *charges, int n,
+                                     const rlp_question_t *question, rlp_op_kind_t kind,
+                                     rlp_answer_t *answer)
+{
+    if (kind == RLP_TAKE) {
+        lease_store_return(stores[0], true, &never);
+    }
+    return exact_type->decide(exact, charges, n, question, kind, answer);
+}
+
+/* Who is refused has paid nothing, even where the lease that paid has been reported by then. */
+static void check_refused_meanwhile(const char *words)
+{
+    rlp_charge_t charges[2];
+    rlp_store_type_t meanwhile;
+
+    hosts_fresh();
+    exact_type = exacts[0]->type;
+    meanwhile = *exact_type;
+    meanwhile.decide = decide_meanwhile;
+    exacts[0]->type = &meanwhile;
+    for (int i = 0; i < 6; i++) {
+        charge_init(&charges[0], "user:1", "api", words);
+        charge_init(&charges[1], "user:1", "log", "rate=1/hour algorithm=sliding-log");
+        assert_int_equal(host_take(0, charges, 2).verdict, i < 1 ? RLP_ALLOW : RLP_DENY);
+    }
+    exacts[0]->type = exact_type;
+    lease_store_return(stores[0], true, &never);
+    charge_init(&charges[0], "user:1", "api", words);
+    charges[0].max_wait = 1;
+    assert_int_equal(host_take(1, charges, 1).verdict, RLP_ALLOW);
+    assert_int_equal(charges[0].decision.remaining, 98);
+}
+
+static void test_refused_meanwhile(void **state)
+{
+    (void)state;
+    check_refused_meanwhile("rate=100/hour");
+    check_refused_meanwhile("rate=100/hour algorithm=fixed-window");
+    check_refused_meanwhile("rate=100/hour algorithm=sliding-window");
+    check_refused_meanwhile("quota=100/day");
+    check_refused_meanwhile("quota=100");
 }
 
 /* What waits is asked about in Redis, and sees what is leased. */
@@ -537,6 +585,8 @@ int main(void)
     unit_add("a refusal, until when, and for ever", test_refusal, NULL);
     unit_add("another plan counts at once", test_upgrade, NULL);
     unit_add("leased and other limits, all or none", test_mixed, NULL);
+    unit_add("who is refused pays nothing, whatever becomes of the lease", test_refused_meanwhile,
+             NULL);
     unit_add("who waits is told without a lease", test_exact_beside, NULL);
     unit_add("a look", test_peek, NULL);
     unit_add("no room for a lease", test_full, NULL);

@@ -105,6 +105,19 @@ static void test_border(void **state)
     assert_string_equal(error != NULL ? error : "taken", row->message);
 }
 
+/* A blank is no letter, and is not multiplied by one. */
+static void test_blank(void **state)
+{
+    static const char *const words[] = { "rate=1/s", "bandwidth=16777216 /s" };
+    const rlp_plan_source_t source = { .name = "test", .words = words, .n = 2 };
+    rlp_plan_t *plan;
+
+    (void)state;
+    assert_string_equal(rlp_plan_parse(&plan, &source, unit_pool()),
+                        "expected bandwidth=SIZE/s with K, M or G, in whole multiples of 1K and "
+                        "below 2G, got \"bandwidth=16777216 /s\"");
+}
+
 /* --- derived */
 
 static void test_derived(void **state)
@@ -333,6 +346,7 @@ int main(void)
     for (size_t i = 0; i < UNIT_N(borders); i++) {
         unit_add_case(borders[i].id, borders[i].refused, test_border, &borders[i]);
     }
+    unit_add("V-13: a size with a blank", test_blank, NULL);
     unit_add("what is worked out", test_derived, NULL);
     unit_add("V-14: limits that are alike", test_ordinals, NULL);
     unit_add("one host's share", test_share, NULL);

@@ -89,7 +89,9 @@ static void walk_prepare(walk_t *walk, asked_t *asked, script_op_t op)
     const rlp_units_t cost =
         random_units(walk, &walk->limits[unit_below(&walk->random, (uint64_t)walk->n)]);
     const rlp_time_t max_wait = unit_wait(&walk->random, walk->longest);
+    const bool ever = op == SCRIPT_SETTLE && unit_below(&walk->random, 4) == 0;
 
+    walk->charged_at = ever ? RLP_TIME_EVER : walk->charged_at;
     asked->call =
         (script_call_t){ .op = op,
                          .charges = asked->pointers,
@@ -111,6 +113,9 @@ static void walk_prepare(walk_t *walk, asked_t *asked, script_op_t op)
         charge->waited = walk->waited;
         if (op == SCRIPT_SETTLE && unit_below(&walk->random, 2)) {
             charge->cost = -walk->taken;
+        }
+        if (op == SCRIPT_SETTLE && ever) {
+            charge->cost = -cost;
         }
         charge->entry.state = apr_pcalloc(walk->pool, limit->state_size + 8);
         asked->pointers[i] = charge;

@@ -93,10 +93,51 @@ static int64_t spend(rlp_store_t *store, const char *identity, const char *rule,
 
     rlp_charge_init(&charge, identity, strlen(identity), rlp_signature(rule, NULL, limit), limit);
     if (limit->state_size > sizeof(charge.room)) {
-        charge.entry.state = apr_palloc(unit_pool(), limit->state_size);
+        charge.entry.state = malloc(limit->state_size);
+        assert_non_null(charge.entry.state);
     }
     assert_int_equal(rlp_check(store, &charge, 1, &question, &answer), APR_SUCCESS);
+    if (charge.entry.state != charge.room) {
+        free(charge.entry.state);
+    }
     return charge.decision.remaining;
+}
+
+/* Gives back so many units, whenever they were charged; the rest. */
+static int64_t give(rlp_store_t *store, const char *identity, const char *words, rlp_units_t units)
+{
+    const rlp_question_t question = { .now = UPTIME, .wall = WALL, .charged_at = RLP_TIME_EVER };
+    const rlp_limit_t *limit = &unit_plan(words)->limits[0];
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    rlp_charge_init(&charge, identity, strlen(identity), rlp_signature("", NULL, limit), limit);
+    charge.cost = -units;
+    charge.entry.state = apr_palloc(unit_pool(), limit->state_size);
+    assert_int_equal(rlp_settle(store, &charge, 1, &question, &answer), APR_SUCCESS);
+    return charge.decision.remaining;
+}
+
+/* What a large log gets back at once are more entries than the store could change at once. */
+static void test_give(void **state)
+{
+    static const char words[] = "rate=8192/hour algorithm=sliding-log";
+    rlp_segment_t segment;
+
+    path_make(state);
+    segment = segment_open(MB);
+    rlp_store_t *store = segment_store(&segment);
+
+    for (int i = 0; i < 8000; i++) {
+        assert_int_equal(spend(store, "user:1", "", words), 8191 - i);
+    }
+    assert_int_equal(give(store, "user:1", words, 7000 * RLP_UNIT + 1), 7192);
+    assert_int_equal(spend(store, "user:1", "", words), 7191);
+    assert_int_equal(give(store, "user:1", words, 999 * RLP_UNIT), 8190);
+    assert_int_equal(give(store, "user:1", words, RLP_UNIT), 8191);
+    assert_int_equal(give(store, "user:1", words, RLP_UNIT), 8192);
+    rlp_segment_close(&segment);
+    path_forget();
 }
 
 /* --- borrowed */
@@ -460,6 +501,7 @@ static void test_look_damaged(void **state)
 
 int main(void)
 {
+    unit_add("a large log gets back what it gave", test_give, NULL);
     unit_add("a tool borrows a store", test_borrow, NULL);
     unit_add("one at a time", test_in_use, NULL);
     for (size_t i = 0; i < UNIT_N(spoiled); i++) {

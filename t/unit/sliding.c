@@ -74,6 +74,10 @@ static void rule_settle(const walk_t *walk, const rlp_decision_t *before, const 
     op.charged_at = walk->now - 3 * walk->limit->period;
     op.units = -RLP_UNIT;
     walk_expect(walk, !walk_try(walk, &op).changed, "nothing is given back of what is over");
+    op.charged_at = RLP_TIME_EVER;
+    op.units = -RLP_UNITS_MAX;
+    walk_expect(walk, walk_try(walk, &op).remaining == walk->limit->count,
+                "all is given back that was charged whenever");
 }
 
 static void rule_charge(const walk_t *walk, const rlp_decision_t *before, const rlp_decision_t *d)

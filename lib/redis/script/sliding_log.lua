@@ -179,10 +179,31 @@ if number == 6 then
     return true
   end
 
+  -- the same whenever they were charged; those that have none left become one, at the newest's place in the order of turns
+  local function refund_any(back)
+    if back >= used then
+      local any = n > 0
+      forget()
+      return any
+    end
+    used = used - back
+    local i = find(function(_, sum) return sum >= used end)
+    local left = sub(list, first, first + ENTRY * i - 1) .. put((entry(i)), used)
+    if i < n - 1 then
+      left = left .. put(ticks(last), used)
+      i = i + 1
+    end
+    list, first, newest, n = left, 1, nil, i + 1
+    return true
+  end
+
   local function settle()
     local room = burst - used
     local more = clamp(units, room)
     if units < 0 then
+      if charged_at >= FOREVER then
+        return refund_any(-units)
+      end
       return refund(-units, ticks(charged_at))
     end
     if more == 0 then

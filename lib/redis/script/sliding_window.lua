@@ -75,6 +75,16 @@ if number == 5 then
     local i = number_at(charged_at) - number + 2
     local still = i >= 1 and i <= 3
     i = still and i or 2
+    if units < 0 and charged_at >= FOREVER then
+      local all = previous + current + reserved
+      local left = clamp(all + units, all)
+      left = left > 0 and left or 0
+      -- what counts longest goes first, and promises to those who wait go last
+      reserved = clamp(reserved, left)
+      previous = clamp(previous, left - reserved)
+      current = left - reserved - previous
+      return all > 0
+    end
     if units < 0 and (not still or counts[i] == 0) then
       return false
     end
