@@ -7,16 +7,13 @@
 
 #include "plan_map.h"
 #include "provider.h"
+#include "thread.h"
 
 #include <ap_mpm.h>
 #include <http_log.h>
 
-#include <apr_atomic.h>
 #include <apr_strings.h>
-#include <apr_thread_cond.h>
-#include <apr_thread_mutex.h>
 
-#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -43,15 +40,6 @@ struct plan_map_state_t {
     uint32_t complained; /* the second of the latest line in the log; 0: none */
 };
 
-/* The thread of a child that looks for new versions of files. */
-typedef struct {
-    apr_thread_t *thread;
-    apr_thread_mutex_t *mutex; /* of done */
-    apr_thread_cond_t *cond;
-    volatile apr_uint32_t stop;
-    bool done;
-} watch_t;
-
 /* --- what kinds of sources share */
 
 file_mark_t plan_map_mark(const char *path, apr_pool_t *pool)
@@ -75,20 +63,6 @@ bool plan_map_settled(const file_mark_t *mark)
 
     rlp_clock_read(&clock);
     return clock.wall - mark->changed >= RLP_SECOND || clock.wall < mark->changed;
-}
-
-apr_status_t plan_map_thread(apr_thread_t **thread, apr_thread_start_t run, void *data,
-                             apr_pool_t *pool)
-{
-    sigset_t all;
-    sigset_t before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const apr_status_t rv = apr_thread_create(thread, NULL, run, data, pool);
-
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rv;
 }
 
 /* --- asking */
@@ -309,76 +283,48 @@ apr_status_t plan_map_open(apr_pool_t *pool)
     return rv;
 }
 
-/* --- the thread */
+/* --- the thread of a child that looks for new versions of files */
 
-static void watch_look(watch_t *watch)
+static void watch_look(thread_t *thread)
 {
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
 
-        if (map->provider->refresh != NULL && apr_atomic_read32(&watch->stop) == 0) {
-            map->provider->refresh(map->settings, &watch->stop);
+        if (map->provider->refresh != NULL && !thread_is_stopped(thread)) {
+            map->provider->refresh(map->settings, &thread->stop);
         }
     }
 }
 
-static void *APR_THREAD_FUNC watch_run(apr_thread_t *thread, void *data)
+static void watch_run(thread_t *thread, void *data)
 {
-    watch_t *watch = data;
-
-    (void)thread;
+    (void)data;
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), WATCH_PRIORITY);
-    apr_thread_mutex_lock(watch->mutex);
-    while (apr_atomic_read32(&watch->stop) == 0) {
-        apr_thread_mutex_unlock(watch->mutex);
-        watch_look(watch);
-        apr_thread_mutex_lock(watch->mutex);
-        if (apr_atomic_read32(&watch->stop) == 0) {
-            apr_thread_cond_timedwait(watch->cond, watch->mutex, APR_USEC_PER_SEC);
-        }
-    }
-    watch->done = true;
-    apr_thread_cond_broadcast(watch->cond);
-    apr_thread_mutex_unlock(watch->mutex);
-    return NULL;
+    do {
+        watch_look(thread);
+    } while (thread_sleep(thread, APR_USEC_PER_SEC));
 }
 
-/* Under prefork this may run in the midst of anything: it does not wait for ever. */
 static apr_status_t watch_stop(void *data)
 {
-    watch_t *watch = data;
-    apr_status_t rv = APR_SUCCESS;
-
-    apr_atomic_set32(&watch->stop, 1);
-    apr_thread_mutex_lock(watch->mutex);
-    apr_thread_cond_broadcast(watch->cond);
-    while (!watch->done && rv == APR_SUCCESS) {
-        rv = apr_thread_cond_timedwait(watch->cond, watch->mutex, WATCH_PATIENCE);
-    }
-    apr_thread_mutex_unlock(watch->mutex);
-    if (watch->done) {
-        apr_thread_join(&rv, watch->thread);
-    }
+    thread_leave(data, thread_stop(data, WATCH_PATIENCE));
     return APR_SUCCESS;
 }
 
 static void watch_begin(apr_pool_t *pchild, server_rec *server)
 {
-    watch_t *watch = apr_pcalloc(pchild, sizeof(*watch));
-    apr_status_t rv = apr_thread_mutex_create(&watch->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
+    thread_t *thread;
+    apr_status_t rv = thread_make(&thread);
 
     if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&watch->cond, pchild);
-    }
-    if (rv == APR_SUCCESS) {
-        rv = plan_map_thread(&watch->thread, watch_run, watch, pchild);
+        rv = thread_start(thread, watch_run, NULL);
     }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, server,
                      "RLP015: this process does not read plan maps again when they change");
         return;
     }
-    apr_pool_pre_cleanup_register(pchild, watch, watch_stop);
+    apr_pool_pre_cleanup_register(pchild, thread, watch_stop);
 }
 
 /* The first source that blocks starts the threads for all. */

@@ -61,10 +61,6 @@ bool plan_map_ask(const plan_t **plan, const plan_map_t *map, const char *value,
 /* Tells that a source has failed, once a minute. Nothing of the value may be in the text. */
 void plan_map_failed(const plan_map_t *map, const char *text);
 
-/* Starts a thread to which no signals go: those are for the threads of the MPM. */
-apr_status_t plan_map_thread(apr_thread_t **thread, apr_thread_start_t run, void *data,
-                             apr_pool_t *pool);
-
 /* --- plan_map_txt.c */
 
 /* The values of a text file and their plans, in shared memory, with offsets for pointers. */

@@ -6,6 +6,7 @@
  */
 
 #include "plan_map.h"
+#include "thread.h"
 
 #include <ap_mpm.h>
 #include <http_config.h>
@@ -317,7 +318,7 @@ static apr_status_t ask_start(askers_t *askers, apr_pool_t *pchild)
         rv = apr_thread_cond_create(&askers->answered, pchild);
     }
     while (rv == APR_SUCCESS && askers->n < n) {
-        rv = plan_map_thread(&askers->threads[askers->n], ask_run, askers, pchild);
+        rv = thread_spawn(&askers->threads[askers->n], ask_run, askers, pchild);
         askers->n += rv == APR_SUCCESS;
     }
     return askers->n > 0 ? APR_SUCCESS : rv;

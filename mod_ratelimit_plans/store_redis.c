@@ -7,10 +7,10 @@
 
 #include "store_redis.h"
 
-#include "plan_map.h"
 #include "redis/lease_store.h"
 #include "redis/local.h"
 #include "redis/store.h"
+#include "thread.h"
 
 #include <http_log.h>
 
@@ -18,8 +18,6 @@
 #include <apr_general.h>
 #include <apr_shm.h>
 #include <apr_strings.h>
-#include <apr_thread_cond.h>
-#include <apr_thread_mutex.h>
 
 #include <string.h>
 
@@ -416,21 +414,14 @@ int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
 typedef struct {
     far_t *store;
     bool first; /* the store that has bans and plans for a time, too */
-    apr_thread_t *thread;
-    apr_thread_mutex_t *mutex; /* of what follows */
-    apr_thread_cond_t *cond;
-    bool stop;
-    bool done;
+    thread_t *thread;
 } keeper_t;
 
-static void *APR_THREAD_FUNC keeper_run(apr_thread_t *thread, void *data)
+static void keeper_run(thread_t *thread, void *data)
 {
-    keeper_t *keeper = data;
+    const keeper_t *keeper = data;
 
-    (void)thread;
-    apr_thread_mutex_lock(keeper->mutex);
-    while (!keeper->stop) {
-        apr_thread_mutex_unlock(keeper->mutex);
+    do {
         redis_endpoint_maintain(keeper->store->endpoint);
         if (keeper->store->stands) {
             redis_local_maintain(keeper->store->stands);
@@ -438,59 +429,36 @@ static void *APR_THREAD_FUNC keeper_run(apr_thread_t *thread, void *data)
         if (keeper->first) {
             far_orders_look(&keeper->store->orders);
         }
-        apr_thread_mutex_lock(keeper->mutex);
-        if (!keeper->stop) {
-            apr_thread_cond_timedwait(keeper->cond, keeper->mutex, FAR_EVERY);
-        }
-    }
-    keeper->done = true;
-    apr_thread_cond_broadcast(keeper->cond);
-    apr_thread_mutex_unlock(keeper->mutex);
-    return NULL;
+    } while (thread_sleep(thread, FAR_EVERY));
 }
 
-/* Under prefork this may run in the midst of anything: it does not wait for ever. */
 static apr_status_t keeper_stop(void *data)
 {
-    keeper_t *keeper = data;
-    apr_status_t rv = APR_SUCCESS;
+    const keeper_t *keeper = data;
 
-    apr_thread_mutex_lock(keeper->mutex);
-    keeper->stop = true;
-    apr_thread_cond_broadcast(keeper->cond);
-    while (!keeper->done && rv == APR_SUCCESS) {
-        rv = apr_thread_cond_timedwait(keeper->cond, keeper->mutex, FAR_PATIENCE);
-    }
-    const bool done = keeper->done;
-
-    apr_thread_mutex_unlock(keeper->mutex);
-    if (done) {
-        apr_thread_join(&rv, keeper->thread);
-    }
+    thread_leave(keeper->thread, thread_stop(keeper->thread, FAR_PATIENCE));
     return APR_SUCCESS;
 }
 
 static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
 {
-    keeper_t *keeper = apr_pcalloc(pchild, sizeof(*keeper));
+    thread_t *thread;
+    apr_status_t rv = thread_make(&thread);
 
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    keeper_t *keeper = apr_pcalloc(thread->room, sizeof(*keeper));
+
+    keeper->thread = thread;
     keeper->store = (far_t *)head;
     keeper->first = APR_ARRAY_IDX(rlp_world->depots, 0, depot_t).store == head;
-    apr_status_t rv = apr_thread_mutex_create(&keeper->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
-
-    if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&keeper->cond, pchild);
+    rv = thread_start(thread, keeper_run, keeper);
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    if (rv == APR_SUCCESS) {
-        rv = plan_map_thread(&keeper->thread, keeper_run, keeper, pchild);
-    }
-    if (rv == APR_SUCCESS) {
-        apr_pool_pre_cleanup_register(pchild, keeper, keeper_stop);
-    }
-    if (rv == APR_SUCCESS && keeper->store->leases != NULL) {
-        rv = far_lease_child(keeper->store->leases, pchild);
-    }
-    return rv;
+    apr_pool_pre_cleanup_register(pchild, keeper, keeper_stop);
+    return keeper->store->leases ? far_lease_child(keeper->store->leases, pchild) : APR_SUCCESS;
 }
 
 const rlp_store_provider_t store_redis_provider = { .options = far_options_usage,

@@ -7,8 +7,8 @@
 
 #include "store_redis.h"
 
-#include "plan_map.h"
 #include "redis/lease_store.h"
+#include "thread.h"
 
 #include <apr_shm.h>
 #include <apr_strings.h>
@@ -22,7 +22,6 @@
 #define FAR_RENEWALS 64 /* that wait; later requests ask again for those beyond */
 #define FAR_LEASE_EVERY (APR_USEC_PER_SEC / 4)
 #define FAR_LEASE_PATIENCE APR_USEC_PER_SEC /* for what is given back at the end */
-#define FAR_LEASE_NAP (FAR_LEASE_PATIENCE / 1000)
 
 static const char *const far_syncs[] = { "exact", "lease", NULL };
 
@@ -94,13 +93,9 @@ rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
 
 typedef struct {
     rlp_store_t *store;
-    apr_thread_t *thread;
-    apr_thread_mutex_t *mutex; /* of what follows */
-    apr_thread_cond_t *cond;
+    thread_t *thread; /* whose mutex is that of the renewals */
     uint32_t renewals[FAR_RENEWALS];
     int n;
-    bool stop;
-    bool done;
     volatile unsigned hurry; /* it stops at once */
 } renewer_t;
 
@@ -109,112 +104,84 @@ static void renewer_add(void *baton, uint32_t index)
 {
     renewer_t *renewer = baton;
 
-    apr_thread_mutex_lock(renewer->mutex);
+    apr_thread_mutex_lock(renewer->thread->mutex);
     if (renewer->n < FAR_RENEWALS) {
         renewer->renewals[renewer->n++] = index;
-        apr_thread_cond_signal(renewer->cond);
+        apr_thread_cond_signal(renewer->thread->cond);
     }
-    apr_thread_mutex_unlock(renewer->mutex);
+    apr_thread_mutex_unlock(renewer->thread->mutex);
 }
 
-/* Sees to what is there; the mutex is held before and after. */
+/* Sees to what is there. */
 static void renewer_work(renewer_t *renewer)
 {
     uint32_t renewals[FAR_RENEWALS];
+
+    apr_thread_mutex_lock(renewer->thread->mutex);
     const int n = renewer->n;
 
     memcpy(renewals, renewer->renewals, sizeof(renewals));
     renewer->n = 0;
-    apr_thread_mutex_unlock(renewer->mutex);
+    apr_thread_mutex_unlock(renewer->thread->mutex);
     for (int i = 0; i < n; i++) {
         lease_store_renew(renewer->store, renewals[i]);
     }
     lease_store_return(renewer->store, false, &renewer->hurry);
-    apr_thread_mutex_lock(renewer->mutex);
 }
 
-static void *APR_THREAD_FUNC renewer_run(apr_thread_t *thread, void *data)
+/* Waits until there is something to see to, or it is time to look; false: it is to end. */
+static bool renewer_wait(renewer_t *renewer)
+{
+    thread_t *thread = renewer->thread;
+
+    apr_thread_mutex_lock(thread->mutex);
+    if (renewer->n == 0 && !thread_is_stopped(thread)) {
+        apr_thread_cond_timedwait(thread->cond, thread->mutex, FAR_LEASE_EVERY);
+    }
+    apr_thread_mutex_unlock(thread->mutex);
+    return !thread_is_stopped(thread);
+}
+
+static void renewer_run(thread_t *thread, void *data)
 {
     renewer_t *renewer = data;
 
     (void)thread;
-    apr_thread_mutex_lock(renewer->mutex);
-    while (!renewer->stop) {
-        if (renewer->n == 0) {
-            apr_thread_cond_timedwait(renewer->cond, renewer->mutex, FAR_LEASE_EVERY);
-        }
+    while (renewer_wait(renewer)) {
         renewer_work(renewer);
     }
-    apr_thread_mutex_unlock(renewer->mutex);
     lease_store_return(renewer->store, true, &renewer->hurry);
-    apr_thread_mutex_lock(renewer->mutex);
-    renewer->done = true;
-    apr_thread_cond_broadcast(renewer->cond);
-    apr_thread_mutex_unlock(renewer->mutex);
-    return NULL;
 }
 
-/* The mutex is held. */
-static void renewer_await(renewer_t *renewer)
-{
-    apr_status_t rv = APR_SUCCESS;
-
-    while (!renewer->done && rv == APR_SUCCESS) {
-        rv = apr_thread_cond_timedwait(renewer->cond, renewer->mutex, FAR_LEASE_PATIENCE);
-    }
-}
-
-/* False: this is a signal's handler, in the midst of what has the mutex. */
-static bool renewer_lock(const renewer_t *renewer)
-{
-    apr_status_t rv = apr_thread_mutex_trylock(renewer->mutex);
-
-    for (apr_time_t slept = 0; rv != APR_SUCCESS && slept < FAR_LEASE_PATIENCE;
-         slept += FAR_LEASE_NAP) {
-        apr_sleep(FAR_LEASE_NAP);
-        rv = apr_thread_mutex_trylock(renewer->mutex);
-    }
-    return rv == APR_SUCCESS;
-}
-
-/* All leases go back, whoever else of this host may still use them: they draw others. Under prefork
-   this may run in the midst of anything: it does not wait for ever. */
+/* All leases go back, whoever else of this host may still use them: they draw others. */
 static apr_status_t renewer_stop(void *data)
 {
     renewer_t *renewer = data;
-    apr_status_t rv;
 
     lease_store_tell(renewer->store, NULL, NULL);
-    if (!renewer_lock(renewer)) {
-        return APR_SUCCESS;
-    }
-    renewer->stop = true;
-    apr_thread_cond_broadcast(renewer->cond);
-    renewer_await(renewer);
-    renewer->hurry = 1;
-    renewer_await(renewer);
-    const bool done = renewer->done;
+    bool done = thread_stop(renewer->thread, FAR_LEASE_PATIENCE);
 
-    apr_thread_mutex_unlock(renewer->mutex);
-    if (done) {
-        apr_thread_join(&rv, renewer->thread);
+    if (!done) {
+        renewer->hurry = 1;
+        done = thread_stop(renewer->thread, FAR_LEASE_PATIENCE);
     }
+    thread_leave(renewer->thread, done);
     return APR_SUCCESS;
 }
 
 apr_status_t far_lease_child(rlp_store_t *store, apr_pool_t *pchild)
 {
-    renewer_t *renewer = apr_pcalloc(pchild, sizeof(*renewer));
+    thread_t *thread;
+    apr_status_t rv = thread_make(&thread);
 
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    renewer_t *renewer = apr_pcalloc(thread->room, sizeof(*renewer));
+
+    renewer->thread = thread;
     renewer->store = store;
-    apr_status_t rv = apr_thread_mutex_create(&renewer->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
-
-    if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&renewer->cond, pchild);
-    }
-    if (rv == APR_SUCCESS) {
-        rv = plan_map_thread(&renewer->thread, renewer_run, renewer, pchild);
-    }
+    rv = thread_start(thread, renewer_run, renewer);
     if (rv == APR_SUCCESS) {
         lease_store_tell(store, renewer_add, renewer);
         apr_pool_pre_cleanup_register(pchild, renewer, renewer_stop);

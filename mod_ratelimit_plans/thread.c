@@ -1,0 +1,140 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * Threads of a child beside its requests.
+ */
+
+#include "thread.h"
+
+#include <apr_atomic.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define THREAD_NAPS 1000 /* of a patience */
+
+apr_status_t thread_spawn(apr_thread_t **thread, apr_thread_start_t run, void *data,
+                          apr_pool_t *pool)
+{
+    sigset_t all;
+    sigset_t before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const apr_status_t rv = apr_thread_create(thread, NULL, run, data, pool);
+
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rv;
+}
+
+apr_status_t thread_make(thread_t **made)
+{
+    apr_pool_t *room;
+    apr_status_t rv = apr_pool_create_unmanaged_ex(&room, NULL, NULL);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    thread_t *thread = apr_pcalloc(room, sizeof(*thread));
+
+    thread->room = room;
+    rv = apr_thread_mutex_create(&thread->mutex, APR_THREAD_MUTEX_DEFAULT, room);
+    if (rv == APR_SUCCESS) {
+        rv = apr_thread_cond_create(&thread->cond, room);
+    }
+    if (rv != APR_SUCCESS) {
+        apr_pool_destroy(room);
+        return rv;
+    }
+    *made = thread;
+    return APR_SUCCESS;
+}
+
+static void *APR_THREAD_FUNC thread_main(apr_thread_t *self, void *data)
+{
+    thread_t *thread = data;
+
+    (void)self;
+    thread->run(thread, thread->data);
+    apr_thread_mutex_lock(thread->mutex);
+    thread->done = true;
+    apr_thread_cond_broadcast(thread->cond);
+    apr_thread_mutex_unlock(thread->mutex);
+    return NULL;
+}
+
+apr_status_t thread_start(thread_t *thread, thread_fn *run, void *data)
+{
+    thread->run = run;
+    thread->data = data;
+    const apr_status_t rv = thread_spawn(&thread->thread, thread_main, thread, thread->room);
+
+    if (rv != APR_SUCCESS) {
+        apr_pool_destroy(thread->room);
+    }
+    return rv;
+}
+
+bool thread_is_stopped(thread_t *thread)
+{
+    return apr_atomic_read32(&thread->stop) != 0;
+}
+
+bool thread_sleep(thread_t *thread, apr_interval_time_t span)
+{
+    apr_thread_mutex_lock(thread->mutex);
+    if (!thread_is_stopped(thread)) {
+        apr_thread_cond_timedwait(thread->cond, thread->mutex, span);
+    }
+    apr_thread_mutex_unlock(thread->mutex);
+    return !thread_is_stopped(thread);
+}
+
+/* False: this is a signal's handler, in the midst of what has the mutex. */
+static bool thread_lock(const thread_t *thread, apr_interval_time_t patience)
+{
+    apr_status_t rv = apr_thread_mutex_trylock(thread->mutex);
+
+    for (int naps = 0; rv != APR_SUCCESS && naps < THREAD_NAPS; naps++) {
+        apr_sleep(patience / THREAD_NAPS);
+        rv = apr_thread_mutex_trylock(thread->mutex);
+    }
+    return rv == APR_SUCCESS;
+}
+
+bool thread_stop(thread_t *thread, apr_interval_time_t patience)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    apr_atomic_set32(&thread->stop, 1);
+    if (!thread_lock(thread, patience)) {
+        return false;
+    }
+    apr_thread_cond_broadcast(thread->cond);
+    while (!thread->done && rv == APR_SUCCESS) {
+        rv = apr_thread_cond_timedwait(thread->cond, thread->mutex, patience);
+    }
+    const bool done = thread->done;
+
+    apr_thread_mutex_unlock(thread->mutex);
+    return done;
+}
+
+/* Before httpd's own function for that, which comes last and takes all memory and modules away. */
+static void thread_exit(void)
+{
+    _exit(EXIT_SUCCESS);
+}
+
+void thread_leave(thread_t *thread, bool done)
+{
+    apr_status_t rv;
+
+    if (done) {
+        apr_thread_join(&rv, thread->thread);
+        apr_pool_destroy(thread->room);
+    } else {
+        (void)atexit(thread_exit);
+    }
+}

@@ -1,0 +1,61 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef THREAD_H
+#define THREAD_H
+
+/*
+ * Threads of a child beside its requests: who keeps a store's connections, gives back what was
+ * drawn ahead, or looks at files. One that hangs when its child ends, with a server that does not
+ * answer, ends with the process, and keeps until then what it uses.
+ */
+
+#include <apr_pools.h>
+#include <apr_thread_cond.h>
+#include <apr_thread_mutex.h>
+#include <apr_thread_proc.h>
+
+#include <stdbool.h>
+
+#pragma GCC visibility push(hidden)
+
+typedef struct thread_t thread_t;
+
+typedef void thread_fn(thread_t *thread, void *data);
+
+struct thread_t {
+    apr_pool_t *room; /* for what it works with: not the child's, which may end before it */
+    apr_thread_t *thread;
+    apr_thread_mutex_t *mutex; /* of `done`, and of what it shares with requests */
+    apr_thread_cond_t *cond;   /* something of that has changed */
+    thread_fn *run;
+    void *data;
+    volatile apr_uint32_t stop;
+    bool done;
+};
+
+/* Makes one, with room. */
+apr_status_t thread_make(thread_t **made);
+
+/* Starts it: it ends when run has returned. Where it cannot be started, its room is gone. */
+apr_status_t thread_start(thread_t *thread, thread_fn *run, void *data);
+
+/* Is it to end? */
+bool thread_is_stopped(thread_t *thread);
+
+/* Of the thread itself: sleeps so long, or until it is woken; false: it is to end. */
+bool thread_sleep(thread_t *thread, apr_interval_time_t span);
+
+/* Tells it to end, and waits so long for that; false: it has not. Under prefork this may run in the
+   midst of anything, so it never waits for ever. */
+bool thread_stop(thread_t *thread, apr_interval_time_t patience);
+
+/* Comes last: frees what there is of one that has ended (done). Of one that has not nothing is
+   freed, and the process ends without freeing anything else below it. */
+void thread_leave(thread_t *thread, bool done);
+
+/* Starts a thread to which no signals go: those are for the threads of the MPM. */
+apr_status_t thread_spawn(apr_thread_t **thread, apr_thread_start_t run, void *data,
+                          apr_pool_t *pool);
+
+#pragma GCC visibility pop
+
+#endif
