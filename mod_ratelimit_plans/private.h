@@ -426,9 +426,11 @@ const char *respond_number(int64_t number, apr_pool_t *pool);
 /* The names of a limit: with the rule's where another rule has the same plan. */
 const label_t *respond_label(const verdict_t *verdict, const outcome_t *outcome);
 
-/* The names of the header fields, in the order of verdict_t.fields; sends those that have a
-   value. */
-extern const char *const respond_names[RLP_FIELDS_N];
+/* The names of the header fields, in the order of verdict_t.fields; sends those that have a value.
+   Each is in a place of its own: names are compared so many bytes at once, and one by one where a
+   page ends among them. */
+#define RESPOND_NAME 32
+extern const char respond_names[RLP_FIELDS_N][RESPOND_NAME];
 void respond_send(request_rec *r, const char *const fields[]);
 
 /* --- refuse.c */

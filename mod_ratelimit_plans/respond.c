@@ -20,9 +20,10 @@
 
 /* The names of draft-ietf-httpapi-ratelimit-headers-11 and of the older custom, in one place: they
    still move. In the order of verdict_t.fields. */
-const char *const respond_names[RLP_FIELDS_N] = { "RateLimit-Policy", "RateLimit",
-                                                  "X-RateLimit-Limit", "X-RateLimit-Remaining",
-                                                  "X-RateLimit-Reset" };
+const _Alignas(RESPOND_NAME) char respond_names[RLP_FIELDS_N][RESPOND_NAME] = {
+    "RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining",
+    "X-RateLimit-Reset"
+};
 
 enum { FIELD_POLICY, FIELD_LIMIT, FIELD_X_LIMIT, FIELD_X_REMAINING, FIELD_X_RESET };
 
@@ -296,6 +297,18 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
 
 /* --- variables */
 
+static const struct {
+    _Alignas(RESPOND_NAME) char action[RESPOND_NAME];
+    char identity[RESPOND_NAME];
+    char time[RESPOND_NAME];
+    char rule[RESPOND_NAME];
+    char plan[RESPOND_NAME];
+    char remaining[RESPOND_NAME];
+    char reset[RESPOND_NAME];
+} respond_variables = { "RATELIMIT_ACTION", "RATELIMIT_IDENTITY", "RATELIMIT_TIME",
+                        "RATELIMIT_RULE",   "RATELIMIT_PLAN",     "RATELIMIT_REMAINING",
+                        "RATELIMIT_RESET" };
+
 /* Of rules that refuse nobody, something is told where they would have, or nothing else is. */
 static bool respond_tells_apart(const verdict_t *verdict)
 {
@@ -309,12 +322,12 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     const bool apart = respond_tells_apart(verdict);
     const char *identity = apart ? verdict->apart_identity : verdict->identity;
 
-    apr_table_setn(env, "RATELIMIT_ACTION", verdict->action);
+    apr_table_setn(env, respond_variables.action, verdict->action);
     if (identity != NULL) {
-        apr_table_setn(env, "RATELIMIT_IDENTITY", identity);
+        apr_table_setn(env, respond_variables.identity, identity);
     }
     if (verdict->at != 0) {
-        apr_table_setn(env, "RATELIMIT_TIME",
+        apr_table_setn(env, respond_variables.time,
                        respond_number(rlp_store_time(rlp_world->store, verdict->at), r->pool));
     }
     if (verdict->n == 0 && !apart) {
@@ -323,12 +336,12 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     const outcome_t *outcome = apart ? &verdict->apart : verdict->outcomes;
     const rlp_time_t reset = outcome->decision.reset;
 
-    apr_table_setn(env, "RATELIMIT_RULE", outcome->rule->name);
-    apr_table_setn(env, "RATELIMIT_PLAN", outcome->variant->plan_name);
-    apr_table_setn(env, "RATELIMIT_REMAINING",
+    apr_table_setn(env, respond_variables.rule, outcome->rule->name);
+    apr_table_setn(env, respond_variables.plan, outcome->variant->plan_name);
+    apr_table_setn(env, respond_variables.remaining,
                    respond_number(outcome->decision.remaining, r->pool));
     if (reset != RLP_TIME_NEVER) {
-        apr_table_setn(env, "RATELIMIT_RESET",
+        apr_table_setn(env, respond_variables.reset,
                        respond_number(reset > 0 ? rlp_seconds(reset) : 0, r->pool));
     }
 }
