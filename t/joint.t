@@ -172,10 +172,10 @@ RateLimitRule b plan=none concurrent=2 store=beside
 <Location "/b">
     RateLimitRule a Off
 </Location>});
-    # places that a request finds free, its own among them
+    # places that a request finds free, its own among them, which it has given back
     my $free = sub {
         my ($path) = @_;
-        my $response = $server->get($path);
+        my $response = $server->get_to_the_end($path);
         return $response->{status} == 429 ? 0 : ($response->{fields}{'x-ratelimit-remaining'} // -2) + 1;
     };
     # what an answered request gives back may come a moment after its answer
