@@ -108,14 +108,14 @@ SKIP: {
     skip 'no /dev/full', 3 if !-c '/dev/full' || !open my $probe, '>', '/dev/full';
     for my $words ('try rate=1/s', 'hash-key', 'simulate --plan=a=rate=1/s') {
         my $input = $words =~ /^sim/ ? '' : "0\n";
-        open my $pipe, '|-', "$program $words >/dev/full 2>/dev/null" or die "sh: $!\n";
+        open my $pipe, '|-', "'$program' $words >/dev/full 2>/dev/null" or die "sh: $!\n";
         print {$pipe} $input;
         close $pipe or 1;
         is($? >> 8, 74, "$words: answers that cannot be written");
     }
 }
 for my $words ('try rate=1/s', 'hash-key') {
-    is(system("$program $words </ 2>/dev/null") >> 8, 74, "$words: requests that cannot be read");
+    is(system("'$program' $words </ 2>/dev/null") >> 8, 74, "$words: requests that cannot be read");
 }
 
 done_testing();
