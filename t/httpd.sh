@@ -58,9 +58,9 @@ copy_tests() {
     tree=$scratch/$1
     mkdir "$tree"
     (cd "$top_srcdir" && tar -cf - t/TEST.PL t/conf t/htdocs t/lib t/*.t conf/examples conf/fail2ban conf/ratelimit_plans.conf docs/operations.md docs/simulate.md) | tar -C "$tree" --no-same-owner -xf -
+    chmod -R u=rwX,go=rX "$tree" # make distcheck has its sources read-only
     # all that Apache::Test takes over from elsewhere
     echo "LoadModule mpm_$1_module \"$HTTPD_MODULES/mod_mpm_$1.so\"" >"$tree/t/conf/mpm.conf"
-    chmod -R u=rwX,go=rX "$tree"
     if test "$(id -u)" = 0; then
         chown -R www-data: "$tree"
     fi
