@@ -20,9 +20,8 @@
 
 APLOG_USE_MODULE(ratelimit_plans);
 
-#define PLAN_MAP_REPEAT 60              /* seconds between lines about one map */
-#define WATCH_PRIORITY 19               /* the lowest: requests go first */
-#define WATCH_PATIENCE APR_USEC_PER_SEC /* for the end of the thread */
+#define PLAN_MAP_REPEAT 60 /* seconds between lines about one map */
+#define WATCH_PRIORITY 19  /* the lowest: requests go first */
 
 const rlp_plan_map_provider_t *const plan_map_providers[] = { &versions_provider, &dbm_provider,
                                                               &dbd_provider, &expr_provider,
@@ -305,26 +304,17 @@ static void watch_run(thread_t *thread, void *data)
     } while (thread_sleep(thread, APR_USEC_PER_SEC));
 }
 
-static apr_status_t watch_stop(void *data)
-{
-    thread_leave(data, thread_stop(data, WATCH_PATIENCE));
-    return APR_SUCCESS;
-}
-
 static void watch_begin(apr_pool_t *pchild, server_rec *server)
 {
     thread_t *thread;
-    apr_status_t rv = thread_make(&thread);
+    const apr_status_t rv = thread_begin(&thread, watch_run, NULL, 0);
 
-    if (rv == APR_SUCCESS) {
-        rv = thread_start(thread, watch_run, NULL);
-    }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, server,
                      "RLP015: this process does not read plan maps again when they change");
         return;
     }
-    apr_pool_pre_cleanup_register(pchild, thread, watch_stop);
+    apr_pool_pre_cleanup_register(pchild, thread, thread_end);
 }
 
 /* The first source that blocks starts the threads for all. */

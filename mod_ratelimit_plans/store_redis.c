@@ -28,7 +28,6 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define FAR_PROBE (2 * RLP_SECOND)    /* a probe without result may be repeated */
 #define FAR_JITTER 20                 /* percent */
 #define FAR_EVERY (APR_USEC_PER_SEC / 10)
-#define FAR_PATIENCE APR_USEC_PER_SEC /* for the end of the thread */
 #define FAR_RETAINED "mod_ratelimit_plans host 1"
 #define FAR_COMPLAIN (60 * APR_USEC_PER_SEC) /* between two lines of one process */
 
@@ -414,7 +413,6 @@ int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
 typedef struct {
     far_t *store;
     bool first; /* the store that has bans and plans for a time, too */
-    thread_t *thread;
 } keeper_t;
 
 static void keeper_run(thread_t *thread, void *data)
@@ -432,33 +430,18 @@ static void keeper_run(thread_t *thread, void *data)
     } while (thread_sleep(thread, FAR_EVERY));
 }
 
-static apr_status_t keeper_stop(void *data)
-{
-    const keeper_t *keeper = data;
-
-    thread_leave(keeper->thread, thread_stop(keeper->thread, FAR_PATIENCE));
-    return APR_SUCCESS;
-}
-
 static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
 {
+    const keeper_t keeper = { .store = (far_t *)head,
+                              .first = APR_ARRAY_IDX(rlp_world->depots, 0, depot_t).store == head };
     thread_t *thread;
-    apr_status_t rv = thread_make(&thread);
+    const apr_status_t rv = thread_begin(&thread, keeper_run, &keeper, sizeof(keeper));
 
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    keeper_t *keeper = apr_pcalloc(thread->room, sizeof(*keeper));
-
-    keeper->thread = thread;
-    keeper->store = (far_t *)head;
-    keeper->first = APR_ARRAY_IDX(rlp_world->depots, 0, depot_t).store == head;
-    rv = thread_start(thread, keeper_run, keeper);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    apr_pool_pre_cleanup_register(pchild, keeper, keeper_stop);
-    return keeper->store->leases ? far_lease_child(keeper->store->leases, pchild) : APR_SUCCESS;
+    apr_pool_pre_cleanup_register(pchild, thread, thread_end);
+    return keeper.store->leases ? far_lease_child(keeper.store->leases, pchild) : APR_SUCCESS;
 }
 
 const rlp_store_provider_t store_redis_provider = { .options = far_options_usage,

@@ -91,9 +91,9 @@ rlp_store_t *far_lease_open(rlp_store_t *exact, redis_endpoint_t *endpoint,
 
 /* --- the thread of a child */
 
+/* Its thread's mutex is that of the renewals. */
 typedef struct {
     rlp_store_t *store;
-    thread_t *thread; /* whose mutex is that of the renewals */
     uint32_t renewals[FAR_RENEWALS];
     int n;
     volatile unsigned hurry; /* it stops at once */
@@ -102,42 +102,30 @@ typedef struct {
 /* Of a request's thread. */
 static void renewer_add(void *baton, uint32_t index)
 {
-    renewer_t *renewer = baton;
+    thread_t *thread = baton;
+    renewer_t *renewer = thread->data;
 
-    apr_thread_mutex_lock(renewer->thread->mutex);
+    apr_thread_mutex_lock(thread->mutex);
     if (renewer->n < FAR_RENEWALS) {
         renewer->renewals[renewer->n++] = index;
-        apr_thread_cond_signal(renewer->thread->cond);
+        apr_thread_cond_signal(thread->cond);
     }
-    apr_thread_mutex_unlock(renewer->thread->mutex);
+    apr_thread_mutex_unlock(thread->mutex);
 }
 
-/* Sees to what is there. */
-static void renewer_work(renewer_t *renewer)
+/* Waits until there is something to see to, or it is time to look, and takes it; false: it is to
+   end. */
+static bool renewer_take(thread_t *thread, uint32_t renewals[FAR_RENEWALS], int *n)
 {
-    uint32_t renewals[FAR_RENEWALS];
-
-    apr_thread_mutex_lock(renewer->thread->mutex);
-    const int n = renewer->n;
-
-    memcpy(renewals, renewer->renewals, sizeof(renewals));
-    renewer->n = 0;
-    apr_thread_mutex_unlock(renewer->thread->mutex);
-    for (int i = 0; i < n; i++) {
-        lease_store_renew(renewer->store, renewals[i]);
-    }
-    lease_store_return(renewer->store, false, &renewer->hurry);
-}
-
-/* Waits until there is something to see to, or it is time to look; false: it is to end. */
-static bool renewer_wait(renewer_t *renewer)
-{
-    thread_t *thread = renewer->thread;
+    renewer_t *renewer = thread->data;
 
     apr_thread_mutex_lock(thread->mutex);
     if (renewer->n == 0 && !thread_is_stopped(thread)) {
         apr_thread_cond_timedwait(thread->cond, thread->mutex, FAR_LEASE_EVERY);
     }
+    memcpy(renewals, renewer->renewals, sizeof(renewer->renewals));
+    *n = renewer->n;
+    renewer->n = 0;
     apr_thread_mutex_unlock(thread->mutex);
     return !thread_is_stopped(thread);
 }
@@ -145,10 +133,14 @@ static bool renewer_wait(renewer_t *renewer)
 static void renewer_run(thread_t *thread, void *data)
 {
     renewer_t *renewer = data;
+    uint32_t renewals[FAR_RENEWALS];
+    int n;
 
-    (void)thread;
-    while (renewer_wait(renewer)) {
-        renewer_work(renewer);
+    while (renewer_take(thread, renewals, &n)) {
+        for (int i = 0; i < n; i++) {
+            lease_store_renew(renewer->store, renewals[i]);
+        }
+        lease_store_return(renewer->store, false, &renewer->hurry);
     }
     lease_store_return(renewer->store, true, &renewer->hurry);
 }
@@ -156,35 +148,29 @@ static void renewer_run(thread_t *thread, void *data)
 /* All leases go back, whoever else of this host may still use them: they draw others. */
 static apr_status_t renewer_stop(void *data)
 {
-    renewer_t *renewer = data;
+    thread_t *thread = data;
+    renewer_t *renewer = thread->data;
 
     lease_store_tell(renewer->store, NULL, NULL);
-    bool done = thread_stop(renewer->thread, FAR_LEASE_PATIENCE);
+    bool done = thread_stop(thread, FAR_LEASE_PATIENCE);
 
     if (!done) {
         renewer->hurry = 1;
-        done = thread_stop(renewer->thread, FAR_LEASE_PATIENCE);
+        done = thread_stop(thread, FAR_LEASE_PATIENCE);
     }
-    thread_leave(renewer->thread, done);
+    thread_leave(thread, done);
     return APR_SUCCESS;
 }
 
 apr_status_t far_lease_child(rlp_store_t *store, apr_pool_t *pchild)
 {
+    const renewer_t renewer = { .store = store };
     thread_t *thread;
-    apr_status_t rv = thread_make(&thread);
+    const apr_status_t rv = thread_begin(&thread, renewer_run, &renewer, sizeof(renewer));
 
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    renewer_t *renewer = apr_pcalloc(thread->room, sizeof(*renewer));
-
-    renewer->thread = thread;
-    renewer->store = store;
-    rv = thread_start(thread, renewer_run, renewer);
     if (rv == APR_SUCCESS) {
-        lease_store_tell(store, renewer_add, renewer);
-        apr_pool_pre_cleanup_register(pchild, renewer, renewer_stop);
+        lease_store_tell(store, renewer_add, thread);
+        apr_pool_pre_cleanup_register(pchild, thread, renewer_stop);
     }
     return rv;
 }

@@ -7,6 +7,7 @@
 #include "thread.h"
 
 #include <apr_atomic.h>
+#include <apr_strings.h>
 
 #include <signal.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ apr_status_t thread_spawn(apr_thread_t **thread, apr_thread_start_t run, void *d
     return rv;
 }
 
-apr_status_t thread_make(thread_t **made)
+static apr_status_t thread_make(thread_t **made)
 {
     apr_pool_t *room;
     apr_status_t rv = apr_pool_create_unmanaged_ex(&room, NULL, NULL);
@@ -64,16 +65,23 @@ static void *APR_THREAD_FUNC thread_main(apr_thread_t *self, void *data)
     return NULL;
 }
 
-apr_status_t thread_start(thread_t *thread, thread_fn *run, void *data)
+apr_status_t thread_begin(thread_t **made, thread_fn *run, const void *data, apr_size_t size)
 {
-    thread->run = run;
-    thread->data = data;
-    const apr_status_t rv = thread_spawn(&thread->thread, thread_main, thread, thread->room);
+    thread_t *thread;
+    apr_status_t rv = thread_make(&thread);
 
     if (rv != APR_SUCCESS) {
-        apr_pool_destroy(thread->room);
+        return rv;
     }
-    return rv;
+    thread->run = run;
+    thread->data = apr_pmemdup(thread->room, data, size);
+    rv = thread_spawn(&thread->thread, thread_main, thread, thread->room);
+    if (rv != APR_SUCCESS) {
+        apr_pool_destroy(thread->room);
+        return rv;
+    }
+    *made = thread;
+    return APR_SUCCESS;
 }
 
 bool thread_is_stopped(thread_t *thread)
@@ -137,4 +145,10 @@ void thread_leave(thread_t *thread, bool done)
     } else {
         (void)atexit(thread_exit);
     }
+}
+
+apr_status_t thread_end(void *thread)
+{
+    thread_leave(thread, thread_stop(thread, APR_USEC_PER_SEC));
+    return APR_SUCCESS;
 }

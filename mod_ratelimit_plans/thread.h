@@ -32,11 +32,8 @@ struct thread_t {
     bool done;
 };
 
-/* Makes one, with room. */
-apr_status_t thread_make(thread_t **made);
-
-/* Starts it: it ends when run has returned. Where it cannot be started, its room is gone. */
-apr_status_t thread_start(thread_t *thread, thread_fn *run, void *data);
+/* Starts one, which ends when run has returned. It works with a copy of the data. */
+apr_status_t thread_begin(thread_t **made, thread_fn *run, const void *data, apr_size_t size);
 
 /* Is it to end? */
 bool thread_is_stopped(thread_t *thread);
@@ -51,6 +48,9 @@ bool thread_stop(thread_t *thread, apr_interval_time_t patience);
 /* Comes last: frees what there is of one that has ended (done). Of one that has not nothing is
    freed, and the process ends without freeing anything else below it. */
 void thread_leave(thread_t *thread, bool done);
+
+/* Cleanup of the child's pool: both, with a second of patience. */
+apr_status_t thread_end(void *thread);
 
 /* Starts a thread to which no signals go: those are for the threads of the MPM. */
 apr_status_t thread_spawn(apr_thread_t **thread, apr_thread_start_t run, void *data,

@@ -7,7 +7,6 @@
 #include "thread.h"
 #include "unit.h"
 
-#include <apr_atomic.h>
 #include <apr_general.h>
 
 #include <stdlib.h>
@@ -17,55 +16,77 @@
 #define LONG (20 * APR_USEC_PER_SEC)
 #define SHORT (APR_USEC_PER_SEC / 100)
 
+static int rounds[2]; /* a pipe: a byte for each time that a thread was awake */
+
+/* A byte; false: nobody will write any more. */
+static bool read_byte(int fd)
+{
+    char byte;
+
+    return read(fd, &byte, 1) == 1;
+}
+
+static void write_byte(int fd)
+{
+    assert_int_equal(write(fd, "x", 1), 1);
+}
+
 /* --- one that is told to end */
 
 static void worker_run(thread_t *thread, void *data)
 {
-    apr_uint32_t *rounds = data;
+    const apr_interval_time_t *span = data;
 
     do {
-        apr_atomic_inc32(rounds);
-    } while (thread_sleep(thread, SHORT));
+        write_byte(rounds[1]);
+    } while (thread_sleep(thread, *span));
 }
 
-static void test_end(void **state)
+/* Is awake so often, sleeps so long in between, and ends when it is told to. */
+static void check_end(int times, apr_interval_time_t span)
 {
-    apr_uint32_t rounds = 0;
     thread_t *thread;
 
-    (void)state;
-    assert_int_equal(thread_make(&thread), APR_SUCCESS);
-    assert_int_equal(thread_start(thread, worker_run, &rounds), APR_SUCCESS);
-    while (apr_atomic_read32(&rounds) < 3) {
-        apr_sleep(SHORT);
+    assert_int_equal(pipe(rounds), 0);
+    assert_int_equal(thread_begin(&thread, worker_run, &span, sizeof(span)), APR_SUCCESS);
+    for (int i = 0; i < times; i++) {
+        assert_true(read_byte(rounds[0]));
     }
     assert_false(thread_is_stopped(thread));
     assert_true(thread_stop(thread, LONG));
     thread_leave(thread, true);
-}
-
-/* Who sleeps for long is woken. */
-static void sleeper_run(thread_t *thread, void *data)
-{
-    apr_uint32_t *rounds = data;
-
-    apr_atomic_inc32(rounds);
-    while (thread_sleep(thread, 1000 * LONG)) {
-        apr_atomic_inc32(rounds);
+    (void)close(rounds[1]);
+    while (span < LONG && read_byte(rounds[0])) {
     }
+    assert_false(read_byte(rounds[0]));
+    (void)close(rounds[0]);
 }
 
+static void test_end(void **state)
+{
+    (void)state;
+    check_end(3, SHORT);
+}
+
+/* Who sleeps for long is woken, and works no more. */
 static void test_wake(void **state)
 {
-    apr_uint32_t rounds = 0;
+    (void)state;
+    check_end(1, 1000 * LONG);
+}
+
+static void test_cleanup(void **state)
+{
+    const apr_interval_time_t span = 1000 * LONG;
     thread_t *thread;
 
     (void)state;
-    assert_int_equal(thread_make(&thread), APR_SUCCESS);
-    assert_int_equal(thread_start(thread, sleeper_run, &rounds), APR_SUCCESS);
-    assert_true(thread_stop(thread, LONG));
-    thread_leave(thread, true);
-    assert_int_equal(rounds, 1);
+    assert_int_equal(pipe(rounds), 0);
+    assert_int_equal(thread_begin(&thread, worker_run, &span, sizeof(span)), APR_SUCCESS);
+    assert_true(read_byte(rounds[0]));
+    assert_int_equal(thread_end(thread), APR_SUCCESS);
+    (void)close(rounds[0]);
+    (void)close(rounds[1]);
 }
 
 /* --- one that hangs */
@@ -80,42 +101,33 @@ static void end_clears(void)
 static void hanging_run(thread_t *thread, void *data)
 {
     (void)thread;
-    apr_atomic_set32(data, 1);
+    (void)data;
     for (;;) {
-        apr_sleep(LONG);
+        pause();
     }
 }
 
 /* A process whose thread hangs, or has the mutex for itself. */
 static void end_hanging(bool locked)
 {
-    apr_uint32_t *begun;
     thread_t *thread;
 
     atexit(end_clears);
-    if (thread_make(&thread) != APR_SUCCESS) {
+    if (thread_begin(&thread, hanging_run, NULL, 0) != APR_SUCCESS) {
         _exit(2);
-    }
-    begun = apr_pcalloc(thread->room, sizeof(*begun));
-    if (thread_start(thread, hanging_run, begun) != APR_SUCCESS) {
-        _exit(3);
-    }
-    while (apr_atomic_read32(begun) == 0) {
-        apr_sleep(SHORT);
     }
     if (locked) { /* as in the handler of a signal that came just then */
         apr_thread_mutex_lock(thread->mutex);
     }
     if (thread_stop(thread, SHORT)) {
-        _exit(4);
+        _exit(3);
     }
     thread_leave(thread, false);
-    exit(5);
+    exit(4);
 }
 
 static void end_forked(bool locked)
 {
-    char byte;
     int status = -1;
 
     assert_int_equal(pipe(cleared), 0);
@@ -129,7 +141,7 @@ static void end_forked(bool locked)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
-    assert_int_equal(read(cleared[0], &byte, 1), 0); /* nobody has written */
+    assert_false(read_byte(cleared[0]));
     (void)close(cleared[0]);
 }
 
@@ -150,6 +162,7 @@ int main(void)
     static const unit_single_t singles[] = {
         { "a thread that is told to end", test_end },
         { "one that sleeps is woken", test_wake },
+        { "with the pool of its child", test_cleanup },
         { "one that hangs keeps what it uses", test_hanging },
         { "and nobody waits for its mutex", test_locked },
     };
