@@ -17,10 +17,10 @@
 
 static const identity_type_t identity_built_in[] = {
     { .name = "user", .source = SOURCE_USER, .authenticated = true },
-    { .name = "ip", .source = SOURCE_IP },
-    { .name = "vhost", .source = SOURCE_VHOST },
-    { .name = "global", .source = SOURCE_GLOBAL },
-    { .name = "anonymous", .source = SOURCE_ANONYMOUS },
+    { .name = "ip", .source = SOURCE_IP, .always = true },
+    { .name = "vhost", .source = SOURCE_VHOST, .always = true },
+    { .name = "global", .source = SOURCE_GLOBAL, .always = true },
+    { .name = "anonymous", .source = SOURCE_ANONYMOUS, .always = true },
     { .name = "cert", .source = SOURCE_CERT },
 };
 

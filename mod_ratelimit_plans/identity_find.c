@@ -66,15 +66,7 @@ static bool identity_is_public(const char *name, size_t len)
 {
     const identity_type_t *type = apr_hash_get(rlp_world->identity_types, name, (apr_ssize_t)len);
 
-    switch (type->source) {
-    case SOURCE_IP:
-    case SOURCE_VHOST:
-    case SOURCE_GLOBAL:
-    case SOURCE_ANONYMOUS:
-        return true;
-    default:
-        return type->chosen;
-    }
+    return type->always || type->chosen;
 }
 
 /* No name has one of the signs between names and values, and no value has "+". */

@@ -44,6 +44,7 @@ typedef struct {
     void *settings;       /* what the provider has made of it */
     bool chosen;        /* the client writes what it likes: counts only when a plan map knows it */
     bool authenticated; /* there is none before authentication */
+    bool always;        /* every request has it */
     const char *file;   /* where it was declared; NULL: built in */
     int line;
 } identity_type_t;

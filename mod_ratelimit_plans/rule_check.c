@@ -455,8 +455,32 @@ static void rule_warn_plans(server_rec *server, apr_pool_t *pool)
     }
 }
 
+/* What stands behind an identity that every request has. */
+static void rule_warn_chain(server_rec *server, const chain_t *chain, apr_pool_t *pool)
+{
+    for (int i = 0; i + 1 < chain->n; i++) {
+        const identity_t *identity = &chain->items[i];
+        bool always = true;
+
+        for (int part = 0; part < identity->n; part++) {
+            always &= identity->parts[part].type->always;
+        }
+        if (always) {
+            rule_warn(server, chain->file, chain->line,
+                      apr_psprintf(pool,
+                                   "RateLimitIdentity: nothing behind \"%.*s\" is ever used: every "
+                                   "request has that identity, so it comes last",
+                                   (int)(identity->label_len - 1), identity->label));
+            return;
+        }
+    }
+}
+
 static void rule_warn_all(server_rec *server, apr_pool_t *pool)
 {
+    for (int i = 0; i < rlp_world->chains->nelts; i++) {
+        rule_warn_chain(server, APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *), pool);
+    }
     for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
          i = apr_hash_next(i)) {
         const identity_type_t *type = apr_hash_this_val(i);

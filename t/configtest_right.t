@@ -20,6 +20,9 @@ my $dir = $server->dir;
 
 warns('a header identity without a map', 'RateLimitIdentity k=header:X-Key ip', 1, 'the identity "k" is never used');
 warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimitRule r rate=1/s key=k=header:X-Key", 2, '"k" is never used');
+warns("an identity behind $_->[0]", "RateLimitEngine On\nRateLimitIdentity user $_->[0] vhost+user", 2, qr{nothing behind "\Q$_->[1]\E" is ever used})
+    for map { ref ? $_ : [$_, $_] } 'ip', 'vhost', 'global', 'anonymous', 'vhost+ip', ['ip/24', 'ip/24,64'];
+passes("an identity behind $_", "RateLimitIdentity $_ ip") for 'user', 'vhost+user', 'cert', 'ip+user';
 warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
 warns('a rule without limits', "RateLimitEngine On\nRateLimitRule r", 2, 'the rule counts nobody: it has no limits, and there is neither a RateLimitPlanDefault nor a RateLimitPlanMap');
@@ -77,7 +80,7 @@ passes('maps', "${plans}RateLimitIdentity k=header:X-Key o=env:ORG user ip\nRate
     . "<VirtualHost *:80>\nRateLimitPlanMap k \"txt:$dir/keys\" unknown=deny\nRateLimitPlanDefault pro\nRateLimitPlanChange reset\n"
     . "RateLimitRule r\n</VirtualHost>\nRateLimitPlanDefault free\nRateLimitPlanChange Carry\nRateLimitRule r");
 passes("identities $_", "RateLimitIdentity $_")
-    for 'user ip', 'anonymous', 'vhost+ip global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global', 'cert user+cert',
+    for 'user ip', 'anonymous', 'vhost+user global', 'ip/24,56', 'ip/24', 'o=env:ORG+ip user', 'o=ENV:ORG o=env:ORG', 'user+ip+vhost+global', 'cert user+cert',
     'e=expr:%{HTTP_HOST} e', '"user+e=expr:a+b %{tolower:%{HTTP_HOST}}" e+ip', 'e=EXPR:x+y e=expr:x+y';
 passes('rules in all sections', "${plans}RateLimitPlanDefault pro\nRateLimitRule r plan=free\n" . join "\n", map {
     my ($open, $close) = @$_;
