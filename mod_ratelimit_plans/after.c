@@ -44,7 +44,7 @@ void after_undo(rlp_charge_t charges[], int n, rlp_time_t now)
     for (int i = 0; i < n; i++) {
         rlp_charge_t *charge = &charges[i];
 
-        charge->waited = charge->decision.wait;
+        charge->waited = rlp_waited(charge);
         if (charge->spared || charge->cost == 0) {
             continue;
         }
@@ -77,7 +77,7 @@ static void after_copy(rlp_charge_t *copy, const rlp_charge_t *charge, apr_pool_
     *copy = *charge;
     copy->entry.key.identity = apr_pmemdup(pool, key->identity, key->identity_len);
     copy->entry.state = key->size > sizeof(copy->room) ? apr_palloc(pool, key->size) : copy->room;
-    copy->waited = charge->decision.wait;
+    copy->waited = rlp_waited(charge);
     copy->branch = RLP_ALWAYS;
 }
 

@@ -184,6 +184,7 @@ static void window_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
         const bool queued = window_queue(&window, d, limit, op);
         d->changed = (queued || healed) && op->kind == RLP_TAKE;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
+        d->late = rlp_late(window_begin(window.number, limit), op->now);
         window.used += op->units;
         d->changed = true;
     }

@@ -113,6 +113,7 @@ static void quota_take(quota_t *quota, rlp_decision_t *d, rlp_time_t left, const
         d->verdict = left == RLP_TIME_NEVER ? RLP_NEVER : RLP_DENY;
         d->retry = left == RLP_TIME_NEVER ? 0 : left;
     } else if (op->kind == RLP_TAKE && op->units > 0) {
+        d->late = limit->calendar ? rlp_late(quota->begin, op->wall) : 0;
         quota->used += op->units;
         d->changed = true;
     }

@@ -351,6 +351,8 @@ static bool log_take(log_t *log, uint64_t *ring, rlp_decision_t *d, const rlp_op
     if (turn > log->now) {
         d->verdict = RLP_WAIT;
         d->wait = turn - op->now;
+    } else {
+        d->late = rlp_late(turn, op->now);
     }
     if (op->kind == RLP_TAKE) {
         log_drop(log, turn);

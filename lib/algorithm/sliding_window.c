@@ -215,6 +215,8 @@ static bool sliding_take(sliding_t *s, rlp_decision_t *d, const rlp_op_t *op, rl
     if (turn > at) {
         d->verdict = RLP_WAIT;
         d->wait = turn - op->now;
+    } else {
+        d->late = rlp_late(turn, op->now);
     }
     if (op->kind == RLP_TAKE) {
         *(ahead > 0 ? &s->reserved : &s->current) += op->units;

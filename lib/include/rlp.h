@@ -111,11 +111,11 @@ typedef struct rlp_charge_t {
     const rlp_limit_t *limit;
     rlp_units_t cost; /* of the request; RLP_UNIT. 0 is free and writes nothing; below 0 is refused.
                          rlp_settle(): the correction, below 0 to give back */
-    rlp_time_t max_wait;      /* how long it would wait for its turn; 0 */
-    rlp_branch_t branch;      /* RLP_ALWAYS */
-    int group;                /* of RLP_FIRST and RLP_INSTEAD: which belong together; 0 to 63 */
-    rlp_time_t waited;        /* rlp_settle(): decision.wait of the charge; 0 */
-    const char *rule;         /* its name with its scope, for a store that shows it; NULL */
+    rlp_time_t max_wait; /* how long it would wait for its turn; 0 */
+    rlp_branch_t branch; /* RLP_ALWAYS */
+    int group;           /* of RLP_FIRST and RLP_INSTEAD: which belong together; 0 to 63 */
+    rlp_time_t waited;   /* rlp_settle(): how long after now it was charged (rlp_waited()); 0 */
+    const char *rule;    /* its name with its scope, for a store that shows it; NULL */
     const rlp_terms_t *terms; /* NULL: the first store, and as it says */
     rlp_decision_t decision;
     bool spared;           /* of the branch that does not count: neither asked nor charged */
@@ -167,6 +167,12 @@ static inline void rlp_charge_init(rlp_charge_t *charge, const char *identity, s
     charge->rule = NULL;
     charge->terms = NULL;
     charge->counted_at = 0;
+}
+
+/* What a later rlp_settle() of the charge is told as waited. */
+static inline rlp_time_t rlp_waited(const rlp_charge_t *charge)
+{
+    return charge->decision.wait + charge->decision.late;
 }
 
 /* Charges their costs to all n (1 to RLP_ENTRIES_MAX) that count or, if one refuses, to none.

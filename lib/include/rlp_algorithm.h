@@ -129,6 +129,8 @@ typedef struct {
     bool changed;  /* the state wants to be kept; after a refusal only where it had to be healed */
     bool damaged;  /* the state could not have come from this step: judged as a new one */
     uint32_t loss; /* share of the capacity in use, of RLP_LOSS_FULL: what eviction would forget */
+    uint32_t late; /* ALLOW: so long after op.now it was charged, since another's reading of the
+                      clock, which was later, came first (RLP_CLOCK_SKEW); else 0 */
     rlp_time_t wait;    /* WAIT: until its turn, at most op.max_wait; else 0 */
     rlp_time_t retry;   /* DENY: the smallest wait after which the same request (with the same
                            max_wait) does not meet this answer; else 0 */
@@ -173,6 +175,13 @@ struct rlp_algorithm_t {
    A state further in the future than one drain and this was left by a clock that has stepped
    back. */
 #define RLP_CLOCK_SKEW RLP_SECOND
+
+/* rlp_decision_t.late of what was charged at that instant. */
+static inline uint32_t rlp_late(rlp_time_t charged_at, rlp_time_t now)
+{
+    return charged_at > now && charged_at - now <= RLP_CLOCK_SKEW ? (uint32_t)(charged_at - now)
+                                                                  : 0;
+}
 
 /* part of whole (above 0) as a share of RLP_LOSS_FULL, at least 1 for a part above 0. */
 static inline uint32_t rlp_loss(uint64_t part, uint64_t whole)

@@ -246,7 +246,7 @@ static void store_return(const store_t *store, const group_t *group, script_op_t
     for (int i = 0; copies != NULL && i < group->call.n; i++) {
         if (store_returns(group->charges[i], op)) {
             copies[n] = *group->charges[i];
-            copies[n].waited = copies[n].decision.wait;
+            copies[n].waited = rlp_waited(&copies[n]);
             copies[n].cost = -copies[n].cost;
             copies[n].branch = RLP_ALWAYS;
             from[n++] = i;

@@ -145,7 +145,7 @@ static void joint_take_returned(share_t *share, const asking_t *asking, int part
             rlp_charge_t *copy = &share->charges[share->n];
 
             share_add(share, asking, part, i);
-            copy->waited = copy->decision.wait;
+            copy->waited = rlp_waited(copy);
             copy->cost = -copy->cost;
             copy->branch = RLP_ALWAYS;
         }

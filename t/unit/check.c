@@ -283,6 +283,34 @@ static void test_old_refund(void **state)
     }
 }
 
+/* S-15: Two requests read the clock at the end of a window and meet the other way round: what the
+   one that read it first was charged is found again. */
+static void test_late(void **state)
+{
+    static const char *const plans[] = { "rate=3/min algorithm=sliding-log",
+                                         "rate=3/min algorithm=sliding-window",
+                                         "rate=3/min algorithm=fixed-window", "quota=3/day" };
+    const rlp_time_t midnight = RLP_SECOND * 86400 * 20;
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(plans); i++) {
+        asker_t a = asker_of(shm_store(RLP_SEGMENT_MIN, NULL), plans[i]);
+        rlp_question_t question = { .now = midnight, .wall = midnight };
+
+        asker_name(&a, "user:1");
+        assert_int_equal(rlp_check(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
+        question.now = question.wall = midnight - 1;
+        question.charged_at = rlp_store_time(a.store, question.now);
+        assert_int_equal(rlp_check(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
+        assert_int_equal(a.charges[0].decision.remaining, 1);
+        a.charges[0].waited = rlp_waited(&a.charges[0]);
+        a.charges[0].cost = -RLP_UNIT;
+        question.now = question.wall = midnight + 5;
+        assert_int_equal(rlp_settle(a.store, a.charges, 1, &question, &a.answer), APR_SUCCESS);
+        assert_int_equal(a.charges[0].decision.remaining, 2);
+    }
+}
+
 /* A state that is as good as new is not written again by a refund, whether the store has let go of
    it to the microsecond or not. */
 static void test_expired_refund(void **state)
@@ -419,6 +447,7 @@ int main(void)
     unit_add("B-22: nothing is written for nothing", test_nothing_written, NULL);
     unit_add("T-27: a damaged state is judged as new", test_damaged, NULL);
     unit_add("a refund of an old window", test_old_refund, NULL);
+    unit_add("S-15: a refund of what was charged late", test_late, NULL);
     unit_add("Q-08: the wall clock set back", test_wall_set_back, NULL);
     unit_add("a refund of what is as good as new", test_expired_refund, NULL);
     unit_add("H-11: a refusal tells what is left", test_refused_alike, NULL);
