@@ -46,8 +46,9 @@ typedef struct {
     rlp_store_t head;
     const far_settings_t *settings;
     redis_endpoint_t *endpoint;
-    rlp_store_t *redis;
-    rlp_store_t *leases;   /* before it; NULL: there are none */
+    rlp_store_t *redis;    /* what is asked: */
+    rlp_store_t *exact;    /* the store in Redis */
+    rlp_store_t *leases;   /* or what is before it; NULL: there is nothing */
     rlp_store_t *local;    /* has the counters while Redis is away; NULL: nobody has */
     redis_local_t *stands; /* ... and decides by them */
     server_rec *server;
@@ -340,7 +341,7 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .denials = &shared->denials,
                                            .away = &shared->local.away };
 
-    store->redis = redis_store_create(&inner, pool);
+    store->redis = store->exact = redis_store_create(&inner, pool);
     if (!far_stand(store, shared, pool)) {
         return "cannot get memory to count without Redis";
     }
@@ -407,8 +408,8 @@ int store_redis_servers(store_server_t servers[], apr_pool_t *pool)
     return n;
 }
 
-/* --- the thread of a child that sees to names, Sentinels and slots, and to what was counted
-   here */
+/* --- the thread of a child that sees to names, Sentinels and slots, to places that last, and to
+   what was counted here */
 
 typedef struct {
     far_t *store;
@@ -420,7 +421,11 @@ static void keeper_run(thread_t *thread, void *data)
     const keeper_t *keeper = data;
 
     do {
+        const rlp_question_t question = { .now = rlp_world->clock->monotonic(),
+                                          .wall = rlp_world->clock->wall() };
+
         redis_endpoint_maintain(keeper->store->endpoint);
+        redis_store_renew(keeper->store->exact, &question);
         if (keeper->store->stands) {
             redis_local_maintain(keeper->store->stands);
         }

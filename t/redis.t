@@ -9,6 +9,7 @@ use warnings;
 use Test::More;
 use Time::HiRes qw(time);
 
+use RLP::Backend;
 use RLP::Httpd;
 use RLP::Redis;
 
@@ -112,6 +113,30 @@ subtest 'charges are corrected, places come back' => sub {
     my @seen = map { $server->get_to_the_end('/nowhere')->{status} } 1 .. 20;
     is("@seen", join(' ', (404) x 20), 'what is not found is given back');
     is($server->statuses(9, '/index.html'), join(' ', (200) x 8, 429), 'and places are not held by who has gone');
+};
+
+subtest 'C-09 a place is held for as long as its request lasts' => sub {
+    plan skip_all => 'httpd has no mod_proxy_http' if !RLP::Httpd::has_module('proxy_http');
+    my $backend = RLP::Backend->new;
+    my $back = $backend->port;
+    $backend->hold;
+    my $server = RLP::Httpd->new(modules => ['proxy', 'proxy_http'],
+        config => config("$patient prefix=h:", 'RateLimitRule site concurrent=1 lease=6s')
+            . "ProxyPass /back/ http://127.0.0.1:$back/back/\n")->start;
+    my $other = server("$patient prefix=h:", 'RateLimitRule site concurrent=1 lease=6s');
+    my $connection = $server->connection;
+    $connection->send("GET /back/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    is($backend->until_open(1), 1, 'a request lasts');
+    my $ends = sub { return $redis->ask('PEXPIRETIME', 'h:rlp:{ip:127.0.0.1}:site') };
+    my $first = $ends->();
+    is($other->get('/index.html')->{status}, 429, 'and has the place');
+    RLP::Httpd::wait_for(sub { $ends->() >= $first + 6000 }, 60);
+    cmp_ok($ends->(), '>=', $first + 6000, 'its lease is over, and renewed,');
+    is($other->get('/index.html')->{status}, 429, 'and the place is still its own');
+    $backend->release;
+    is($connection->response('GET', 10)->{status}, 200, 'it ends');
+    RLP::Httpd::wait_for(sub { $ends->() < 0 });
+    is($other->get('/index.html')->{status}, 200, 'and another has the place');
 };
 
 subtest 'both identities or none' => sub {

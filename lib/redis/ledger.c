@@ -4,7 +4,6 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 __extension__ typedef unsigned __int128 wide_t;
 
@@ -37,6 +36,12 @@ rlp_units_t redis_left(const rlp_limit_t *limit, rlp_units_t units, rlp_time_t a
     return redis_part(units, reset - age, reset);
 }
 
+void redis_debt_free(redis_debt_t *debt)
+{
+    free(debt->subject);
+    free(debt);
+}
+
 static apr_status_t ledger_destroy(void *data)
 {
     redis_ledger_t *ledger = data;
@@ -45,7 +50,7 @@ static apr_status_t ledger_destroy(void *data)
         while (ledger->lists[i] != NULL) {
             redis_debt_t *next = ledger->lists[i]->next;
 
-            free(ledger->lists[i]);
+            redis_debt_free(ledger->lists[i]);
             ledger->lists[i] = next;
         }
     }
@@ -75,32 +80,17 @@ static unsigned ledger_list(const rlp_charge_t *charge)
     return (unsigned)(hash >> 32) % LEDGER_LISTS;
 }
 
-static bool ledger_is(const redis_debt_t *debt, const rlp_charge_t *charge, uint64_t outage)
-{
-    const rlp_key_t *key = &charge->entry.key;
-
-    return debt->signature == key->signature && debt->outage == outage &&
-           debt->limit.count == charge->limit->count && debt->limit.burst == charge->limit->burst &&
-           debt->identity_len == key->identity_len &&
-           memcmp(debt->bytes, key->identity, key->identity_len) == 0;
-}
-
 static redis_debt_t *ledger_make(const rlp_charge_t *charge, uint64_t outage)
 {
-    const rlp_key_t *key = &charge->entry.key;
-    const char *rule = charge->rule ? charge->rule : "";
-    redis_debt_t *debt = malloc(sizeof(*debt) + key->identity_len + strlen(rule) + 1);
+    redis_debt_t *debt = malloc(sizeof(*debt));
+    redis_subject_t *subject = redis_subject_copy(charge);
 
-    if (debt == NULL) {
+    if (debt == NULL || subject == NULL) {
+        free(debt);
+        free(subject);
         return NULL;
     }
-    *debt = (redis_debt_t){ .limit = *charge->limit,
-                            .signature = key->signature,
-                            .outage = outage,
-                            .identity_len = key->identity_len,
-                            .rule = debt->bytes + key->identity_len };
-    memcpy(debt->bytes, key->identity, key->identity_len);
-    memcpy(debt->rule, rule, strlen(rule) + 1);
+    *debt = (redis_debt_t){ .subject = subject, .outage = outage };
     return debt;
 }
 
@@ -111,7 +101,7 @@ static redis_debt_t *ledger_find(redis_ledger_t *ledger, const rlp_charge_t *cha
     redis_debt_t **list = &ledger->lists[ledger_list(charge)];
     redis_debt_t *debt = *list;
 
-    while (debt != NULL && !ledger_is(debt, charge, outage)) {
+    while (debt != NULL && !(debt->outage == outage && redis_subject_is(debt->subject, charge))) {
         debt = debt->next;
     }
     if (debt != NULL || !makes || ledger->n >= REDIS_LEDGER_MAX) {
@@ -133,8 +123,9 @@ void redis_ledger_note(redis_ledger_t *ledger, const rlp_charge_t *charge, rlp_u
     redis_debt_t *debt = ledger_find(ledger, charge, units > 0, outage);
 
     if (debt != NULL) {
-        const rlp_units_t left = redis_left(&debt->limit, debt->units, now - debt->at, debt->reset);
-        const rlp_units_t most = debt->limit.burst;
+        const rlp_units_t left =
+            redis_left(&debt->subject->limit, debt->units, now - debt->at, debt->reset);
+        const rlp_units_t most = debt->subject->limit.burst;
 
         debt->units = units > most - left ? most : left + units;
         debt->units = debt->units < 0 ? 0 : debt->units;

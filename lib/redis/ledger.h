@@ -7,7 +7,7 @@
  * process takes it along when it dies.
  */
 
-#include "rlp.h"
+#include "redis/subject.h"
 
 #include <apr_pools.h>
 
@@ -18,15 +18,11 @@ typedef struct redis_ledger_t redis_ledger_t;
 /* One limit of one identity. */
 typedef struct redis_debt_t {
     struct redis_debt_t *next;
-    rlp_limit_t limit;
-    uint64_t signature;
+    redis_subject_t *subject;
     uint64_t outage;   /* which of them: redis_denials_level(), redis_level_t.server */
     rlp_units_t units; /* in use at the time `at`, all of them gone after `reset` */
     rlp_time_t at;
     rlp_time_t reset;
-    size_t identity_len;
-    char *rule;
-    char bytes[]; /* the identity, the rule and a NUL */
 } redis_debt_t;
 
 /* units * part / whole, rounded down; none below 0, and whole above. */
@@ -45,8 +41,11 @@ redis_ledger_t *redis_ledger_create(apr_pool_t *pool);
 void redis_ledger_note(redis_ledger_t *ledger, const rlp_charge_t *charge, rlp_units_t units,
                        uint64_t outage, rlp_time_t now);
 
-/* Takes up to n of them out. They are the caller's, to free(). How many. */
+/* Takes up to n of them out. They are the caller's, to free (redis_debt_free()). How many. */
 int redis_ledger_take(redis_ledger_t *ledger, redis_debt_t *debts[], int n);
+
+/* Frees one that was taken out. */
+void redis_debt_free(redis_debt_t *debt);
 
 /* How many it has. */
 int redis_ledger_size(redis_ledger_t *ledger);

@@ -201,9 +201,8 @@ static int local_charges(rlp_charge_t charges[], redis_debt_t *const debts[], in
         redis_debt_t *debt = debts[i];
         rlp_charge_t *charge = &charges[made];
 
-        rlp_charge_init(charge, debt->bytes, debt->identity_len, debt->signature, &debt->limit);
-        charge->rule = debt->rule;
-        charge->cost = redis_left(&debt->limit, debt->units, now - debt->at, debt->reset);
+        redis_subject_charge(charge, debt->subject);
+        charge->cost = redis_left(charge->limit, debt->units, now - debt->at, debt->reset);
         made += charge->cost > 0 && local_has_room(charge);
     }
     return made;
@@ -241,7 +240,7 @@ void redis_local_maintain(redis_local_t *local)
         local_hand_back(local, debts, n);
     }
     for (int i = 0; i < n; i++) {
-        free(debts[i]);
+        redis_debt_free(debts[i]);
     }
 }
 

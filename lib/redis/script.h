@@ -24,8 +24,7 @@ typedef enum {
     SCRIPT_PEEK = RLP_PEEK,
     SCRIPT_SETTLE = RLP_SETTLE,
     SCRIPT_RELEASE = RLP_RELEASE,
-    SCRIPT_RENEW, /* concurrency: the holder's place for another lease, or one again if its own has
-                     ended and there is room; else DENY */
+    SCRIPT_RENEW, /* concurrency: the holder's place for another lease; DENY: it has none */
     SCRIPT_LEASE  /* units ahead: lease_call.h */
 } script_op_t;
 
@@ -67,6 +66,9 @@ void script_sha(char sha[SCRIPT_SHA_SIZE]);
 
 /* Does the script have its algorithm? */
 bool script_has(const rlp_limit_t *limit);
+
+/* How long a place under the limit is held without being renewed. */
+rlp_time_t script_lease(const rlp_limit_t *limit);
 
 /* NULL if the script can count the limit for requests that wait up to max_wait; else what was
    expected. From the pool. */

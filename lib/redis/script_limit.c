@@ -157,13 +157,18 @@ static void quota_put(script_packet_t *packet, const rlp_charge_t *charge,
     }
 }
 
+rlp_time_t script_lease(const rlp_limit_t *limit)
+{
+    return limit->lease > 0 ? limit->lease : SCRIPT_LEASE_USUAL;
+}
+
 static void place_put(script_packet_t *packet, const rlp_charge_t *charge,
                       const script_call_t *call)
 {
     const rlp_limit_t *limit = charge->limit;
 
     script_put(packet, limit->count);
-    script_put(packet, limit->lease > 0 ? limit->lease : SCRIPT_LEASE_USUAL);
+    script_put(packet, script_lease(limit));
     script_put_bytes(packet, call->holder);
 }
 

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "redis/key.h"
+#include "redis/places.h"
 #include "redis/swap.h"
 #include "store/joint.h"
 
@@ -13,9 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STORE_RENEWALS 64 /* at once */
+
 typedef struct {
     rlp_store_t head;
     redis_store_settings_t settings;
+    redis_places_t *places;
     char sha[SCRIPT_SHA_SIZE];
 } store_t;
 
@@ -277,6 +281,33 @@ static void store_return_all(const store_t *store, const batch_t *batch,
     }
 }
 
+/* --- places */
+
+static bool store_holds(const rlp_charge_t *charge)
+{
+    return !charge->spared && charge->cost > 0 && charge->limit->algorithm->holds;
+}
+
+/* Those that a request has got are renewed from then on. */
+static void store_hold(const store_t *store, const rlp_charge_t charges[], int n, rlp_time_t now)
+{
+    for (int i = 0; i < n; i++) {
+        if (store_holds(&charges[i])) {
+            redis_places_note(store->places, &charges[i], now);
+        }
+    }
+}
+
+/* Those that it gives back are not, whether Redis hears of it or not. */
+static void store_let_go(const store_t *store, const rlp_charge_t charges[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (charges[i].limit->algorithm->holds) {
+            redis_places_forget(store->places, &charges[i]);
+        }
+    }
+}
+
 /* Is the answer known, or will it be when another request has its own? */
 static bool store_remembers(const store_t *store, rlp_charge_t charges[], int n,
                             rlp_answer_t *answer, rlp_time_t **asking)
@@ -305,6 +336,9 @@ static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n
     if (kind <= RLP_PEEK && store_remembers(store, charges, n, answer, &asking)) {
         return APR_SUCCESS;
     }
+    if (kind == RLP_RELEASE) {
+        store_let_go(store, charges, n);
+    }
     apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
 
     const bool made = rv == APR_SUCCESS;
@@ -319,6 +353,9 @@ static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n
     }
     if (rv == APR_SUCCESS) {
         check_answer(charges, n, answer);
+        if (kind == RLP_TAKE && answer->verdict <= RLP_WAIT) {
+            store_hold(store, charges, n, question->now);
+        }
     } else if (batch.groups != NULL && batch.text != NULL) {
         answer->retry = redis_endpoint_wait(store->settings.endpoint, batch.groups[0].keys[0].bytes,
                                             batch.groups[0].keys[0].len);
@@ -397,6 +434,37 @@ static const rlp_store_type_t store_type = {
     .name = "redis", .time = store_time, .fingerprint = store_fingerprint, .decide = whole_decide
 };
 
+/* A place that Redis does not know any more is not taken again: the request may have given it back
+   meanwhile. */
+static apr_status_t store_renew(const store_t *store, redis_place_t *place,
+                                const rlp_question_t *question)
+{
+    rlp_charge_t charge;
+
+    redis_subject_charge(&charge, place->subject);
+    charge.holder = place->holder;
+    const apr_status_t rv = store_ask(store, &charge, 1, SCRIPT_RENEW, question);
+
+    redis_places_told(store->places, place,
+                      rv != APR_SUCCESS || charge.decision.verdict == RLP_ALLOW);
+    return rv;
+}
+
+void redis_store_renew(rlp_store_t *head, const rlp_question_t *question)
+{
+    const store_t *store = (const store_t *)((const whole_t *)head)->scripted;
+    apr_status_t rv = APR_SUCCESS;
+
+    for (int i = 0; rv == APR_SUCCESS && i < STORE_RENEWALS; i++) {
+        redis_place_t *place = redis_places_due(store->places, question->now);
+
+        if (place == NULL) {
+            return;
+        }
+        rv = store_renew(store, place, question);
+    }
+}
+
 size_t redis_store_key(const rlp_store_t *head, const rlp_charge_t *charge, char *at, size_t room)
 {
     const store_t *store = (const store_t *)((const whole_t *)head)->scripted;
@@ -434,6 +502,7 @@ rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool
                                  .owners = settings->owners,
                                  .secret = settings->secret };
     store->settings = *settings;
+    store->places = redis_places_create(pool);
     script_sha(store->sha);
     return whole_create(&store->head, settings, pool);
 }

@@ -24,6 +24,10 @@ typedef struct {
 /* Makes the store. Lives in the pool; contacts nobody yet. */
 rlp_store_t *redis_store_create(const redis_store_settings_t *settings, apr_pool_t *pool);
 
+/* Renews the places that are due, as long as the store answers; every tenth of a second or so, in
+   each process that asks it. */
+void redis_store_renew(rlp_store_t *store, const rlp_question_t *question);
+
 /* The name of a charge's key in Redis, and its length; 0: it does not fit into the room. */
 size_t redis_store_key(const rlp_store_t *store, const rlp_charge_t *charge, char *at, size_t room);
 

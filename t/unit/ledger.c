@@ -8,8 +8,6 @@
 
 #include "unit.h"
 
-#include <stdlib.h>
-
 static void ledger_charge(rlp_charge_t *charge)
 {
     const rlp_limit_t *limit = &unit_plan("rate=10/hour")->limits[0];
@@ -38,11 +36,11 @@ static void test_ledger(void **state)
 
     assert_int_equal(first->units, 2 * RLP_UNIT + 3 * RLP_UNIT);
     assert_int_equal(first->at, 1050);
-    assert_memory_equal(first->bytes, "user:1", 6);
-    assert_string_equal(first->rule, "api");
+    assert_memory_equal(first->subject->bytes, "user:1", 6);
+    assert_string_equal(first->subject->rule, "api");
     assert_int_equal(redis_ledger_size(ledger), 0);
-    free(debts[0]);
-    free(debts[1]);
+    redis_debt_free(debts[0]);
+    redis_debt_free(debts[1]);
     ledger_charge(&charge);
     charge.decision.reset = 100;
     for (int i = 0; i < REDIS_LEDGER_MAX + 10; i++) {
@@ -53,7 +51,7 @@ static void test_ledger(void **state)
     assert_int_equal(redis_ledger_size(ledger), REDIS_LEDGER_MAX);
     assert_int_equal(redis_ledger_take(ledger, debts, 1), 1);
     assert_int_equal(debts[0]->units, 10 * RLP_UNIT);
-    free(debts[0]);
+    redis_debt_free(debts[0]);
 }
 
 static void test_left(void **state)

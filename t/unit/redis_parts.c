@@ -186,7 +186,7 @@ static rlp_units_t ledger_units(redis_ledger_t *ledger)
     assert_int_equal(redis_ledger_take(ledger, &debt, 1), 1);
     const rlp_units_t units = debt->units;
 
-    free(debt);
+    redis_debt_free(debt);
     return units;
 }
 
@@ -252,7 +252,7 @@ static void test_apart(void **state)
         assert_int_equal(redis_ledger_take(ledger, debts, 0), 0);
         assert_int_equal(redis_ledger_take(ledger, debts, i > 1 ? 1 : 2), 1);
         assert_int_equal(redis_ledger_size(ledger), i - 1);
-        free(debts[0]);
+        redis_debt_free(debts[0]);
     }
 }
 
@@ -276,15 +276,15 @@ static void test_copied(void **state)
     memset(rule, 'z', sizeof(rule) - 1);
     memset(&charge, 0xff, sizeof(charge));
     assert_int_equal(redis_ledger_take(ledger, &debt, 1), 1);
-    assert_int_equal(debt->identity_len, 7);
-    assert_memory_equal(debt->bytes, "user:\0x", 7);
-    assert_string_equal(debt->rule, "api");
-    assert_int_equal(debt->signature, signature);
+    assert_int_equal(debt->subject->identity_len, 7);
+    assert_memory_equal(debt->subject->bytes, "user:\0x", 7);
+    assert_string_equal(debt->subject->rule, "api");
+    assert_int_equal(debt->subject->signature, signature);
     assert_int_equal(debt->outage, 9);
     assert_int_equal(debt->at, 77);
     assert_int_equal(debt->reset, 12345);
-    assert_int_equal(debt->limit.count, 10);
-    free(debt);
+    assert_int_equal(debt->subject->limit.count, 10);
+    redis_debt_free(debt);
 }
 
 /* A full one has no room for more, but goes on with those it has; what is left goes with the

@@ -122,6 +122,46 @@ static void test_settle(void **state)
     assert_int_equal(charge.decision.remaining, 6);
 }
 
+/* C-09: a place outlasts its lease while the process that has it renews it, in time and not before,
+   and no longer. */
+static void test_renewed(void **state)
+{
+    const redis_store_settings_t made = {
+        .endpoint =
+            redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()), RLP_SECOND),
+        .prefix = "t:",
+        .timeout = RLP_SECOND,
+        .told_time = true
+    };
+    rlp_store_t *hosts[] = { redis_store_create(&made, unit_pool()),
+                             redis_store_create(&made, unit_pool()) };
+    rlp_question_t question = { .now = 1000 * RLP_SECOND };
+    rlp_charge_t charges[2];
+    rlp_answer_t answer;
+
+    (void)state;
+    store_fresh();
+    for (int i = 0; i < 2; i++) {
+        charge_init(&charges[i], "user:1", "api", "concurrent=1 lease=9s");
+    }
+    assert_int_equal(rlp_check(hosts[0], &charges[0], 1, &question, &answer), APR_SUCCESS);
+    assert_int_equal(answer.verdict, RLP_ALLOW);
+    for (int i = 0; i < 20; i++) {
+        question.now += 2 * RLP_SECOND;
+        redis_store_renew(hosts[0], &question);
+        redis_store_renew(hosts[1], &question);
+        assert_int_equal(rlp_check(hosts[1], &charges[1], 1, &question, &answer), APR_SUCCESS);
+        assert_int_equal(answer.verdict, RLP_DENY);
+    }
+    assert_int_equal(store_asked(), 1 + 20 + 10);
+    assert_int_equal(rlp_release(hosts[0], &charges[0], 1, &question, &answer), APR_SUCCESS);
+    question.now += 5 * RLP_SECOND;
+    redis_store_renew(hosts[0], &question);
+    assert_int_equal(store_asked(), 1 + 20 + 10 + 1);
+    assert_int_equal(rlp_check(hosts[1], &charges[1], 1, &question, &answer), APR_SUCCESS);
+    assert_int_equal(answer.verdict, RLP_ALLOW);
+}
+
 static void test_places(void **state)
 {
     const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
@@ -432,6 +472,7 @@ int main(void)
     unit_add("all or none over several identities", test_identities, NULL);
     unit_add("a charge is corrected", test_settle, NULL);
     unit_add("places come back", test_places, NULL);
+    unit_add("C-09: a place that is renewed", test_renewed, NULL);
     unit_add("a key has a name without signs, and a TTL", test_keys, NULL);
     unit_add("T-28: the script is flushed", test_flushed, NULL);
     unit_add("the server is away", test_away, NULL);

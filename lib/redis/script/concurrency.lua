@@ -44,10 +44,10 @@ if number == 8 then
     return sub(list, first, at - 1) .. sub(list, at + PLACE, last - 1)
   end
 
-  -- a place for another lease: the one it has, or a new one
+  -- a place for another lease: the one it has or, but for a renewal, which may come late, a new one
   local function take(d, kind)
     local at = own()
-    if not at and held >= count then
+    if not at and (kind == RENEW or held >= count) then
       d.verdict, d.retry = DENY, SECOND
       return nil
     end

@@ -1,0 +1,47 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef REDIS_PLACES_H
+#define REDIS_PLACES_H
+
+/*
+ * The places that the requests of one process have in Redis. There each is a lease, which is to be
+ * renewed while the request lasts. Threads may share it; the process takes it along when it dies,
+ * and then the leases end.
+ */
+
+#include "redis/subject.h"
+
+#include <apr_pools.h>
+
+typedef struct redis_places_t redis_places_t;
+
+/* One place. */
+typedef struct redis_place_t {
+    struct redis_place_t *next;
+    redis_subject_t *subject;
+    uint64_t holder;
+    rlp_time_t due; /* when it is to be renewed */
+    bool asked;     /* it is being renewed, */
+    bool gone;      /* and not there any more when that is done */
+} redis_place_t;
+
+/* An empty one, for this process or for its children, each its own. Lives in the pool. */
+redis_places_t *redis_places_create(apr_pool_t *pool);
+
+/* Notes the place that a charge has just got, at the time now: it is due when a third of its lease
+   is over. Without memory for it, it is not renewed. */
+void redis_places_note(redis_places_t *places, const rlp_charge_t *charge, rlp_time_t now);
+
+/* Forgets it, as it is given back. */
+void redis_places_forget(redis_places_t *places, const rlp_charge_t *charge);
+
+/* One that is due, and the next time when another third is over; NULL: none. Redis is to be asked
+   about it, and redis_places_told() to be called then. */
+redis_place_t *redis_places_due(redis_places_t *places, rlp_time_t now);
+
+/* It is there, as far as is known; or it is not, and is forgotten. */
+void redis_places_told(redis_places_t *places, redis_place_t *place, bool there);
+
+/* How many there are. */
+int redis_places_size(redis_places_t *places);
+
+#endif
