@@ -104,7 +104,7 @@ sub run {
     my ($self) = @_;
     while (1) {
         my %ready = map { $_ => 1 } $self->readable($self->next_due);
-        for my $connection (values %{ $self->{connections} }) {
+        for my $connection (my @all = values %{ $self->{connections} }) { # reading ends some
             $self->read_more($connection) if $ready{ fileno($connection->{socket}) // '' }; # it may be closed by now
         }
         while (my $socket = $self->{listener}->accept) {

@@ -55,6 +55,13 @@ sub has_module {
     return is_static($name) || -e "$modules/mod_$name.so";
 }
 
+# Is httpd 2.4.N, or newer?
+sub is_patched {
+    my ($patch) = @_;
+    my $said = qx("$httpd" -v);
+    return $said =~ m{Apache/2\.4\.(\d+)} ? $1 >= $patch : 1;
+}
+
 # Was the module built with Redis?
 sub has_redis {
     return slurp($module) =~ /redis-sentinel/;
