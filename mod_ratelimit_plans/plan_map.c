@@ -314,7 +314,7 @@ static void watch_begin(apr_pool_t *pchild, server_rec *server)
                      "RLP015: this process does not read plan maps again when they change");
         return;
     }
-    apr_pool_pre_cleanup_register(pchild, thread, thread_end);
+    thread_end_with(pchild, thread, thread_end);
 }
 
 /* The first source that blocks starts the threads for all. */

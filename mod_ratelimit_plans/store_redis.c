@@ -445,7 +445,7 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    apr_pool_pre_cleanup_register(pchild, thread, thread_end);
+    thread_end_with(pchild, thread, thread_end);
     return keeper.store->leases ? far_lease_child(keeper.store->leases, pchild) : APR_SUCCESS;
 }
 

@@ -99,7 +99,7 @@ typedef struct {
     volatile unsigned hurry; /* it stops at once */
 } renewer_t;
 
-/* Of a request's thread. */
+/* Of a request's thread; of one that was about to when it ended, after that, too. */
 static void renewer_add(void *baton, uint32_t index)
 {
     thread_t *thread = baton;
@@ -170,7 +170,7 @@ apr_status_t far_lease_child(rlp_store_t *store, apr_pool_t *pchild)
 
     if (rv == APR_SUCCESS) {
         lease_store_tell(store, renewer_add, thread);
-        apr_pool_pre_cleanup_register(pchild, thread, renewer_stop);
+        thread_end_with(pchild, thread, renewer_stop);
     }
     return rv;
 }

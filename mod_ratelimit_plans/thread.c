@@ -141,7 +141,7 @@ void thread_leave(thread_t *thread, bool done)
 
     if (done) {
         apr_thread_join(&rv, thread->thread);
-        apr_pool_destroy(thread->room);
+        thread->joined = true;
     } else {
         (void)atexit(thread_exit);
     }
@@ -151,4 +151,20 @@ apr_status_t thread_end(void *thread)
 {
     thread_leave(thread, thread_stop(thread, APR_USEC_PER_SEC));
     return APR_SUCCESS;
+}
+
+static apr_status_t thread_free(void *data)
+{
+    const thread_t *thread = data;
+
+    if (thread->joined) {
+        apr_pool_destroy(thread->room);
+    }
+    return APR_SUCCESS;
+}
+
+void thread_end_with(apr_pool_t *pchild, thread_t *thread, apr_status_t (*end)(void *thread))
+{
+    apr_pool_pre_cleanup_register(pchild, thread, end);
+    apr_pool_cleanup_register(pchild, thread, thread_free, apr_pool_cleanup_null);
 }

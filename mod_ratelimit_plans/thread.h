@@ -4,8 +4,10 @@
 
 /*
  * Threads of a child beside its requests: who keeps a store's connections, gives back what was
- * drawn ahead, or looks at files. One that hangs when its child ends, with a server that does not
- * answer, ends with the process, and keeps until then what it uses.
+ * drawn ahead, or looks at files. They end as the child's pool begins to go, while requests may go
+ * on in threads of other modules, such as those of mod_http2: what these share with them goes with
+ * the pool itself. One that hangs when its child ends, with a server that does not answer, ends
+ * with the process, and keeps until then what it uses.
  */
 
 #include <apr_pools.h>
@@ -30,6 +32,7 @@ struct thread_t {
     void *data;
     volatile apr_uint32_t stop;
     bool done;
+    bool joined; /* of who has ended it */
 };
 
 /* Starts one, which ends when run has returned. It works with a copy of the data. */
@@ -45,12 +48,16 @@ bool thread_sleep(thread_t *thread, apr_interval_time_t span);
    midst of anything, so it never waits for ever. */
 bool thread_stop(thread_t *thread, apr_interval_time_t patience);
 
-/* Comes last: frees what there is of one that has ended (done). Of one that has not nothing is
+/* Comes last: it has ended (done), and nobody waits for it any more. Of one that has not nothing is
    freed, and the process ends without freeing anything else below it. */
 void thread_leave(thread_t *thread, bool done);
 
-/* Cleanup of the child's pool: both, with a second of patience. */
+/* Both, with a second of patience. */
 apr_status_t thread_end(void *thread);
+
+/* Has it ended, by thread_end() or by what does more, when the child's pool begins to go, and freed
+   with the pool. */
+void thread_end_with(apr_pool_t *pchild, thread_t *thread, apr_status_t (*end)(void *thread));
 
 /* Starts a thread to which no signals go: those are for the threads of the MPM. */
 apr_status_t thread_spawn(apr_thread_t **thread, apr_thread_start_t run, void *data,

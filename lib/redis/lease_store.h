@@ -29,7 +29,8 @@ void lease_store_note(rlp_store_t *store, redis_denials_t *denials);
 /* Is told which leases want to be renewed, by threads that have no time for it. */
 typedef void lease_renew_fn(void *baton, uint32_t index);
 
-/* In a process: who is to be told. NULL: nobody. Before or after it asks, not meanwhile. */
+/* In a process: who is to be told; before it asks. NULL: nobody any more, but who asks just now may
+   still tell the one before. */
 void lease_store_tell(rlp_store_t *store, lease_renew_fn *renew, void *baton);
 
 /* Renews a lease, if it is due; for a maintenance thread. */

@@ -55,6 +55,7 @@ static void check_end(int times, apr_interval_time_t span)
     assert_false(thread_is_stopped(thread));
     assert_true(thread_stop(thread, LONG));
     thread_leave(thread, true);
+    apr_pool_destroy(thread->room);
     (void)close(rounds[1]);
     while (span < LONG && read_byte(rounds[0])) {
     }
@@ -75,16 +76,51 @@ static void test_wake(void **state)
     check_end(1, 1000 * LONG);
 }
 
-static void test_cleanup(void **state)
+/* --- with the pool of its child */
+
+static apr_status_t late_freed(void *freed)
+{
+    *(bool *)freed = true;
+    return APR_SUCCESS;
+}
+
+typedef struct {
+    thread_t *thread;
+    bool freed;
+    bool late; /* something has come to the thread after its end */
+} late_t;
+
+/* Of another module's threads, which end later: a request has found it before it ended. */
+static apr_status_t late_request(void *data)
+{
+    late_t *late = data;
+
+    assert_false(late->freed);
+    assert_true(thread_is_stopped(late->thread));
+    apr_thread_mutex_lock(late->thread->mutex);
+    late->late = late->thread->done;
+    apr_thread_cond_signal(late->thread->cond);
+    apr_thread_mutex_unlock(late->thread->mutex);
+    return APR_SUCCESS;
+}
+
+static void test_late(void **state)
 {
     const apr_interval_time_t span = 1000 * LONG;
-    thread_t *thread;
+    late_t late = { .freed = false };
+    apr_pool_t *pchild;
 
     (void)state;
+    assert_int_equal(apr_pool_create(&pchild, NULL), APR_SUCCESS);
     assert_int_equal(pipe(rounds), 0);
-    assert_int_equal(thread_begin(&thread, worker_run, &span, sizeof(span)), APR_SUCCESS);
+    assert_int_equal(thread_begin(&late.thread, worker_run, &span, sizeof(span)), APR_SUCCESS);
+    apr_pool_cleanup_register(late.thread->room, &late.freed, late_freed, apr_pool_cleanup_null);
+    apr_pool_pre_cleanup_register(pchild, &late, late_request); /* as of a module loaded before */
+    thread_end_with(pchild, late.thread, thread_end);
     assert_true(read_byte(rounds[0]));
-    assert_int_equal(thread_end(thread), APR_SUCCESS);
+    apr_pool_destroy(pchild);
+    assert_true(late.late);
+    assert_true(late.freed);
     (void)close(rounds[0]);
     (void)close(rounds[1]);
 }
@@ -162,7 +198,7 @@ int main(void)
     static const unit_single_t singles[] = {
         { "a thread that is told to end", test_end },
         { "one that sleeps is woken", test_wake },
-        { "with the pool of its child", test_cleanup },
+        { "with the pool of its child, after requests of other modules' threads", test_late },
         { "one that hangs keeps what it uses", test_hanging },
         { "and nobody waits for its mutex", test_locked },
     };
