@@ -323,6 +323,10 @@ DECIDE_INLINE rlp_question_t decide_question(const decide_t *d)
 /* Asks the store about the charges: all are made, or none and the request is refused. */
 DECIDE_INLINE void decide_ask(decide_t *d)
 {
+    if (d->asked != NULL && d->asked->rv != APR_SUCCESS) {
+        decide_unasked(d, d->asked->rv, &d->asked->answer);
+        return;
+    }
     rlp_question_t question = decide_question(d);
     rlp_answer_t answer;
 
@@ -475,6 +479,7 @@ void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
     d->conf = conf;
     d->server = ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
     d->before = NULL;
+    d->asked = NULL;
     d->who = NULL;
     d->judged = 0;
     d->banned = NULL;
@@ -502,6 +507,40 @@ static int decide_crowded(const request_rec *r)
 }
 
 /* Judges the rules of this section that have not been judged for the client's request. */
+static int decide_judge(decide_t *d, bool in_handler)
+{
+    const uint64_t rules = choose_rules(d);
+    const uint64_t apart = choose_apart(d->conf, rules);
+
+    if (!decide_collect(d, rules & ~apart)) {
+        return decide_crowded(d->r);
+    }
+    const bool enforced = d->n > 0;
+
+    d->verdict = decide_verdict(d->r, d->conf, d->before, d->n, d->room);
+    d->verdict->judged = d->judged;
+    if (d->banned != NULL) {
+        return ordered_refuse(d, in_handler);
+    }
+    if (d->refuse) {
+        return decide_refuse_unknown(d);
+    }
+    if (enforced) {
+        decide_ask(d);
+        if (d->refuse) {
+            return decide_refuse_unasked(d);
+        }
+    }
+    if (apart) {
+        decide_ask_apart(d, apart);
+    }
+    if (d->judged != 0) {
+        return decide_answer(d, enforced, in_handler);
+    }
+    place_guard(d->r, d->verdict); /* the handler was not known in an earlier phase */
+    return DECLINED;
+}
+
 int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler)
 {
     decide_t d;
@@ -509,34 +548,16 @@ int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool
     decide_begin(&d, r, conf);
     d.before = decide_before(r);
     d.phases = phases;
-    const uint64_t rules = choose_rules(&d);
-    const uint64_t apart = choose_apart(conf, rules);
+    return decide_judge(&d, in_handler);
+}
 
-    if (!decide_collect(&d, rules & ~apart)) {
-        return decide_crowded(r);
-    }
-    const bool enforced = d.n > 0;
+int decide_request_asked(request_rec *r, const dir_conf_t *conf, const asked_t *asked)
+{
+    decide_t d;
 
-    d.verdict = decide_verdict(r, conf, d.before, d.n, d.room);
-    d.verdict->judged = d.judged;
-    if (d.banned != NULL) {
-        return ordered_refuse(&d, in_handler);
-    }
-    if (d.refuse) {
-        return decide_refuse_unknown(&d);
-    }
-    if (enforced) {
-        decide_ask(&d);
-        if (d.refuse) {
-            return decide_refuse_unasked(&d);
-        }
-    }
-    if (apart) {
-        decide_ask_apart(&d, apart);
-    }
-    if (d.judged != 0) {
-        return decide_answer(&d, enforced, in_handler);
-    }
-    place_guard(r, d.verdict); /* the handler was not known in an earlier phase */
-    return DECLINED;
+    decide_begin(&d, r, conf);
+    d.before = decide_before(r);
+    d.phases = PHASE_BOTH;
+    d.asked = asked;
+    return decide_judge(&d, false);
 }

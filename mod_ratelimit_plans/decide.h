@@ -22,6 +22,12 @@ enum { PHASE_EARLY = 1U << 0, PHASE_LATE = 1U << 1, PHASE_BOTH = PHASE_EARLY | P
 
 #define DECIDE_RULES_MAX 64 /* bits of verdict_t.judged */
 
+/* What came of asking the store about a request the short way. */
+typedef struct {
+    apr_status_t rv; /* APR_SUCCESS: it may be asked about it again; it has charged nothing */
+    rlp_answer_t answer;
+} asked_t;
+
 /* What one decision gathers. On the stack, and no more of it written than is used. */
 typedef struct {
     request_rec *r;
@@ -30,10 +36,11 @@ typedef struct {
     const verdict_t *before; /* what was decided before an internal redirect, or NULL */
     verdict_t *verdict;
     unsigned phases;
-    who_t *who;          /* the last one looked for; the first has its room in here */
-    uint64_t judged;     /* rules of the section, a bit each */
-    const who_t *banned; /* one of those whom rules count; NULL: nobody */
-    int refuse;          /* status by which a map refuses an unknown value, or nobody is served */
+    const asked_t *asked; /* NULL: the store has not been asked yet */
+    who_t *who;           /* the last one looked for; the first has its room in here */
+    uint64_t judged;      /* rules of the section, a bit each */
+    const who_t *banned;  /* one of those whom rules count; NULL: nobody */
+    int refuse;           /* status by which a map refuses an unknown value, or nobody is served */
     const rule_t *stranger; /* the rule that counts one refused by a map or a ban */
     size_t room;            /* for the text of RateLimit */
     bool costed;            /* cost is known */
@@ -135,6 +142,10 @@ rlp_time_t decide_max_wait(const decide_t *d, const rule_t *rule);
 /* Judges the rules of this section that have not been judged for the client's request. What the
    hook returns. */
 int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler);
+
+/* The same of all phases, in fixups, where the short way has led so far. A store that has failed is
+   not asked again: it may have made the charges, and who waits has waited. */
+int decide_request_asked(request_rec *r, const dir_conf_t *conf, const asked_t *asked);
 
 /* Says that a counter was damaged, once a process. */
 void decide_log_damage(const request_rec *r);

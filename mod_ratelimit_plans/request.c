@@ -188,19 +188,19 @@ DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, co
 
 /* Makes the charges, if all rules let the request pass. A refusal here has changed nothing; it, and
    all else, is decided in full. */
-DECIDE_INLINE bool request_passes(const request_rec *r, usual_t *usual)
+DECIDE_INLINE bool request_passes(const request_rec *r, usual_t *usual, asked_t *asked)
 {
     const rlp_question_t question = { .now = rlp_world->clock->monotonic() };
-    rlp_answer_t answer;
 
     usual->now = question.now;
-    if (rlp_check(rlp_world->store, usual->charges, usual->n, &question, &answer) != APR_SUCCESS) {
+    asked->rv = rlp_check(rlp_world->store, usual->charges, usual->n, &question, &asked->answer);
+    if (asked->rv != APR_SUCCESS) {
         return false;
     }
-    if (answer.damaged) { /* mended by now: who asks again does not hear of it */
+    if (asked->answer.damaged) { /* mended by now: who asks again does not hear of it */
         decide_log_damage(r);
     }
-    return answer.verdict == RLP_ALLOW;
+    return asked->answer.verdict == RLP_ALLOW;
 }
 
 /* Do all rules judge all requests here, and header fields tell of none? */
@@ -221,9 +221,11 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
 {
     rlp_charge_t charges[RLP_ENTRIES_MAX];
     usual_t usual = { .charges = charges };
+    asked_t asked;
 
-    if (!request_collect_usual(&usual, r, conf) || !request_passes(r, &usual)) {
-        return decide_request(r, conf, PHASE_BOTH, false);
+    asked.rv = APR_SUCCESS;
+    if (!request_collect_usual(&usual, r, conf) || !request_passes(r, &usual, &asked)) {
+        return decide_request_asked(r, conf, &asked);
     }
     request_tally_usual(conf, usual.judged);
     if (request_is_silent(conf)) {
@@ -240,10 +242,12 @@ __attribute__((noinline)) static int request_decide_single(request_rec *r, const
     const rule_t *rule = APR_ARRAY_IDX(conf->rules, 0, const rule_t *);
     rlp_charge_t charges[RLP_LIMITS_MAX];
     usual_t usual = { .charges = charges, .judged = 1 };
+    asked_t asked;
 
+    asked.rv = APR_SUCCESS;
     if (!rule_matches(rule, r) || !request_add_usual(&usual, r, conf, rule) ||
-        !request_passes(r, &usual)) {
-        return decide_request(r, conf, PHASE_BOTH, false);
+        !request_passes(r, &usual, &asked)) {
+        return decide_request_asked(r, conf, &asked);
     }
     request_tally_rule(rule);
     request_tell_usual(r, conf, &usual);
@@ -256,9 +260,11 @@ __attribute__((noinline)) static int request_decide_silently(request_rec *r, con
     const rule_t *rule = APR_ARRAY_IDX(conf->rules, 0, const rule_t *);
     rlp_charge_t charges[RLP_LIMITS_MAX];
     usual_t usual = { .charges = charges };
+    asked_t asked;
 
-    if (!request_add_usual(&usual, r, conf, rule) || !request_passes(r, &usual)) {
-        return decide_request(r, conf, PHASE_BOTH, false);
+    asked.rv = APR_SUCCESS;
+    if (!request_add_usual(&usual, r, conf, rule) || !request_passes(r, &usual, &asked)) {
+        return decide_request_asked(r, conf, &asked);
     }
     request_tally_rule(rule);
     request_pass_silently(r, conf);

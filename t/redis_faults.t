@@ -245,6 +245,39 @@ subtest 'a key holds something else' => sub {
     }
 };
 
+# --- one reply
+
+# On a connection that is kept, the short way knows its client, and has asked already.
+subtest 'the reply to a question is lost' => sub {
+    my $url = 'redis://127.0.0.1:' . $peer->port;
+    for my $mode (qw(open closed)) {
+        my $server = RLP::Httpd->new(config => <<"CONF")->start;
+RateLimitStore shared redis url=$url failure=$mode timeout=1s failure-threshold=1000 prefix=lost-$mode:
+RateLimitEngine On
+RateLimitIdentity ip
+RateLimitRule site rate=$limit/hour
+CONF
+        my $connection = $server->connection;
+        my $send = sub { $connection->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n") };
+        my $left = sub { $_[0]->{fields}{'x-ratelimit-remaining'} };
+        for (1 .. 2) {
+            $send->();
+            is($left->($connection->response('GET')), $limit - $_, "$mode: counted");
+        }
+        $peer->do('lose EVALSHA');
+        my $begin = time;
+        $send->();
+        sleep 0.3; # Redis has heard it
+        $peer->do('pass');
+        my $lost = $connection->response('GET');
+        cmp_ok(time - $begin, '<', 1.8, 'it is waited for once');
+        is($lost->{status}, $mode eq 'open' ? 200 : 503, 'and not asked again');
+        is($left->($lost), undef, 'without fields that tell numbers');
+        is($left->($server->get('/index.html')), $limit - 4, 'it was charged once');
+        ok($server->stop, 'it stops as ever');
+    }
+};
+
 # --- for some time
 
 subtest 'the network is cut for 5 s' => sub {
