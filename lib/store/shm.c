@@ -33,6 +33,7 @@ typedef struct {
 } shm_job_t;
 
 #define SHM_TIME_MAX (INT64_C(1) << 60)
+#define SHM_BLOCK 512 /* bytes; of stat.st_blocks */
 
 static apr_status_t shm_fail(const shm_job_t *job, const char *what, apr_status_t rv)
 {
@@ -160,24 +161,34 @@ static void shm_resume_time(const slab_t *slab, const rlp_clock_t *clock)
     memcpy(base->boot_id, clock->boot_id, sizeof(base->boot_id));
 }
 
-/* Fills an empty file that is open and locked. All its blocks are allocated now: a full disk met
-   later would be a SIGBUS in a child. */
+/* All blocks of the file are allocated now: a full disk met later would be a SIGBUS in a child. */
+static apr_status_t shm_allocate(const shm_job_t *job, int fd, size_t size)
+{
+    const apr_status_t rv = posix_fallocate(fd, 0, (off_t)size);
+
+    return rv == APR_SUCCESS ? rv
+                             : shm_fail(job,
+                                        apr_psprintf(job->pool,
+                                                     "cannot allocate %" APR_SIZE_T_FMT
+                                                     " bytes for the store file",
+                                                     size),
+                                        rv);
+}
+
+/* Fills an empty file that is open and locked. */
 static apr_status_t shm_fill(const shm_job_t *job, rlp_segment_t *segment)
 {
     unsigned char key[32];
     slab_t slab;
-    apr_status_t rv = fchmod(segment->fd, 0600) == 0 ? APR_SUCCESS : errno;
 
-    if (rv == APR_SUCCESS) {
-        rv = posix_fallocate(segment->fd, 0, (off_t)(job->size + RLP_ANNEX_SIZE));
+    if (fchmod(segment->fd, 0600) != 0) {
+        return shm_fail(job, "cannot change the mode of the store file", errno);
     }
+    apr_status_t rv = shm_allocate(job, segment->fd, job->size + RLP_ANNEX_SIZE);
+
     if (rv != APR_SUCCESS) {
         (void)!ftruncate(segment->fd, 0);
-        return shm_fail(job,
-                        apr_psprintf(job->pool,
-                                     "cannot allocate %" APR_SIZE_T_FMT " bytes for the store file",
-                                     job->size + RLP_ANNEX_SIZE),
-                        rv);
+        return rv;
     }
     rv = shm_map(job, segment, job->size);
     if (rv != APR_SUCCESS) {
@@ -254,6 +265,14 @@ static const char *shm_distrust(const struct stat *info)
     return NULL;
 }
 
+/* Who has copied the file here, or restored it, may have left holes in it. */
+static apr_status_t shm_fill_holes(const shm_job_t *job, int fd, const struct stat *info)
+{
+    return info->st_blocks < info->st_size / SHM_BLOCK
+               ? shm_allocate(job, fd, (size_t)info->st_size)
+               : APR_SUCCESS;
+}
+
 /* The file is open and locked: use it as it is, rehash it, or begin anew. */
 static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const struct stat *info)
 {
@@ -280,6 +299,11 @@ static apr_status_t shm_take(const shm_job_t *job, rlp_segment_t *segment, const
                          "the store file %s is unusable (%s): starting with an empty one",
                          job->path, reason);
         return shm_replace(job, segment, NULL);
+    }
+    const apr_status_t rv = shm_fill_holes(job, segment->fd, info);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
     if (shm_lock(segment->fd, F_WRLCK, SHM_ALL) == APR_SUCCESS) {
         slab_unlock_all(&slab);
