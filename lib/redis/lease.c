@@ -24,6 +24,7 @@ __extension__ typedef unsigned __int128 wide_t;
 #define LEASE_NUDGE (RLP_SECOND / 50)      /* between two requests for a renewal */
 #define LEASE_LOOK (RLP_SECOND / 4)        /* between two looks at all leases */
 #define LEASE_DRAIN_MAX (INT64_C(1) << 50) /* longer ones are counted one by one */
+#define LEASE_SPENT_MAX (INT64_C(1) << 52) /* Redis' doubles are exact up to twice that */
 
 typedef struct {
     _Alignas(64) latch_t latch;
@@ -132,6 +133,11 @@ static lease_t *table_find(lease_table_t *table, uint32_t set, const lease_charg
     return NULL;
 }
 
+static uint64_t table_id(lease_table_t *table)
+{
+    return __atomic_add_fetch(&table->next_id, 2, __ATOMIC_RELAXED);
+}
+
 /* Nothing is lost with it but what it remembers. */
 static bool table_is_free(const lease_t *lease, rlp_time_t now)
 {
@@ -148,7 +154,7 @@ static lease_t *table_make(lease_table_t *table, uint32_t set, const lease_charg
         if (table_is_free(lease, now)) {
             *lease = (lease_t){ .identity = charge->identity,
                                 .signature = charge->signature,
-                                .id = __atomic_add_fetch(&table->next_id, 2, __ATOMIC_RELAXED),
+                                .id = table_id(table),
                                 .used = now,
                                 .gauged = now,
                                 .full_at = now };
@@ -269,8 +275,20 @@ static void lease_pay(lease_t *lease, rlp_units_t cost, rlp_time_t now, lease_re
     lease_tell(lease, now, &result->decision);
 }
 
-static void lease_decide(lease_t *lease, const lease_charge_t *charge, rlp_time_t now,
-                         lease_result_t *result, lease_question_t *question)
+/* Before it asks: one that has spent so much that Redis could soon not tell more of it from less
+   goes on as another, with its debt alone. */
+static void lease_begin_anew(lease_table_t *table, lease_t *lease)
+{
+    if (lease->spent >= LEASE_SPENT_MAX) {
+        lease->id = table_id(table);
+        lease->units = lease_min(lease->units, 0);
+        lease->spent = 0;
+        lease->reported = 0;
+    }
+}
+
+static void lease_decide(lease_table_t *table, lease_t *lease, const lease_charge_t *charge,
+                         rlp_time_t now, lease_result_t *result, lease_question_t *question)
 {
     const rlp_units_t cost = charge->cost;
 
@@ -289,6 +307,7 @@ static void lease_decide(lease_t *lease, const lease_charge_t *charge, rlp_time_
         result->outcome = LEASE_WAIT;
     } else {
         result->outcome = LEASE_ASK;
+        lease_begin_anew(table, lease);
         lease_ask(lease, cost, now, question);
         question->key_len = 0;
     }
@@ -309,7 +328,7 @@ void lease_spend(lease_table_t *table, const lease_charge_t *charge, rlp_time_t 
     if (lease != NULL) {
         result->index = question->index = (uint32_t)(lease - table->lease);
         question->patience = table->patience;
-        lease_decide(lease, charge, now, result, question);
+        lease_decide(table, lease, charge, now, result, question);
     }
     table_unlock(table, table_shard(set));
 }
@@ -421,8 +440,8 @@ bool lease_settle(lease_table_t *table, const lease_charge_t *charge, uint64_t i
         if (charge->cost < 0) {
             done = lease_give_back(lease, -charge->cost, charged_at, now);
         } else {
-            lease->units -= charge->cost;
-            lease->spent += charge->cost;
+            lease->units = lease_max(lease->units - charge->cost, -RLP_UNITS_MAX);
+            lease->spent = lease_min(lease->spent + charge->cost, RLP_UNITS_MAX);
             done = true;
         }
     }
@@ -476,6 +495,7 @@ bool lease_due(lease_table_t *table, uint32_t index, bool all, rlp_time_t now,
             lease->units = lease_min(lease->units, 0);
             lease_claim(lease, now, question);
         } else if (lease_is_low(lease, now)) {
+            lease_begin_anew(table, lease);
             lease_ask(lease, 0, now, question);
         } else {
             due = false;

@@ -336,6 +336,9 @@ static const trial_t faulty[] = {
     { "rate=1000/2s algorithm=sliding-window", .killed = 100, .late = 100, .refunds = 50 },
     { "quota=5000/day", .lost = 50, .late = 50, .twice = 50, .refunds = 20 },
     { "quota=3000", .lost = 50, .late = 50, .twice = 50 },
+    /* a host spends more than doubles hold exactly */
+    { "rate=1000000000000/100ms", .lost = 50, .late = 50, .cost = INT64_C(50000000000000) },
+    { "rate=1000000000000/100ms algorithm=fixed-window", .cost = INT64_C(50000000000000) },
 };
 
 #define RUNS 12

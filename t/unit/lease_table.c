@@ -530,6 +530,21 @@ static void test_debt(void **state)
     assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_ASK);
 }
 
+/* As a backend may say in header fields. */
+static void test_debts(void **state)
+{
+    const lease_charge_t more = charge_of(BUCKET, RLP_UNITS_MAX);
+    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
+
+    (void)state;
+    lease_begin(BUCKET, 10 * RLP_UNIT);
+    for (int i = 0; i < 10; i++) {
+        assert_true(lease_settle(table, &more, result.id, T0 + AHEAD, T0));
+    }
+    assert_int_equal(spend(&charge, T0), LEASE_ASK);
+    assert_int_equal(question.has, -RLP_UNITS_MAX);
+}
+
 int main(void)
 {
     for (size_t i = 0; i < UNIT_N(fits); i++) {
@@ -555,6 +570,7 @@ int main(void)
     unit_add("what is half gone", test_renewed, NULL);
     unit_add("the highest rates", test_fast, NULL);
     unit_add("a debt", test_debt, NULL);
+    unit_add("debts upon debts", test_debts, NULL);
     const int failed = unit_run();
 
     free(table);
