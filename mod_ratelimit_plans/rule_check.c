@@ -182,16 +182,26 @@ static bool rule_check_then(server_rec *server, plan_t *plan, apr_pool_t *pool)
     return true;
 }
 
+/* What a request may cost under a limit. Of a leaky bucket one unit passes at once; the burst is
+   for those that may wait. */
+static rlp_units_t rule_most(const rlp_limit_t *limit, bool delays)
+{
+    return strcmp(limit->algorithm->name, "leaky-bucket") != 0 ? limit->burst
+           : delays                                            ? RLP_UNIT + limit->burst
+                                                               : RLP_UNIT;
+}
+
 /* The smallest capacity among the limits that count units, and above 0: 0 blocks on purpose. */
-static rlp_units_t rule_capacity(const rlp_plan_t *plan)
+static rlp_units_t rule_capacity(const rlp_plan_t *plan, bool delays)
 {
     rlp_units_t least = RLP_UNITS_MAX;
 
     for (int i = 0; i < plan->n; i++) {
         const rlp_limit_t *limit = &plan->limits[i];
+        const rlp_units_t most = rule_most(limit, delays);
 
-        if (!limit->algorithm->holds && limit->burst > 0 && limit->burst < least) {
-            least = limit->burst;
+        if (!limit->algorithm->holds && limit->burst > 0 && most < least) {
+            least = most;
         }
     }
     return least;
@@ -206,13 +216,13 @@ static const char *rule_check_cost(const rule_t *rule, apr_pool_t *pool)
     const rlp_plan_t *plan = named ? named->limits : rule->own;
 
     if (rule->cost == NULL || rule->cost->expr != NULL || plan == NULL ||
-        rule->cost->units <= rule_capacity(plan)) {
+        rule->cost->units <= rule_capacity(plan, rule->delays)) {
         return NULL;
     }
     return apr_psprintf(pool,
                         "expected a cost of at most %s, which is all that \"%s\" ever has at "
                         "once, got %s",
-                        cost_text(rule_capacity(plan), pool), plan->name,
+                        cost_text(rule_capacity(plan, rule->delays), pool), plan->name,
                         cost_text(rule->cost->units, pool));
 }
 

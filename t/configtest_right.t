@@ -104,6 +104,8 @@ passes("V-07 cost=$_", "RateLimitEngine On\nRateLimitRule r rate=1/s burst=4 cos
 passes('V-07 reserve= before cost=', 'RateLimitRule r rate=5/s reserve=2 cost=response-header:X');
 passes('V-07 an expression with blanks as cost', q{RateLimitRule r rate=5/s "cost=expr=%{tolower:%{HTTP:X}} "});
 passes('V-07 a cost under a blocked quota', 'RateLimitRule r quota=0 cost=5');
+passes("V-07 B-20 a cost under a leaky bucket: $_", "RateLimitDelay max=10min\nRateLimitRule r rate=1/s algorithm=leaky-bucket $_")
+    for 'burst=.5 cost=1', 'burst=9 cost=10 action=delay';
 passes('a cost above the places of a concurrency limit, each request taking one', 'RateLimitRule r concurrent=2 cost=5');
 passes("V-10 concurrency: $_", "RateLimitPlan p $_\nRateLimitRule r $_\nRateLimitRule s plan=p") for qw(concurrent=1 concurrent=1000000), 'rate=1/s concurrent=5';
 passes('then=', "RateLimitEngine On\nRateLimitPlan p quota=5/month then=q\nRateLimitPlan q rate=1/min\nRateLimitPlan r like=p quota=9/month\n"
