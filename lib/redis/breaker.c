@@ -85,7 +85,7 @@ static breaker_state_t breaker_opened(const redis_breaker_settings_t *settings, 
     return (breaker_state_t){
         .phase = REDIS_OPEN,
         .step = step,
-        .at = breaker_ms(now) + breaker_jitter(span, settings->jitter, now),
+        .at = breaker_ms(now) + (step > 0 ? breaker_jitter(span, settings->jitter, now) : span),
     };
 }
 
