@@ -12,7 +12,7 @@
 
 /* Larger limits cannot be counted there (script_limit_error()). */
 #define SCRIPT_COUNT_MAX INT64_C(1000000000000)
-#define SCRIPT_PLACES_MAX 8192
+#define SCRIPT_PLACES_MAX 16384
 
 #define SCRIPT_LEASE_USUAL (60 * RLP_SECOND) /* of places whose limit says none */
 

@@ -293,6 +293,56 @@ static void test_leases(void **state)
     assert_int_equal(ask.charges[0].decision.remaining, 1);
 }
 
+enum { MANY = 10000, MANY_HEAD = 24, MANY_PLACE = 16 };
+
+/* Holders are random numbers. */
+static uint64_t many_holder(uint64_t i)
+{
+    return i * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+/* What is kept for the holder 1, as if all from 1 to n had come with it (docs/redis-format.md). */
+static void many_write(size_t n)
+{
+    redisReply *one = redis_server_ask("GET %s", KEY);
+    char *value = malloc(MANY_HEAD + n * MANY_PLACE);
+    const uint32_t size = (uint32_t)(n * MANY_PLACE);
+
+    assert_int_equal(one->len, MANY_HEAD + MANY_PLACE);
+    memcpy(value, one->str, MANY_HEAD);
+    memcpy(value + 12, &size, sizeof(size));
+    for (size_t i = 0; i < n; i++) {
+        char *at = value + MANY_HEAD + i * MANY_PLACE;
+        const uint64_t holder = many_holder(i + 1);
+
+        memcpy(at, &holder, sizeof(holder));
+        memcpy(at + 8, one->str + MANY_HEAD + 8, 8);
+    }
+    freeReplyObject(redis_server_ask("SET %s %b PX 60000", KEY, value, MANY_HEAD + n * MANY_PLACE));
+    freeReplyObject(one);
+    free(value);
+}
+
+/* C-14: no small number is too large for Redis. */
+static void test_many_places(void **state)
+{
+    ask_t ask;
+
+    (void)state;
+    server_fresh(state);
+    ask_init(&ask, "concurrent=10000");
+    assert_int_equal(place(&ask, SCRIPT_TAKE, many_holder(1)), RLP_ALLOW);
+    many_write(MANY - 1);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, many_holder(MANY)), RLP_ALLOW);
+    assert_int_equal(ask.charges[0].decision.remaining, 0);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, many_holder(MANY + 1)), RLP_DENY);
+    assert_int_equal(place(&ask, SCRIPT_RELEASE, many_holder(MANY / 2)), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, many_holder(MANY + 1)), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, many_holder(MANY + 2)), RLP_DENY);
+    assert_int_equal(place(&ask, SCRIPT_RENEW, many_holder(2)), RLP_ALLOW);
+    assert_int_equal(ask.charges[0].decision.remaining, 0);
+}
+
 /* Random holders against a list of who holds until when. */
 static void test_holders(void **state)
 {
@@ -350,5 +400,6 @@ int main(void)
     unit_add("places, taken and given back", test_places, NULL);
     unit_add("C-09: leases", test_leases, NULL);
     unit_add("C-09: random holders", test_holders, NULL);
+    unit_add("C-14: ten thousand places", test_many_places, NULL);
     return unit_run();
 }

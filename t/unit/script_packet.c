@@ -201,8 +201,8 @@ static const struct refusal {
     { "rate=1000000000000/s algorithm=fixed-window", 60 * RLP_SECOND, "a shorter delay" },
     { "rate=1000000000000/s algorithm=stepped-bucket", 60 * RLP_SECOND, "a shorter delay" },
     { "rate=8192/h algorithm=sliding-log", 0, NULL },
-    { "concurrent=8192", 0, NULL },
-    { "concurrent=8193", 0, "at most 8192 places in Redis, got concurrent=8193" },
+    { "concurrent=16384", 0, NULL },
+    { "concurrent=16385", 0, "at most 16384 places in Redis, got concurrent=16385" },
 };
 
 static void test_refusal(void **state)
