@@ -50,7 +50,7 @@ static void action_charge(const action_t *action, rlp_charge_t *charge, const ru
 {
     rlp_charge_init(charge, action->target.text, strlen(action->target.text),
                     variant->signatures[dry][limit], &variant->plan->limits[limit]);
-    charge->rule = rule->scope;
+    charge->rule = variant->scope;
     charge->terms = action_terms(action, rule);
     charge->entry.key.size = variant->sizes[limit];
     if (charge->entry.key.size > sizeof(charge->room)) {

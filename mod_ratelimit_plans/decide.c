@@ -106,7 +106,7 @@ DECIDE_INLINE bool decide_add(decide_t *d, const rule_t *rule, const who_t *who,
         rlp_charge_init(&d->charges[d->n], who->text, who->len, variant->signatures[dry][i],
                         &plan->limits[i]);
         d->charges[d->n].entry.key.fingerprint = who->fingerprint;
-        d->charges[d->n].rule = rule->scope;
+        d->charges[d->n].rule = variant->scope;
         d->charges[d->n].terms = rule->terms;
     }
     return true;

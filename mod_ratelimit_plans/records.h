@@ -118,6 +118,7 @@ typedef struct variant_t variant_t;
 
 struct variant_t {
     const char *plan_name;
+    const char *scope; /* of the rule; with the plan, where each has counters of its own */
     const rlp_plan_t *plan;
     const variant_t *then; /* of the plan that takes over; NULL: none */
     uint64_t *counted;     /* statistics (stats_counts()); NULL: not looked for yet */

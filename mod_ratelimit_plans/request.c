@@ -105,7 +105,7 @@ DECIDE_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, const
         rlp_charge_init(charge, address->text, address->len, variant->signatures[0][i],
                         &variant->plan->limits[i]);
         charge->entry.key.fingerprint = address->fingerprint;
-        charge->rule = rule->scope;
+        charge->rule = variant->scope;
     }
     usual->n += variant->plan->n;
     return true;

@@ -145,6 +145,7 @@ static variant_t *rule_compile_variant(const rule_t *rule, const rlp_plan_t *lim
 
     variant->plan = limits;
     variant->plan_name = plan_name;
+    variant->scope = part ? apr_pstrcat(pool, rule->scope, ":", part, NULL) : rule->scope;
     for (int i = 0; i < limits->n; i++) {
         const rlp_limit_t *limit = &limits->limits[i];
         const char *name = rule_limit_name(variant, i, shown, pool);

@@ -244,12 +244,18 @@ static void direct_print(const direct_t *job, const rlp_decision_t *d)
 
 /* --- questions to the store */
 
+const char *direct_scope(const direct_t *job)
+{
+    return job->plan_name ? apr_pstrcat(job->pool, job->rule, ":", job->plan_name, NULL)
+                          : job->rule;
+}
+
 void direct_charge(const direct_t *job, rlp_charge_t *charge, const char *identity,
                    const rlp_limit_t *limit)
 {
     rlp_charge_init(charge, identity, strlen(identity),
                     rlp_signature(job->rule, job->plan_name, limit), limit);
-    charge->rule = job->rule;
+    charge->rule = direct_scope(job);
     if (job->place.file != NULL && limit->state_size > sizeof(charge->room)) {
         charge->entry.state = apr_palloc(job->pool, limit->state_size);
     }

@@ -41,6 +41,9 @@ int direct_main(int argc, const char *const argv[], apr_pool_t *pool);
 void direct_charge(const direct_t *job, rlp_charge_t *charge, const char *identity,
                    const rlp_limit_t *limit);
 
+/* The rule as it stands in the names of keys. */
+const char *direct_scope(const direct_t *job);
+
 /* Seconds of a span, rounded up; -1: never. And a number as a word: below 0 none. */
 int64_t direct_seconds(rlp_time_t span);
 const char *direct_number(const direct_t *job, int64_t number);

@@ -42,7 +42,7 @@ static script_key_t direct_key(const direct_t *job, const redis_ctl_t *ctl)
     const rlp_charge_t charge = { .limit = &none,
                                   .entry = { .key = { .identity = job->identity,
                                                       .identity_len = strlen(job->identity) } },
-                                  .rule = job->rule };
+                                  .rule = direct_scope(job) };
 
     return redis_ctl_key(ctl, &charge, job->pool);
 }

@@ -12,6 +12,7 @@ use Time::HiRes qw(time);
 use RLP::Backend;
 use RLP::Httpd;
 use RLP::Redis;
+use RLP::Rlpctl qw(rlpctl);
 
 plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 
@@ -137,6 +138,24 @@ subtest 'C-09 a place is held for as long as its request lasts' => sub {
     is($connection->response('GET', 10)->{status}, 200, 'it ends');
     RLP::Httpd::wait_for(sub { $ends->() < 0 });
     is($other->get('/index.html')->{status}, 200, 'and another has the place');
+};
+
+subtest 'I-06 what keys are called' => sub {
+    my $plans = "RateLimitPlan pro rate=9/hour\nRateLimitPlanMap ip \"expr:%{HTTP:X-Plan}\"\nRateLimitRule items rate=5/hour\n";
+    my $keys = sub {
+        my ($prefix, $config) = @_;
+        my $server = server("$patient prefix=$prefix", $plans . $config);
+        is(field($server->get('/index.html'), 'x-ratelimit-remaining'), 4, 'the limits of the rule');
+        is(field($server->get('/index.html', 'X-Plan: pro'), 'x-ratelimit-remaining'), $config ? 8 : 7, 'those of a plan');
+        return [ sort @{ $redis->ask('KEYS', $prefix . 'rlp:{*') } ];
+    };
+    is_deeply($keys->('n:', ''), ['n:rlp:{ip:127.0.0.1}:items'], 'one of the identity under a rule');
+    is_deeply($keys->('r:', 'RateLimitPlanChange reset'), ['r:rlp:{ip:127.0.0.1}:items:default', 'r:rlp:{ip:127.0.0.1}:items:pro'],
+        'with RateLimitPlanChange reset one for each plan');
+    my @store = ("--store=redis://127.0.0.1:$port/0", '--prefix=r:');
+    like((rlpctl('', 'get', @store, '--plan=pro', 'ip:127.0.0.1', 'items', 'rate=9/hour'))[1], qr/^allow\tremaining=8\t/, 'rlpctl finds it by its plan');
+    is((rlpctl('', 'reset', @store, 'ip:127.0.0.1', 'items:pro'))[0], 0, 'and takes it away by its name');
+    is_deeply($redis->ask('KEYS', 'r:rlp:{*'), ['r:rlp:{ip:127.0.0.1}:items:default'], 'and no other');
 };
 
 subtest 'both identities or none' => sub {
