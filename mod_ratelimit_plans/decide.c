@@ -21,15 +21,17 @@ static bool decide_is_dry(const dir_conf_t *conf, const rule_t *rule)
     return conf->engine == ENGINE_LOG_ONLY || rule->dry;
 }
 
-/* A rule of the same name stands for another if it counts in the same place and refuses as well. */
-static bool decide_judged_by(const verdict_t *verdict, const dir_conf_t *conf, const rule_t *rule)
+/* A rule of the same name stands for another if it counts in the same place and refuses as well. Is
+   one of these, a bit each? */
+static bool decide_is_among(uint64_t bits, const verdict_t *verdict, const dir_conf_t *conf,
+                            const rule_t *rule)
 {
     const apr_array_header_t *rules = verdict->conf->rules;
 
     for (int i = 0; i < rules->nelts; i++) {
         const rule_t *other = APR_ARRAY_IDX(rules, i, const rule_t *);
 
-        if (verdict->judged >> i & 1 && rule_same_scope(other, rule) &&
+        if (bits >> i & 1 && rule_same_scope(other, rule) &&
             decide_is_dry(verdict->conf, other) == decide_is_dry(conf, rule) &&
             (!other->marks || rule->marks)) {
             return true;
@@ -42,10 +44,22 @@ static bool decide_judged(const decide_t *d, const rule_t *rule)
 {
     const verdict_t *verdict = d->before;
 
-    while (verdict != NULL && !decide_judged_by(verdict, d->conf, rule)) {
+    while (verdict != NULL && !decide_is_among(verdict->judged, verdict, d->conf, rule)) {
         verdict = verdict->before;
     }
     return verdict != NULL;
+}
+
+/* The rule finds nobody to count: that is counted once for the client's request. */
+__attribute__((noinline)) static void decide_note_unidentified(decide_t *d, const rule_t *rule,
+                                                               int i)
+{
+    const verdict_t *verdict = d->before;
+
+    while (verdict != NULL && !decide_is_among(verdict->unidentified, verdict, d->conf, rule)) {
+        verdict = verdict->before;
+    }
+    d->unidentified |= verdict == NULL ? UINT64_C(1) << i : 0;
 }
 
 __attribute__((noinline)) static void decide_find_who(decide_t *d, const chain_t *chain)
@@ -205,6 +219,8 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
         if (who->refuse) {
             d->refuse = who->refuse;
             d->stranger = rule;
+        } else {
+            decide_note_unidentified(d, rule, i);
         }
         return true;
     }
@@ -425,6 +441,17 @@ static void decide_ask_apart(decide_t *d, uint64_t rules)
     d->verdict->judged = d->judged;
 }
 
+/* Rules that found nobody to count since this was asked last. */
+static void decide_tally_unidentified(const decide_t *d)
+{
+    const uint64_t before = d->verdict->unidentified;
+
+    if (d->unidentified != before) {
+        d->verdict->unidentified = d->unidentified;
+        tally_unidentified(d, d->unidentified & ~before);
+    }
+}
+
 /* An unknown value of a type whose map says unknown=deny. */
 static int decide_refuse_unknown(decide_t *d)
 {
@@ -482,6 +509,7 @@ void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
     d->asked = NULL;
     d->who = NULL;
     d->judged = 0;
+    d->unidentified = 0;
     d->banned = NULL;
     d->refuse = 0;
     d->room = 0;
@@ -519,6 +547,7 @@ static int decide_judge(decide_t *d, bool in_handler)
 
     d->verdict = decide_verdict(d->r, d->conf, d->before, d->n, d->room);
     d->verdict->judged = d->judged;
+    decide_tally_unidentified(d);
     if (d->banned != NULL) {
         return ordered_refuse(d, in_handler);
     }
@@ -533,6 +562,7 @@ static int decide_judge(decide_t *d, bool in_handler)
     }
     if (apart) {
         decide_ask_apart(d, apart);
+        decide_tally_unidentified(d);
     }
     if (d->judged != 0) {
         return decide_answer(d, enforced, in_handler);

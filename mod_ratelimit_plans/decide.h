@@ -36,11 +36,12 @@ typedef struct {
     const verdict_t *before; /* what was decided before an internal redirect, or NULL */
     verdict_t *verdict;
     unsigned phases;
-    const asked_t *asked; /* NULL: the store has not been asked yet */
-    who_t *who;           /* the last one looked for; the first has its room in here */
-    uint64_t judged;      /* rules of the section, a bit each */
-    const who_t *banned;  /* one of those whom rules count; NULL: nobody */
-    int refuse;           /* status by which a map refuses an unknown value, or nobody is served */
+    const asked_t *asked;  /* NULL: the store has not been asked yet */
+    who_t *who;            /* the last one looked for; the first has its room in here */
+    uint64_t judged;       /* rules of the section, a bit each */
+    uint64_t unidentified; /* those that found nobody to count, and did not before */
+    const who_t *banned;   /* one of those whom rules count; NULL: nobody */
+    int refuse;            /* status by which a map refuses an unknown value, or nobody is served */
     const rule_t *stranger; /* the rule that counts one refused by a map or a ban */
     size_t room;            /* for the text of RateLimit */
     bool costed;            /* cost is known */
@@ -98,6 +99,7 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
         verdict->guarded = NULL;
     }
     verdict->conf = conf;
+    verdict->unidentified = 0;
     verdict->path = r->uri;
     verdict->before = before;
     verdict->outcomes = (outcome_t *)(verdict + 1);

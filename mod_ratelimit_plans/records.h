@@ -239,6 +239,7 @@ struct verdict_t {
     const dir_conf_t *conf; /* whose rules were judged */
     const char *path;       /* as request_rec.uri was then; not copied */
     uint64_t judged;        /* which of them, a bit each */
+    uint64_t unidentified;  /* which of them found nobody to count */
     const verdict_t *before;
     const char *action;
     bool denied;

@@ -349,6 +349,7 @@ static void request_redirected(request_rec *r)
 
     verdict->before = before;
     verdict->judged = 0;
+    verdict->unidentified = 0;
     place_again(r, verdict);
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     if (verdict->identity != NULL || verdict->apart_identity != NULL) {

@@ -18,6 +18,7 @@ typedef enum {
     STATS_WOULD_REFUSE, /* by a rule that refuses nobody */
     STATS_FAILED,       /* the store could not be asked */
     STATS_EXEMPT,
+    STATS_UNIDENTIFIED, /* nobody whom the rule would count */
     STATS_KINDS
 } stats_kind_t;
 

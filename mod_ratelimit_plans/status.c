@@ -19,13 +19,19 @@
 
 /* as RATELIMIT_ACTION has them */
 const char *const status_actions[STATS_KINDS] = {
-    [STATS_ADMITTED] = "pass",           [STATS_DELAYED] = "delay", [STATS_REFUSED] = "deny",
-    [STATS_WOULD_REFUSE] = "would-deny", [STATS_FAILED] = "error",  [STATS_EXEMPT] = "exempt",
+    [STATS_ADMITTED] = "pass",
+    [STATS_DELAYED] = "delay",
+    [STATS_REFUSED] = "deny",
+    [STATS_WOULD_REFUSE] = "would-deny",
+    [STATS_FAILED] = "error",
+    [STATS_EXEMPT] = "exempt",
+    [STATS_UNIDENTIFIED] = "unidentified",
 };
 
 const char *const status_members[STATS_KINDS] = {
     [STATS_ADMITTED] = "admitted",         [STATS_DELAYED] = "delayed", [STATS_REFUSED] = "refused",
     [STATS_WOULD_REFUSE] = "would_refuse", [STATS_FAILED] = "errors",   [STATS_EXEMPT] = "exempt",
+    [STATS_UNIDENTIFIED] = "unidentified",
 };
 
 const char *status_plain(const char *text, apr_pool_t *pool)
@@ -138,9 +144,13 @@ int status_handler(request_rec *r)
 static void status_section_short(const status_t *status)
 {
     static const char *const names[STATS_KINDS] = {
-        [STATS_ADMITTED] = "Admitted", [STATS_DELAYED] = "Delayed",
-        [STATS_REFUSED] = "Refused",   [STATS_WOULD_REFUSE] = "WouldRefuse",
-        [STATS_FAILED] = "Errors",     [STATS_EXEMPT] = "Exempt",
+        [STATS_ADMITTED] = "Admitted",
+        [STATS_DELAYED] = "Delayed",
+        [STATS_REFUSED] = "Refused",
+        [STATS_WOULD_REFUSE] = "WouldRefuse",
+        [STATS_FAILED] = "Errors",
+        [STATS_EXEMPT] = "Exempt",
+        [STATS_UNIDENTIFIED] = "Unidentified",
     };
 
     for (int i = 0; i < STATS_KINDS; i++) {
@@ -158,7 +168,7 @@ static void status_section_long(const status_t *status)
 
     ap_rputs("<hr />\n<h1>Rate limits</h1>\n<table border=\"0\"><tr><th>Rule</th><th>Plan</th>"
              "<th>Admitted</th><th>Delayed</th><th>Refused</th><th>Would refuse</th>"
-             "<th>Errors</th><th>Exempt</th></tr>\n",
+             "<th>Errors</th><th>Exempt</th><th>No identity</th></tr>\n",
              r);
     for (int i = 0; i < status->stats->n; i++) {
         const stats_row_t *row = &status->stats->rows[i];

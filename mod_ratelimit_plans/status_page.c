@@ -315,6 +315,7 @@ static void page_counts_cells(const status_t *status, const void *of)
     static const char *const classes[STATS_KINDS] = {
         [STATS_ADMITTED] = "",           [STATS_DELAYED] = "",    [STATS_REFUSED] = " bad",
         [STATS_WOULD_REFUSE] = " would", [STATS_FAILED] = " bad", [STATS_EXEMPT] = "",
+        [STATS_UNIDENTIFIED] = "",
     };
     const page_counts_t *counts = of;
 

@@ -68,6 +68,15 @@ void tally_failed(const decide_t *d)
     }
 }
 
+void tally_unidentified(const decide_t *d, uint64_t rules)
+{
+    for (; rules != 0; rules &= rules - 1) {
+        const rule_t *rule = APR_ARRAY_IDX(d->conf->rules, __builtin_ctzll(rules), const rule_t *);
+
+        stats_add(stats_counts(rule, NULL), STATS_UNIDENTIFIED);
+    }
+}
+
 void tally_exempt(request_rec *r, const dir_conf_t *conf)
 {
     for (int i = 0; i < conf->rules->nelts; i++) {

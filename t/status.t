@@ -24,7 +24,7 @@ my $clients = 4;
 my $room = int($requests / 2);
 my $children = $RLP::Httpd::mpm eq 'prefork' ? '' : "StartServers 4\nMinSpareThreads 32\n";
 my $page = "<Location /status>\n    SetHandler ratelimit-status\n    RateLimitEngine Off\n</Location>\n";
-my @kinds = qw(admitted delayed refused would_refuse errors exempt);
+my @kinds = qw(admitted delayed refused would_refuse errors exempt unidentified);
 
 sub server {
     my ($config, %option) = @_;
@@ -179,7 +179,7 @@ sub load {
         map { ("$row->{rule}/$row->{plan}/$_" => $row->{$_}) } @kinds
     } @{ status($server)->{counts} };
     my %action = (pass => 'admitted', delay => 'delayed', deny => 'refused', 'would-deny' => 'would_refuse',
-        error => 'errors', exempt => 'exempt');
+        error => 'errors', exempt => 'exempt', unidentified => 'unidentified');
     my %same = map {
         /^ratelimit_requests_total\{rule="(.*)",plan="(.*)",action="(.*)"\}$/ ? ("$1/$2/$action{$3}" => $sample{$_}) : ()
     } keys %sample;
@@ -195,11 +195,14 @@ sub load {
             . "RateLimitPlanMap who \"txt:\@DIR\@/who\" unknown=deny\n"
             . "<Location /then>\n    RateLimitRule then plan=first key=ip\n</Location>\n"
             . "<Location /map>\n    RateLimitRule map key=who\n</Location>\n"
+            . "Alias \"/index\" \"\@DIR\@/htdocs\"\n"
+            . "<Location /index>\n    RateLimitRule index\n    RateLimitRule seen rate=99/week key=ip\n</Location>\n"
+            . "<Location /nobody>\n    RateLimitRule log key=who mode=log rate=1/week\n</Location>\n"
             . "<Location /log>\n    RateLimitEngine LogOnly\n    RateLimitRule log rate=2/week key=ip\n</Location>\n"
             . "<Location /free>\n    RateLimitRule free rate=1/week key=ip\n    RateLimitCost 0\n</Location>\n"
             . "<Location /back>\n    RateLimitRule back rate=1/week key=ip \"count=response:%{REQUEST_STATUS} -eq 500\"\n"
             . "</Location>\n",
-        modules => ['setenvif'],
+        modules => [qw(setenvif alias dir)],
     );
     $server->file('who', "ann slow\n");
     $server->start;
@@ -209,6 +212,11 @@ sub load {
         [ '/then', 0, [], 'then', 'slow', 'admitted 2, refused 2', 'and the one that takes over' ],
         [ '/map', 3, ['X-Who: ann'], 'map', 'slow', 'admitted 2, refused 1', 'whom the map knows' ],
         [ '/map', 2, ['X-Who: eve'], 'map', '', 'refused 2', 'and whom it does not' ],
+        [ '/map', 3, [], 'map', '', 'refused 2, unidentified 3', 'I-05 and who is nobody' ],
+        [ '/index/', 4, [], 'index', '', 'unidentified 4', 'I-05 each once, though an index file answers' ],
+        [ '/index/', 0, [], 'seen', 'default', 'admitted 4', 'I-05 and other rules are judged' ],
+        [ '/nobody', 3, [], 'log', '', 'unidentified 3', 'I-05 in a dry run' ],
+        [ '/index/', 2, ['X-Who: ann'], 'index', 'slow', 'admitted 2', 'I-05 but not who is somebody' ],
         [ '/log', 5, [], 'log', 'default', 'admitted 2, would_refuse 3', 'RateLimitEngine LogOnly' ],
         [ '/free', 4, [], 'free', 'default', 'admitted 4', 'what costs nothing' ],
         [ '/back', 4, [], 'back', 'default', 'admitted 4', 'what is given back' ],
