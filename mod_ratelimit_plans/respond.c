@@ -137,16 +137,20 @@ void respond_sort(verdict_t *verdict)
     }
 }
 
+/* Two rules may use one plan, and one may have the name of another's plan. */
 const label_t *respond_label(const verdict_t *verdict, const outcome_t *outcome)
 {
+    const label_t *label = &outcome->variant->labels[0][outcome->limit];
+
     for (int i = 0; i < verdict->n; i++) {
         const outcome_t *other = &verdict->outcomes[i];
 
-        if (other->rule != outcome->rule && other->variant->plan == outcome->variant->plan) {
+        if (other->rule != outcome->rule &&
+            strcmp(other->variant->labels[0][other->limit].name, label->name) == 0) {
             return &outcome->variant->labels[1][outcome->limit];
         }
     }
-    return &outcome->variant->labels[0][outcome->limit];
+    return label;
 }
 
 /* One member of RateLimit. The label is copied by words; both ends have room for that. */

@@ -79,6 +79,10 @@ my @several = (
         '"h-same@same-a";q=5;w=60, "h-same@same-b";q=5;w=60',
         '"h-same@same-a";r=4;t=48, "h-same@same-b";r=4;t=48', 5,
     ],
+    [
+        'a rule with the name of another\'s plan', 'named', 1, '"h-plan@named";q=10;w=60, "h-plan-hour";q=12;w=3600, "h-plan@h-plan";q=50;w=60',
+        '"h-plan@named";r=9;t=54, "h-plan-hour";r=11;t=3300, "h-plan@h-plan";r=49;t=59', 10,
+    ],
     [ 'H-11 the tighter one leads', 'h-11', 1, '"h-11-route";q=2;w=60, "h-11-all";q=100;w=60', '"h-11-route";r=1;t=30, "h-11-all";r=99;t=60', 2 ],
     [ 'H-11 and is used up', 'h-11', 1, '"h-11-route";q=2;w=60, "h-11-all";q=100;w=60', '"h-11-route";r=0;t=30, "h-11-all";r=98;t=59', 2 ],
     [ 'H-13 the one that refuses leads', 'h-13', 4, '"h-13-all";q=3;w=60, "h-13-route";q=10;w=60', '"h-13-all";r=0;t=20, "h-13-route";r=7;t=42', 3 ],
@@ -359,6 +363,10 @@ RateLimitPlan h-same rate=5/min
     <Location "/c/same">
         RateLimitRule same-a plan=h-same
         RateLimitRule same-b plan=h-same key=global
+    </Location>
+    <Location "/c/named">
+        RateLimitRule named plan=h-plan
+        RateLimitRule h-plan rate=50/min
     </Location>
     <Location "/c/h-11">
         RateLimitRule h-11-all rate=100/min
