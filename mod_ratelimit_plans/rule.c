@@ -271,8 +271,8 @@ static const char *rule_parse_word(rule_t *rule, cmd_parms *cmd, const char *wor
                    ? error
                    : rule_options[i].parse(rule, cmd, word + len);
     }
-    if (!rlp_limit_word(word) && strchr(word, '=') != NULL && strstr(word, "limit=") == NULL &&
-        strstr(word, "window=") == NULL) {
+    if (!rlp_limit_word(word) && strchr(word, '=') != NULL &&
+        ap_strcasestr(word, "limit=") == NULL && ap_strcasestr(word, "window=") == NULL) {
         return rule_unknown(word, cmd->pool);
     }
     APR_ARRAY_PUSH(limits, const char *) = word;

@@ -429,6 +429,7 @@ my @limits = (
     ['overflow', 'rate=999999999999999/10days', qr/expected a burst of at most \d+ .*"rate=999999999999999\/10days"/],
     ['G-13', 'limit=10 window=60', qr/expected rate=10\/60s, got "limit=10 window=60"/],
     ['G-13', 'window=60 limit=10', qr/expected rate=10\/60s/],
+    ['G-13 in capitals', 'Limit=10 WINDOW=60', qr/expected rate=10\/60s/],
     ['G-13', 'limit=10', qr/expected .*got "limit=10"/],
     ['V-02', 'rate=1/s burst=-1', qr/expected burst=N above 0, .*got "burst=-1"/],
     ['V-02', 'rate=1/s burst=0', qr/expected burst=N above 0, .*got "burst=0"/],
