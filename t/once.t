@@ -49,6 +49,10 @@ is(statuses(3, '/error-ruled/missing'), '404 404 404', 'an ErrorDocument with a 
 is(get('/error-ruled/missing')->header('RateLimit'), '"whole";r=6;t=36', '... nor is its rule spoken of ...');
 is(answers(2, '/ruled/ok.txt'), 'A0 D60', '... nor was it charged');
 
+begin;
+is(statuses(3, '/error-bad/'), '400 400 400', 'the least error that there is has an ErrorDocument with a rule of its own ...');
+is(answers(2, '/ruled/ok.txt'), 'A0 D60', '... which was not charged');
+
 # --- requests of one connection are requests
 
 begin;
@@ -184,6 +188,10 @@ __DATA__
     </Location>
     <Location "/error-ruled">
         ErrorDocument 404 /ruled/ok.txt
+    </Location>
+    <Location "/error-bad">
+        Redirect 400
+        ErrorDocument 400 /ruled/ok.txt
     </Location>
     Alias "/ruled" "${T}/htdocs"
     <Location "/ruled">
