@@ -146,10 +146,8 @@ bool admin_is_local(request_rec *r);
 typedef struct {
     const char *text;  /* as it is counted */
     const char *shown; /* as the log may have it */
-    const char *label; /* its type, with the ":" */
-    size_t label_len;
-    const char *value; /* as a plan map knows it; NULL: not known */
-    const char *type;  /* of that map; NULL: it has several parts */
+    const identity_t *identity;
+    const char *values[RLP_PARTS_MAX]; /* of its parts, as plan maps know them; NULL: not known */
 } admin_target_t;
 
 /* Reads "identity" and "secret". NULL, or what was expected. */

@@ -16,6 +16,7 @@ typedef struct {
     admin_target_t target;
     const char *rule;   /* that alone; NULL: all */
     const plan_t *plan; /* as if it had that; NULL: what it has */
+    bool unknown;       /* nobody can tell which that is, under some rule */
     rlp_units_t units;  /* to be given back; 0: none */
     int n;              /* limits found */
     apr_status_t rv;
@@ -118,13 +119,14 @@ static void action_tell(action_t *action, const rule_t *rule, const variant_t *v
 
 static bool action_counts(const action_t *action, const rule_t *rule)
 {
+    const identity_t *target = action->target.identity;
     bool counts = rule->key == NULL; /* the chain of a section, which may be any */
 
     for (int i = 0; rule->key != NULL && i < rule->key->n; i++) {
         const identity_t *identity = &rule->key->items[i];
 
-        counts |= identity->label_len == action->target.label_len &&
-                  memcmp(identity->label, action->target.label, identity->label_len) == 0;
+        counts |= identity->label_len == target->label_len &&
+                  memcmp(identity->label, target->label, target->label_len) == 0;
     }
     return counts;
 }
@@ -140,16 +142,31 @@ static const server_conf_t *action_server(const rule_t *rule)
     return ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
 }
 
-/* What a map says of the value. One that is an expression speaks of a request, and is not asked. */
-static const plan_t *action_mapped(const action_t *action, const rule_t *rule)
+/* What the map of a part says. One that is an expression speaks of a request, and is not asked.
+ *known: whether that can be told of what is known of the part. */
+static const plan_t *action_mapped_part(const action_t *action, const rule_t *rule, int i,
+                                        bool *known)
 {
     const admin_target_t *target = &action->target;
-    const plan_map_t *map =
-        target->type && target->value ? plan_map_of(action_server(rule), target->type) : NULL;
+    const plan_map_t *map = plan_map_of(action_server(rule), target->identity->parts[i].name);
 
-    return map != NULL && ap_cstr_casecmp(map->name, "expr") != 0
-               ? plan_map_find(map, target->value, action->admin->r)
-               : NULL;
+    if (map == NULL || ap_cstr_casecmp(map->name, "expr") == 0) {
+        return NULL;
+    }
+    *known = target->values[i] != NULL;
+    return *known ? plan_map_find(map, target->values[i], action->admin->r) : NULL;
+}
+
+/* What maps say: of its parts the first one that has a plan. */
+static const plan_t *action_mapped(const action_t *action, const rule_t *rule, bool *known)
+{
+    const plan_t *plan = NULL;
+
+    *known = true;
+    for (int i = 0; i < action->target.identity->n && plan == NULL && *known; i++) {
+        plan = action_mapped_part(action, rule, i, known);
+    }
+    return plan;
 }
 
 static bool action_override(const action_t *action, override_t *found)
@@ -165,17 +182,22 @@ static bool action_override(const action_t *action, override_t *found)
     return true;
 }
 
-/* The rule's limits for the identity; NULL: none. */
-static const variant_t *action_variant(const action_t *action, const rule_t *rule)
+/* The rule's limits for the identity; NULL: none, or it is not known which. */
+static const variant_t *action_variant(action_t *action, const rule_t *rule)
 {
     who_t who = { .plan = action->plan };
+    bool known = true;
     override_t found;
 
     if (who.plan == NULL && action_override(action, &found) && found.plan != 0) {
         who.plan = ordered_plan(found.plan);
     }
-    if (who.plan == NULL) {
-        who.plan = action_mapped(action, rule);
+    if (who.plan == NULL && rule->choice == CHOICE_AUTO) {
+        who.plan = action_mapped(action, rule, &known);
+    }
+    if (!known) {
+        action->unknown = true;
+        return NULL;
     }
     return rule_variant(rule, &who, action_server(rule), action->admin->r->pool);
 }
@@ -196,6 +218,11 @@ static void action_each(action_t *action, action_fn *fn)
             fn(action, rule);
         }
     }
+}
+
+static void action_look_rule(action_t *action, const rule_t *rule)
+{
+    (void)action_variant(action, rule);
 }
 
 static void action_tell_rule(action_t *action, const rule_t *rule)
@@ -306,6 +333,22 @@ static const char *action_of_rule(const action_t *action)
     return action->rule ? apr_pstrcat(action->admin->r->pool, " of rule ", action->rule, NULL) : "";
 }
 
+/* The plan that is said, or can be told: NULL, or what was expected. */
+static const char *action_find_plan(action_t *action)
+{
+    const char *error = NULL;
+
+    action->plan = admin_plan(action->admin, &error);
+    if (error != NULL) {
+        return error;
+    }
+    action_each(action, action_look_rule);
+    return action->unknown
+               ? "expected \"plan\", too, or the value as \"secret\": of a digest, or a "
+                 "network among several parts, no map knows the plan"
+               : NULL;
+}
+
 /* --- actions on counters */
 
 const char *admin_get(admin_t *admin)
@@ -313,9 +356,7 @@ const char *admin_get(admin_t *admin)
     action_t action;
     const char *error = action_begin(&action, admin);
 
-    if (error == NULL) {
-        action.plan = admin_plan(admin, &error);
-    }
+    error = error ? error : action_find_plan(&action);
     return error ? error : action_tell_all(&action);
 }
 
@@ -353,9 +394,7 @@ const char *admin_grant(admin_t *admin)
     const char *error = action_begin(&action, admin);
 
     error = error ? error : action_units(&action);
-    if (error == NULL) {
-        action.plan = admin_plan(admin, &error);
-    }
+    error = error ? error : action_find_plan(&action);
     if (error != NULL) {
         return error;
     }

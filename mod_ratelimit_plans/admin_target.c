@@ -142,13 +142,15 @@ static const char *target_plain(admin_target_t *target, const char *value, apr_p
     if (*value == '#' && target_is_escaped(value)) {
         return value; /* a digest of a long one */
     }
-    target->value = target_is_escaped(value) ? target_unescape(value, pool) : value;
-    if (strlen(target->value) > TARGET_VALUE_MAX) {
-        return apr_pstrcat(pool, "#", target_digest(target->value, pool), NULL);
-    }
-    char *text = apr_palloc(pool, 3 * strlen(target->value) + 1);
+    const char *plain = target_is_escaped(value) ? target_unescape(value, pool) : value;
 
-    text[value_escape(text, target->value)] = '\0';
+    target->values[0] = plain;
+    if (strlen(plain) > TARGET_VALUE_MAX) {
+        return apr_pstrcat(pool, "#", target_digest(plain, pool), NULL);
+    }
+    char *text = apr_palloc(pool, 3 * strlen(plain) + 1);
+
+    text[value_escape(text, plain)] = '\0';
     return text;
 }
 
@@ -167,9 +169,8 @@ static const char *target_single(admin_target_t *target, const identity_t *ident
     const identity_part_t *part = &identity->parts[0];
     const char *text = NULL;
 
-    target->type = part->name;
     if (part->type->source == SOURCE_IP) {
-        target->value = target_unescape(value, pool);
+        target->values[0] = target_unescape(value, pool);
         text = target_address(part, value, pool);
         *error =
             text ? NULL : apr_psprintf(pool, "expected an address behind \"%s\"", identity->label);
@@ -187,6 +188,31 @@ static const char *target_single(admin_target_t *target, const identity_t *ident
     return text;
 }
 
+/* What a plan map knows a part by; NULL: a digest, or a network, does not tell. */
+static const char *target_part(const identity_part_t *part, const char *value, apr_pool_t *pool)
+{
+    const bool network = part->type->source == SOURCE_IP &&
+                         (strchr(value, ':') ? part->bits6 < 128 : part->bits4 < 32);
+
+    return network || part->type->chosen || *value == '#' ? NULL : target_unescape(value, pool);
+}
+
+/* The values of an identity of several parts, none of which has a "+". False: they are not as
+   many. */
+static bool target_several(admin_target_t *target, const identity_t *identity, const char *value,
+                           apr_pool_t *pool)
+{
+    char *rest = NULL;
+    const char *part = apr_strtok(apr_pstrdup(pool, value), "+", &rest);
+    int n = 0;
+
+    for (; part != NULL && n < identity->n; part = apr_strtok(NULL, "+", &rest)) {
+        target->values[n] = target_part(&identity->parts[n], part, pool);
+        n++;
+    }
+    return part == NULL && n == identity->n;
+}
+
 /* "identity": "TYPE" and "secret": what its client sends. */
 static const char *target_secret(admin_target_t *target, const char *type, const char *secret,
                                  apr_pool_t *pool)
@@ -199,10 +225,8 @@ static const char *target_secret(admin_target_t *target, const char *type, const
                             "expected \"secret\" with \"identity\": \"TYPE\" alone, and a type "
                             "whose values clients choose");
     }
-    target->label = identity->label;
-    target->label_len = identity->label_len;
-    target->type = identity->parts[0].name;
-    target->value = secret;
+    target->identity = identity;
+    target->values[0] = secret;
     target->text = apr_pstrcat(pool, label, target_digest(secret, pool), NULL);
     return NULL;
 }
@@ -222,13 +246,12 @@ static const char *target_read(admin_target_t *target, const char *text, apr_poo
     }
     if (identity->n == 1) {
         value = target_single(target, identity, colon + 1, &error, pool);
-    } else if (target_is_escaped(colon + 1)) {
+    } else if (target_is_escaped(colon + 1) && target_several(target, identity, colon + 1, pool)) {
         value = colon + 1;
     } else {
         error = "expected an identity of several parts as it stands in RATELIMIT_IDENTITY";
     }
-    target->label = identity->label;
-    target->label_len = identity->label_len;
+    target->identity = identity;
     target->text = value ? apr_pstrcat(pool, identity->label, value, NULL) : NULL;
     return value != NULL && strlen(target->text) > sizeof(((who_t *)NULL)->room)
                ? "expected an identity no longer than any that is counted"

@@ -92,7 +92,7 @@ RateLimitIdentity user ip
 RateLimitPlanMap user "txt:@DIR@/people" unknown=default
 RateLimitPlanMap apikey "txt:@DIR@/keys"
 Header always set X-Was "%{RATELIMIT_ACTION}e %{RATELIMIT_IDENTITY}e" env=RATELIMIT_IDENTITY
-AliasMatch "^/(site|planned|kinds|aged|unlimited|dry|off|people|keys|exempt)$" "@DIR@/htdocs/index.html"
+AliasMatch "^/(site|planned|kinds|aged|unlimited|dry|off|people|keys|joined|exempt)$" "@DIR@/htdocs/index.html"
 Alias "/tenant" "@DIR@/tenant"
 <Directory "@DIR@/tenant">
     AllowOverride AuthConfig
@@ -147,6 +147,10 @@ RemoteIPHeader X-Forwarded-For
 </Location>
 <Location "/keys">
     RateLimitRule keys rate=10/10min key=apikey=header:X-API-Key
+</Location>
+<Location "/joined">
+    RateLimitRule joined rate=10/10min key=ip+apikey
+    RateLimitRule known rate=10/10min key=vhost+user+ip
 </Location>
 <Location "/epoch">
     RateLimitHeaders Legacy reset=epoch
@@ -392,6 +396,25 @@ done({ action => 'ban', identity => $key->{identity}, for => '1min' });
 is($server->get('/keys', 'X-API-Key: key-of-zoe')->{status}, 429, 'banned by its digest');
 done({ action => 'unban', identity => $key->{identity} });
 unlike($server->log_text, qr/key-of-zoe/, 'no key is in the log');
+
+# --- the plan of whom nobody but a map knows
+
+is(left('/joined', 'X-API-Key: key-of-zoe'), 99, 'two parts, of which one has a plan');
+my ($joined) = map { $_->{identity} } grep { $_->{rule} eq 'joined' }
+    @{ done({ action => 'explain', url => '/joined', ip => '127.0.0.1', headers => { 'X-API-Key' => 'key-of-zoe' } })->{rules} };
+for my $ask ({ action => 'get', identity => $key->{identity}, rule => 'keys' }, { action => 'get', identity => $joined, rule => 'joined' },
+    { action => 'grant', identity => $key->{identity}, units => 1 }) {
+    my $response = admin($ask);
+    is("$response->{status} $response->{json}{detail}" =~ s/(?<="plan", too).*//r, '400 expected "plan", too',
+        "$ask->{action} $ask->{identity}: its plan is not made up");
+}
+is(done({ action => 'get', identity => $joined, rule => 'joined', plan => 'pro' })->{limits}[0]{remaining}, 99, 'with its plan it is told');
+is(done({ action => 'grant', identity => $joined, rule => 'joined', plan => 'pro', units => 1 })->{limits}[0]{remaining}, 100, 'and given back');
+is_deeply([ map { "$_->{rule} $_->{plan}" } @{ done({ action => 'get', identity => 'vhost+user+ip:localhost+bob+192.0.2.1', rule => 'known' })->{limits} } ],
+    ['known pro'], 'of several parts, the map of one is asked');
+is(done({ action => 'get', identity => 'vhost+user+ip:localhost+amy+192.0.2.1', rule => 'known' })->{limits}[0]{plan}, 'default', 'and does not know everybody');
+is(admin({ action => 'ban', identity => 'vhost+user+ip:localhost+bob', for => '1min' })->{status}, 400, 'a part is missing: nobody is banned');
+is(done({ action => 'reset', identity => $key->{identity}, rule => 'keys' })->{limits}[0], undef, 'reset: under every plan, by a digest, too');
 
 # --- plans and explain
 
