@@ -106,6 +106,23 @@ begin;
 is(from('/c/joined', $_->[0]), $_->[1], "I-15 key=vhost+ip/24,48: $_->[0]") for @joined;
 is(identity('/c/joined', Host => 'proxied.test', 'X-Forwarded-For' => '192.0.2.9'), 'vhost+ip/24,48:proxied.test+192.0.2.0', 'I-15 and what it is called');
 
+# --- plans of addresses and hosts
+
+my @mapped = (
+    # path, host, address, what is left, what it shows
+    [ '/c/network', 'mapped', '192.0.2.7', 'A1', 'the whole address has a plan' ],
+    [ '/c/network', 'mapped', '192.0.2.8', 'A7', 'not its network' ],
+    [ '/c/network', 'mapped', '2001:db8::7', 'A9', 'the whole address of IPv6, too' ],
+    [ '/c/both', 'mapped', '192.0.2.7', 'A1', 'of two parts, the one that has a plan' ],
+    [ '/c/both', 'mapped', '192.0.2.9', 'A8', 'none of two, as the host is called otherwise' ],
+    [ '/c/both', 'named', '192.0.2.7', 'A9', 'the first of two that have' ],
+);
+begin;
+for my $case (@mapped) {
+    my ($path, $host, $address, $expected, $name) = @{$case};
+    is(answers(1, $path, Host => "$host.test", 'X-Forwarded-For' => $address), $expected, "a plan map: $name");
+}
+
 # --- nobody but mod_remoteip reads what proxies say, and that alone which it is told to
 
 for my $field ('Forwarded', 'X-Real-IP', 'X-Client-IP', 'CF-Connecting-IP', 'True-Client-IP') {
@@ -372,6 +389,36 @@ RateLimitPlan i-session rate=2/min
     </Location>
     <Location "/c/i-18-a">
         RateLimitRule i-18-a rate=2/min
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName Mapped.test
+    RateLimitEngine On
+    RemoteIPHeader X-Forwarded-For
+    RemoteIPInternalProxy 127.0.0.1
+    RateLimitPlanMap ip "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
+    RateLimitPlanMap vhost "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
+    <Location "/c/network">
+        RateLimitRule network rate=9/min key=ip/24,48
+    </Location>
+    <Location "/c/both">
+        RateLimitRule both rate=9/min key=vhost+ip
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName named.test
+    RateLimitEngine On
+    RemoteIPHeader X-Forwarded-For
+    RemoteIPInternalProxy 127.0.0.1
+    RateLimitPlanMap ip "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
+    RateLimitPlanMap vhost "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
+    <Location "/c/network">
+        RateLimitRule network rate=9/min key=ip/24,48
+    </Location>
+    <Location "/c/both">
+        RateLimitRule both rate=9/min key=vhost+ip
     </Location>
 </VirtualHost>
 
