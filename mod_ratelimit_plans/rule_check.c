@@ -457,9 +457,9 @@ static void rule_warn_plans(server_rec *server, apr_pool_t *pool)
         if (!plan->used) {
             rule_warn(server, plan->file, plan->line,
                       apr_psprintf(pool,
-                                   "nobody can have the plan \"%s\": no rule, default or other "
-                                   "plan "
-                                   "names it, and there is no RateLimitPlanMap",
+                                   "nobody has the plan \"%s\", unless a .htaccess or rlpctl "
+                                   "set-plan names it: no rule, default or other plan does, and "
+                                   "there is no RateLimitPlanMap",
                                    plan->limits->name));
         }
     }

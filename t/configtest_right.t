@@ -41,7 +41,8 @@ warns("a forwarding header in an expression: $_", "RateLimitIdentity \"k=expr:%{
     qr/the identity "k" is what any client writes into X-Forwarded-For: use ip, and mod_remoteip/) for qw(X-Forwarded-For x-forwarded-for);
 passes('a header that is no forwarding one in an expression', 'RateLimitIdentity "k=expr:%{HTTP:X-Tenant}" ip');
 passes('a rule that nobody but one plan refers to', "RateLimitPlan p rate=1/s\nRateLimitRule r plan=p");
-warns('a plan that only a plan without use names', "RateLimitPlan p quota=5 then=q\nRateLimitPlan q rate=1/s\nRateLimitRule r rate=1/s", 1, 'nobody can have the plan "p"');
+warns('a plan that only a plan without use names', "RateLimitPlan p quota=5 then=q\nRateLimitPlan q rate=1/s\nRateLimitRule r rate=1/s", 1,
+    'nobody has the plan "p", unless a .htaccess or rlpctl set-plan names it: ');
 
 # A map of 20 000 values, half of them with two quotas and one with none: 10 000 * 2 + 9 999.
 $server->file('large', join '', map { "key$_ " . ($_ % 2 ? 'two' : 'one') . "\n" } 1 .. 20_000);
