@@ -259,6 +259,11 @@ is(statuses(60, '/page', from('192.0.2.200')), '200 x 60', 'mod_evasive: DOSWhit
 later(1);
 is(statuses(7, '/page', from('198.51.100.2')), '200 x 5, 429 x 2', 'mod_evasive: DOSPageInterval');
 is(statuses(7, '/page', from('198.51.100.1')), '200 x 5, 429 x 2', 'mod_evasive: DOSBlockingPeriod: as slowly as the limit says');
+for my $second (1 .. 12) {
+    later(1);
+    is(join(', ', map { statuses(10, "/page$_", from('198.51.100.3')) =~ s/200 x 5, 429 x 5/half/r } 1 .. 8), join(', ', ('half') x 8),
+        "mod_evasive: DOSSiteCount: 40 pages a second are not too many, in second $second");
+}
 like($server->log_text, qr/RLP001: rule \S+, plan \S+ refuses ip\S*:198[.]51[.]100[.]1/, 'mod_evasive: DOSSystemCommand: fail2ban has its line');
 
 # --- from mod_qos
