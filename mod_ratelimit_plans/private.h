@@ -193,7 +193,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool);
 
 /* Compares the quotas of the values that plan maps have with the store's size. NULL, or how it is
    too small; *map says where. */
-const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool);
+const char *room_doubt(const plan_map_t **map, apr_pool_t *pool);
 
 /* --- dump.c */
 

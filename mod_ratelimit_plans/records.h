@@ -349,6 +349,8 @@ typedef struct {
     apr_hash_t *kinds;             /* signature of a limit without a scope -> uint32_t, the largest
                                       state of it in any plan */
     bool engaged;                  /* the engine is on somewhere */
+    bool defaults;                 /* some host has a RateLimitPlanDefault */
+    rlp_time_t longest_wait;       /* that any host allows */
     const chain_t *default_chain;
     apr_array_header_t *depots; /* of depot_t, in the order of RateLimitStore; the first is that of
                                    all rules that name none, and is there if none is declared */

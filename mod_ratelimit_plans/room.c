@@ -17,6 +17,7 @@
 /* What the values of a host's maps need under its rules. */
 typedef struct {
     apr_hash_t *counts; /* plan_map_t -> values by plan_t.index, of all hosts */
+    apr_hash_t *scopes; /* of the rules in it, which share counters */
     apr_uint64_t quotas;
     const char *sum;       /* in words */
     const plan_map_t *map; /* the last that needs some */
@@ -110,9 +111,11 @@ static void room_add(need_t *need, const rule_t *rule, const plan_map_t *map, ap
 }
 
 /* Adds what a rule needs for the values of all maps of its host. */
-static void room_add_all(need_t *need, const rule_t *rule, const server_conf_t *conf,
-                         apr_pool_t *pool)
+static void room_add_all(need_t *need, const rule_t *rule, apr_pool_t *pool)
 {
+    const server_conf_t *conf =
+        ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+
     for (int i = 0; i < conf->maps->nelts; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(conf->maps, i, const plan_map_t *);
 
@@ -122,42 +125,45 @@ static void room_add_all(need_t *need, const rule_t *rule, const server_conf_t *
     }
 }
 
-/* What the rules of one host need. Rules of one name have the same counters. */
-static need_t room_of(const server_rec *server, apr_hash_t *counts, apr_pool_t *pool)
+/* What a host needs, as far as its rules have been looked at. */
+static need_t *room_of(apr_hash_t *needs, const server_rec *server, apr_hash_t *counts,
+                       apr_pool_t *pool)
 {
-    const server_conf_t *conf =
-        ap_get_module_config(server->module_config, &ratelimit_plans_module);
-    apr_hash_t *scopes = apr_hash_make(pool);
-    need_t need = { .counts = counts, .sum = "" };
+    need_t *need = apr_hash_get(needs, &server, sizeof(uintptr_t));
 
-    for (int i = 0; conf->maps->nelts > 0 && i < rlp_world->rules->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
-
-        if (rule->server != server || rule->off ||
-            apr_hash_get(scopes, rule->scope, APR_HASH_KEY_STRING) != NULL) {
-            continue;
-        }
-        apr_hash_set(scopes, rule->scope, APR_HASH_KEY_STRING, rule);
-        room_add_all(&need, rule, conf, pool);
+    if (need == NULL) {
+        need = apr_palloc(pool, sizeof(*need));
+        *need = (need_t){ .counts = counts, .scopes = apr_hash_make(pool), .sum = "" };
+        apr_hash_set(needs, apr_pmemdup(pool, (const void *)&server, sizeof(uintptr_t)),
+                     sizeof(uintptr_t), need);
     }
     return need;
 }
 
-/* The host that needs most: nobody knows how many of the values come to more than one. */
-static need_t room_most(server_rec *servers, apr_pool_t *pool)
+/* The host that needs most: nobody knows how many of the values come to more than one. There may
+   be thousands: each rule is looked at once. Rules of one name have the same counters. */
+static need_t room_most(apr_pool_t *pool)
 {
     apr_hash_t *counts = apr_hash_make(pool);
-    need_t most = { .sum = "" };
+    apr_hash_t *needs = apr_hash_make(pool); /* server_rec -> need_t */
+    const need_t none = { .sum = "" };
+    const need_t *most = &none;
 
-    for (const server_rec *server = servers; server; server = server->next) {
-        const need_t need = room_of(server, counts, pool);
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+        need_t *need = rule->off ? NULL : room_of(needs, rule->server, counts, pool);
 
-        most = need.quotas > most.quotas ? need : most;
+        if (need == NULL || apr_hash_get(need->scopes, rule->scope, APR_HASH_KEY_STRING) != NULL) {
+            continue;
+        }
+        apr_hash_set(need->scopes, rule->scope, APR_HASH_KEY_STRING, rule);
+        room_add_all(need, rule, pool);
+        most = need->quotas > most->quotas ? need : most;
     }
-    return most;
+    return *most;
 }
 
-const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *pool)
+const char *room_doubt(const plan_map_t **map, apr_pool_t *pool)
 {
     const size_t given = store_shm_size();
     size_t size = given;
@@ -166,7 +172,7 @@ const char *room_doubt(const plan_map_t **map, server_rec *server, apr_pool_t *p
         return NULL;
     }
     const size_t room = rlp_segment_room(given, ROOM_STATE);
-    const need_t need = room_most(server, pool);
+    const need_t need = room_most(pool);
 
     if (need.quotas <= room) {
         return NULL;

@@ -8,7 +8,6 @@
 #include "private.h"
 
 #include <http_log.h>
-#include <http_main.h>
 #include <util_filter.h>
 
 #include <apr_strings.h>
@@ -74,25 +73,12 @@ static const char *rule_check_plan(const rule_t *rule, apr_pool_t *pool)
                : rule_unknown_plan(rule->plan_name, pool);
 }
 
-/* The longest that any request may wait. */
-static rlp_time_t rule_longest_wait(void)
-{
-    rlp_time_t longest = 0;
-
-    for (server_rec *s = ap_server_conf; s != NULL; s = s->next) {
-        const server_conf_t *conf = ap_get_module_config(s->module_config, &ratelimit_plans_module);
-
-        longest = conf->delay_max > longest ? conf->delay_max : longest;
-    }
-    return longest;
-}
-
 /* What a limit needs of the store: NULL, or what was expected. */
 static const char *rule_misfit_store(const depot_t *depot, const rlp_limit_t *limit,
                                      apr_pool_t *pool)
 {
     if (depot->provider->limit != NULL) {
-        return depot->provider->limit(depot->settings, limit, rule_longest_wait(), pool);
+        return depot->provider->limit(depot->settings, limit, rlp_world->longest_wait, pool);
     }
     return limit->lease == 0 ? NULL
                              : "expected no lease= with a store of this host: a child's death "
@@ -226,32 +212,39 @@ static const char *rule_check_cost(const rule_t *rule, apr_pool_t *pool)
                         cost_text(rule->cost->units, pool));
 }
 
-/* Can a request wait under this rule? Those of the server itself are for all hosts. */
-static bool rule_may_wait(const rule_t *rule, server_rec *servers)
+static const server_conf_t *rule_server(const server_rec *server)
 {
-    for (server_rec *s = servers; s; s = s->next) {
-        const server_conf_t *conf = ap_get_module_config(s->module_config, &ratelimit_plans_module);
+    return ap_get_module_config(server->module_config, &ratelimit_plans_module);
+}
 
-        if (conf->delay_max > 0 && (s == rule->server || !rule->server->is_virtual)) {
-            return true;
+/* Gathers what some host says: with thousands of them, not each rule can ask each host. */
+static void rule_gather(const server_rec *servers)
+{
+    for (const server_rec *s = servers; s != NULL; s = s->next) {
+        const server_conf_t *conf = rule_server(s);
+
+        rlp_world->defaults |= conf->default_name != NULL;
+        if (conf->delay_max > rlp_world->longest_wait) {
+            rlp_world->longest_wait = conf->delay_max;
         }
     }
-    return false;
+}
+
+/* Can a request wait under this rule? Those of the server itself are for all hosts. */
+static bool rule_may_wait(const rule_t *rule)
+{
+    return (rule->server->is_virtual ? rule_server(rule->server)->delay_max
+                                     : rlp_world->longest_wait) > 0;
 }
 
 /* Are there limits by which the rule can count anybody? The default may be that of any host whose
    requests it judges. */
-static bool rule_has_limits(const rule_t *rule, const server_rec *servers)
+static bool rule_has_limits(const rule_t *rule)
 {
-    bool has = rule->off || rule->own != NULL || rule->choice == CHOICE_NAMED ||
-               rlp_world->maps->nelts > 0;
-
-    for (const server_rec *s = servers; s != NULL; s = s->next) {
-        const server_conf_t *conf = ap_get_module_config(s->module_config, &ratelimit_plans_module);
-
-        has |= conf->plan_default != NULL && (s == rule->server || !rule->server->is_virtual);
-    }
-    return has;
+    return rule->off || rule->own != NULL || rule->choice == CHOICE_NAMED ||
+           rlp_world->maps->nelts > 0 ||
+           (rule->server->is_virtual ? rule_server(rule->server)->default_name != NULL
+                                     : rlp_world->defaults);
 }
 
 static bool rule_is_of_users(const identity_t *identity)
@@ -317,7 +310,7 @@ static void rule_warn_store(const rule_t *rule)
     }
 }
 
-static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
+static bool rule_check(rule_t *rule, apr_pool_t *pool)
 {
     const char *error = rule_fault(rule, pool);
 
@@ -325,11 +318,11 @@ static bool rule_check(rule_t *rule, server_rec *servers, apr_pool_t *pool)
         return rule_error(rule->server, rule->file, rule->line,
                           apr_pstrcat(pool, "RateLimitRule: ", error, NULL));
     }
-    if (rule->delays && !rule_may_wait(rule, servers)) {
+    if (rule->delays && !rule_may_wait(rule)) {
         rule_warn(rule->server, rule->file, rule->line,
                   "no request may wait: RateLimitDelay max=DURATION allows it");
     }
-    if (!rule_has_limits(rule, servers)) {
+    if (!rule_has_limits(rule)) {
         rule_warn(rule->server, rule->file, rule->line,
                   "the rule counts nobody: it has no limits, and there is neither a "
                   "RateLimitPlanDefault nor a RateLimitPlanMap");
@@ -504,7 +497,7 @@ static void rule_warn_all(server_rec *server, apr_pool_t *pool)
         rule_warn_plans(server, pool);
     }
     const plan_map_t *map = NULL;
-    const char *doubt = room_doubt(&map, server, pool);
+    const char *doubt = room_doubt(&map, pool);
 
     if (doubt != NULL) {
         rule_warn(server, map->file, map->line, doubt);
@@ -562,6 +555,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
     if (error != NULL) {
         return rule_error(server, chain->file, chain->line, error);
     }
+    rule_gather(server);
     sound &= rule_check_digests(server, pool);
     sound &= rule_check_stores(server, pool);
     for (int i = 0; i < rlp_world->maps->nelts; i++) {
@@ -579,7 +573,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);
 
-        sound &= rule_check(rule, server, pool);
+        sound &= rule_check(rule, pool);
         rule_compile(rule, pool);
     }
     rule_size_all(pool);

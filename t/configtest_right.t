@@ -145,6 +145,22 @@ SKIP: {
     passes('bandwidth= with mod_ratelimit', "${module}RateLimitPlan p rate=1/s bandwidth=1M/s\nRateLimitRule r plan=p\nRateLimitRule s rate=1/s bandwidth=512K/s");
 }
 
+# --- thousands of hosts, each with its rules
+
+# Seconds of the processor that httpd -t takes with so many; less is not measured.
+sub seconds_for {
+    my ($n) = @_;
+    my $hosts = join '', map {
+        "<VirtualHost *:80>\nServerName h$_\nRateLimitRule own key=ip\nRateLimitRule turn rate=4/s action=delay\n</VirtualHost>\n"
+    } 1 .. $n;
+    my $before = (times)[2];
+    passes("a configuration of $n hosts", "${plans}RateLimitDelay max=1s\nRateLimitPlanDefault pro\nRateLimitPlanMap user txt:keys\n$hosts");
+    my $seconds = (times)[2] - $before;
+    return $seconds > 0.05 ? $seconds : 0.05;
+}
+my $few = seconds_for(2_000);
+cmp_ok(seconds_for(8_000) / $few, '<', 9, 'four times as many hosts take some four times as long');
+
 ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
 
 done_testing;
