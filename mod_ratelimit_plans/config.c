@@ -138,7 +138,7 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     if (error == NULL) {
         conf->traits |= TRAIT_MORE;
         config_needs(cmd, HOOK_AFTER);
-        error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, AP_EXPR_FLAG_DONT_VARY);
+        error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, 0);
     }
     return config_prefix(cmd, error);
 }

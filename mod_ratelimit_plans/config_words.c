@@ -71,6 +71,7 @@ void config_needs(const cmd_parms *cmd, unsigned hooks)
     }
 }
 
+/* Who is counted and refused is no matter of what the page is: caches need no Vary for it. */
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags)
 {
@@ -78,7 +79,8 @@ const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const
     const char *error = *value ? NULL : "nothing is there";
 
     if (error == NULL) {
-        *expr = ap_expr_parse_cmd(cmd, value, flags | restricted, &error, NULL);
+        *expr = ap_expr_parse_cmd(cmd, value, flags | restricted | AP_EXPR_FLAG_DONT_VARY, &error,
+                                  NULL);
     }
     return error ? apr_psprintf(cmd->pool, "expected an expression behind %s, got \"%s\": %s", name,
                                 value, error)

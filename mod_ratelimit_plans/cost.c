@@ -53,8 +53,7 @@ const char *cost_parse(cost_t **made, cmd_parms *cmd, const char *word, const ch
                             reserve);
     }
     if (ap_cstr_casecmpn(word, "expr=", 5) == 0) {
-        return config_expression(&cost->expr, cmd, "expr=", word + 5,
-                                 AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY);
+        return config_expression(&cost->expr, cmd, "expr=", word + 5, AP_EXPR_FLAG_STRING_RESULT);
     }
     if (rlp_units_parse(&cost->units, word, cmd->pool) != NULL) {
         return apr_psprintf(cmd->pool,

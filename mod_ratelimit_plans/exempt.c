@@ -240,7 +240,7 @@ const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char
         return exempt_networks(made, cmd, argc, argv);
     }
     if (ap_cstr_casecmpn(argv[0], "expr=", 5) == 0 && argc == 1) {
-        return config_expression(&made->expr, cmd, "expr=", argv[0] + 5, AP_EXPR_FLAG_DONT_VARY);
+        return config_expression(&made->expr, cmd, "expr=", argv[0] + 5, 0);
     }
     return apr_psprintf(cmd->pool, "expected ip CIDR..., file:PATH or \"expr=EXPR\", got \"%s\"%s",
                         argv[argc - 1], config_near(argv[0], names, cmd->pool));

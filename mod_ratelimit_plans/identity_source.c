@@ -85,8 +85,7 @@ static const char *source_configure_expr(void **settings, const char *name, cons
 
     made->name = name;
     *settings = made;
-    return config_expression(&made->expr, cmd, "expr:", argument,
-                             AP_EXPR_FLAG_STRING_RESULT | AP_EXPR_FLAG_DONT_VARY);
+    return config_expression(&made->expr, cmd, "expr:", argument, AP_EXPR_FLAG_STRING_RESULT);
 }
 
 static const char *source_expr(void *settings, request_rec *r)

@@ -113,8 +113,7 @@ static const char *rule_count(rule_t *rule, cmd_parms *cmd, const char *value)
     }
     if (ap_cstr_casecmpn(value, "response:", 9) == 0) {
         config_needs(cmd, HOOK_AFTER);
-        return config_expression(&rule->counts, cmd, "count=response:", value + 9,
-                                 AP_EXPR_FLAG_DONT_VARY);
+        return config_expression(&rule->counts, cmd, "count=response:", value + 9, 0);
     }
     return apr_psprintf(cmd->pool,
                         "expected count=request or \"count=response:EXPR\", got \"count=%s\"%s",

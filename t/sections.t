@@ -122,6 +122,7 @@ for my $case (@methods) {
 }
 is(get('/c/if', 'X-Client' => 'app')->header('X-RateLimit-Remaining'), 9, '"if=" is true: counted');
 is(fields(get('/c/if', 'X-Client' => 'web')), '', '"if=" is false: not counted');
+is(join(' ', map { get('/c/if', 'X-Client' => $_)->header('Vary') // 'none' } qw(app web)), 'none none', 'what "if=" reads is no matter for caches');
 is(fields(get('/c/none')), '', 'R-05 where no rule applies, nothing is said');
 is(statuses(3, '/c/none'), '200 200 200', 'R-05 nor refused');
 
