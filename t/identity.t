@@ -46,6 +46,9 @@ for my $case (@chain) {
 is(get('/c/user/i-16', user(1))->header('X-Was-Rule'), 'i-16', 'I-06 a counter belongs to the identity and the rule ...');
 is(identity('/c/user/i-16', user(1)), 'user:1', 'I-06 ... user:1 and i-16');
 
+is(identity('/c/user/chain', user('Ann')), 'user:Ann', 'I-06 a user is called as the client wrote it');
+is(answers(1, '/c/user/spelt', user($_->[0])), $_->[1], "I-06 an expression takes $_->[0] for another spelling") for [ 'ann', 'A2' ], [ 'Ann', 'A1' ], [ 'ANN', 'A0' ];
+
 my $response = get('/c/nobody');
 is($response->header('X-Was-Identity'), undef, 'I-05 with nobody of the chain present the rule does not apply');
 is(fields($response), '', 'I-05 and nothing is said of limits');
@@ -275,6 +278,10 @@ RateLimitPlan i-session rate=2/min
         Anonymous_MustGiveEmail off
         Require valid-user
     </LocationMatch>
+    <Location "/c/user/spelt">
+        RateLimitRule everything Off
+        RateLimitRule spelt rate=3/min "key=login=expr:%{tolower:%{REMOTE_USER}}"
+    </Location>
     RateLimitPlanMap session "txt:${RLP_TOP}/t/conf/identity-sessions.txt"
     <Location "/c/sources/chain">
         RateLimitIdentity session=cookie:sid ip
