@@ -129,7 +129,9 @@ sub release {
 
 # --- shared hosting
 
-serve('shared-hosting', { 'tiers.txt' => "bakery.example  starter\nshop.example  business\n" });
+# A page that takes what follows its name, and answers for what is missing.
+my $script = qq{<Files "index.html">\n    AcceptPathInfo On\n</Files>\nFallbackResource "/index.html"\n};
+serve('shared-hosting', { 'tiers.txt' => "bakery.example  starter\nshop.example  business\n" }, $script);
 my @visitors = map { from("192.0.2.$_") } 1 .. 120;
 
 sub visits {
@@ -143,6 +145,7 @@ is(visits(10, 'Bakery.Example:80', '/'), '503 x 10', 'shared hosting: however it
 is(visits(110, 'shop.example', '/'), '200 x 110', 'shared hosting: a business has more, and nothing of it is used up by others');
 is(visits(30, 'club.example', '/'), '200 x 25, 503 x 5', 'shared hosting: a site that the file does not have is free');
 is(visits(10, 'bakery.example', '/logo.png'), '200 x 10', 'shared hosting: pictures are not counted');
+is(visits(10, 'bakery.example', "/$_"), '503 x 10', "shared hosting: $_ is none") for 'index.html/logo.png', 'missing.png';
 is(ask('/', host('bakery.example'))->{fields}{ratelimit}, undef, 'shared hosting: visitors are not told of tiers');
 later(1);
 is(visits(30, 'bakery.example', '/'), '200 x 20, 503 x 10', 'shared hosting: a second later twenty more');
@@ -249,12 +252,15 @@ is(statuses(1, 'POST //login/', @app), '429 x 1', 'proxy: however it is spelled'
 
 # --- from mod_evasive
 
-serve('from-mod_evasive', {}, qq{AliasMatch "^/page" "\@DIR\@/htdocs/index.html"\n});
+serve('from-mod_evasive', {}, $script . qq{AliasMatch "^/page" "\@DIR\@/htdocs/index.html"\n});
 is(statuses(7, '/page', from('198.51.100.1')), '200 x 5, 429 x 2', 'mod_evasive: DOSPageCount');
 is(statuses(2, '//page?again', from('198.51.100.1')), '429 x 2', 'mod_evasive: DOSPageCount, however it is spelled');
 is(join(', ', map { statuses(1, "/page$_", from('198.51.100.1')) } 1 .. 47), join(', ', ('200 x 1') x 45, ('429 x 1') x 2), 'mod_evasive: DOSSiteCount');
 is(statuses(1, '/page', from('198.51.100.2')), '200 x 1', 'mod_evasive: another client');
 is(statuses(20, '/logo.png', from('198.51.100.1')), '200 x 20', 'mod_evasive: pictures');
+is(statuses(7, '/index.html/logo.png', from('198.51.100.4')), '200 x 5, 429 x 2', 'mod_evasive: what ends as a picture is a page, if a page answers');
+is(join(', ', map { statuses(1, "/missing-$_.png", from('198.51.100.4')) } 1 .. 46), join(', ', ('200 x 1') x 45, '429 x 1'),
+    'mod_evasive: and counts for DOSSiteCount');
 is(statuses(60, '/page', from('192.0.2.200')), '200 x 60', 'mod_evasive: DOSWhitelist');
 later(1);
 is(statuses(7, '/page', from('198.51.100.2')), '200 x 5, 429 x 2', 'mod_evasive: DOSPageInterval');
