@@ -177,10 +177,10 @@ sub database {
     @dbd = ($driver, $parameters);
     serve('api-keys-postgresql', {}, qq{AliasMatch "^/api" "\@DIR\@/htdocs/index.html"\n});
     is(statuses(61, '/api/x', 'X-API-Key: key-free'), '200 x 60, 429 x 1', "$name: a key has its plan");
-    is(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'x-ratelimit-limit'} // '', 20, "$name: told of the tightest, the tries");
+    is(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'x-ratelimit-limit'} // '', 100, "$name: told of the tightest, the tries");
     like(ask('/api/x', 'X-API-Key: key-pro')->{fields}{'ratelimit-policy'}, qr/"pro";q=1200;w=120/, "$name: and of its plan");
     is(ask('/api/x', 'X-API-Key: key-gone', from('192.0.2.1'))->{status}, 401, "$name: a blocked key is none");
-    is(statuses(22, '/api/x', 'X-API-Key: key-guess', from('192.0.2.2')), '401 x 20, 429 x 2', "$name: twenty tries");
+    is(statuses(102, '/api/x', 'X-API-Key: key-guess', from('192.0.2.2')), '401 x 100, 429 x 2', "$name: a hundred tries");
     return;
 }
 
@@ -226,7 +226,11 @@ $backend->hold;
 my @waiting = hold(1, '/api/x', from('192.0.2.9'));
 is(ask('/api/x', from('192.0.2.9'))->{status}, 429, 'quotas: a trial has one request in flight');
 is(release(@waiting), 200, 'quotas: the first is answered');
-is(statuses(12, '/api/status/401', from('192.0.2.10'), 'X-API-Key: guess'), '401 x 10, 429 x 2', 'quotas: ten wrong keys, then no more');
+$backend->hold;
+my $most = $RLP::Httpd::mpm eq 'prefork' ? 12 : 20; # of its workers
+@waiting = hold($most, '/api/x', from('192.0.2.13'), 'X-API-Key: key-business');
+is(release(@waiting), join(' ', (200) x $most), 'quotas: a business has twenty in flight, and none of them is a guess');
+is(statuses(27, '/api/status/401', from('192.0.2.10'), 'X-API-Key: guess'), '401 x 25, 429 x 2', 'quotas: 25 wrong keys, then no more');
 is(ask('/api/x', from('192.0.2.10'), 'X-API-Key: key-team')->{status}, 429, 'quotas: not even a right one from there');
 is(ask('/api/x', from('192.0.2.11'), 'X-API-Key: key-team')->{status}, 200, 'quotas: which is good elsewhere');
 my ($left) = ask('/api/x', from('192.0.2.12'))->{head} =~ /"trial";r=(\d+)/;
