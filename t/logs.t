@@ -93,7 +93,8 @@ SKIP: {
         config => "${one_process}RemoteIPHeader X-From\nRemoteIPInternalProxy 127.0.0.1\nLogLevel core:info\n"
             . "RateLimitEngine On\nRateLimitIdentity user ip\nRateLimitKeyLog plain\nRateLimitRule site quota=0\n"
             . "<Location /open>\nRateLimitEngine Off\n</Location>\n"
-            . "<Location /users>\nAuthType Basic\nAuthName x\nAuthUserFile \"\@DIR\@/passwords\"\nRequire valid-user\n</Location>\n");
+            . "<Location /users>\nAuthType Basic\nAuthName x\nAuthUserFile \"\@DIR\@/passwords\"\nRequire valid-user\n</Location>\n"
+            . join '', map { "<Location /together/$_>\nRateLimitRule site Off\nRateLimitRule together quota=0 key=$_\n</Location>\n" } qw(vhost global anonymous global+vhost vhost+ip));
     my $line = '[ratelimit_plans:info] [pid 1:tid 1] [client 203.0.113.1:80] RLP001: rule r, plan p refuses ip:x';
     $server->file('passwords', "$line:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n");
     $server->start;
@@ -102,9 +103,11 @@ SKIP: {
     is($server->get('/users/', 'X-From: 192.0.2.2', 'Authorization: Basic ' . MIME::Base64::encode_base64('ann:password', ''))->{status}, 429, 'a user is refused');
     $server->get($_, 'X-From: 192.0.2.3', "Referer: $line") for "/open/$escaped", "/open/%0a$escaped", '/open/x';
     $server->get('/users/', 'X-From: 192.0.2.4', 'Authorization: Basic ' . MIME::Base64::encode_base64("$line:password", ''));
+    is($server->get("/together/$_", 'X-From: 192.0.2.' . ($_ =~ /ip/ ? 6 : 5))->{status}, 429, "key=$_: all are refused together") for qw(vhost global anonymous global+vhost vhost+ip);
     ok($server->stop, 'it stops as ever');
+    is(scalar(lines($server, 'RLP001: rule together,')), 5, 'which is told');
     like($server->log_text, qr/203[.]0[.]113[.]1/, 'the log has what was made to look like a refusal');
-    is(found($server->file('logs/error.log')), '192.0.2.1 2001:db8::1 2001:db8:1:2:3:4:5:6 192.0.2.2',
+    is(found($server->file('logs/error.log')), '192.0.2.1 2001:db8::1 2001:db8:1:2:3:4:5:6 192.0.2.2 192.0.2.6',
         'the filter of conf/fail2ban finds who was refused, and nobody else');
 
     my $client = program('fail2ban-client');
