@@ -31,6 +31,7 @@ my @sections = (
     [ 'If, true', '/section/if/ok.txt', { 'X-If' => 'yes' }, 'host/800 if/400 server/900' ],
     [ 'If, false', '/section/if/ok.txt', { 'X-If' => 'no' }, 'else/410 host/800 server/900' ],
     [ 'Proxy', '/section/proxy/ok.txt', {}, 'host/800 proxy/300 server/900' ],
+    [ 'Proxy, in the place of Directory and Files', '/section/proxy/files.txt', {}, 'host/800 proxy/300 server/900' ],
 );
 begin;
 for my $case (@sections) {
