@@ -58,7 +58,8 @@ static bool breaker_swap(redis_breaker_t *breaker, uint64_t word, const breaker_
                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-/* Spread by the bits of the clock, which differ from host to host (the finalizer of splitmix64). */
+/* Never sooner. Spread by the bits of the clock, which differ from host to host (the finalizer of
+   splitmix64). */
 static int64_t breaker_jitter(int64_t span, int percent, rlp_time_t now)
 {
     uint64_t mixed = (uint64_t)now * UINT64_C(0x9E3779B97F4A7C15);
@@ -67,7 +68,7 @@ static int64_t breaker_jitter(int64_t span, int percent, rlp_time_t now)
     mixed = (mixed ^ mixed >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94D049BB133111EB);
     mixed ^= mixed >> 31;
-    return span - most + (int64_t)(mixed % (uint64_t)(2 * most + 1));
+    return span + (int64_t)(mixed % (uint64_t)(most + 1));
 }
 
 static breaker_state_t breaker_opened(const redis_breaker_settings_t *settings, unsigned step,
@@ -85,7 +86,7 @@ static breaker_state_t breaker_opened(const redis_breaker_settings_t *settings, 
     return (breaker_state_t){
         .phase = REDIS_OPEN,
         .step = step,
-        .at = breaker_ms(now) + (step > 0 ? breaker_jitter(span, settings->jitter, now) : span),
+        .at = breaker_ms(now) + breaker_jitter(span, settings->jitter, now),
     };
 }
 

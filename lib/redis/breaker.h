@@ -27,8 +27,8 @@ typedef struct {
     rlp_time_t recovery; /* from opening to the first probe; whole milliseconds */
     rlp_time_t longest;  /* doubled with each failed probe up to this; recovery: never doubled */
     rlp_time_t probe;    /* after so long without a result the next may probe: its process died */
-    int jitter;          /* after a failed probe it may be so many percent longer or shorter, 0 to
-                            50 */
+    int jitter;          /* it may be so many percent longer, 0 to 100: hosts that all close at once
+                            would open at once for ever where there is too much to do */
 } redis_breaker_settings_t;
 
 /* What a request is told, and what it reports its result with. */

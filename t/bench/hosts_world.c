@@ -15,7 +15,7 @@ static const redis_breaker_settings_t breaker_settings = { .threshold = 3,
                                                            .recovery = 2 * RLP_SECOND,
                                                            .longest = 30 * RLP_SECOND,
                                                            .probe = RLP_SECOND,
-                                                           .jitter = 25 };
+                                                           .jitter = 20 };
 
 /* --- events and mails */
 
