@@ -33,6 +33,9 @@ my @who = (
     [ 'P-03 acme has enterprise', '/c/org/p-03', { 'X-Org' => 'acme' }, 'enterprise 1000 999' ],
     [ 'P-03 startup has pro', '/c/org/p-03', { 'X-Org' => 'startup' }, 'pro 100 99' ],
     [ 'P-03 another organisation has none: the rule\'s own', '/c/org/p-03', { 'X-Org' => 'other' }, 'default 10 9' ],
+    [ 'joined identities: the plan of the first part that has one', '/c/user/joined', { user(2), 'X-Org' => 'acme' }, 'pro 100 99' ],
+    [ 'joined identities: in the other order', '/c/user/joined-org', { user(2), 'X-Org' => 'acme' }, 'enterprise 1000 999' ],
+    [ 'joined identities: the first part has none', '/c/user/joined', { user(3), 'X-Org' => 'acme' }, 'enterprise 1000 999' ],
     [ 'a rule without limits: the default plan', '/c/org/default', { 'X-Org' => 'other' }, 'free 10 9' ],
     [ 'a rule without limits: the plan of the map', '/c/org/default', { 'X-Org' => 'acme' }, 'enterprise 1000 999' ],
     [ 'plan=none: the rule\'s own for everybody', '/c/user/none', { user(1) }, 'default 5 4' ],
@@ -128,6 +131,12 @@ RateLimitPlan trial like=month rate=3/min
     </Location>
     <Location "/c/org/default">
         RateLimitRule default-plan
+    </Location>
+    <Location "/c/user/joined">
+        RateLimitRule joined rate=10/min key=user+org
+    </Location>
+    <Location "/c/user/joined-org">
+        RateLimitRule joined-org rate=10/min key=org+user
     </Location>
     <Location "/c/user/none">
         RateLimitRule logins plan=none rate=5/min

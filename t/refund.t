@@ -44,6 +44,8 @@ my @refunds = (
     [ 'a backend that is away', '/away/refund', 503, 10 ],
     [ 'a HEAD of an error', 'HEAD /cgi/hit/refund?Status=500', 500, 10 ],
     [ 'an error that says a cost', '/cgi/hit/refund-late?X-Cost=5&Status=500', 500, 10 ],
+    [ 'what a section inside gives back', '/cgi/hit/refund-inner?Status=404', 404, 10 ],
+    [ 'what it does not, but the one around', '/cgi/hit/refund-inner?Status=500', 500, 8 ],
     [ 'a success that says a cost', '/cgi/hit/refund-late?X-Cost=5', 200, 5 ],
 );
 for my $case (@refunds) {
@@ -150,6 +152,9 @@ __DATA__
     </Location>
     <Location "/cgi/hit/refund-late">
         RateLimitCost response-header:X-Cost reserve=2
+    </Location>
+    <Location "/cgi/hit/refund-inner">
+        RateLimitRefund "expr=%{REQUEST_STATUS} -eq 404"
     </Location>
     <Location "/c/refund-refused">
         RateLimitRule refund rate=2/min
