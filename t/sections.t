@@ -59,6 +59,24 @@ for my $case (@merged) {
 is(get('/engine/off/ok.txt')->header('RateLimit'), undef, 'RateLimitEngine Off in a section');
 is(in_force('/engine/off/on/ok.txt'), 'host/800 server/900', 'RateLimitEngine On again in a deeper one');
 
+# --- settings: those of the deeper section count, and else those around it
+
+# Status, identity, action, and the fields of limits, of the first request and of the next; "+60" is an instant.
+sub settings {
+    my ($path) = @_;
+    begin;
+    my $minute = clock->epoch(60);
+    return map { s/ \Q$minute\E$/ +60/r } map {
+        my $response = get($path, Host => 'settings.test');
+        join ' ', $response->status, map { $response->header($_) // '-' } qw(X-Identity X-Action RateLimit X-RateLimit-Reset);
+    } 1 .. 2;
+}
+
+is_deeply([ settings('/outer/ok') ], [ '200 vhost:settings.test pass - -', '503 vhost:settings.test deny - +60' ], 'settings of a host');
+is_deeply([ settings('/outer/inner/ok') ], [ '200 - - "settings";r=0;t=60 60', '429 ip:127.0.0.1 deny "settings";r=0;t=60 60' ], 'others in a section');
+is_deeply([ settings('/outer/inner/same/ok') ], [ settings('/outer/inner/ok') ], 'which a deeper one has, too');
+is_deeply([ settings('/outer/inner/back/ok') ], [ settings('/outer/ok') ], 'and back again');
+
 begin;
 is(answers(2, '/same/five'), 'A4 A3', 'the same name in two sections ...');
 is(answers(2, '/same/ten'), 'A7 A6', '... is the same counter under another limit');
@@ -313,5 +331,35 @@ RateLimitRule server rate=900/min "if=%{SERVER_NAME} in { 'sections.test', 'else
     AliasMatch "^/" "${T}/htdocs/ok.txt"
     <Location "/tenant">
         RateLimitRule tenant rate=2/min
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName settings.test
+    RateLimitEngine On
+    RateLimitIdentity vhost
+    RateLimitHeaders Legacy reset=epoch denied
+    RateLimitDenyStatus 503
+    RateLimitEnv always
+    Header always set X-Action "%{RATELIMIT_ACTION}e" "expr=-n reqenv('RATELIMIT_ACTION')"
+    Header always set X-Identity "%{RATELIMIT_IDENTITY}e" "expr=-n reqenv('RATELIMIT_IDENTITY')"
+    AliasMatch "^/" "${T}/htdocs/ok.txt"
+    <Location "/outer">
+        RateLimitRule settings rate=1/min
+    </Location>
+    <Location "/outer/inner">
+        RateLimitIdentity ip
+        RateLimitHeaders Both reset=delta always
+        RateLimitDenyStatus 429
+        RateLimitEnv auto
+    </Location>
+    <Location "/outer/inner/same">
+        RateLimitCost 1
+    </Location>
+    <Location "/outer/inner/back">
+        RateLimitIdentity vhost
+        RateLimitHeaders Legacy reset=epoch denied
+        RateLimitDenyStatus 503
+        RateLimitEnv always
     </Location>
 </VirtualHost>
