@@ -159,6 +159,30 @@ Rate limit settings:
 Syntax OK
 END
 }
+{
+    my (undef, undef, $said) = tested(<<'END', '-D', 'DUMP_RATELIMIT');
+RateLimitPlan free rate=10/min
+RateLimitPlan pro rate=20/min
+RateLimitPlanDefault free
+RateLimitPlanChange reset
+RateLimitDelay max=5s budget=50%
+RateLimitRule site
+<VirtualHost *:80>
+    ServerName one.example
+    RateLimitPlanDefault pro
+    RateLimitPlanChange carry
+    RateLimitDelay max=1s budget=20%
+</VirtualHost>
+<VirtualHost *:80>
+    ServerName two.example
+    RateLimitEngine On
+</VirtualHost>
+END
+    my ($whole) = $said =~ /^  server: engine off; (.*); rules site$/m;
+    is($whole, 'without a plan: free; a new plan starts full; waits up to 5 s in 50% of the threads', 'settings of the server');
+    like($said, qr/^  host one\.example: engine off; without a plan: pro; a new plan keeps what is used; waits up to 1 s in 20% of the threads; rules site /m, 'a host has its own');
+    like($said, qr/^  host two\.example: engine on; \Q$whole\E; rules site /m, 'another those of the server');
+}
 ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
 
 done_testing;
