@@ -7,6 +7,8 @@
 
 #include "private.h"
 
+#include <util_filter.h>
+
 #include <apr_strings.h>
 
 #include <string.h>
@@ -19,6 +21,37 @@ static rlp_question_t after_question(rlp_time_t charged_at)
                              .wall = clock->wall(),
                              .owner = rlp_world->owner,
                              .charged_at = charged_at };
+}
+
+#define AFTER_FILTER "RATELIMIT_RESPONSE"
+
+/* Remembers what fields the response has, before mod_headers takes those out that are not for
+   clients: what a request costs is none of their business. */
+static apr_status_t after_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    request_rec *r = filter->r;
+    after_t *after = filter->ctx;
+
+    after->answered = r;
+    after->fields = apr_table_overlay(r->pool, r->headers_out, r->err_headers_out);
+    ap_remove_output_filter(filter);
+    return ap_pass_brigade(filter->next, brigade);
+}
+
+void after_register_filter(void)
+{
+    /* before mod_headers, whenever it is added */
+    ap_register_output_filter(AFTER_FILTER, after_filter, NULL, AP_FTYPE_RESOURCE);
+}
+
+void after_insert_filter(request_rec *r)
+{
+    const bool may = rlp_world->hears && rlp_world->corrects && r->main == NULL;
+    const verdict_t *verdict = may ? request_verdict_so_far(r) : NULL;
+
+    if (verdict != NULL && verdict->after != NULL) {
+        ap_add_output_filter(AFTER_FILTER, verdict->after, r, r->connection);
+    }
 }
 
 /* Runs when the request's pool goes, whichever way the request ended: its places come back. A child
@@ -144,7 +177,8 @@ static rlp_units_t after_total(const after_t *after, int i, request_rec *last)
     return after->charges[i].cost;
 }
 
-static void after_correct(after_t *after, request_rec *last)
+/* Corrects the charges of one decision. */
+static void after_correct(const after_t *after, request_rec *last)
 {
     const rlp_question_t question = after_question(after->charged_at);
     rlp_answer_t answer;
@@ -176,6 +210,19 @@ static request_rec *after_answered(request_rec *last)
     return r ? r : last;
 }
 
+/* The response with what it had before mod_headers; the fields that were sent come first. */
+static void after_restore(request_rec *last, const after_t *after)
+{
+    for (; after != NULL; after = after->next) {
+        if (after->answered == last) {
+            last->headers_out = apr_table_overlay(last->pool,
+                                                  apr_table_overlay(last->pool, last->headers_out,
+                                                                    last->err_headers_out),
+                                                  after->fields);
+        }
+    }
+}
+
 int after_log(request_rec *r)
 {
     const verdict_t *verdict = NULL;
@@ -190,8 +237,16 @@ int after_log(request_rec *r)
     for (const request_rec *at = last; verdict == NULL && at != NULL; at = at->prev) {
         verdict = ap_get_module_config(at->request_config, &ratelimit_plans_module);
     }
-    for (after_t *after = verdict ? verdict->after : NULL; after != NULL; after = after->next) {
-        after_correct(after, after_answered(last));
+    if (verdict == NULL || verdict->after == NULL) {
+        return DECLINED;
     }
+    last = after_answered(last);
+    apr_table_t *const sent = last->headers_out;
+
+    after_restore(last, verdict->after);
+    for (const after_t *after = verdict->after; after != NULL; after = after->next) {
+        after_correct(after, last);
+    }
+    last->headers_out = sent;
     return DECLINED;
 }

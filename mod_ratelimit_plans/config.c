@@ -137,7 +137,7 @@ static const char *config_refund(cmd_parms *cmd, void *dir, int argc, char *cons
     }
     if (error == NULL) {
         conf->traits |= TRAIT_MORE;
-        config_needs(cmd, HOOK_AFTER);
+        config_needs(cmd, HOOK_AFTER | config_hears(argv[0]));
         error = config_expression(&conf->refund, cmd, "expr=", argv[0] + 5, 0);
     }
     return config_prefix(cmd, error);

@@ -71,6 +71,11 @@ void config_needs(const cmd_parms *cmd, unsigned hooks)
     }
 }
 
+unsigned config_hears(const char *expression)
+{
+    return ap_strcasestr(expression, "resp") != NULL ? HOOK_HEARS : 0;
+}
+
 /* Who is counted and refused is no matter of what the page is: caches need no Vary for it. */
 const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const char *name,
                               const char *value, unsigned flags)

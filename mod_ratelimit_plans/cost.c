@@ -22,7 +22,7 @@ static const char *cost_parse_header(cost_t *cost, cmd_parms *cmd, const char *w
                                      const char *reserve)
 {
     cost->header = word + strlen(COST_HEADER);
-    config_needs(cmd, HOOK_AFTER);
+    config_needs(cmd, HOOK_AFTER | HOOK_HEARS);
     if (*cost->header == '\0' || *ap_scan_http_token(cost->header) != '\0') {
         return apr_psprintf(cmd->pool,
                             "expected " COST_HEADER "NAME with the name of a header field, got "

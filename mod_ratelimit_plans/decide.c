@@ -488,9 +488,10 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
     }
     if (verdict->bandwidth > 0) {
         respond_bandwidth(d->r, verdict);
-        if (in_handler) { /* the hook for filters has been */
-            respond_insert_filter(d->r);
-        }
+    }
+    if (in_handler) { /* the hook for filters has been */
+        respond_insert_filter(d->r);
+        after_insert_filter(d->r);
     }
     if (!verdict->denied) {
         return DECLINED;

@@ -172,6 +172,10 @@ static void plans_hook_needed(server_rec *server)
     if (needs & HOOK_EARLY) {
         ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
     }
+    rlp_world->hears = needs & HOOK_HEARS;
+    if (needs & HOOK_HEARS) {
+        ap_hook_insert_filter(after_insert_filter, NULL, NULL, APR_HOOK_LAST);
+    }
     if (needs & HOOK_BANDWIDTH) {
         ap_hook_insert_filter(respond_insert_filter, NULL, NULL, APR_HOOK_LAST);
     }
@@ -239,6 +243,7 @@ static void plans_register_hooks(apr_pool_t *pool)
     ap_hook_insert_error_filter(place_error, NULL, NULL, APR_HOOK_REALLY_FIRST);
     status_register();
     place_register_filter();
+    after_register_filter();
 }
 
 module AP_MODULE_DECLARE_DATA ratelimit_plans_module = {

@@ -75,6 +75,9 @@ const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const
 /* Notes that a directive of the server's configuration needs hooks (HOOK_*). */
 void config_needs(const cmd_parms *cmd, unsigned hooks);
 
+/* The hook that an expression needs which may ask for fields of the response. */
+unsigned config_hears(const char *expression);
+
 /* Is there a directive of that name anywhere in the server's configuration? While it is checked. */
 bool config_is_said(const char *name);
 
@@ -350,6 +353,8 @@ struct after_t {
     int n;
     rlp_charge_t *charges;
     const rule_t **rules;
+    const request_rec *answered; /* whose response these fields are; NULL: none is known */
+    apr_table_t *fields;
     after_t *next; /* of an earlier decision of the same client request */
 };
 
@@ -364,6 +369,12 @@ void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charg
 
 /* Hook: corrects charges by the response. */
 int after_log(request_rec *r);
+
+/* Lets the fields of the response be remembered, if a charge may depend on them. */
+void after_insert_filter(request_rec *r);
+
+/* Registers what remembers them. */
+void after_register_filter(void);
 
 /* --- turn.c */
 

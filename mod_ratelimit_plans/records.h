@@ -331,6 +331,7 @@ enum {
     HOOK_EARLY = 1U << 0,     /* rules before authentication */
     HOOK_BANDWIDTH = 1U << 1, /* the filter of stock mod_ratelimit */
     HOOK_AFTER = 1U << 2,     /* charges corrected by what the response was */
+    HOOK_HEARS = 1U << 4,     /* by header fields of it, which Header may take out */
     HOOK_FIELDS = 1U << 3,    /* identities from header fields, which RequestHeader may change */
 };
 
@@ -380,6 +381,7 @@ typedef struct {
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
     unsigned needs; /* HOOK_* */
+    bool hears;     /* HOOK_HEARS, or what a .htaccess may need */
     int owners;     /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;

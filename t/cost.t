@@ -85,6 +85,16 @@ my @sections = (
     [ 'a section', '/c/outer', 3 ],
     [ 'a deeper section', '/c/outer/inner', 5 ],
     [ 'a deeper section in place of a field of the response', '/c/late/inner?X-Cost=9', 5 ],
+    [ 'a field of the response', '/c/late', 9 ],
+    [ 'a field of a script that clients are not sent', '/cgi/hit/hidden?X-Cost=7', 7 ],
+    [ 'a field of a backend that clients are not sent', '/hidden/cgi/hit/x?X-Cost=7', 7 ],
+    [ 'a field of an index that clients are not sent', '/indexed/?X-Cost=6', 6 ],
+    [ 'a field of an index that is judged alone', '/unjudged/?X-Cost=5', 5 ],
+    [ 'a field that mod_headers replaces', '/hidden/replaced/cgi/hit/x?X-Cost=7', 3 ],
+    [ 'a response by its field that clients are not sent', '/hidden/counted/cgi/hit/x?X-Cost=7', 1 ],
+    [ 'another response', '/hidden/counted/cgi/hit/x?X-Cost=8', 0 ],
+    [ 'a response that is refunded by its field', '/hidden/given/cgi/hit/x?X-Cost=7', 0 ],
+    [ 'another response', '/hidden/given/cgi/hit/x?X-Cost=8', 1 ],
     [ '.htaccess', '/costly/ok.txt', 4 ],
     [ 'a section in place of .htaccess', '/costly/ok.txt?if', 6 ],
 );
@@ -308,6 +318,32 @@ __DATA__
     </Location>
     <Location "/c/late/inner">
         RateLimitCost 5
+    </Location>
+    ProxyPassMatch "^/hidden/(?:\w+/)??(cgi/hit/x)$" "http://127.0.0.1:${RLP_PORT}/$1"
+    Alias "/indexed" "${T}/htdocs/directory"
+    <Location "/indexed">
+        DirectoryIndex /cgi/hit/hidden
+        RateLimitCost response-header:X-Cost
+    </Location>
+    Alias "/unjudged" "${T}/htdocs/directory"
+    <Location "/unjudged">
+        DirectoryIndex /cgi/hit/hidden
+        RateLimitEngine Off
+    </Location>
+    <LocationMatch "^/(?:hidden/|cgi/hit/hidden)">
+        RateLimitCost response-header:X-Cost
+        Header unset X-Cost
+        Header always unset X-Cost
+    </LocationMatch>
+    <Location "/hidden/replaced">
+        Header always set X-Cost 3
+    </Location>
+    <Location "/hidden/counted">
+        RateLimitRule whole rate=10/min cost=1 "count=response:%{resp:X-Cost} == '7'"
+    </Location>
+    <Location "/hidden/given">
+        RateLimitRule whole rate=10/min cost=1
+        RateLimitRefund "expr=resp('X-Cost') == '7'"
     </Location>
     <Directory "${T}/htdocs/costly">
         AllowOverride Limit
