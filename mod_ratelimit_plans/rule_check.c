@@ -479,11 +479,47 @@ static void rule_warn_chain(server_rec *server, const chain_t *chain, apr_pool_t
     }
 }
 
+/* The names of all rules that count, with an end. */
+static const char **rule_names(apr_hash_t *rules, apr_pool_t *pool)
+{
+    const char **names = apr_pcalloc(pool, (apr_hash_count(rules) + 1) * sizeof(char *));
+    int n = 0;
+
+    for (apr_hash_index_t *i = apr_hash_first(pool, rules); i; i = apr_hash_next(i)) {
+        names[n++] = apr_hash_this_key(i);
+    }
+    return names;
+}
+
+/* What is taken out and stands nowhere is a slip: the rule that was meant goes on. */
+static void rule_warn_off(apr_pool_t *pool)
+{
+    apr_hash_t *rules = apr_hash_make(pool);
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        if (!rule->off) {
+            apr_hash_set(rules, rule->name, APR_HASH_KEY_STRING, rule);
+        }
+    }
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        if (rule->off && apr_hash_get(rules, rule->name, APR_HASH_KEY_STRING) == NULL) {
+            rule_warn(rule->server, rule->file, rule->line,
+                      apr_psprintf(pool, "there is no rule \"%s\" to be taken out%s", rule->name,
+                                   config_near_whole(rule->name, rule_names(rules, pool), pool)));
+        }
+    }
+}
+
 static void rule_warn_all(server_rec *server, apr_pool_t *pool)
 {
     for (int i = 0; i < rlp_world->chains->nelts; i++) {
         rule_warn_chain(server, APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *), pool);
     }
+    rule_warn_off(pool);
     for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
          i = apr_hash_next(i)) {
         const identity_type_t *type = apr_hash_this_val(i);

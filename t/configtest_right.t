@@ -27,10 +27,13 @@ warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip',
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
 warns('a rule without limits', "RateLimitEngine On\nRateLimitRule r", 2, 'the rule counts nobody: it has no limits, and there is neither a RateLimitPlanDefault nor a RateLimitPlanMap');
 warns('a rule of the name of one with limits', "RateLimitRule r rate=1/s\n<Location \"/x\">\nRateLimitRule r key=ip\n</Location>", 3, 'the rule counts nobody');
+warns('a slip in the name of a rule that is taken out', "RateLimitRule login rate=1/s\n<Location \"/x\">\nRateLimitRule logn Off\n</Location>", 3,
+    qr/there is no rule "logn" to be taken out \(login\?\)/);
+passes('a rule of another host that is taken out everywhere', "RateLimitRule r Off\n<VirtualHost *:80>\nRateLimitRule r rate=1/s\n</VirtualHost>");
 warns('a default of another host', "RateLimitPlan p rate=1/s\n<VirtualHost *:80>\nRateLimitRule r\n</VirtualHost>\n<VirtualHost *:81>\nRateLimitPlanDefault p\n</VirtualHost>",
     3, 'the rule counts nobody');
 passes('a rule for hosts of which one has a default', "RateLimitPlan p rate=1/s\nRateLimitRule r\n<VirtualHost *:80>\nRateLimitPlanDefault p\n</VirtualHost>");
-passes('a rule of a host by the default of the server', "RateLimitPlan p rate=1/s\nRateLimitPlanDefault p\n<VirtualHost *:80>\nRateLimitRule r\nRateLimitRule s Off\n</VirtualHost>");
+passes('a rule of a host by the default of the server', "RateLimitPlan p rate=1/s\nRateLimitPlanDefault p\n<VirtualHost *:80>\nRateLimitRule r\n</VirtualHost>");
 warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
     . "RateLimitIdentity k=header:X-Forwarded-For ip\nRateLimitPlanMap k txt:keys", 6, 'X-Forwarded-For');
 
@@ -55,7 +58,7 @@ warns('a store too small for the quotas of one host', "RateLimitStore x shm size
     4, qr/20000 by rule v for 20000 values of "user"/);
 passes("quotas that have room: $_->[0]", "RateLimitStore x shm size=$_->[1]\n${quotas}RateLimitPlanMap user txt:large\n$_->[2]")
     for ['a larger store', '4M', 'RateLimitRule r'], ['addresses are counted', '1M', 'RateLimitRule r key=ip'], ['the rule has limits for everybody', '1M', 'RateLimitRule r plan=none rate=1/s'],
-    ['no rule', '1M', ''], ['Off', '1M', 'RateLimitRule r Off'], ['one name in two sections', '2M', "RateLimitRule r plan=one\n<Location /x>\nRateLimitRule r plan=one\n</Location>"],
+    ['no rule', '1M', ''], ['Off', '1M', "RateLimitRule r Off\n<Location /x>\nRateLimitRule r rate=1/s plan=none\n</Location>"], ['one name in two sections', '2M', "RateLimitRule r plan=one\n<Location /x>\nRateLimitRule r plan=one\n</Location>"],
     ['one in each host', '2M', "RateLimitRule r plan=one\n<VirtualHost *:80>\nRateLimitRule r plan=one\n</VirtualHost>"];
 
 # --- what is right
