@@ -63,8 +63,16 @@ sub load {
             my $connection;
             for my $i (0 .. $n / $clients - 1) {
                 $connection = $server->connection if $i % 20 == 0;
-                $connection->send("GET $path HTTP/1.1\r\nHost: localhost\r\n\r\n");
-                $mine{ $connection->response->{status} }++;
+                my $ask = sub {
+                    $connection->send("GET $path HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                    return $connection->response->{status};
+                };
+                my $status = $ask->();
+                if (!$status) { # a child of the generation before has ended the connection, unasked
+                    $connection = $server->connection;
+                    $status = $ask->();
+                }
+                $mine{$status}++;
             }
             syswrite STDOUT, join ' ', %mine;
             POSIX::_exit(0);
