@@ -96,6 +96,8 @@ my @addresses = (
     [ '/c/one', '::ffff:192.0.2.1', 'exempt', 'I-15 IPv4 inside IPv6 is IPv4 in a request' ],
     [ '/c/mapped', '192.0.2.1', 'exempt', 'I-15 and in the configuration' ],
     [ '/c/mapped', '192.0.3.1', 'pass', 'with the bits that are meant' ],
+    [ '/c/all-mapped', '192.0.2.1', 'exempt', 'I-15 and all of it as IPv6 has it' ],
+    [ '/c/all-mapped', '2001:db8::1', 'pass', '... alone' ],
     [ '/c/empty', '192.0.2.1', 'pass', 'an empty file is nobody' ],
 );
 for my $case (@addresses) {
@@ -186,6 +188,10 @@ RateLimitPlan exempt-key rate=1000/s
     </Location>
     <Location "/c/mapped">
         RateLimitExempt ip ::ffff:192.0.2.0/120
+        RateLimitRule networks rate=1000000/s
+    </Location>
+    <Location "/c/all-mapped">
+        RateLimitExempt ip ::ffff:0:0/96
         RateLimitRule networks rate=1000000/s
     </Location>
     <Location "/c/empty">
