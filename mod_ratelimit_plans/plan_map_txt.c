@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define TXT_LINE_MAX 8190
+#define TXT_BOM "\xef\xbb\xbf" /* of UTF-8 */
+#define TXT_BOM_LEN 3
 #define TXT_BUFFER 65536 /* bytes read at once; longer than a line */
 #define TXT_FILE_MAX ((apr_off_t)1 << 30)
 #define TXT_UNIT 4 /* bytes; records begin at multiples of it */
@@ -243,6 +245,9 @@ static const char *txt_line(txt_t *txt, txt_word_t line)
 
     if (value.len == 0 || *value.at == '#') {
         return NULL;
+    }
+    if (value.len >= TXT_BOM_LEN && memcmp(value.at, TXT_BOM, TXT_BOM_LEN) == 0) {
+        return "expected a value, got the byte order mark that an editor has put there";
     }
     const txt_word_t name = txt_word(&line);
     const txt_word_t more = txt_word(&line);

@@ -185,6 +185,9 @@ my @wrong = (
         "RateLimitPlanMap: line 2 of $dir/digest$_: expected 64 hexadecimal digits behind sha256:"] } 1 .. 4),
     ["${plans}RateLimitPlanMap user txt:digest5", "RateLimitPlanMap: line 4 of $dir/digest5: expected each value once"],
     ["${plans}RateLimitPlanMap user txt:/dev/zero", 'RateLimitPlanMap: expected a file: /dev/zero'],
+    (map { ["${plans}RateLimitPlanMap user txt:$_",
+        "RateLimitPlanMap: line 1 of $dir/$_: expected a value, got the byte order mark that an editor has put there"] }
+        'marked', 'marked-comment'),
     ["${plans}RateLimitPlanMap user txt:long", "RateLimitPlanMap: line 2 of $dir/long: expected lines of less than 8 kB"],
 
     ['RateLimitIdentity', 'RateLimitIdentity: expected TYPE..., such as RateLimitIdentity user ip'],

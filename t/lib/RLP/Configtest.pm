@@ -29,6 +29,8 @@ sub server_with {
     $server->file('twice', "hush-hush free\nkey free\nhush-hush pro\n");
     $server->file('planless', "key-one free\nhush-hush prp\n");
     $server->file('swapped', "free hush-hush\n");
+    $server->file('marked', "\xef\xbb\xbfkey-one free\n");
+    $server->file('marked-comment', "\xef\xbb\xbf# keys\nkey-one free\n");
     $server->file('long', "key-one free\n" . 'k' x 9000 . " free\n");
     $server->file('empty', '');
     $server->file('networks', "# ours\n\n 192.0.2.0/24\t# one\n2001:db8::/32\n");
