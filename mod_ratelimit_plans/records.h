@@ -172,6 +172,7 @@ typedef struct {
     int priority;                 /* among alternatives */
     unsigned traits;              /* TRAIT_* */
     const cost_t *cost;           /* NULL: that of the section */
+    const cost_t *const *outer;   /* what RateLimitCost in the same section says */
     const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
                                      back; NULL: all count */
     bool dry;                     /* mode=log */

@@ -193,16 +193,24 @@ static rlp_units_t rule_capacity(const rlp_plan_t *plan, bool delays)
     return least;
 }
 
-/* A cost that no request could ever pay: NULL, or what was expected. */
-static const char *rule_check_cost(const rule_t *rule, apr_pool_t *pool)
+/* The plan of the rule of which no request could ever pay the cost; NULL: there is none. */
+static const rlp_plan_t *rule_overpriced(const rule_t *rule, const cost_t *cost)
 {
     const plan_t *named = rule->choice == CHOICE_NAMED
                               ? apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING)
                               : NULL;
     const rlp_plan_t *plan = named ? named->limits : rule->own;
+    const bool known = cost != NULL && cost->expr == NULL && plan != NULL;
 
-    if (rule->cost == NULL || rule->cost->expr != NULL || plan == NULL ||
-        rule->cost->units <= rule_capacity(plan, rule->delays)) {
+    return known && cost->units > rule_capacity(plan, rule->delays) ? plan : NULL;
+}
+
+/* NULL, or what was expected. */
+static const char *rule_check_cost(const rule_t *rule, apr_pool_t *pool)
+{
+    const rlp_plan_t *plan = rule_overpriced(rule, rule->cost);
+
+    if (plan == NULL) {
         return NULL;
     }
     return apr_psprintf(pool,
@@ -310,6 +318,23 @@ static void rule_warn_store(const rule_t *rule)
     }
 }
 
+/* The section's cost may be another one in all that lie deeper: so this is no error. */
+static void rule_warn_cost(const rule_t *rule, apr_pool_t *pool)
+{
+    const cost_t *cost = rule->cost ? NULL : *rule->outer;
+    const rlp_plan_t *plan = rule_overpriced(rule, cost);
+
+    if (cost != NULL && plan != NULL) {
+        rule_warn(rule->server, rule->file, rule->line,
+                  apr_psprintf(pool,
+                               "by the RateLimitCost of this section a request costs %s, and "
+                               "\"%s\" "
+                               "never has more than %s at once: it is always refused",
+                               cost_text(cost->units, pool), plan->name,
+                               cost_text(rule_capacity(plan, rule->delays), pool)));
+    }
+}
+
 static bool rule_check(rule_t *rule, apr_pool_t *pool)
 {
     const char *error = rule_fault(rule, pool);
@@ -328,6 +353,7 @@ static bool rule_check(rule_t *rule, apr_pool_t *pool)
                   "RateLimitPlanDefault nor a RateLimitPlanMap");
     }
     rule_warn_store(rule);
+    rule_warn_cost(rule, pool);
     if (rule->choice == CHOICE_NAMED) {
         plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
 

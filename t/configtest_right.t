@@ -25,6 +25,12 @@ warns("an identity behind $_->[0]", "RateLimitEngine On\nRateLimitIdentity user 
 passes("an identity behind $_", "RateLimitIdentity $_ ip") for 'user', 'vhost+user', 'cert', 'ip+user';
 warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
+warns('B-20 a section that costs more than its rule has', "RateLimitRule r rate=2/s\nRateLimitCost 5", 1,
+    qr/a request costs 5, and "r" never has more than 2 at once: it is always refused/);
+warns('B-20 and more than the plan of its rule has', "RateLimitPlan p rate=2/s\n<Location \"/x\">\nRateLimitCost 5\nRateLimitRule r plan=p\n</Location>", 4, '"p" never has more than 2');
+passes("a section that costs $_->[0]", "RateLimitRule r rate=2/s $_->[1]\n<Location \"/x\">\nRateLimitRule s rate=9/s\n$_->[2]\n</Location>")
+    for ['as much as its rule has', '', 'RateLimitCost 9'], ['more than a rule outside has', '', 'RateLimitCost 5'],
+    ['more than a rule with a cost of its own', 'cost=1', "RateLimitCost 5"], ['what an expression says', '', 'RateLimitCost expr=99'];
 warns('a rule without limits', "RateLimitEngine On\nRateLimitRule r", 2, 'the rule counts nobody: it has no limits, and there is neither a RateLimitPlanDefault nor a RateLimitPlanMap');
 warns('a rule of the name of one with limits', "RateLimitRule r rate=1/s\n<Location \"/x\">\nRateLimitRule r key=ip\n</Location>", 3, 'the rule counts nobody');
 warns('a slip in the name of a rule that is taken out', "RateLimitRule login rate=1/s\n<Location \"/x\">\nRateLimitRule logn Off\n</Location>", 3,
@@ -99,7 +105,7 @@ passes("RateLimitHeaders $_", "RateLimitHeaders $_") for 'off', 'ietf', 'Legacy 
 passes("RateLimitDenyStatus $_", "RateLimitDenyStatus $_") for qw(400 403 429 451 500 503);
 passes("RateLimitEnv $_", "RateLimitEnv $_") for qw(auto Always);
 
-passes("V-07 RateLimitCost $_", "RateLimitCost $_\nRateLimitRule r rate=9/s\n<Location \"/x\">\nRateLimitCost $_\n</Location>\n"
+passes("V-07 RateLimitCost $_", "RateLimitCost $_\n<Location \"/x\">\nRateLimitCost $_\n</Location>\n<Location \"/y\">\nRateLimitRule r rate=9/s\n</Location>\n"
     . "<VirtualHost *:80>\nRateLimitCost $_\n</VirtualHost>")
     for qw(0 .5 1 2.125 999999999999999.999 expr=%{HTTP:X-Size} response-header:X-Cost EXPR=5), '"expr=%{REQUEST_METHOD} %{HTTP:X}"',
     'response-header:X-Cost reserve=0', 'Response-Header:x_cost RESERVE=2.5';
