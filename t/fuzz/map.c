@@ -64,6 +64,9 @@ static bool table_same(const entry_t *entry, const char *value, size_t len)
 
 static bool table_is_value(const char *value, size_t len)
 {
+    if (len >= 3 && memcmp(value, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
+        return false;
+    }
     return len < 7 || memcmp(value, "sha256:", 7) != 0 ||
            (len == 71 && strspn(value + 7, "0123456789abcdefABCDEF") >= 64);
 }
