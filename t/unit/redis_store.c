@@ -122,9 +122,8 @@ static void test_settle(void **state)
     assert_int_equal(charge.decision.remaining, 6);
 }
 
-/* C-09: a place outlasts its lease while the process that has it renews it, in time and not before,
-   and no longer. */
-static void test_renewed(void **state)
+/* A store to which the question says what time it is. */
+static rlp_store_t *store_told(void)
 {
     const redis_store_settings_t made = {
         .endpoint =
@@ -133,8 +132,15 @@ static void test_renewed(void **state)
         .timeout = RLP_SECOND,
         .told_time = true
     };
-    rlp_store_t *hosts[] = { redis_store_create(&made, unit_pool()),
-                             redis_store_create(&made, unit_pool()) };
+
+    return redis_store_create(&made, unit_pool());
+}
+
+/* C-09: a place outlasts its lease while the process that has it renews it, in time and not before,
+   and no longer. */
+static void test_renewed(void **state)
+{
+    rlp_store_t *hosts[] = { store_told(), store_told() };
     rlp_question_t question = { .now = 1000 * RLP_SECOND };
     rlp_charge_t charges[2];
     rlp_answer_t answer;
@@ -160,6 +166,32 @@ static void test_renewed(void **state)
     assert_int_equal(store_asked(), 1 + 20 + 10 + 1);
     assert_int_equal(rlp_check(hosts[1], &charges[1], 1, &question, &answer), APR_SUCCESS);
     assert_int_equal(answer.verdict, RLP_ALLOW);
+}
+
+/* One that Redis has lost is asked for once more; one that a free request did not take is not. */
+static void test_not_renewed(void **state)
+{
+    rlp_store_t *host = store_told();
+    rlp_question_t question = { .now = 1000 * RLP_SECOND };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    store_fresh();
+    charge_init(&charge, "user:1", "api", "concurrent=1 lease=9s");
+    charge.cost = 0;
+    assert_int_equal(rlp_check(host, &charge, 1, &question, &answer), APR_SUCCESS);
+    question.now += 4 * RLP_SECOND;
+    redis_store_renew(host, &question);
+    assert_int_equal(store_asked(), 1);
+    charge.cost = RLP_UNIT;
+    assert_int_equal(rlp_check(host, &charge, 1, &question, &answer), APR_SUCCESS);
+    freeReplyObject(redis_server_ask("FLUSHALL"));
+    for (int i = 0; i < 3; i++) {
+        question.now += 4 * RLP_SECOND;
+        redis_store_renew(host, &question);
+        assert_int_equal(store_asked(), 3);
+    }
 }
 
 static void test_places(void **state)
@@ -473,6 +505,7 @@ int main(void)
     unit_add("a charge is corrected", test_settle, NULL);
     unit_add("places come back", test_places, NULL);
     unit_add("C-09: a place that is renewed", test_renewed, NULL);
+    unit_add("and ones that are not", test_not_renewed, NULL);
     unit_add("a key has a name without signs, and a TTL", test_keys, NULL);
     unit_add("T-28: the script is flushed", test_flushed, NULL);
     unit_add("the server is away", test_away, NULL);
