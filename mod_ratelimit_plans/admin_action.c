@@ -137,18 +137,13 @@ static bool action_is_meant(const action_t *action, const rule_t *rule)
            strcmp(action->rule, rule->scope) == 0;
 }
 
-static const server_conf_t *action_server(const rule_t *rule)
-{
-    return ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
-}
-
 /* What the map of a part says. One that is an expression speaks of a request, and is not asked.
  *known: whether that can be told of what is known of the part. */
 static const plan_t *action_mapped_part(const action_t *action, const rule_t *rule, int i,
                                         bool *known)
 {
     const admin_target_t *target = &action->target;
-    const plan_map_t *map = plan_map_of(action_server(rule), target->identity->parts[i].name);
+    const plan_map_t *map = plan_map_of(server_conf(rule->server), target->identity->parts[i].name);
 
     if (map == NULL || ap_cstr_casecmp(map->name, "expr") == 0) {
         return NULL;
@@ -199,7 +194,7 @@ static const variant_t *action_variant(action_t *action, const rule_t *rule)
         action->unknown = true;
         return NULL;
     }
-    return rule_variant(rule, &who, action_server(rule), action->admin->r->pool);
+    return rule_variant(rule, &who, server_conf(rule->server), action->admin->r->pool);
 }
 
 typedef void action_fn(action_t *action, const rule_t *rule);

@@ -261,8 +261,7 @@ static const char *target_read(admin_target_t *target, const char *text, apr_poo
 const char *admin_target(admin_target_t *target, admin_t *admin)
 {
     apr_pool_t *pool = admin->r->pool;
-    const server_conf_t *server =
-        ap_get_module_config(admin->r->server->module_config, &ratelimit_plans_module);
+    const server_conf_t *server = server_conf(admin->r->server);
     const char *error = NULL;
     const char *text = admin_text(admin, "identity", &error);
     const char *secret = admin_text(admin, "secret", &error);

@@ -187,14 +187,9 @@ const char *config_plan(cmd_parms *cmd, void *dir, int argc, char *const argv[])
     return config_prefix(cmd, error);
 }
 
-static server_conf_t *config_server(cmd_parms *cmd)
-{
-    return ap_get_module_config(cmd->server->module_config, &ratelimit_plans_module);
-}
-
 const char *config_plan_default(cmd_parms *cmd, void *dir, const char *name)
 {
-    server_conf_t *conf = config_server(cmd);
+    server_conf_t *conf = server_conf(cmd->server);
     const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
 
     (void)dir;
@@ -211,7 +206,7 @@ const char *config_plan_change(cmd_parms *cmd, void *dir, const char *word)
     const int reset = config_word(word, words);
 
     (void)dir;
-    config_server(cmd)->plan_reset = reset;
+    server_conf(cmd->server)->plan_reset = reset;
     if (error == NULL && reset < 0) {
         return config_unknown_word(cmd, "carry or reset", word, words);
     }
@@ -221,7 +216,7 @@ const char *config_plan_change(cmd_parms *cmd, void *dir, const char *word)
 /* The longest wait. NULL, or what was expected. */
 static const char *config_delay_max(cmd_parms *cmd, const char *word, const char *value)
 {
-    rlp_time_t *max = &config_server(cmd)->delay_max;
+    rlp_time_t *max = &server_conf(cmd->server)->delay_max;
     const bool none = strcmp(value, "0") == 0;
     const char *error = none ? NULL : rlp_duration_parse(max, value, cmd->pool);
 
@@ -246,7 +241,7 @@ static const char *config_delay_budget(cmd_parms *cmd, const char *word, const c
     const int budget =
         digits > 0 && digits <= 2 && strcmp(value + digits, "%") == 0 ? atoi(value) : 0;
 
-    config_server(cmd)->delay_budget = budget;
+    server_conf(cmd->server)->delay_budget = budget;
     return budget >= 1 && budget <= CONFIG_BUDGET_MAX
                ? NULL
                : config_expected(cmd, "budget=N% from 1% to 90%", word);
@@ -284,7 +279,7 @@ const char *config_delay(cmd_parms *cmd, void *dir, int argc, char *const argv[]
 /* How long a refusal is not told again. NULL, or what was expected. */
 static const char *config_repeat(cmd_parms *cmd, const char *word)
 {
-    rlp_time_t *repeat = &config_server(cmd)->key_repeat;
+    rlp_time_t *repeat = &server_conf(cmd->server)->key_repeat;
     const char *value = word + strlen("repeat=");
     const bool none = strcmp(value, "0") == 0;
 
@@ -306,8 +301,8 @@ const char *config_key_log(cmd_parms *cmd, void *dir, const char *how, const cha
     const int plain = config_word(how, words);
 
     (void)dir;
-    config_server(cmd)->key_plain = plain;
-    config_server(cmd)->key_repeat = RLP_KEY_REPEAT;
+    server_conf(cmd->server)->key_plain = plain;
+    server_conf(cmd->server)->key_repeat = RLP_KEY_REPEAT;
     if (error == NULL && plain < 0) {
         return config_unknown_word(cmd, "hash or plain first", how, words);
     }
@@ -373,7 +368,7 @@ static const char *config_plan_map_option(cmd_parms *cmd, plan_map_t *map, const
 
 const char *config_plan_map(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
-    server_conf_t *conf = config_server(cmd);
+    server_conf_t *conf = server_conf(cmd->server);
     const char *error = ap_check_cmd_context(cmd, NOT_IN_DIR_LOC_FILE);
     plan_map_t *map = apr_pcalloc(cmd->pool, sizeof(*map));
 

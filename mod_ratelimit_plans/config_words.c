@@ -115,6 +115,17 @@ const char *config_near_whole(const char *word, const char *const known[], apr_p
     return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
 }
 
+const char *config_near_key(const char *word, apr_hash_t *known, apr_pool_t *pool)
+{
+    const char **keys = apr_pcalloc(pool, (apr_hash_count(known) + 1) * sizeof(char *));
+    int n = 0;
+
+    for (apr_hash_index_t *i = apr_hash_first(pool, known); i; i = apr_hash_next(i)) {
+        keys[n++] = apr_hash_this_key(i);
+    }
+    return config_near_whole(word, keys, pool);
+}
+
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool)
 {
     const size_t len = strcspn(word, "=:");

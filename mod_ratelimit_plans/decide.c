@@ -505,7 +505,7 @@ void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
 {
     d->r = r;
     d->conf = conf;
-    d->server = ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+    d->server = server_conf(r->server);
     d->before = NULL;
     d->asked = NULL;
     d->who = NULL;

@@ -95,8 +95,7 @@ static const char *dump_effects(const rule_t *rule, apr_pool_t *pool)
 
 static const char *dump_limits(const rule_t *rule, apr_pool_t *pool)
 {
-    const server_conf_t *server =
-        ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+    const server_conf_t *server = server_conf(rule->server);
     const char *plans = rule->choice == CHOICE_AUTO ? "the plan of whom is counted" : "";
 
     if (rule->off) {
@@ -361,8 +360,7 @@ static void dump_server(apr_file_t *out, const server_rec *server, apr_pool_t *p
 {
     const dir_conf_t *conf = ap_get_module_config(server->lookup_defaults, &ratelimit_plans_module);
     apr_array_header_t *words = dump_section(conf, pool);
-    const char *host =
-        dump_host(ap_get_module_config(server->module_config, &ratelimit_plans_module), pool);
+    const char *host = dump_host(server_conf(server), pool);
 
     if (conf->engine == RLP_UNSET) {
         APR_ARRAY_PUSH(words, const char *) = "engine off";

@@ -228,17 +228,7 @@ static const char *identity_parse(identity_t *identity, const char *text, cmd_pa
 
 const char *identity_near(const char *name, apr_pool_t *pool)
 {
-    const char **names =
-        apr_pcalloc(pool, (apr_hash_count(rlp_world->identity_types) + 1) * sizeof(char *));
-    int n = 0;
-
-    for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
-         i = apr_hash_next(i)) {
-        names[n++] = apr_hash_this_key(i);
-    }
-    const char *nearest = rlp_nearest(name, names);
-
-    return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
+    return config_near_key(name, rlp_world->identity_types, pool);
 }
 
 static const char *identity_unknown_type(const char *name, apr_pool_t *pool)

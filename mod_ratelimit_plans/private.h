@@ -16,6 +16,12 @@ extern module AP_MODULE_DECLARE_DATA ratelimit_plans_module;
 /* The world of the configuration in force. */
 extern world_t *rlp_world;
 
+/* What the module has of a host. */
+static inline server_conf_t *server_conf(const server_rec *server)
+{
+    return ap_get_module_config(server->module_config, &ratelimit_plans_module);
+}
+
 /* --- config.c */
 
 /* What the record of the module names. */
@@ -89,6 +95,9 @@ const char *config_quotes(const char *word, apr_pool_t *pool);
    most like, up to its own "=" or ":", or nothing. And the same for the whole word. */
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);
 const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool);
+
+/* The same for a key of the hash. */
+const char *config_near_key(const char *word, apr_hash_t *known, apr_pool_t *pool);
 
 /* --- stores.c */
 
@@ -188,9 +197,17 @@ const char *rule_near_plan(const char *name, apr_pool_t *pool);
 /* What is wrong with a rule whose identities are known, or NULL. */
 const char *rule_fault(const rule_t *rule, apr_pool_t *pool);
 
+/* Can the limits that the rule names ever admit what costs so much? NULL, or what was expected. */
+const char *rule_check_cost(const rule_t *rule, const cost_t *cost, apr_pool_t *pool);
+
 /* Finds all that rules, chains and maps refer to, and compiles the rules. False with errors
    logged. */
 bool rule_check_all(server_rec *server, apr_pool_t *pool);
+
+/* --- rule_doubt.c */
+
+/* Logs warnings of what is hardly meant, when all has been checked. */
+void rule_doubt_all(server_rec *server, apr_pool_t *pool);
 
 /* --- room.c */
 

@@ -169,16 +169,16 @@ typedef struct {
     bool methods_negated;
     const path_glob_t *path; /* NULL: all */
     const ap_expr_info_t *condition;
-    int priority;                 /* among alternatives */
-    unsigned traits;              /* TRAIT_* */
-    const cost_t *cost;           /* NULL: that of the section */
-    const cost_t *const *outer;   /* what RateLimitCost in the same section says */
-    const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
-                                     back; NULL: all count */
-    bool dry;                     /* mode=log */
-    bool marks;                   /* action=mark */
-    bool delays;                  /* action=delay */
-    rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
+    int priority;                      /* among alternatives */
+    unsigned traits;                   /* TRAIT_* */
+    const cost_t *cost;                /* NULL: that of the section */
+    const cost_t *const *section_cost; /* what RateLimitCost in the same section says */
+    const ap_expr_info_t *counts;      /* count=response:; a response that does not meet it is given
+                                          back; NULL: all count */
+    bool dry;                          /* mode=log */
+    bool marks;                        /* action=mark */
+    bool delays;                       /* action=delay */
+    rlp_time_t max_wait;               /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
     const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
                                done where the rule matches; NULL: it takes a closer look */

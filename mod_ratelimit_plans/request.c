@@ -92,8 +92,7 @@ typedef struct {
 DECIDE_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, const dir_conf_t *conf,
                                      const rule_t *rule)
 {
-    const server_conf_t *server =
-        ap_get_module_config(r->server->module_config, &ratelimit_plans_module);
+    const server_conf_t *server = server_conf(r->server);
     const variant_t *variant = rule->usual;
     const address_t *address = identity_known_address(decide_chain(rule, conf), r, server);
     rlp_charge_t *charge = &usual->charges[usual->n];

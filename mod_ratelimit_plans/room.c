@@ -85,8 +85,7 @@ static const uint32_t *room_values(const need_t *need, const plan_map_t *map, ap
 /* Adds what a rule needs for the values of one map. */
 static void room_add(need_t *need, const rule_t *rule, const plan_map_t *map, apr_pool_t *pool)
 {
-    const server_conf_t *conf =
-        ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+    const server_conf_t *conf = server_conf(rule->server);
     const uint32_t *counts = room_values(need, map, pool);
     apr_uint64_t quotas = 0;
     apr_uint64_t values = 0;
@@ -113,8 +112,7 @@ static void room_add(need_t *need, const rule_t *rule, const plan_map_t *map, ap
 /* Adds what a rule needs for the values of all maps of its host. */
 static void room_add_all(need_t *need, const rule_t *rule, apr_pool_t *pool)
 {
-    const server_conf_t *conf =
-        ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+    const server_conf_t *conf = server_conf(rule->server);
 
     for (int i = 0; i < conf->maps->nelts; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(conf->maps, i, const plan_map_t *);

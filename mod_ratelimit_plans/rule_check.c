@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * Checks of the whole configuration: everything is read, names can be found. Errors, and warnings
- * of what is hardly meant.
+ * Checks of the whole configuration: everything is read, names can be found. What is allowed but
+ * hardly meant is in rule_doubt.c.
  */
 
 #include "private.h"
@@ -22,12 +22,6 @@ static bool rule_error(server_rec *server, const char *file, int line, const cha
     ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, server,
                  "Syntax error on line %d of %s: %s", line, file, error);
     return false;
-}
-
-static void rule_warn(server_rec *server, const char *file, int line, const char *warning)
-{
-    ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_WARNING, 0, server, "line %d of %s: %s", line,
-                 file, warning);
 }
 
 const char *rule_near_plan(const char *name, apr_pool_t *pool)
@@ -193,66 +187,35 @@ static rlp_units_t rule_capacity(const rlp_plan_t *plan, bool delays)
     return least;
 }
 
-/* The plan of the rule of which no request could ever pay the cost; NULL: there is none. */
-static const rlp_plan_t *rule_overpriced(const rule_t *rule, const cost_t *cost)
+const char *rule_check_cost(const rule_t *rule, const cost_t *cost, apr_pool_t *pool)
 {
     const plan_t *named = rule->choice == CHOICE_NAMED
                               ? apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING)
                               : NULL;
     const rlp_plan_t *plan = named ? named->limits : rule->own;
-    const bool known = cost != NULL && cost->expr == NULL && plan != NULL;
 
-    return known && cost->units > rule_capacity(plan, rule->delays) ? plan : NULL;
-}
-
-/* NULL, or what was expected. */
-static const char *rule_check_cost(const rule_t *rule, apr_pool_t *pool)
-{
-    const rlp_plan_t *plan = rule_overpriced(rule, rule->cost);
-
-    if (plan == NULL) {
+    if (cost == NULL || cost->expr != NULL || plan == NULL ||
+        cost->units <= rule_capacity(plan, rule->delays)) {
         return NULL;
     }
     return apr_psprintf(pool,
                         "expected a cost of at most %s, which is all that \"%s\" ever has at "
                         "once, got %s",
                         cost_text(rule_capacity(plan, rule->delays), pool), plan->name,
-                        cost_text(rule->cost->units, pool));
-}
-
-static const server_conf_t *rule_server(const server_rec *server)
-{
-    return ap_get_module_config(server->module_config, &ratelimit_plans_module);
+                        cost_text(cost->units, pool));
 }
 
 /* Gathers what some host says: with thousands of them, not each rule can ask each host. */
 static void rule_gather(const server_rec *servers)
 {
     for (const server_rec *s = servers; s != NULL; s = s->next) {
-        const server_conf_t *conf = rule_server(s);
+        const server_conf_t *conf = server_conf(s);
 
         rlp_world->defaults |= conf->default_name != NULL;
         if (conf->delay_max > rlp_world->longest_wait) {
             rlp_world->longest_wait = conf->delay_max;
         }
     }
-}
-
-/* Can a request wait under this rule? Those of the server itself are for all hosts. */
-static bool rule_may_wait(const rule_t *rule)
-{
-    return (rule->server->is_virtual ? rule_server(rule->server)->delay_max
-                                     : rlp_world->longest_wait) > 0;
-}
-
-/* Are there limits by which the rule can count anybody? The default may be that of any host whose
-   requests it judges. */
-static bool rule_has_limits(const rule_t *rule)
-{
-    return rule->off || rule->own != NULL || rule->choice == CHOICE_NAMED ||
-           rlp_world->maps->nelts > 0 ||
-           (rule->server->is_virtual ? rule_server(rule->server)->default_name != NULL
-                                     : rlp_world->defaults);
 }
 
 static bool rule_is_of_users(const identity_t *identity)
@@ -301,38 +264,7 @@ const char *rule_fault(const rule_t *rule, apr_pool_t *pool)
     if (error == NULL) {
         error = rule_check_plan(rule, pool);
     }
-    return error ? error : rule_check_cost(rule, pool);
-}
-
-/* What the store has to say of the rule's own limits. */
-static void rule_warn_store(const rule_t *rule)
-{
-    const depot_t *depot = stores_of(rule);
-    const char *doubt = rule->own != NULL && depot->provider->doubt != NULL
-                            ? depot->provider->doubt(depot->settings, rule->own->limits,
-                                                     rule->own->n, rule->delays, rule->terms)
-                            : NULL;
-
-    if (doubt != NULL) {
-        rule_warn(rule->server, rule->file, rule->line, doubt);
-    }
-}
-
-/* The section's cost may be another one in all that lie deeper: so this is no error. */
-static void rule_warn_cost(const rule_t *rule, apr_pool_t *pool)
-{
-    const cost_t *cost = rule->cost ? NULL : *rule->outer;
-    const rlp_plan_t *plan = rule_overpriced(rule, cost);
-
-    if (cost != NULL && plan != NULL) {
-        rule_warn(rule->server, rule->file, rule->line,
-                  apr_psprintf(pool,
-                               "by the RateLimitCost of this section a request costs %s, and "
-                               "\"%s\" "
-                               "never has more than %s at once: it is always refused",
-                               cost_text(cost->units, pool), plan->name,
-                               cost_text(rule_capacity(plan, rule->delays), pool)));
-    }
+    return error ? error : rule_check_cost(rule, rule->cost, pool);
 }
 
 static bool rule_check(rule_t *rule, apr_pool_t *pool)
@@ -343,17 +275,6 @@ static bool rule_check(rule_t *rule, apr_pool_t *pool)
         return rule_error(rule->server, rule->file, rule->line,
                           apr_pstrcat(pool, "RateLimitRule: ", error, NULL));
     }
-    if (rule->delays && !rule_may_wait(rule)) {
-        rule_warn(rule->server, rule->file, rule->line,
-                  "no request may wait: RateLimitDelay max=DURATION allows it");
-    }
-    if (!rule_has_limits(rule)) {
-        rule_warn(rule->server, rule->file, rule->line,
-                  "the rule counts nobody: it has no limits, and there is neither a "
-                  "RateLimitPlanDefault nor a RateLimitPlanMap");
-    }
-    rule_warn_store(rule);
-    rule_warn_cost(rule, pool);
     if (rule->choice == CHOICE_NAMED) {
         plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
 
@@ -364,7 +285,7 @@ static bool rule_check(rule_t *rule, apr_pool_t *pool)
 
 static bool rule_check_default(server_rec *server, apr_pool_t *pool)
 {
-    server_conf_t *conf = ap_get_module_config(server->module_config, &ratelimit_plans_module);
+    server_conf_t *conf = server_conf(server);
 
     if (conf->default_name == NULL) {
         return true;
@@ -397,173 +318,6 @@ static bool rule_check_map(server_rec *server, plan_map_t *map, apr_pool_t *pool
     }
     return error == NULL || rule_error(server, map->file, map->line,
                                        apr_psprintf(pool, "RateLimitPlanMap: %s", error));
-}
-
-static bool rule_has_map(const char *type)
-{
-    for (int i = 0; i < rlp_world->maps->nelts; i++) {
-        if (strcmp(APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *)->type, type) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The field by which proxies say for whom they ask, if it is that; NULL: it is not. */
-static const char *rule_forwarding(const identity_type_t *type)
-{
-    static const char *const fields[] = { "X-Forwarded-For",
-                                          "X-Real-IP",
-                                          "X-Client-IP",
-                                          "X-Cluster-Client-IP",
-                                          "X-Original-Forwarded-For",
-                                          "True-Client-IP",
-                                          "CF-Connecting-IP",
-                                          "CF-Connecting-IPv6",
-                                          "Fastly-Client-IP",
-                                          "Fly-Client-IP",
-                                          "X-Forwarded",
-                                          "Forwarded-For",
-                                          "Client-IP",
-                                          "Forwarded" };
-
-    const bool header = ap_cstr_casecmp(type->provider_name, "header") == 0;
-    const bool expr = ap_cstr_casecmp(type->provider_name, "expr") == 0;
-
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        if ((header && ap_cstr_casecmp(type->argument, fields[i]) == 0) ||
-            (expr && ap_strcasestr(type->argument, fields[i]) != NULL)) {
-            return fields[i];
-        }
-    }
-    return NULL;
-}
-
-/* What is allowed but hardly meant. */
-static const char *rule_doubt(const identity_type_t *type, apr_pool_t *pool)
-{
-    const char *forwarding = type->argument ? rule_forwarding(type) : NULL;
-
-    if (forwarding != NULL) {
-        return apr_psprintf(pool,
-                            "the identity \"%s\" is what any client writes into %s: use ip, and "
-                            "mod_remoteip for trusted proxies",
-                            type->name, forwarding);
-    }
-    if (!type->chosen && stores_digest_error() != NULL) {
-        return apr_psprintf(
-            pool,
-            "a value of the identity \"%s\" that is too long for a key has a digest "
-            "in Redis that anybody can work out: secret= of RateLimitStore makes it "
-            "a keyed one",
-            type->name);
-    }
-    if (type->chosen && !rule_has_map(type->name)) {
-        return apr_psprintf(pool,
-                            "the identity \"%s\" is never used: clients choose its value, and no "
-                            "RateLimitPlanMap says which are known",
-                            type->name);
-    }
-    return NULL;
-}
-
-/* Without a map, only what the configuration names gives anybody a plan. */
-static void rule_warn_plans(server_rec *server, apr_pool_t *pool)
-{
-    for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
-        const plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *);
-
-        if (!plan->used) {
-            rule_warn(server, plan->file, plan->line,
-                      apr_psprintf(pool,
-                                   "nobody has the plan \"%s\", unless a .htaccess or rlpctl "
-                                   "set-plan names it: no rule, default or other plan does, and "
-                                   "there is no RateLimitPlanMap",
-                                   plan->limits->name));
-        }
-    }
-}
-
-/* What stands behind an identity that every request has. */
-static void rule_warn_chain(server_rec *server, const chain_t *chain, apr_pool_t *pool)
-{
-    for (int i = 0; i + 1 < chain->n; i++) {
-        const identity_t *identity = &chain->items[i];
-        bool always = true;
-
-        for (int part = 0; part < identity->n; part++) {
-            always &= identity->parts[part].type->always;
-        }
-        if (always) {
-            rule_warn(server, chain->file, chain->line,
-                      apr_psprintf(pool,
-                                   "RateLimitIdentity: nothing behind \"%.*s\" is ever used: every "
-                                   "request has that identity, so it comes last",
-                                   (int)(identity->label_len - 1), identity->label));
-            return;
-        }
-    }
-}
-
-/* The names of all rules that count, with an end. */
-static const char **rule_names(apr_hash_t *rules, apr_pool_t *pool)
-{
-    const char **names = apr_pcalloc(pool, (apr_hash_count(rules) + 1) * sizeof(char *));
-    int n = 0;
-
-    for (apr_hash_index_t *i = apr_hash_first(pool, rules); i; i = apr_hash_next(i)) {
-        names[n++] = apr_hash_this_key(i);
-    }
-    return names;
-}
-
-/* What is taken out and stands nowhere is a slip: the rule that was meant goes on. */
-static void rule_warn_off(apr_pool_t *pool)
-{
-    apr_hash_t *rules = apr_hash_make(pool);
-
-    for (int i = 0; i < rlp_world->rules->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
-
-        if (!rule->off) {
-            apr_hash_set(rules, rule->name, APR_HASH_KEY_STRING, rule);
-        }
-    }
-    for (int i = 0; i < rlp_world->rules->nelts; i++) {
-        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
-
-        if (rule->off && apr_hash_get(rules, rule->name, APR_HASH_KEY_STRING) == NULL) {
-            rule_warn(rule->server, rule->file, rule->line,
-                      apr_psprintf(pool, "there is no rule \"%s\" to be taken out%s", rule->name,
-                                   config_near_whole(rule->name, rule_names(rules, pool), pool)));
-        }
-    }
-}
-
-static void rule_warn_all(server_rec *server, apr_pool_t *pool)
-{
-    for (int i = 0; i < rlp_world->chains->nelts; i++) {
-        rule_warn_chain(server, APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *), pool);
-    }
-    rule_warn_off(pool);
-    for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
-         i = apr_hash_next(i)) {
-        const identity_type_t *type = apr_hash_this_val(i);
-        const char *doubt = type->file ? rule_doubt(type, pool) : NULL;
-
-        if (doubt != NULL) {
-            rule_warn(server, type->file, type->line, doubt);
-        }
-    }
-    if (rlp_world->rules->nelts > 0 && rlp_world->maps->nelts == 0) {
-        rule_warn_plans(server, pool);
-    }
-    const plan_map_t *map = NULL;
-    const char *doubt = room_doubt(&map, pool);
-
-    if (doubt != NULL) {
-        rule_warn(server, map->file, map->line, doubt);
-    }
 }
 
 /* Identities whose values are secrets need digests that the store can have. */
@@ -639,6 +393,6 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
         rule_compile(rule, pool);
     }
     rule_size_all(pool);
-    rule_warn_all(server, pool);
+    rule_doubt_all(server, pool);
     return sound;
 }

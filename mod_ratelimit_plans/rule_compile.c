@@ -137,8 +137,7 @@ static const char *rule_limit_name(const variant_t *variant, int i, const char *
 static variant_t *rule_compile_variant(const rule_t *rule, const rlp_plan_t *limits,
                                        const char *shown, const char *plan_name, apr_pool_t *pool)
 {
-    const server_conf_t *server =
-        ap_get_module_config(rule->server->module_config, &ratelimit_plans_module);
+    const server_conf_t *server = server_conf(rule->server);
     variant_t *variant = apr_pcalloc(pool, sizeof(*variant));
     const char *dry = apr_pstrcat(pool, rule->scope, "!dry", NULL);
     const char *part = server->plan_reset == 1 ? plan_name : NULL;

@@ -275,8 +275,7 @@ static bool stats_may_be_plain(const server_rec *servers)
     bool plain = false;
 
     for (; servers != NULL; servers = servers->next) {
-        const server_conf_t *conf =
-            ap_get_module_config(servers->module_config, &ratelimit_plans_module);
+        const server_conf_t *conf = server_conf(servers);
 
         plain |= conf->key_plain == 1;
     }

@@ -134,8 +134,7 @@ static int orders_parts(const char *value)
 /* Whom it is about, as the log may have it; of nobody who is counted here it may have nothing. */
 static const char *orders_shown(const far_orders_t *orders, const char *text, apr_pool_t *pool)
 {
-    const server_conf_t *server =
-        ap_get_module_config(orders->server->module_config, &ratelimit_plans_module);
+    const server_conf_t *server = server_conf(orders->server);
     const char *colon = strchr(text, ':');
     const identity_t *identity = colon ? admin_identity(text, (size_t)(colon - text) + 1) : NULL;
 

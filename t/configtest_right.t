@@ -26,8 +26,8 @@ passes("an identity behind $_", "RateLimitIdentity $_ ip") for 'user', 'vhost+us
 warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
 warns('B-20 a section that costs more than its rule has', "RateLimitRule r rate=2/s\nRateLimitCost 5", 1,
-    qr/a request costs 5, and "r" never has more than 2 at once: it is always refused/);
-warns('B-20 and more than the plan of its rule has', "RateLimitPlan p rate=2/s\n<Location \"/x\">\nRateLimitCost 5\nRateLimitRule r plan=p\n</Location>", 4, '"p" never has more than 2');
+    'RateLimitCost of this section: expected a cost of at most 2, which is all that "r" ever has at once, got 5: each request is refused');
+warns('B-20 and more than the plan of its rule has', "RateLimitPlan p rate=2/s\n<Location \"/x\">\nRateLimitCost 5\nRateLimitRule r plan=p\n</Location>", 4, 'expected a cost of at most 2, which is all that "p" ever has at once, got 5');
 passes("a section that costs $_->[0]", "RateLimitRule r rate=2/s $_->[1]\n<Location \"/x\">\nRateLimitRule s rate=9/s\n$_->[2]\n</Location>")
     for ['as much as its rule has', '', 'RateLimitCost 9'], ['more than a rule outside has', '', 'RateLimitCost 5'],
     ['more than a rule with a cost of its own', 'cost=1', "RateLimitCost 5"], ['what an expression says', '', 'RateLimitCost expr=99'];

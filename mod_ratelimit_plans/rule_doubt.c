@@ -1,0 +1,251 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * What a sound configuration says but hardly means: a warning each.
+ */
+
+#include "private.h"
+
+#include <http_log.h>
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+APLOG_USE_MODULE(ratelimit_plans);
+
+static void doubt_tell(server_rec *server, const char *file, int line, const char *warning)
+{
+    ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_WARNING, 0, server, "line %d of %s: %s", line,
+                 file, warning);
+}
+
+/* --- rules */
+
+/* Can a request wait under this rule? Those of the server itself are for all hosts. */
+static bool doubt_may_wait(const rule_t *rule)
+{
+    return (rule->server->is_virtual ? server_conf(rule->server)->delay_max
+                                     : rlp_world->longest_wait) > 0;
+}
+
+/* Are there limits by which the rule can count anybody? The default may be that of any host whose
+   requests it judges. */
+static bool doubt_has_limits(const rule_t *rule)
+{
+    return rule->off || rule->own != NULL || rule->choice == CHOICE_NAMED ||
+           rlp_world->maps->nelts > 0 ||
+           (rule->server->is_virtual ? server_conf(rule->server)->default_name != NULL
+                                     : rlp_world->defaults);
+}
+
+/* What the store has to say of the rule's own limits. */
+static void doubt_store(const rule_t *rule)
+{
+    const depot_t *depot = stores_of(rule);
+    const char *doubt = rule->own != NULL && depot->provider->doubt != NULL
+                            ? depot->provider->doubt(depot->settings, rule->own->limits,
+                                                     rule->own->n, rule->delays, rule->terms)
+                            : NULL;
+
+    if (doubt != NULL) {
+        doubt_tell(rule->server, rule->file, rule->line, doubt);
+    }
+}
+
+/* The section's cost may be another one in all that lie deeper: so this is no error. */
+static void doubt_cost(const rule_t *rule, apr_pool_t *pool)
+{
+    const char *error =
+        rule->cost == NULL ? rule_check_cost(rule, *rule->section_cost, pool) : NULL;
+
+    if (error != NULL) {
+        doubt_tell(rule->server, rule->file, rule->line,
+                   apr_pstrcat(pool, "RateLimitCost of this section: ", error,
+                               ": each request is refused", NULL));
+    }
+}
+
+static void doubt_rule(const rule_t *rule, apr_pool_t *pool)
+{
+    if (rule->delays && !doubt_may_wait(rule)) {
+        doubt_tell(rule->server, rule->file, rule->line,
+                   "no request may wait: RateLimitDelay max=DURATION allows it");
+    }
+    if (!doubt_has_limits(rule)) {
+        doubt_tell(rule->server, rule->file, rule->line,
+                   "the rule counts nobody: it has no limits, and there is neither a "
+                   "RateLimitPlanDefault nor a RateLimitPlanMap");
+    }
+    doubt_store(rule);
+    doubt_cost(rule, pool);
+}
+
+/* What is taken out and stands nowhere is a slip: the rule that was meant goes on. */
+static void doubt_off(apr_pool_t *pool)
+{
+    apr_hash_t *rules = apr_hash_make(pool);
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        if (!rule->off) {
+            apr_hash_set(rules, rule->name, APR_HASH_KEY_STRING, rule);
+        }
+    }
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        if (rule->off && apr_hash_get(rules, rule->name, APR_HASH_KEY_STRING) == NULL) {
+            doubt_tell(rule->server, rule->file, rule->line,
+                       apr_psprintf(pool, "there is no rule \"%s\" to be taken out%s", rule->name,
+                                    config_near_key(rule->name, rules, pool)));
+        }
+    }
+}
+
+/* --- identities */
+
+static bool doubt_has_map(const char *type)
+{
+    for (int i = 0; i < rlp_world->maps->nelts; i++) {
+        if (strcmp(APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *)->type, type) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The field by which proxies say for whom they ask, if it is that; NULL: it is not. */
+static const char *doubt_forwarding(const identity_type_t *type)
+{
+    static const char *const fields[] = { "X-Forwarded-For",
+                                          "X-Real-IP",
+                                          "X-Client-IP",
+                                          "X-Cluster-Client-IP",
+                                          "X-Original-Forwarded-For",
+                                          "True-Client-IP",
+                                          "CF-Connecting-IP",
+                                          "CF-Connecting-IPv6",
+                                          "Fastly-Client-IP",
+                                          "Fly-Client-IP",
+                                          "X-Forwarded",
+                                          "Forwarded-For",
+                                          "Client-IP",
+                                          "Forwarded" };
+
+    const bool header = ap_cstr_casecmp(type->provider_name, "header") == 0;
+    const bool expr = ap_cstr_casecmp(type->provider_name, "expr") == 0;
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if ((header && ap_cstr_casecmp(type->argument, fields[i]) == 0) ||
+            (expr && ap_strcasestr(type->argument, fields[i]) != NULL)) {
+            return fields[i];
+        }
+    }
+    return NULL;
+}
+
+/* Of an identity type. */
+static const char *doubt_of_type(const identity_type_t *type, apr_pool_t *pool)
+{
+    const char *forwarding = type->argument ? doubt_forwarding(type) : NULL;
+
+    if (forwarding != NULL) {
+        return apr_psprintf(pool,
+                            "the identity \"%s\" is what any client writes into %s: use ip, and "
+                            "mod_remoteip for trusted proxies",
+                            type->name, forwarding);
+    }
+    if (!type->chosen && stores_digest_error() != NULL) {
+        return apr_psprintf(
+            pool,
+            "a value of the identity \"%s\" that is too long for a key has a digest "
+            "in Redis that anybody can work out: secret= of RateLimitStore makes it "
+            "a keyed one",
+            type->name);
+    }
+    if (type->chosen && !doubt_has_map(type->name)) {
+        return apr_psprintf(pool,
+                            "the identity \"%s\" is never used: clients choose its value, and no "
+                            "RateLimitPlanMap says which are known",
+                            type->name);
+    }
+    return NULL;
+}
+
+/* What stands behind an identity that every request has. */
+static void doubt_chain(server_rec *server, const chain_t *chain, apr_pool_t *pool)
+{
+    for (int i = 0; i + 1 < chain->n; i++) {
+        const identity_t *identity = &chain->items[i];
+        bool always = true;
+
+        for (int part = 0; part < identity->n; part++) {
+            always &= identity->parts[part].type->always;
+        }
+        if (always) {
+            doubt_tell(server, chain->file, chain->line,
+                       apr_psprintf(pool,
+                                    "RateLimitIdentity: nothing behind \"%.*s\" is ever used: "
+                                    "every "
+                                    "request has that identity, so it comes last",
+                                    (int)(identity->label_len - 1), identity->label));
+            return;
+        }
+    }
+}
+
+static void doubt_types(server_rec *server, apr_pool_t *pool)
+{
+    for (apr_hash_index_t *i = apr_hash_first(pool, rlp_world->identity_types); i;
+         i = apr_hash_next(i)) {
+        const identity_type_t *type = apr_hash_this_val(i);
+        const char *doubt = type->file ? doubt_of_type(type, pool) : NULL;
+
+        if (doubt != NULL) {
+            doubt_tell(server, type->file, type->line, doubt);
+        }
+    }
+}
+
+/* --- plans */
+
+/* Without a map, only what the configuration names gives anybody a plan. */
+static void doubt_plans(server_rec *server, apr_pool_t *pool)
+{
+    for (int i = 0; i < rlp_world->plan_list->nelts; i++) {
+        const plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *);
+
+        if (!plan->used) {
+            doubt_tell(server, plan->file, plan->line,
+                       apr_psprintf(pool,
+                                    "nobody has the plan \"%s\", unless a .htaccess or rlpctl "
+                                    "set-plan names it: no rule, default or other plan does, and "
+                                    "there is no RateLimitPlanMap",
+                                    plan->limits->name));
+        }
+    }
+}
+
+void rule_doubt_all(server_rec *server, apr_pool_t *pool)
+{
+    const plan_map_t *map = NULL;
+
+    for (int i = 0; i < rlp_world->rules->nelts; i++) {
+        doubt_rule(APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), pool);
+    }
+    doubt_off(pool);
+    for (int i = 0; i < rlp_world->chains->nelts; i++) {
+        doubt_chain(server, APR_ARRAY_IDX(rlp_world->chains, i, const chain_t *), pool);
+    }
+    doubt_types(server, pool);
+    if (rlp_world->rules->nelts > 0 && rlp_world->maps->nelts == 0) {
+        doubt_plans(server, pool);
+    }
+    const char *doubt = room_doubt(&map, pool);
+
+    if (doubt != NULL) {
+        doubt_tell(server, map->file, map->line, doubt);
+    }
+}
