@@ -17,21 +17,15 @@
 
 #define STATUS_HANDLER "ratelimit-status"
 
-/* as RATELIMIT_ACTION has them */
-const char *const status_actions[STATS_KINDS] = {
-    [STATS_ADMITTED] = "pass",
-    [STATS_DELAYED] = "delay",
-    [STATS_REFUSED] = "deny",
-    [STATS_WOULD_REFUSE] = "would-deny",
-    [STATS_FAILED] = "error",
-    [STATS_EXEMPT] = "exempt",
-    [STATS_UNIDENTIFIED] = "unidentified",
-};
-
-const char *const status_members[STATS_KINDS] = {
-    [STATS_ADMITTED] = "admitted",         [STATS_DELAYED] = "delayed", [STATS_REFUSED] = "refused",
-    [STATS_WOULD_REFUSE] = "would_refuse", [STATS_FAILED] = "errors",   [STATS_EXEMPT] = "exempt",
-    [STATS_UNIDENTIFIED] = "unidentified",
+const status_kind_t status_kinds[STATS_KINDS] = {
+    [STATS_ADMITTED] = { "pass", "admitted", "Admitted", "Admitted", "" },
+    [STATS_DELAYED] = { "delay", "delayed", "Delayed", "Delayed", "" },
+    [STATS_REFUSED] = { "deny", "refused", "Refused", "Refused", " bad" },
+    [STATS_WOULD_REFUSE] = { "would-deny", "would_refuse", "WouldRefuse", "Would refuse",
+                             " would" },
+    [STATS_FAILED] = { "error", "errors", "Errors", "Errors", " bad" },
+    [STATS_EXEMPT] = { "exempt", "exempt", "Exempt", "Exempt", "" },
+    [STATS_UNIDENTIFIED] = { "unidentified", "unidentified", "Unidentified", "No identity", "" },
 };
 
 const char *status_plain(const char *text, apr_pool_t *pool)
@@ -143,18 +137,9 @@ int status_handler(request_rec *r)
 
 static void status_section_short(const status_t *status)
 {
-    static const char *const names[STATS_KINDS] = {
-        [STATS_ADMITTED] = "Admitted",
-        [STATS_DELAYED] = "Delayed",
-        [STATS_REFUSED] = "Refused",
-        [STATS_WOULD_REFUSE] = "WouldRefuse",
-        [STATS_FAILED] = "Errors",
-        [STATS_EXEMPT] = "Exempt",
-        [STATS_UNIDENTIFIED] = "Unidentified",
-    };
-
     for (int i = 0; i < STATS_KINDS; i++) {
-        ap_rprintf(status->r, "RateLimit%s: %" APR_UINT64_T_FMT "\n", names[i], status->totals[i]);
+        ap_rprintf(status->r, "RateLimit%s: %" APR_UINT64_T_FMT "\n", status_kinds[i].name,
+                   status->totals[i]);
     }
     ap_rprintf(status->r,
                "RateLimitStoreSlots: %" APR_UINT64_T_FMT "\nRateLimitStoreUsed: %" APR_UINT64_T_FMT
@@ -166,10 +151,11 @@ static void status_section_long(const status_t *status)
 {
     request_rec *r = status->r;
 
-    ap_rputs("<hr />\n<h1>Rate limits</h1>\n<table border=\"0\"><tr><th>Rule</th><th>Plan</th>"
-             "<th>Admitted</th><th>Delayed</th><th>Refused</th><th>Would refuse</th>"
-             "<th>Errors</th><th>Exempt</th><th>No identity</th></tr>\n",
-             r);
+    ap_rputs("<hr />\n<h1>Rate limits</h1>\n<table border=\"0\"><tr><th>Rule</th><th>Plan</th>", r);
+    for (int k = 0; k < STATS_KINDS; k++) {
+        ap_rprintf(r, "<th>%s</th>", status_kinds[k].title);
+    }
+    ap_rputs("</tr>\n", r);
     for (int i = 0; i < status->stats->n; i++) {
         const stats_row_t *row = &status->stats->rows[i];
 

@@ -22,9 +22,16 @@ typedef struct {
     store_server_t servers[STORE_SERVERS_MAX];
 } status_t;
 
-/* The kinds of numbers, as metrics and JSON name them. */
-extern const char *const status_actions[STATS_KINDS];
-extern const char *const status_members[STATS_KINDS];
+typedef struct {
+    const char *action; /* in metrics, as RATELIMIT_ACTION has it */
+    const char *member; /* in JSON */
+    const char *name;   /* in mod_status' words for programs */
+    const char *title;  /* of its column */
+    const char *look;   /* classes of its cells, where there are some, each behind a blank */
+} status_kind_t;
+
+/* The kinds of numbers, and what each format calls them. */
+extern const status_kind_t status_kinds[STATS_KINDS];
 
 /* Text that shows in every format what it is: bytes that are no printable ASCII as %XX. */
 const char *status_plain(const char *text, apr_pool_t *pool);

@@ -124,7 +124,7 @@ static void json_counts(const status_t *status)
         json_put(r, i ? ",\n{" : "\n{", "rule", row->rule);
         json_put(r, ",", "plan", row->plan);
         for (int k = 0; k < STATS_KINDS; k++) {
-            ap_rprintf(r, ",\"%s\":%" APR_UINT64_T_FMT, status_members[k], row->counts[k]);
+            ap_rprintf(r, ",\"%s\":%" APR_UINT64_T_FMT, status_kinds[k].member, row->counts[k]);
         }
         json_minutes(r, ",\"minutes\":{", "admitted", row->minutes[0]);
         json_minutes(r, ",", "refused", row->minutes[1]);

@@ -56,7 +56,7 @@ static void metric_requests(const status_t *status)
                        "ratelimit_requests_total{rule=\"%s\",plan=\"%s\",action=\"%s\"} "
                        "%" APR_UINT64_T_FMT "\n",
                        metric_label(row->rule, r->pool), metric_label(row->plan, r->pool),
-                       status_actions[k], row->counts[k]);
+                       status_kinds[k].action, row->counts[k]);
         }
     }
 }

@@ -312,16 +312,11 @@ typedef struct {
 
 static void page_counts_cells(const status_t *status, const void *of)
 {
-    static const char *const classes[STATS_KINDS] = {
-        [STATS_ADMITTED] = "",           [STATS_DELAYED] = "",    [STATS_REFUSED] = " bad",
-        [STATS_WOULD_REFUSE] = " would", [STATS_FAILED] = " bad", [STATS_EXEMPT] = "",
-        [STATS_UNIDENTIFIED] = "",
-    };
     const page_counts_t *counts = of;
 
     page_cell(status, page_sum(counts->chart.hour.n[1]), " bad");
     for (int i = 0; i < STATS_KINDS; i++) {
-        page_cell(status, counts->row->counts[i], classes[i]);
+        page_cell(status, counts->row->counts[i], status_kinds[i].look);
     }
 }
 
