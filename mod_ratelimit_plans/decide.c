@@ -536,59 +536,45 @@ static int decide_crowded(const request_rec *r)
 }
 
 /* Judges the rules of this section that have not been judged for the client's request. */
-static int decide_judge(decide_t *d, bool in_handler)
-{
-    const uint64_t rules = choose_rules(d);
-    const uint64_t apart = choose_apart(d->conf, rules);
-
-    if (!decide_collect(d, rules & ~apart)) {
-        return decide_crowded(d->r);
-    }
-    const bool enforced = d->n > 0;
-
-    d->verdict = decide_verdict(d->r, d->conf, d->before, d->n, d->room);
-    d->verdict->judged = d->judged;
-    decide_tally_unidentified(d);
-    if (d->banned != NULL) {
-        return ordered_refuse(d, in_handler);
-    }
-    if (d->refuse) {
-        return decide_refuse_unknown(d);
-    }
-    if (enforced) {
-        decide_ask(d);
-        if (d->refuse) {
-            return decide_refuse_unasked(d);
-        }
-    }
-    if (apart) {
-        decide_ask_apart(d, apart);
-        decide_tally_unidentified(d);
-    }
-    if (d->judged != 0) {
-        return decide_answer(d, enforced, in_handler);
-    }
-    place_guard(d->r, d->verdict); /* the handler was not known in an earlier phase */
-    return DECLINED;
-}
-
-int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler)
+int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler,
+                   const asked_t *asked)
 {
     decide_t d;
 
     decide_begin(&d, r, conf);
     d.before = decide_before(r);
     d.phases = phases;
-    return decide_judge(&d, in_handler);
-}
-
-int decide_request_asked(request_rec *r, const dir_conf_t *conf, const asked_t *asked)
-{
-    decide_t d;
-
-    decide_begin(&d, r, conf);
-    d.before = decide_before(r);
-    d.phases = PHASE_BOTH;
     d.asked = asked;
-    return decide_judge(&d, false);
+    const uint64_t rules = choose_rules(&d);
+    const uint64_t apart = choose_apart(conf, rules);
+
+    if (!decide_collect(&d, rules & ~apart)) {
+        return decide_crowded(r);
+    }
+    const bool enforced = d.n > 0;
+
+    d.verdict = decide_verdict(r, conf, d.before, d.n, d.room);
+    d.verdict->judged = d.judged;
+    decide_tally_unidentified(&d);
+    if (d.banned != NULL) {
+        return ordered_refuse(&d, in_handler);
+    }
+    if (d.refuse) {
+        return decide_refuse_unknown(&d);
+    }
+    if (enforced) {
+        decide_ask(&d);
+        if (d.refuse) {
+            return decide_refuse_unasked(&d);
+        }
+    }
+    if (apart) {
+        decide_ask_apart(&d, apart);
+        decide_tally_unidentified(&d);
+    }
+    if (d.judged != 0) {
+        return decide_answer(&d, enforced, in_handler);
+    }
+    place_guard(r, d.verdict); /* the handler was not known in an earlier phase */
+    return DECLINED;
 }

@@ -142,12 +142,10 @@ uint64_t choose_apart(const dir_conf_t *conf, uint64_t rules);
 rlp_time_t decide_max_wait(const decide_t *d, const rule_t *rule);
 
 /* Judges the rules of this section that have not been judged for the client's request. What the
-   hook returns. */
-int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler);
-
-/* The same of all phases, in fixups, where the short way has led so far. A store that has failed is
-   not asked again: it may have made the charges, and who waits has waited. */
-int decide_request_asked(request_rec *r, const dir_conf_t *conf, const asked_t *asked);
+   hook returns. A store that was asked and has failed (asked; NULL: it was not) is not asked again:
+   it may have made the charges, and who waits has waited. */
+int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler,
+                   const asked_t *asked);
 
 /* Says that a counter was damaged, once a process. */
 void decide_log_damage(const request_rec *r);

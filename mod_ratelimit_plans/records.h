@@ -332,8 +332,8 @@ enum {
     HOOK_EARLY = 1U << 0,     /* rules before authentication */
     HOOK_BANDWIDTH = 1U << 1, /* the filter of stock mod_ratelimit */
     HOOK_AFTER = 1U << 2,     /* charges corrected by what the response was */
-    HOOK_HEARS = 1U << 4,     /* by header fields of it, which Header may take out */
-    HOOK_FIELDS = 1U << 3,    /* identities from header fields, which RequestHeader may change */
+    HOOK_HEARS = 1U << 3,     /* by header fields of it, which Header may take out */
+    HOOK_FIELDS = 1U << 4,    /* identities from header fields, which RequestHeader may change */
 };
 
 /* What one reading of the configuration has declared for the whole server. */

@@ -224,7 +224,7 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
 
     asked.rv = APR_SUCCESS;
     if (!request_collect_usual(&usual, r, conf) || !request_passes(r, &usual, &asked)) {
-        return decide_request_asked(r, conf, &asked);
+        return decide_request(r, conf, PHASE_BOTH, false, &asked);
     }
     request_tally_usual(conf, usual.judged);
     if (request_is_silent(conf)) {
@@ -246,7 +246,7 @@ __attribute__((noinline)) static int request_decide_single(request_rec *r, const
     asked.rv = APR_SUCCESS;
     if (!rule_matches(rule, r) || !request_add_usual(&usual, r, conf, rule) ||
         !request_passes(r, &usual, &asked)) {
-        return decide_request_asked(r, conf, &asked);
+        return decide_request(r, conf, PHASE_BOTH, false, &asked);
     }
     request_tally_rule(rule);
     request_tell_usual(r, conf, &usual);
@@ -263,7 +263,7 @@ __attribute__((noinline)) static int request_decide_silently(request_rec *r, con
 
     asked.rv = APR_SUCCESS;
     if (!request_add_usual(&usual, r, conf, rule) || !request_passes(r, &usual, &asked)) {
-        return decide_request_asked(r, conf, &asked);
+        return decide_request(r, conf, PHASE_BOTH, false, &asked);
     }
     request_tally_rule(rule);
     request_pass_silently(r, conf);
@@ -333,7 +333,7 @@ int request_header_parser(request_rec *r)
         request_is_error_document(r) || request_is_uncounted(r) || request_is_exempt(r, conf)) {
         return DECLINED;
     }
-    return decide_request(r, conf, PHASE_EARLY, false);
+    return decide_request(r, conf, PHASE_EARLY, false, NULL);
 }
 
 /* A redirect has renamed the variables and dropped the filters of the request before it. */
@@ -370,7 +370,7 @@ __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
         return DECLINED;
     }
     return request_is_exempt(r, conf) ? request_exempt(r, conf)
-                                      : decide_request(r, conf, phases, false);
+                                      : decide_request(r, conf, phases, false, NULL);
 }
 
 __attribute__((noinline)) static int request_fixups_in_full(request_rec *r, const dir_conf_t *conf)
@@ -387,7 +387,7 @@ __attribute__((noinline)) static int request_fixups_in_full(request_rec *r, cons
     }
     return request_is_exempt(r, conf)
                ? request_exempt(r, conf)
-               : decide_request(r, conf, request_phases_left(r, conf), false);
+               : decide_request(r, conf, request_phases_left(r, conf), false, NULL);
 }
 
 /* What most requests are is told without a call. */
@@ -460,7 +460,7 @@ static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verd
         return DECLINED;
     }
     return request_is_exempt(r, conf) ? request_exempt(r, conf)
-                                      : decide_request(r, conf, PHASE_BOTH, true);
+                                      : decide_request(r, conf, PHASE_BOTH, true, NULL);
 }
 
 /* The one hook for handlers, as each costs every request something. The names of pages of ours
