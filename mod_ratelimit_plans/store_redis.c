@@ -46,9 +46,8 @@ typedef struct {
     rlp_store_t head;
     const far_settings_t *settings;
     redis_endpoint_t *endpoint;
-    rlp_store_t *redis;    /* what is asked: */
+    rlp_store_t *redis;    /* what is asked: the next, or leases before it */
     rlp_store_t *exact;    /* the store in Redis */
-    rlp_store_t *leases;   /* or what is before it; NULL: there is nothing */
     rlp_store_t *local;    /* has the counters while Redis is away; NULL: nobody has */
     redis_local_t *stands; /* ... and decides by them */
     server_rec *server;
@@ -346,12 +345,11 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
         return "cannot get memory to count without Redis";
     }
     if (store->settings->leases || store->settings->leased) {
-        store->leases = far_lease_open(store->redis, store->endpoint, store->settings, pool);
-        if (store->leases == NULL) {
+        store->redis = far_lease_open(store->exact, store->endpoint, store->settings, pool);
+        if (store->redis == NULL) {
             return "cannot get memory for the leases of this host";
         }
-        lease_store_note(store->leases, &shared->denials);
-        store->redis = store->leases;
+        lease_store_note(store->redis, &shared->denials);
     }
     *made = &store->head;
     return NULL;
@@ -446,7 +444,9 @@ static apr_status_t far_child(rlp_store_t *head, apr_pool_t *pchild)
         return rv;
     }
     thread_end_with(pchild, thread, thread_end);
-    return keeper.store->leases ? far_lease_child(keeper.store->leases, pchild) : APR_SUCCESS;
+    return keeper.store->redis == keeper.store->exact
+               ? APR_SUCCESS
+               : far_lease_child(keeper.store->redis, pchild);
 }
 
 const rlp_store_provider_t store_redis_provider = { .options = far_options_usage,

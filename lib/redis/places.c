@@ -7,13 +7,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define PLACES_LISTS 64
-
+/* No more than a process has requests in flight: each can look through all. */
 struct redis_places_t {
     pthread_mutex_t mutex; /* of all */
-    int n;
-    int first; /* the list that is looked through next */
-    redis_place_t *lists[PLACES_LISTS];
+    redis_place_t *first;
 };
 
 static void place_free(redis_place_t *place)
@@ -26,13 +23,9 @@ static apr_status_t places_destroy(void *data)
 {
     redis_places_t *places = data;
 
-    for (int i = 0; i < PLACES_LISTS; i++) {
-        while (places->lists[i] != NULL) {
-            redis_place_t *next = places->lists[i]->next;
-
-            place_free(places->lists[i]);
-            places->lists[i] = next;
-        }
+    for (redis_place_t *place = places->first, *next; place != NULL; place = next) {
+        next = place->next;
+        place_free(place);
     }
     pthread_mutex_destroy(&places->mutex);
     return APR_SUCCESS;
@@ -45,12 +38,6 @@ redis_places_t *redis_places_create(apr_pool_t *pool)
     *places = (redis_places_t){ .mutex = PTHREAD_MUTEX_INITIALIZER };
     apr_pool_cleanup_register(pool, places, places_destroy, apr_pool_cleanup_null);
     return places;
-}
-
-/* Holders are random. */
-static redis_place_t **places_list(redis_places_t *places, uint64_t holder)
-{
-    return &places->lists[holder / 2 % PLACES_LISTS];
 }
 
 static rlp_time_t place_third(const rlp_limit_t *limit)
@@ -72,31 +59,26 @@ void redis_places_note(redis_places_t *places, const rlp_charge_t *charge, rlp_t
                               .holder = charge->holder,
                               .due = now + place_third(charge->limit) };
     pthread_mutex_lock(&places->mutex);
-    redis_place_t **list = places_list(places, charge->holder);
-
-    place->next = *list;
-    *list = place;
-    places->n++;
+    place->next = places->first;
+    places->first = place;
     pthread_mutex_unlock(&places->mutex);
 }
 
-/* Takes it out of its list. */
 static void place_remove(redis_places_t *places, redis_place_t *place)
 {
-    redis_place_t **link = places_list(places, place->holder);
+    redis_place_t **link = &places->first;
 
     while (*link != place) {
         link = &(*link)->next;
     }
     *link = place->next;
-    places->n--;
     place_free(place);
 }
 
 void redis_places_forget(redis_places_t *places, const rlp_charge_t *charge)
 {
     pthread_mutex_lock(&places->mutex);
-    redis_place_t *place = *places_list(places, charge->holder);
+    redis_place_t *place = places->first;
 
     while (place != NULL &&
            !(place->holder == charge->holder && redis_subject_is(place->subject, charge))) {
@@ -112,17 +94,11 @@ void redis_places_forget(redis_places_t *places, const rlp_charge_t *charge)
 
 redis_place_t *redis_places_due(redis_places_t *places, rlp_time_t now)
 {
-    redis_place_t *place = NULL;
-
     pthread_mutex_lock(&places->mutex);
-    for (int i = 0; place == NULL && places->n > 0 && i < PLACES_LISTS; i++) {
-        place = places->lists[places->first];
-        while (place != NULL && (place->due > now || place->asked)) {
-            place = place->next;
-        }
-        if (place == NULL) {
-            places->first = (places->first + 1) % PLACES_LISTS;
-        }
+    redis_place_t *place = places->first;
+
+    while (place != NULL && (place->due > now || place->asked)) {
+        place = place->next;
     }
     if (place != NULL) {
         place->asked = true;
@@ -140,13 +116,4 @@ void redis_places_told(redis_places_t *places, redis_place_t *place, bool there)
         place_remove(places, place);
     }
     pthread_mutex_unlock(&places->mutex);
-}
-
-int redis_places_size(redis_places_t *places)
-{
-    pthread_mutex_lock(&places->mutex);
-    const int n = places->n;
-
-    pthread_mutex_unlock(&places->mutex);
-    return n;
 }

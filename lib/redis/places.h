@@ -41,7 +41,4 @@ redis_place_t *redis_places_due(redis_places_t *places, rlp_time_t now);
 /* It is there, as far as is known; or it is not, and is forgotten. */
 void redis_places_told(redis_places_t *places, redis_place_t *place, bool there);
 
-/* How many there are. */
-int redis_places_size(redis_places_t *places);
-
 #endif
