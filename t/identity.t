@@ -401,32 +401,12 @@ RateLimitPlan i-session rate=2/min
 
 <VirtualHost *:${RLP_PORT}>
     ServerName Mapped.test
-    RateLimitEngine On
-    RemoteIPHeader X-Forwarded-For
-    RemoteIPInternalProxy 127.0.0.1
-    RateLimitPlanMap ip "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
-    RateLimitPlanMap vhost "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
-    <Location "/c/network">
-        RateLimitRule network rate=9/min key=ip/24,48
-    </Location>
-    <Location "/c/both">
-        RateLimitRule both rate=9/min key=vhost+ip
-    </Location>
+    Include "${RLP_TOP}/t/conf/identity-mapped.conf"
 </VirtualHost>
 
 <VirtualHost *:${RLP_PORT}>
     ServerName named.test
-    RateLimitEngine On
-    RemoteIPHeader X-Forwarded-For
-    RemoteIPInternalProxy 127.0.0.1
-    RateLimitPlanMap ip "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
-    RateLimitPlanMap vhost "txt:${RLP_TOP}/t/conf/identity-addresses.txt"
-    <Location "/c/network">
-        RateLimitRule network rate=9/min key=ip/24,48
-    </Location>
-    <Location "/c/both">
-        RateLimitRule both rate=9/min key=vhost+ip
-    </Location>
+    Include "${RLP_TOP}/t/conf/identity-mapped.conf"
 </VirtualHost>
 
 <VirtualHost *:${RLP_PORT}>

@@ -136,6 +136,25 @@ static rlp_store_t *store_told(void)
     return redis_store_create(&made, unit_pool());
 }
 
+static rlp_verdict_t told_take(rlp_store_t *host, rlp_charge_t *charge, rlp_units_t cost,
+                               rlp_time_t now)
+{
+    const rlp_question_t question = { .now = now };
+    rlp_answer_t answer;
+
+    charge_init(charge, "user:1", "api", "concurrent=1 lease=9s");
+    charge->cost = cost;
+    assert_int_equal(rlp_check(host, charge, 1, &question, &answer), APR_SUCCESS);
+    return answer.verdict;
+}
+
+static void told_renew(rlp_store_t *host, rlp_time_t now)
+{
+    const rlp_question_t question = { .now = now };
+
+    redis_store_renew(host, &question);
+}
+
 /* C-09: a place outlasts its lease while the process that has it renews it, in time and not before,
    and no longer. */
 static void test_renewed(void **state)
@@ -147,51 +166,50 @@ static void test_renewed(void **state)
 
     (void)state;
     store_fresh();
-    for (int i = 0; i < 2; i++) {
-        charge_init(&charges[i], "user:1", "api", "concurrent=1 lease=9s");
-    }
-    assert_int_equal(rlp_check(hosts[0], &charges[0], 1, &question, &answer), APR_SUCCESS);
-    assert_int_equal(answer.verdict, RLP_ALLOW);
+    assert_int_equal(told_take(hosts[0], &charges[0], RLP_UNIT, question.now), RLP_ALLOW);
     for (int i = 0; i < 20; i++) {
         question.now += 2 * RLP_SECOND;
-        redis_store_renew(hosts[0], &question);
-        redis_store_renew(hosts[1], &question);
-        assert_int_equal(rlp_check(hosts[1], &charges[1], 1, &question, &answer), APR_SUCCESS);
-        assert_int_equal(answer.verdict, RLP_DENY);
+        told_renew(hosts[0], question.now);
+        told_renew(hosts[1], question.now);
+        assert_int_equal(told_take(hosts[1], &charges[1], RLP_UNIT, question.now), RLP_DENY);
     }
     assert_int_equal(store_asked(), 1 + 20 + 10);
     assert_int_equal(rlp_release(hosts[0], &charges[0], 1, &question, &answer), APR_SUCCESS);
     question.now += 5 * RLP_SECOND;
-    redis_store_renew(hosts[0], &question);
+    told_renew(hosts[0], question.now);
     assert_int_equal(store_asked(), 1 + 20 + 10 + 1);
-    assert_int_equal(rlp_check(hosts[1], &charges[1], 1, &question, &answer), APR_SUCCESS);
-    assert_int_equal(answer.verdict, RLP_ALLOW);
+    assert_int_equal(told_take(hosts[1], &charges[1], RLP_UNIT, question.now), RLP_ALLOW);
 }
 
-/* One that Redis has lost is asked for once more; one that a free request did not take is not. */
-static void test_not_renewed(void **state)
+/* One that Redis has lost is asked for once more. */
+static void test_lost(void **state)
 {
     rlp_store_t *host = store_told();
-    rlp_question_t question = { .now = 1000 * RLP_SECOND };
+    rlp_time_t now = 1000 * RLP_SECOND;
     rlp_charge_t charge;
-    rlp_answer_t answer;
 
     (void)state;
     store_fresh();
-    charge_init(&charge, "user:1", "api", "concurrent=1 lease=9s");
-    charge.cost = 0;
-    assert_int_equal(rlp_check(host, &charge, 1, &question, &answer), APR_SUCCESS);
-    question.now += 4 * RLP_SECOND;
-    redis_store_renew(host, &question);
-    assert_int_equal(store_asked(), 1);
-    charge.cost = RLP_UNIT;
-    assert_int_equal(rlp_check(host, &charge, 1, &question, &answer), APR_SUCCESS);
+    assert_int_equal(told_take(host, &charge, RLP_UNIT, now), RLP_ALLOW);
     freeReplyObject(redis_server_ask("FLUSHALL"));
     for (int i = 0; i < 3; i++) {
-        question.now += 4 * RLP_SECOND;
-        redis_store_renew(host, &question);
-        assert_int_equal(store_asked(), 3);
+        now += 4 * RLP_SECOND;
+        told_renew(host, now);
+        assert_int_equal(store_asked(), 2);
     }
+}
+
+/* One that a free request did not take is not asked for. */
+static void test_free_request(void **state)
+{
+    rlp_store_t *host = store_told();
+    rlp_charge_t charge;
+
+    (void)state;
+    store_fresh();
+    assert_int_equal(told_take(host, &charge, 0, 1000 * RLP_SECOND), RLP_ALLOW);
+    told_renew(host, 1004 * RLP_SECOND);
+    assert_int_equal(store_asked(), 1);
 }
 
 static void test_places(void **state)
@@ -505,7 +523,8 @@ int main(void)
     unit_add("a charge is corrected", test_settle, NULL);
     unit_add("places come back", test_places, NULL);
     unit_add("C-09: a place that is renewed", test_renewed, NULL);
-    unit_add("and ones that are not", test_not_renewed, NULL);
+    unit_add("one that is lost", test_lost, NULL);
+    unit_add("one that is free", test_free_request, NULL);
     unit_add("a key has a name without signs, and a TTL", test_keys, NULL);
     unit_add("T-28: the script is flushed", test_flushed, NULL);
     unit_add("the server is away", test_away, NULL);
