@@ -195,13 +195,16 @@ SKIP: {
     none('and only those that there are', grep { !$metric{$_} } sort keys %used);
 
     my $writer = code('mod_ratelimit_plans/status_json.c');
-    my ($kinds) = code('mod_ratelimit_plans/status.c') =~ /status_members\[STATS_KINDS\] = \{(.*?)\};/s;
-    my %member = map { $_ => 1 } $writer =~ /(?<!\\)"(\w+)"/g, $writer =~ /\\"(\w+)\\":/g, $kinds =~ /"(\w+)"/g;
+    my @kinds = code('mod_ratelimit_plans/status.c') =~ /\[STATS_\w+\] = \{ "[\w-]+", "(\w+)", "(\w+)",/g;
+    my %kind = @kinds; # as JSON has it => as mod_status
+    is(scalar(keys %kind), scalar(my @all = code('mod_ratelimit_plans/stats_area.h') =~ /^    STATS_(?!KINDS)[A-Z_]+,/mg),
+        'the kinds of numbers can be read');
+    my %member = map { $_ => 1 } $writer =~ /(?<!\\)"(\w+)"/g, $writer =~ /\\"(\w+)\\":/g, keys %kind;
     my %said = map { $_ => 1 } grep { !/^(?:closed|open|1|dbm)$/ } map { split /\./ } map { s/\[\]//r } $json =~ /`([\w.\[\]]+)`/g;
     ok(keys %member > 25, 'the members of JSON can be read') or diag(join ' ', sort keys %member);
     none('docs/monitoring.md has every member of JSON', grep { !$said{$_} } sort keys %member);
     none('and no other', grep { !$member{$_} } sort keys %said);
-    none('and the kinds in mod_status', grep { $document !~ /`RateLimit$_`/ }
+    none('and the kinds in mod_status', grep { $document !~ /`RateLimit$_`/ } values %kind,
         code('mod_ratelimit_plans/status.c') =~ /RateLimit(\w+): %/g);
 }
 
