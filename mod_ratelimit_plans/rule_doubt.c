@@ -81,6 +81,17 @@ static void doubt_rule(const rule_t *rule, apr_pool_t *pool)
     doubt_cost(rule, pool);
 }
 
+static void doubt_engine(void)
+{
+    const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, 0, const rule_t *);
+
+    if (!rlp_world->engaged) {
+        doubt_tell(rule->server, rule->file, rule->line,
+                   "this rule judges no request, nor does any other: RateLimitEngine On turns "
+                   "rules on, and stands nowhere");
+    }
+}
+
 /* What is taken out and stands nowhere is a slip: the rule that was meant goes on. */
 static void doubt_off(apr_pool_t *pool)
 {
@@ -232,6 +243,9 @@ void rule_doubt_all(server_rec *server, apr_pool_t *pool)
 {
     const plan_map_t *map = NULL;
 
+    if (rlp_world->rules->nelts > 0) {
+        doubt_engine();
+    }
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         doubt_rule(APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), pool);
     }

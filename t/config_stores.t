@@ -26,9 +26,10 @@ $ENV{RLP_TEST_SECRET} = 'sesame-in-env';
 $ENV{RLP_TEST_EMPTY} = '';
 delete $ENV{RLP_TEST_NONE};
 
+# The engine is on, so that rules judge requests.
 sub tested {
     my ($config, @words) = @_;
-    $server->configure("$config\n");
+    $server->configure("$config\nRateLimitEngine On\n");
     my ($code, $said) = $server->configtest(@words);
     return ($code, $said =~ s/\s+/ /gr, $said);
 }

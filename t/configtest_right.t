@@ -33,6 +33,11 @@ passes("a section that costs $_->[0]", "RateLimitRule r rate=2/s $_->[1]\n<Locat
     ['more than a rule with a cost of its own', 'cost=1', "RateLimitCost 5"], ['what an expression says', '', 'RateLimitCost expr=99'];
 warns('a rule without limits', "RateLimitEngine On\nRateLimitRule r", 2, 'the rule counts nobody: it has no limits, and there is neither a RateLimitPlanDefault nor a RateLimitPlanMap');
 warns('a rule of the name of one with limits', "RateLimitRule r rate=1/s\n<Location \"/x\">\nRateLimitRule r key=ip\n</Location>", 3, 'the rule counts nobody');
+warns("rules where the engine is $_->[0]", "# RateLimitEngine\n$_->[1]\nRateLimitRule r rate=1/s\n$_->[2]", 3, 'RateLimitEngine On turns rules on, and stands nowhere')
+    for [ 'nowhere on', '', '' ], [ 'off', 'RateLimitEngine Off', qq(<Location "/x">\nRateLimitEngine Off\n</Location>) ];
+passes("rules where the engine is $_->[0]", "RateLimitRule r rate=1/s\n$_->[1]")
+    for [ 'on in a section', qq(<Location "/x">\nRateLimitEngine On\n</Location>) ], [ 'on in a host', "<VirtualHost *:80>\nRateLimitEngine On\n</VirtualHost>" ],
+    [ 'on as a dry run', 'RateLimitEngine LogOnly' ];
 warns('a slip in the name of a rule that is taken out', "RateLimitRule login rate=1/s\n<Location \"/x\">\nRateLimitRule logn Off\n</Location>", 3,
     qr/there is no rule "logn" to be taken out \(login\?\)/);
 passes('a rule of another host that is taken out everywhere', "RateLimitRule r Off\n<VirtualHost *:80>\nRateLimitRule r rate=1/s\n</VirtualHost>");

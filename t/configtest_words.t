@@ -79,8 +79,8 @@ Rate limit rules:
   guesses in <Location "/api/">: for everybody: 1 at once, then 1 per second, counted by ip, before authentication ($file:23)
   shop\@shop.example: the plan of whom is counted; without one: plan free ($file:28)
 Rate limit settings:
-  server: engine off; without a plan: free; waits up to 5 s in 10% of the threads; rules site
-  host shop.example: engine off; without a plan: free; waits up to 5 s in 10% of the threads; rules site, shop\@shop.example ($file:26)
+  server: engine on; without a plan: free; waits up to 5 s in 10% of the threads; rules site
+  host shop.example: engine on; without a plan: free; waits up to 5 s in 10% of the threads; rules site, shop\@shop.example ($file:26)
 Syntax OK
 END
 }

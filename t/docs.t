@@ -111,7 +111,8 @@ sub configtest {
             . qq{PidFile httpd.pid\nDefaultRuntimeDir .\nErrorLog error.log\n}
             . load_modules() . $own
             . ($own ? missing_plans($text) : '')
-            . qq{Include example.conf\n});
+            . qq{Include example.conf\n}
+            . ($own && $text !~ /RateLimitEngine/ ? "RateLimitEngine On\n" : ''));
     my $said = qx("$httpd" -t -f "$run/wrap.conf" 2>&1);
     return is($said, "Syntax OK\n", "V-16 $name passes httpd -t");
 }

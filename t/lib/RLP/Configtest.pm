@@ -43,10 +43,11 @@ sub server_with {
     return $server;
 }
 
-# What httpd -t says: its exit code, its words in one line, and as they are.
+# What httpd -t says: its exit code, its words in one line, and as they are. The engine is on, unless the
+# configuration says what it is.
 sub tested {
     my ($config, @words) = @_;
-    $server->configure("$config\n");
+    $server->configure("$config\n" . ($config =~ /RateLimitEngine/ ? '' : "RateLimitEngine On\n"));
     my ($code, $said) = $server->configtest(@words);
     (my $flat = $said) =~ s/\s+/ /g;
     return ($code, $flat, $said);
