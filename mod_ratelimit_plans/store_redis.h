@@ -26,7 +26,7 @@ typedef struct {
     const char *prefix;
     const char *secret; /* NULL: not given */
     redis_tls_settings_t secure;
-    redis_tls_t *tls; /* NULL: the URL is not rediss:// */
+    redis_tls_t *tls; /* NULL: the URL asks for none */
     int64_t timeout;
     int64_t connect;
     int64_t recovery;

@@ -246,7 +246,8 @@ static const char *far_configure_url(far_settings_t *settings, apr_pool_t *pool)
     }
     if (settings->url.kind != REDIS_SENTINEL &&
         (settings->sentinels.user != NULL || settings->sentinels.password != NULL)) {
-        return "expected sentinel-user= and sentinel-password= with redis-sentinel:// only";
+        return "expected sentinel-user= and sentinel-password= with url=redis-sentinel:// or "
+               "url=rediss-sentinel:// only";
     }
     if (settings->sentinels.user != NULL && settings->sentinels.password == NULL) {
         return "expected sentinel-password= with sentinel-user=, got none";
@@ -261,11 +262,11 @@ static const char *far_configure_tls(far_settings_t *settings, apr_pool_t *pool)
     const redis_tls_settings_t *secure = &settings->secure;
 
     if (settings->url.tls) {
-        settings->secure.name = secure->name ? secure->name : settings->url.addresses[0].host;
         return redis_tls_create(&settings->tls, secure, pool);
     }
     return secure->ca || secure->cert || secure->key || secure->name
-               ? "expected tls-ca=, tls-cert=, tls-key= and tls-name= with url=rediss:// only"
+               ? "expected tls-ca=, tls-cert=, tls-key= and tls-name= with url=rediss://, "
+                 "url=rediss-sentinel:// or url=rediss-cluster:// only"
                : NULL;
 }
 

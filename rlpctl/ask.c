@@ -39,6 +39,8 @@
     "                     input)\n"                                                      \
     "  --file=PATH        a store's file in place of --url, but for plans, explain\n"    \
     "  --store=URL --prefix=TEXT  a Redis, but for plans, explain; rlpctl help stores\n" \
+    "  --tls-ca=FILE, --tls-cert=FILE, --tls-key=FILE, --tls-name=NAME\n"                \
+    "                     as those of RateLimitStore, for rediss://\n"                   \
     "  --json             the answer as it is\n"
 
 #define ASK_SECRET_MAX 8192
@@ -62,11 +64,8 @@ typedef struct {
     apr_pool_t *pool;
     bool json;
     bool secret;
-    const char *file;
-    const char *store; /* the URL of a Redis */
-    const char *prefix;
+    option_place_t place; /* in the place of a server; its password may be the server's */
     post_server_t server;
-    const char *password; /* where it is */
     const char *rule;
     const char *plan;
     const char *method;
@@ -122,22 +121,18 @@ static bool ask_option(ask_t *ask, const char *word)
                                  { .name = "--socket=", .value = &ask->server.socket },
                                  { .name = "--host=", .value = &ask->server.host },
                                  { .name = "--login=", .value = &ask->server.login },
-                                 { .name = "--password=", .value = &ask->password },
-                                 { .name = "--file=", .value = &ask->file },
                                  { .name = "--rule=", .value = &ask->rule },
                                  { .name = "--plan=", .value = &ask->plan },
                                  { .name = "--method=", .value = &ask->method },
                                  { .name = "--ip=", .value = &ask->ip },
                                  { .name = "--user=", .value = &ask->user },
-                                 { .name = "--store=", .value = &ask->store },
-                                 { .name = "--prefix=", .value = &ask->prefix },
                                  { .name = "--header=", .take = ask_header },
                                  { .name = "--env=", .take = ask_env },
                                  { .name = "--json", .flag = &ask->json },
                                  { .name = "--secret", .flag = &ask->secret },
                                  { .name = NULL } };
 
-    return option_take(options, word, 1, ask) == NULL;
+    return option_take(options, word, 1, ask) == NULL || option_place(&ask->place, word, 1) == NULL;
 }
 
 /* The first option that is there and means something to a server alone; NULL: there is none. */
@@ -150,7 +145,7 @@ static const char *ask_of_server(const ask_t *ask)
                     { "--socket=", ask->server.socket != NULL },
                     { "--host=", ask->server.host != NULL },
                     { "--login=", ask->server.login != NULL },
-                    { "--password=", ask->store == NULL && ask->password != NULL },
+                    { "--password=", ask->place.url == NULL && ask->place.password != NULL },
                     { "--rule=", ask->rule != NULL },
                     { "--plan=", ask->plan != NULL },
                     { "--method=", ask->method != NULL },
@@ -172,21 +167,21 @@ static const char *ask_odd(const ask_t *ask)
 {
     const char *of_server = ask_of_server(ask);
 
-    if (of_server != NULL && (ask->file != NULL || ask->store != NULL)) {
+    if (of_server != NULL && (ask->place.file != NULL || ask->place.url != NULL)) {
         return apr_psprintf(ask->pool, "expected no %s with %s, but with a server alone", of_server,
-                            ask->file ? "--file=PATH" : "--store=URL");
+                            ask->place.file ? "--file=PATH" : "--store=URL");
     }
-    if (ask->store != NULL && ask->file != NULL) {
+    if (ask->place.url != NULL && ask->place.file != NULL) {
         return "expected either --file=PATH or --store=URL";
     }
-    if (ask->store != NULL && ask->secret) {
+    if (ask->place.url != NULL && ask->secret) {
         return "expected --url= or --file=PATH with --secret: only a server knows what Redis "
                "counts it by";
     }
-    if (ask->store == NULL && ask->prefix != NULL) {
-        return "expected --store=URL with --prefix=";
+    if (ask->place.url == NULL && (ask->place.prefix != NULL || option_has_tls(&ask->place))) {
+        return "expected --store=URL with --prefix= or --tls-...=";
     }
-    return option_prefix_odd(ask->prefix);
+    return option_prefix_odd(ask->place.prefix);
 }
 
 /* NULL, or what was expected. */
@@ -213,9 +208,9 @@ static const char *ask_read(ask_t *ask, int argc, const char *const argv[])
         return apr_psprintf(ask->pool, "expected %d words behind %s, got %d", wanted,
                             ask->command->name, n);
     }
-    if ((ask->file != NULL || ask->store != NULL) && !ask->command->offline) {
+    if ((ask->place.file != NULL || ask->place.url != NULL) && !ask->command->offline) {
         return apr_psprintf(ask->pool, "expected --url with %s: a %s knows no plans",
-                            ask->command->name, ask->file ? "file" : "Redis");
+                            ask->command->name, ask->place.file ? "file" : "Redis");
     }
     return ask_odd(ask);
 }
@@ -239,20 +234,20 @@ static const char *ask_line(const char *path, apr_pool_t *pool)
 static const char *ask_secrets(ask_t *ask, const char **secret)
 {
     *secret = NULL;
-    if (ask->store != NULL) { /* whose password is read with it */
+    if (ask->place.url != NULL) { /* whose password is read with it */
         return NULL;
     }
-    if (ask->server.login == NULL && ask->password != NULL) {
+    if (ask->server.login == NULL && ask->place.password != NULL) {
         return "expected --login=NAME with --password";
     }
     if (ask->server.login != NULL) {
-        if (ask->password == NULL) {
+        if (ask->place.password == NULL) {
             return "expected --password=FILE, or - for standard input, with --login";
         }
-        ask->server.password = ask_line(ask->password, ask->pool);
+        ask->server.password = ask_line(ask->place.password, ask->pool);
         if (ask->server.password == NULL) {
             return apr_psprintf(ask->pool, "expected a password in the first line of %s",
-                                ask->password);
+                                ask->place.password);
         }
     }
     if (ask->secret) {
@@ -449,7 +444,7 @@ static int ask_tell(const ask_t *ask, const char *error, int status, const json_
 static int ask_file(const ask_t *ask, const char *secret)
 {
     const ask_words_t words = ask_words(ask);
-    const offline_t job = { .path = ask->file,
+    const offline_t job = { .path = ask->place.file,
                             .command = ask->command->name,
                             .identity = words.identity,
                             .secret = secret,
@@ -466,9 +461,7 @@ static int ask_file(const ask_t *ask, const char *secret)
 static int ask_redis(const ask_t *ask)
 {
     const ask_words_t words = ask_words(ask);
-    const orders_t job = { .url = ask->store,
-                           .password = ask->password,
-                           .prefix = ask->prefix,
+    const orders_t job = { .place = &ask->place,
                            .command = ask->command->name,
                            .identity = words.identity,
                            .plan = words.plan,
@@ -507,8 +500,8 @@ int ask_main(int argc, const char *const argv[], apr_pool_t *pool)
     if (error != NULL) {
         return option_fail(error, EX_USAGE);
     }
-    if (ask.store != NULL) {
+    if (ask.place.url != NULL) {
         return ask_redis(&ask);
     }
-    return ask.file ? ask_file(&ask, secret) : ask_server(&ask, secret);
+    return ask.place.file ? ask_file(&ask, secret) : ask_server(&ask, secret);
 }

@@ -31,6 +31,8 @@ const char direct_usage[] =
     "IDENTITY is TYPE:VALUE and RULE a name with its scope, as they are counted.\n"
     "  --store=URL         as url= of RateLimitStore, without a password\n"
     "  --password=SOURCE   file:PATH or env:NAME\n"
+    "  --tls-ca=FILE, --tls-cert=FILE, --tls-key=FILE, --tls-name=NAME\n"
+    "                      as those of RateLimitStore, for rediss://\n"
     "  --prefix=TEXT       as prefix= of RateLimitStore\n"
     "  --plan=NAME         the plan, where RateLimitPlanChange is reset\n"
     "  --secret            of a file: IDENTITY is TYPE, the value on standard input\n"
@@ -162,8 +164,8 @@ static const char *direct_words(direct_t *job, int argc, const char *const argv[
             operands[n++] = argv[i];
         } else if (!direct_option(job, argv[i])) {
             return apr_psprintf(job->pool,
-                                "expected --file=, --store=, --password=, --prefix=, --plan=, "
-                                "--secret or --json, got \"%s\"",
+                                "expected --file=, --store=, --password=, --prefix=, --tls-...=, "
+                                "--plan=, --secret or --json, got \"%s\"",
                                 argv[i]);
         }
     }

@@ -19,8 +19,7 @@
 const char *redis_direct_open(direct_t *job, struct redis_ctl_t **made)
 {
     redis_ctl_t *ctl = NULL;
-    const char *error =
-        redis_ctl_open(&ctl, job->place.url, job->place.password, job->place.prefix, job->pool);
+    const char *error = redis_ctl_open(&ctl, &job->place, job->pool);
 
     *made = ctl;
     if (error == NULL) {

@@ -28,6 +28,8 @@
     "  --with-key         with its key, a secret, which a new one needs\n"              \
     "  --store=URL        as url= of RateLimitStore, without a password\n"              \
     "  --password=SOURCE  file:PATH or env:NAME\n"                                      \
+    "  --tls-ca=FILE, --tls-cert=FILE, --tls-key=FILE, --tls-name=NAME\n"               \
+    "                     as those of RateLimitStore, for rediss://\n"                  \
     "  --prefix=TEXT      as prefix= of RateLimitStore\n"                               \
     "  --replace          load: what is counted there already goes\n"                   \
     "  --check            load: only read the dump\n"                                   \

@@ -182,8 +182,7 @@ static void write_header(dump_out_t *out)
 const char *dump_redis(const dump_job_t *job, dump_out_t *out, int *status)
 {
     writer_t writer = { .out = out };
-    const char *error = redis_ctl_open(&writer.ctl, job->place.url, job->place.password,
-                                       job->place.prefix, job->pool);
+    const char *error = redis_ctl_open(&writer.ctl, &job->place, job->pool);
 
     *status = EX_USAGE;
     if (error != NULL) {
@@ -359,8 +358,7 @@ const char *load_redis(const dump_job_t *job, dump_in_t *in, dump_sum_t *sum, in
     reader->job = job;
     reader->sum = sum;
     apr_pool_create(&reader->batch, job->pool);
-    const char *error =
-        redis_ctl_open(&ctl, job->place.url, job->place.password, job->place.prefix, job->pool);
+    const char *error = redis_ctl_open(&ctl, &job->place, job->pool);
 
     *status = EX_USAGE;
     if (error != NULL) {

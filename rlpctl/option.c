@@ -47,15 +47,33 @@ const char *option_take(const option_t options[], const char *word, size_t signs
     return NULL;
 }
 
+const char *option_redis(option_place_t *place, const char *word, size_t signs)
+{
+    const option_t options[] = { { .name = "--password=", .value = &place->password },
+                                 { .name = "--tls-ca=", .value = &place->tls_ca },
+                                 { .name = "--tls-cert=", .value = &place->tls_cert },
+                                 { .name = "--tls-key=", .value = &place->tls_key },
+                                 { .name = "--tls-name=", .value = &place->tls_name },
+                                 { .name = NULL } };
+
+    return option_take(options, word, signs, NULL);
+}
+
 const char *option_place(option_place_t *place, const char *word, size_t signs)
 {
     const option_t options[] = { { .name = "--file=", .value = &place->file },
                                  { .name = "--store=", .value = &place->url },
-                                 { .name = "--password=", .value = &place->password },
                                  { .name = "--prefix=", .value = &place->prefix },
                                  { .name = NULL } };
 
-    return option_take(options, word, signs, NULL);
+    return option_take(options, word, signs, NULL) == NULL ? NULL
+                                                           : option_redis(place, word, signs);
+}
+
+bool option_has_tls(const option_place_t *place)
+{
+    return place->tls_ca != NULL || place->tls_cert != NULL || place->tls_key != NULL ||
+           place->tls_name != NULL;
 }
 
 const char *option_place_odd(const option_place_t *place)
@@ -63,8 +81,9 @@ const char *option_place_odd(const option_place_t *place)
     if ((place->file != NULL) == (place->url != NULL)) {
         return "expected either --file=PATH or --store=URL";
     }
-    if (place->url == NULL && (place->password != NULL || place->prefix != NULL)) {
-        return "expected --store=URL with --password= or --prefix=";
+    if (place->url == NULL &&
+        (place->password != NULL || place->prefix != NULL || option_has_tls(place))) {
+        return "expected --store=URL with --password=, --prefix= or --tls-...=";
     }
     return NULL;
 }

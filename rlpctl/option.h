@@ -29,16 +29,26 @@ const char *option_value(const char *word, const char *name);
 /* Sets what the word says; a value has so many signs at least. NULL, or what was expected. */
 const char *option_take(const option_t options[], const char *word, size_t signs, void *baton);
 
-/* Where counters are. */
+/* Where counters are: in a file, or in a Redis, and how that is spoken to. NULL: it is not said. */
 typedef struct {
     const char *file;
     const char *url;
-    const char *password; /* where it is; NULL: none */
     const char *prefix;
+    const char *password; /* where it is */
+    const char *tls_ca;   /* as those of RateLimitStore */
+    const char *tls_cert;
+    const char *tls_key;
+    const char *tls_name;
 } option_place_t;
 
-/* The same of the options that say where counters are. */
+/* The same of the options that say how a Redis is spoken to. */
+const char *option_redis(option_place_t *place, const char *word, size_t signs);
+
+/* The same of those, and of the ones that say where counters are. */
 const char *option_place(option_place_t *place, const char *word, size_t signs);
+
+/* Is one of the options there that begin with "--tls-"? */
+bool option_has_tls(const option_place_t *place);
 
 /* What does not go together; NULL: nothing. */
 const char *option_place_odd(const option_place_t *place);

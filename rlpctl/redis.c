@@ -40,13 +40,15 @@ static const char *try_prefix(apr_pool_t *pool)
     return apr_psprintf(pool, "rlpctl-try-%016" PRIx64 ":", random);
 }
 
-const char *redis_try_open(rlp_store_t **store, const char *url, const char *password,
-                           apr_pool_t *pool)
+const char *redis_try_open(rlp_store_t **store, const option_place_t *place, apr_pool_t *pool)
 {
+    option_place_t own = *place;
     redis_try_t *made = apr_pcalloc(pool, sizeof(*made));
     rlp_charge_t none = { .entry = { .key = { .identity = "" } } };
     redisReply *reply = NULL;
-    const char *error = redis_ctl_open(&made->ctl, url, password, try_prefix(pool), pool);
+
+    own.prefix = try_prefix(pool);
+    const char *error = redis_ctl_open(&made->ctl, &own, pool);
 
     if (error != NULL) {
         return error;

@@ -6,12 +6,12 @@
  * rlpctl try on Redis: a store of its own.
  */
 
+#include "option.h"
 #include "rlp.h"
 
-/* A store for try, under a prefix of its own; the moment of a question is its clock. password is
-   file:PATH or env:NAME, or NULL. NULL, or what went wrong. */
-const char *redis_try_open(rlp_store_t **store, const char *url, const char *password,
-                           apr_pool_t *pool);
+/* A store for try, under a prefix of its own; the moment of a question is its clock. NULL, or what
+   went wrong. */
+const char *redis_try_open(rlp_store_t **store, const option_place_t *place, apr_pool_t *pool);
 
 /* NULL, or why a limit cannot be counted there. */
 const char *redis_try_refuses(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);

@@ -131,23 +131,42 @@ script_key_t redis_ctl_key(const redis_ctl_t *ctl, const rlp_charge_t *charge, a
     return key;
 }
 
-static const char *ctl_connect(redis_ctl_t *ctl, const char *text, const char *password,
-                               apr_pool_t *pool)
+/* The URL, and how its servers are spoken to. */
+static const char *ctl_read(redis_url_t *url, redis_tls_t **tls, const option_place_t *place,
+                            apr_pool_t *pool)
 {
-    const redis_settings_t settings = { .session = { .connect = REDIS_PATIENCE },
-                                        .breaker = { .threshold = 1000,
-                                                     .recovery = RLP_SECOND,
-                                                     .longest = RLP_SECOND,
-                                                     .probe = RLP_SECOND } };
-    redis_url_t url = { .n = 0 };
+    const redis_tls_settings_t secure = {
+        .ca = place->tls_ca, .cert = place->tls_cert, .key = place->tls_key, .name = place->tls_name
+    };
 
     /* a user without a password is an error here, and none with the password of its own option */
-    (void)redis_url_parse(&url, text, NULL, pool);
-    const char *error = url.login.password == NULL
-                            ? redis_url_parse(&url, text, password, pool)
+    (void)redis_url_parse(url, place->url, NULL, pool);
+    const char *error = url->login.password == NULL
+                            ? redis_url_parse(url, place->url, place->password, pool)
                             : "expected no password in the URL, which others can see, but "
                               "--password=file:PATH or --password=env:NAME";
 
+    if (error == NULL && url->tls) {
+        error = redis_tls_create(tls, &secure, pool);
+    } else if (error == NULL && option_has_tls(place)) {
+        error = "expected --tls-...= with --store=rediss://, --store=rediss-sentinel:// or "
+                "--store=rediss-cluster:// only";
+    }
+    return error;
+}
+
+static const char *ctl_connect(redis_ctl_t *ctl, const option_place_t *place, apr_pool_t *pool)
+{
+    redis_settings_t settings = { .session = { .connect = REDIS_PATIENCE },
+                                  .breaker = { .threshold = 1000,
+                                               .recovery = RLP_SECOND,
+                                               .longest = RLP_SECOND,
+                                               .probe = RLP_SECOND } };
+    redis_url_t url = { .n = 0 };
+    redis_tls_t *tls = NULL;
+    const char *error = ctl_read(&url, &tls, place, pool);
+
+    settings.session.tls = tls;
     if (error == NULL && redis_endpoint_create(&ctl->endpoint, &url, &settings, &ctl->breaker, 1,
                                                pool) != APR_SUCCESS) {
         error = "out of memory";
@@ -156,14 +175,13 @@ static const char *ctl_connect(redis_ctl_t *ctl, const char *text, const char *p
     return error;
 }
 
-const char *redis_ctl_open(redis_ctl_t **made, const char *url, const char *password,
-                           const char *prefix, apr_pool_t *pool)
+const char *redis_ctl_open(redis_ctl_t **made, const option_place_t *place, apr_pool_t *pool)
 {
     redis_ctl_t *ctl = apr_pcalloc(pool, sizeof(*ctl));
-    const char *error = ctl_connect(ctl, url, password, pool);
+    const char *error = ctl_connect(ctl, place, pool);
 
     *made = ctl;
-    ctl->prefix = prefix ? prefix : "";
+    ctl->prefix = place->prefix ? place->prefix : "";
     return error;
 }
 

@@ -6,6 +6,7 @@
  * A Redis in the hands of rlpctl: who waits for it has patience.
  */
 
+#include "option.h"
 #include "redis/key.h"
 #include "redis/store.h"
 #include "rlp.h"
@@ -21,10 +22,9 @@ typedef struct redis_ctl_t {
     unsigned char secret[RLP_STORE_SECRET];
 } redis_ctl_t;
 
-/* Prepares it; contacts nobody yet. password is file:PATH or env:NAME, or NULL; prefix may be NULL.
+/* Prepares the one at the place's URL; contacts nobody yet. The password is file:PATH or env:NAME.
    NULL, or what was expected. */
-const char *redis_ctl_open(redis_ctl_t **made, const char *url, const char *password,
-                           const char *prefix, apr_pool_t *pool);
+const char *redis_ctl_open(redis_ctl_t **made, const option_place_t *place, apr_pool_t *pool);
 
 /* The store there, by the server's clock or by the question's. */
 void redis_ctl_make_store(redis_ctl_t *ctl, bool told_time, apr_pool_t *pool);

@@ -131,7 +131,7 @@ static const char *orders_change(there_t *there)
 const char *orders_run(const orders_t *job, json_out_t *out, int *status)
 {
     there_t there = { .job = job, .out = out, .status = EX_DATAERR };
-    const char *error = redis_ctl_open(&there.ctl, job->url, job->password, job->prefix, job->pool);
+    const char *error = redis_ctl_open(&there.ctl, job->place, job->pool);
 
     if (error != NULL) {
         *status = EX_USAGE;

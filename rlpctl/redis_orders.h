@@ -7,11 +7,10 @@
  */
 
 #include "json.h"
+#include "option.h"
 
 typedef struct {
-    const char *url;
-    const char *password; /* where it is; NULL: none */
-    const char *prefix;   /* NULL: none */
+    const option_place_t *place;
     const char *command;
     const char *identity; /* as it is counted; NULL: the command has none */
     const char *plan;     /* of set-plan; "none" ends it */

@@ -39,6 +39,8 @@
     "  --store=memory|shm   where the counters live (memory); or the URL of a Redis, such\n"  \
     "                       as redis://127.0.0.1/0\n"                                         \
     "  --password=SOURCE    of that Redis: file:PATH or env:NAME\n"                           \
+    "  --tls-ca=FILE, --tls-cert=FILE, --tls-key=FILE, --tls-name=NAME\n"                     \
+    "                       as those of RateLimitStore, for rediss://\n"                      \
     "  --delay=DURATION     let a request wait for its turn, no longer than that\n"           \
     "  --help, --version\n"                                                                   \
     "\n"                                                                                      \
@@ -53,8 +55,7 @@ enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_AWAY = 69, EXIT_STORE = 70, EXIT_I
 typedef struct {
     bool json;
     bool shm;
-    const char *url;      /* of a Redis; NULL: none */
-    const char *password; /* where it is read from; NULL: none is */
+    option_place_t redis;
     rlp_time_t max_wait;
     rlp_hold_t owner;
     rlp_store_t *store;
@@ -271,7 +272,7 @@ static const char *try_open_redis(try_t *try, apr_pool_t *pool)
     for (int i = 0; i < try->plan->n && error == NULL; i++) {
         error = redis_try_refuses(&try->plan->limits[i], try->max_wait, pool);
     }
-    return error ? error : redis_try_open(&try->store, try->url, try->password, pool);
+    return error ? error : redis_try_open(&try->store, &try->redis, pool);
 #else
     (void)try;
     (void)pool;
@@ -281,7 +282,7 @@ static const char *try_open_redis(try_t *try, apr_pool_t *pool)
 
 static const char *try_open(try_t *try, apr_pool_t *pool)
 {
-    if (try->url != NULL) {
+    if (try->redis.url != NULL) {
         return try_open_redis(try, pool);
     }
     if (try->shm) {
@@ -295,11 +296,11 @@ static const char *try_store(void *baton, const char *value)
     try_t *try = baton;
 
     if (strstr(value, "://") != NULL) {
-        try->url = value;
+        try->redis.url = value;
         return NULL;
     }
     try->shm = strcmp(value, "shm") == 0;
-    try->url = NULL;
+    try->redis.url = NULL;
     return try->shm || strcmp(value, "memory") == 0 ? NULL : "expected memory, shm or a URL";
 }
 
@@ -317,17 +318,16 @@ static int try_options(try_t *try, int argc, const char *const argv[])
 {
     const option_t options[] = { { .name = "--json", .flag = &try->json },
                                  { .name = "--store=", .take = try_store },
-                                 { .name = "--password=", .value = &try->password },
                                  { .name = "--delay=", .take = try_delay },
                                  { .name = NULL } };
     int i = 0;
 
     for (; i < argc && argv[i][0] == '-'; i++) {
-        if (option_take(options, argv[i], 0, try) != NULL) {
+        if (option_take(options, argv[i], 0, try) != NULL &&
+            option_redis(&try->redis, argv[i], 0) != NULL) {
             fprintf(stderr,
-                    "rlpctl: expected --json, --store=memory|shm|URL, --password=SOURCE or "
-                    "--delay=DURATION, got "
-                    "\"%s\"\n\n%s",
+                    "rlpctl: expected --json, --store=memory|shm|URL, --password=SOURCE, "
+                    "--tls-...= or --delay=DURATION, got \"%s\"\n\n%s",
                     argv[i], TRY_USAGE);
             return -1;
         }
@@ -364,6 +364,12 @@ static const char *try_plan(try_t *try, const char *const limits[], int n, apr_p
     return NULL;
 }
 
+/* Is it said how a Redis is spoken to, where there is none? */
+static bool try_is_odd(const try_t *try)
+{
+    return try->redis.url == NULL && (try->redis.password != NULL || option_has_tls(&try->redis));
+}
+
 static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
 {
     try_t try = { .segment = { .fd = -1 }, .pool = pool };
@@ -372,8 +378,8 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
     if (first < 0) {
         return EXIT_USAGE;
     }
-    const char *error = try.password != NULL && try.url == NULL
-                            ? "expected --store=URL of a Redis with --password"
+    const char *error = try_is_odd(&try)
+                            ? "expected --store=URL of a Redis with --password or --tls-...="
                             : try_plan(&try, argv + first, argc - first, pool);
 
     if (error != NULL) {
@@ -388,7 +394,7 @@ static int try_main(int argc, const char *const argv[], apr_pool_t *pool)
     const int status = try_run(&try, pool);
 
 #ifdef RLP_REDIS
-    if (try.url != NULL) {
+    if (try.redis.url != NULL) {
         redis_try_close(try.store, try_identity);
     }
 #endif

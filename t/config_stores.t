@@ -162,7 +162,7 @@ for my $case (
     ['', 'expected url=URL, got none'],
     ['prefix=x:', 'expected url=URL, got none'],
     ["$url $url", 'expected each option once, got "url=" again'],
-    ['url=', 'expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://'],
+    ['url=', 'expected redis://, rediss://, unix://, redis-sentinel://, rediss-sentinel://, redis-cluster:// or rediss-cluster://'],
     ['url=localhost', 'expected redis://, rediss://'],
     ['url=http://localhost', 'expected redis://, rediss://'],
     ['url=redis://', 'expected a host name, an IPv4 address or an IPv6 address in brackets'],
@@ -174,7 +174,7 @@ for my $case (
     ['url=redis://:mysecret@localhost password=env:RLP_TEST_SECRET', 'expected one password: in the URL or in password='],
     ['url=redis-sentinel://localhost', 'expected the name of the master after the Sentinels'],
     ['url=redis-cluster://localhost/1', 'expected no database after redis-cluster://HOST'],
-    ['url=unix:/socket', 'expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://'],
+    ['url=unix:/socket', 'expected redis://, rediss://, unix://, redis-sentinel://, rediss-sentinel://, redis-cluster:// or rediss-cluster://'],
     ['url=unix://socket', 'expected unix:///PATH, with three slashes'],
     # K-10 sources of secrets
     (map {
@@ -189,16 +189,16 @@ for my $case (
     ["$url secert=mysecret", 'got "secert" (secret=?)'],
     ["$url mysecret://x", qr/got "\.\.\."/],
     # K-10 Sentinels
-    ["$url sentinel-user=u", 'expected sentinel-user= and sentinel-password= with redis-sentinel:// only'],
-    ["$url sentinel-password=env:RLP_TEST_SECRET", 'expected sentinel-user= and sentinel-password= with redis-sentinel:// only'],
-    ['url=redis-cluster://localhost sentinel-password=env:RLP_TEST_SECRET', 'expected sentinel-user= and sentinel-password= with redis-sentinel:// only'],
+    ["$url sentinel-user=u", 'expected sentinel-user= and sentinel-password= with url=redis-sentinel:// or url=rediss-sentinel:// only'],
+    ["$url sentinel-password=env:RLP_TEST_SECRET", 'expected sentinel-user= and sentinel-password= with url=redis-sentinel:// or url=rediss-sentinel:// only'],
+    ['url=redis-cluster://localhost sentinel-password=env:RLP_TEST_SECRET', 'expected sentinel-user= and sentinel-password= with url=redis-sentinel:// or url=rediss-sentinel:// only'],
     ['url=redis-sentinel://localhost/main sentinel-user=u', 'expected sentinel-password= with sentinel-user=, got none'],
     ['url=redis-sentinel://localhost/main sentinel-user= sentinel-password=env:RLP_TEST_SECRET', 'expected sentinel-user=NAME, got none'],
     ['url=redis-sentinel://localhost/main sentinel-user=u sentinel-user=v', 'expected each option once, got "sentinel-user=" again'],
     ['url=redis-sentinel://localhost/main sentinel-usr=u', 'got "sentinel-usr" (sentinel-user=?)'],
     ['url=redis-sentinel://localhost/main sentinel-pasword=mysecret', 'got "sentinel-pasword" (sentinel-password=?)'],
     # TLS without TLS
-    (map { ["$url $_=no-pem", 'expected tls-ca=, tls-cert=, tls-key= and tls-name= with url=rediss:// only'] } qw(tls-ca tls-cert tls-key tls-name)),
+    (map { ["$url $_=no-pem", 'expected tls-ca=, tls-cert=, tls-key= and tls-name= with url=rediss://, url=rediss-sentinel:// or url=rediss-cluster:// only'] } qw(tls-ca tls-cert tls-key tls-name)),
     ["$url tls-name=", 'expected a host name after tls-name='],
     ["$url tls-crt=x", 'got "tls-crt" (tls-cert=?)'],
     ["$url tls-kye=x", 'got "tls-kye" (tls-key=?)'],

@@ -246,7 +246,7 @@ subtest 'K-10 the login of the Sentinels' => sub {
 };
 
 for my $case (
-    ['redis://localhost sentinel-user=x sentinel-password=env:PATH', 'expected sentinel-user= and sentinel-password= with redis-sentinel:// only'],
+    ['redis://localhost sentinel-user=x sentinel-password=env:PATH', 'expected sentinel-user= and sentinel-password= with url=redis-sentinel:// or url=rediss-sentinel:// only'],
     ['redis-sentinel://localhost/main sentinel-user=x', 'expected sentinel-password= with sentinel-user=, got none'],
     ['redis-sentinel://localhost/main sentinel-user=', 'expected sentinel-user=NAME, got none'],
     ['redis-sentinel://localhost/main sentinel-password=mysecret', 'sentinel-password=: expected file:PATH or env:NAME'],

@@ -11,6 +11,8 @@ use Test::More;
 
 use RLP::Httpd;
 use RLP::Redis;
+use RLP::RedisSet;
+use RLP::Rlpctl qw(refused rlpctl);
 
 plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 my (undef, $said) = RLP::Httpd->new(config => "RateLimitStore x redis url=rediss://localhost\n")->configtest;
@@ -47,14 +49,19 @@ sub certificate {
 authority('ours');
 authority('theirs');
 certificate('server', 'ours', 'DNS:redis.example,IP:127.0.0.1');
+certificate('seed', 'ours', 'DNS:localhost');
 certificate('client', 'ours', 'DNS:httpd.example');
 certificate('stranger', 'theirs', 'DNS:httpd.example');
 
+# The options of a server that has both, with a port for TLS of its own.
+sub tls_options {
+    my ($port) = @_;
+    return ('--tls-port', $port // RLP::Httpd::free_port(), '--tls-cert-file', "$dir/server.pem", '--tls-key-file', "$dir/server.key",
+        '--tls-ca-cert-file', "$dir/ours.pem", '--tls-auth-clients', 'optional');
+}
+
 my $tls_port = RLP::Httpd::free_port();
-my $redis = eval {
-    RLP::Redis->alone('--tls-port', $tls_port, '--tls-cert-file', "$dir/server.pem", '--tls-key-file', "$dir/server.key", '--tls-ca-cert-file',
-        "$dir/ours.pem", '--tls-auth-clients', 'optional');
-} or plan skip_all => 'redis-server was built without TLS';
+my $redis = eval { RLP::Redis->alone(tls_options($tls_port)) } or plan skip_all => 'redis-server was built without TLS';
 
 sub server {
     my ($options, $host, $timeout) = @_;
@@ -117,6 +124,87 @@ subtest 'a peer without TLS' => sub {
     $server->configure(RLP::Httpd::slurp($server->config_file) =~ s/:$tls_port/:@{[ $redis->port ]}/r)->start;
     is($server->statuses(3, '/index.html'), '503 503 503', 'is not spoken to in the open');
     ok($server->stop, 'it stops as ever');
+};
+
+# --- several servers
+
+# By clients that nobody else is, until all are counted: the statuses that there were.
+sub clients {
+    my ($url, $options) = @_;
+    my $server = RLP::Httpd->new(modules => ['setenvif'], config => <<"CONF")->start;
+RateLimitStore shared redis url=$url failure=closed timeout=5s connect=5s recovery=200ms $options
+RateLimitEngine On
+SetEnvIf X-Client (.+) CLIENT=\$1
+RateLimitIdentity client=env:CLIENT ip
+RateLimitRule site rate=10/hour
+CONF
+    RLP::Httpd::wait_for(sub { $server->get('/index.html', 'X-Client: first')->{status} == 200 }) if $options !~ /wrong/;
+    my %seen;
+    $seen{ $server->get('/index.html', "X-Client: $_")->{status} }++ for 1 .. 30;
+    my $log = $server->log_text;
+    ok($server->stop, 'it stops as ever');
+    return (join(' ', sort keys %seen), $log);
+}
+
+sub tls_port_of { return $_[0]->ask('CONFIG', 'GET', 'tls-port')->[1] }
+
+subtest 'a Cluster' => sub {
+    my $cluster = RLP::RedisSet->cluster(\&tls_options);
+    my @masters = ($cluster->servers)[0 .. 2];
+    my $port = tls_port_of($masters[0]);
+    is((clients("rediss-cluster://127.0.0.1:$port", "tls-ca=$dir/ours.pem"))[0], '200', 'all are served');
+    cmp_ok(scalar(my @keys = $_->keys_like), '>', 0, 'a master has some of the counters') for @masters;
+    is((clients("rediss-cluster://127.0.0.1:$port", "tls-ca=$dir/ours.pem tls-name=redis.example"))[0], '200', 'one name for all');
+    my ($status, $log) = clients("rediss-cluster://127.0.0.1:$port", "tls-ca=$dir/ours.pem tls-name=wrong.example");
+    is($status, '503', 'another name for all');
+    like($log, qr/RLP030: .*TLS: .*mismatch/, 'and the log says why');
+
+    ($status, my ($out, $err)) = rlpctl('', 'dump', "--store=rediss-cluster://127.0.0.1:$port", "--tls-ca=$dir/ours.pem");
+    is("$status $err", '0 ', 'rlpctl dumps it');
+    is(($out =~ /"counters":(\d+)/)[0], scalar(map { $_->keys_like } @masters), 'all of it');
+
+    # what the one in the URL may be called is not what its fellows are
+    $masters[0]->ask('CONFIG', 'SET', 'tls-cert-file', "$dir/seed.pem", 'tls-key-file', "$dir/seed.key");
+    ($status, $log) = clients("rediss-cluster://localhost:$port", "tls-ca=$dir/ours.pem");
+    like($status, qr/200.* 503/, 'each server must have a certificate for its own name or address');
+    like($log, qr/RLP030: .*127\.0\.0\.1:$port.*TLS: .*mismatch/, 'the log says which has none');
+    for my $server ($cluster->servers) {
+        $server->ask('CONFIG', 'SET', 'tls-cert-file', "$dir/seed.pem", 'tls-key-file', "$dir/seed.key");
+        $server->ask('CONFIG', 'SET', 'cluster-announce-hostname', 'localhost', 'cluster-preferred-endpoint-type', 'hostname');
+    }
+    $masters[0]->await(qr/(?:,localhost\b.*){6}/s, 'CLUSTER', 'NODES');
+    is((clients("rediss-cluster://localhost:$port", "tls-ca=$dir/ours.pem"))[0], '200', 'which may be the one that it announces');
+};
+
+subtest 'a Sentinel' => sub {
+    my ($port, $watch) = (RLP::Httpd::free_port(), RLP::Httpd::free_port());
+    my $master = RLP::Redis->alone(tls_options($port));
+    my $sentinel = RLP::Redis->new(file => "sentinel monitor main 127.0.0.1 $port 1\n",
+        options => ['--sentinel', tls_options($watch), '--tls-replication', 'yes'])->start;
+    $sentinel->await(qr/status=ok/, 'INFO', 'sentinel');
+    my ($status, $log) = clients("rediss-sentinel://127.0.0.1:$watch/main", "tls-ca=$dir/ours.pem");
+    is($status, '200', 'all are served') or diag $log;
+    is(scalar(my @keys = $master->keys_like), 31, 'and counted');
+    is((clients("rediss-sentinel://127.0.0.1:$watch/main", "tls-ca=$dir/theirs.pem tls-name=wrong"))[0], '503', 'a Sentinel by another authority');
+    is((clients('rediss-sentinel://127.0.0.1:' . $sentinel->port . '/main', "tls-ca=$dir/ours.pem tls-name=wrong"))[0],
+        '503', 'none is spoken to in the open');
+};
+
+subtest 'rlpctl' => sub {
+    my @store = ("--store=rediss://127.0.0.1:$tls_port", "--tls-ca=$dir/ours.pem", "--tls-cert=$dir/client.pem", "--tls-key=$dir/client.key");
+    my ($status, $out, $err) = rlpctl("0\n", 'try', @store, 'rate=1/s');
+    is("$status $err", '0 ', 'try');
+    like($out, qr/\b0\b.*allow/, 'answers');
+    ($status, $out, $err) = rlpctl('', 'ban', @store, 'ip:192.0.2.1', '1h');
+    is("$status $err", '0 ', 'ban');
+    ($status, $out, $err) = rlpctl('', 'overrides', @store, '--tls-name=redis.example');
+    like("$status $err$out", qr/\A0 .*ip:192\.0\.2\.1/s, 'overrides');
+    ($status, $out, $err) = rlpctl('', 'get', @store, 'ip:192.0.2.9', 'site');
+    is("$status $err", "1 rlpctl: nothing is counted under rlp:{ip:192.0.2.9}:site\n", 'get');
+    ($status, undef, $err) = rlpctl('', 'overrides', @store, '--tls-name=other.example');
+    like("$status $err", qr/\A\d+ rlpctl: .*TLS: .*mismatch/, 'another name');
+    refused('in the open', '', ['overrides', '--store=redis://127.0.0.1', $store[1]], 64, qr/expected --tls-\.\.\.= with --store=rediss:/);
+    refused('no such file', '', ['overrides', $store[0], "--tls-ca=$dir/none.pem"], 64, qr/expected a file of certificates/);
 };
 
 # --- configuration

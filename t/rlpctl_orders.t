@@ -177,7 +177,7 @@ for my $case (
     is($got, $wanted, "refused: @words");
     like($complaint, $text, 'which is said');
 }
-is(qx('$rlpctl' ban --prefix=p: ip:192.0.2.1 1h 2>&1), "rlpctl: expected --store=URL with --prefix=\n", 'a prefix of no Redis');
+is(qx('$rlpctl' ban --prefix=p: ip:192.0.2.1 1h 2>&1), "rlpctl: expected --store=URL with --prefix= or --tls-...=\n", 'a prefix of no Redis');
 is($? >> 8, 64, 'is refused');
 qx('$rlpctl' overrides --store=nowhere://127.0.0.1 2>&1);
 is($? >> 8, 64, 'no URL');

@@ -230,7 +230,7 @@ SKIP: {
         [ [ @get, 'ip:a' ],                          qr/^rlpctl: expected RULE, such as api, behind IDENTITY$/ ],
         [ [ @get, 'a', 'r' ],                        qr/^rlpctl: expected IDENTITY/ ],
         [ [ @get, 'ip:a', 'r', 'rate=1/fortnight' ], qr/^rlpctl: expected a span/ ],
-        [ [ @get, '--colour', 'ip:a', 'r' ],         qr/^rlpctl: expected --file=, --store=, --password=, --prefix=, --plan=, --secret or --json, got "--colour"$/ ],
+        [ [ @get, '--colour', 'ip:a', 'r' ],         qr/^rlpctl: expected --file=, --store=, --password=, --prefix=, --tls-...=, --plan=, --secret or --json, got "--colour"$/ ],
         [ [ @get, '--prefix=a{b', 'ip:a', 'r' ],     qr/^rlpctl: expected a --prefix= without braces$/ ],
         [ [ @get, '--password=x', 'ip:a', 'r' ],     qr/^rlpctl: expected/ ],
         [ [ @get, "--password=file:$dir/no", 'ip:a', 'r' ],               qr/^rlpctl: / ],

@@ -38,7 +38,7 @@ usage(
 );
 usage(
     'try', undef,
-    [ [ '--password=env:HOME', 'rate=1/s' ],                                     qr/^rlpctl: expected --store=URL of a Redis with --password$/ ],
+    [ [ '--password=env:HOME', 'rate=1/s' ],                                     qr/^rlpctl: expected --store=URL of a Redis with --password or --tls-\.\.\.=$/ ],
     [ [ '--store=redis://localhost', '--store=shm', '--password=a', 'rate=1/s' ], qr/expected --store=URL/ ],
     [ ['rate='],                             qr/^rlpctl: expected/ ],
     [ ['rate=1'],                            qr/^rlpctl: expected/ ],

@@ -135,7 +135,7 @@ bool redis_connection_move(redis_connection_t *connection, const redis_address_t
 
 void redis_connection_resolve(redis_connection_t *connection)
 {
-    char host[256] = "";
+    char host[REDIS_HOST_MAX] = "";
     redis_address_t address = { .host = host };
     redis_addresses_t found;
 

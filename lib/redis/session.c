@@ -128,7 +128,7 @@ redis_fault_t redis_session_open(redis_wire_t *wire, redis_addresses_t *addresse
     redis_fault_t fault = redis_wire_open(wire, addresses, until);
 
     if (fault == REDIS_FAULT_NONE && session->tls != NULL) {
-        fault = redis_wire_secure(wire, session->tls, until, why, REDIS_WHY_MAX);
+        fault = redis_wire_secure(wire, session->tls, addresses->host, until, why, REDIS_WHY_MAX);
     }
     if (fault == REDIS_FAULT_NONE) {
         fault = session_begin(wire, session, until, why);

@@ -16,8 +16,7 @@
 
 struct redis_tls_t {
     SSL_CTX *context;
-    char *name;
-    bool address; /* the name is one */
+    const char *name; /* NULL: each server's own */
 };
 
 struct redis_tls_link_t {
@@ -79,11 +78,8 @@ const char *redis_tls_create(redis_tls_t **tls, const redis_tls_settings_t *sett
                              apr_pool_t *pool)
 {
     redis_tls_t *made = apr_pcalloc(pool, sizeof(*made));
-    ASN1_OCTET_STRING *address = a2i_IPADDRESS(settings->name);
 
     made->name = apr_pstrdup(pool, settings->name);
-    made->address = address != NULL;
-    ASN1_OCTET_STRING_free(address);
     made->context = SSL_CTX_new(TLS_client_method());
     if (made->context == NULL ||
         SSL_CTX_set_min_proto_version(made->context, TLS1_2_VERSION) != 1) {
@@ -102,12 +98,15 @@ const char *redis_tls_create(redis_tls_t **tls, const redis_tls_settings_t *sett
 }
 
 /* The server must be who it is taken for: hiredis checks no more than who signed for it. */
-static bool tls_expect(const redis_tls_t *tls, SSL *ssl)
+static bool tls_expect(SSL *ssl, const char *name)
 {
-    if (tls->address) {
-        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), tls->name) == 1;
+    ASN1_OCTET_STRING *address = a2i_IPADDRESS(name);
+
+    if (address != NULL) {
+        ASN1_OCTET_STRING_free(address);
+        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
     }
-    return SSL_set1_host(ssl, tls->name) == 1 && SSL_set_tlsext_host_name(ssl, tls->name) == 1;
+    return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
 /* What ended the handshake. */
@@ -122,7 +121,7 @@ static redis_fault_t tls_failed(const SSL *ssl, char *why, size_t size)
     return verified != X509_V_OK ? REDIS_FAULT_DENIED : REDIS_FAULT_CONNECT;
 }
 
-static bool tls_prepare(redis_tls_link_t *link, const redis_tls_t *tls, int fd)
+static bool tls_prepare(redis_tls_link_t *link, const redis_tls_t *tls, const char *host, int fd)
 {
     const redisOptions options = { .type = REDIS_CONN_USERFD,
                                    .options = REDIS_OPT_NONBLOCK,
@@ -132,11 +131,12 @@ static bool tls_prepare(redis_tls_link_t *link, const redis_tls_t *tls, int fd)
     link->context = redisConnectWithOptions(&options);
     link->ssl = SSL_new(tls->context);
     return link->context != NULL && link->context->err == 0 && link->ssl != NULL && flags >= 0 &&
-           fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 && tls_expect(tls, link->ssl);
+           fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 &&
+           tls_expect(link->ssl, tls->name ? tls->name : host);
 }
 
-redis_fault_t redis_tls_open(redis_tls_link_t **link, const redis_tls_t *tls, int fd, char *why,
-                             size_t size)
+redis_fault_t redis_tls_open(redis_tls_link_t **link, const redis_tls_t *tls, const char *host,
+                             int fd, char *why, size_t size)
 {
     redis_tls_link_t *made = calloc(1, sizeof(*made));
     redis_fault_t fault = REDIS_FAULT_LOCAL;
@@ -146,7 +146,7 @@ redis_fault_t redis_tls_open(redis_tls_link_t **link, const redis_tls_t *tls, in
         return fault;
     }
     ERR_clear_error();
-    if (tls_prepare(made, tls, fd)) {
+    if (tls_prepare(made, tls, host, fd)) {
         /* it takes the first step, or fails at a quick answer */
         fault = redisInitiateSSL(made->context, made->ssl) == REDIS_OK
                     ? REDIS_FAULT_NONE
@@ -242,10 +242,11 @@ const char *redis_tls_create(redis_tls_t **tls, const redis_tls_settings_t *sett
     return redis_tls_missing();
 }
 
-redis_fault_t redis_tls_open(redis_tls_link_t **link, const redis_tls_t *tls, int fd, char *why,
-                             size_t size)
+redis_fault_t redis_tls_open(redis_tls_link_t **link, const redis_tls_t *tls, const char *host,
+                             int fd, char *why, size_t size)
 {
     (void)tls;
+    (void)host;
     (void)fd;
     (void)why;
     (void)size;

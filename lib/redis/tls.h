@@ -19,10 +19,11 @@ typedef struct {
     const char *ca;   /* who signs servers' certificates; NULL: whom the system trusts */
     const char *cert; /* ours; NULL: none */
     const char *key;  /* of it; NULL: it is in the same file */
-    const char *name; /* a host name or an address that the server's certificate must be for */
+    const char *name; /* a host name or an address that servers' certificates must be for; NULL: the
+                         one by which each is spoken to */
 } redis_tls_settings_t;
 
-/* What all connections to a server share. Read-only. */
+/* What all connections share. Read-only. */
 typedef struct redis_tls_t redis_tls_t;
 
 /* The part of one connection; one thread at a time. */
@@ -36,9 +37,10 @@ const char *redis_tls_create(redis_tls_t **tls, const redis_tls_settings_t *sett
                              apr_pool_t *pool);
 
 /* Begins on a connected socket, which it makes non-blocking and closes with itself; *link is NULL
-   if it has not begun, and the socket stays. `why`, of size bytes, says in words what failed. */
-redis_fault_t redis_tls_open(redis_tls_link_t **link, const redis_tls_t *tls, int fd, char *why,
-                             size_t size);
+   if it has not begun, and the socket stays. host is whom it leads to, a name or an address. `why`,
+   of size bytes, says in words what failed. */
+redis_fault_t redis_tls_open(redis_tls_link_t **link, const redis_tls_t *tls, const char *host,
+                             int fd, char *why, size_t size);
 
 /* Frees it, with its reader. */
 void redis_tls_close(redis_tls_link_t *link);

@@ -122,6 +122,7 @@ apr_status_t redis_endpoint_create(redis_endpoint_t **endpoint, const redis_url_
     made->settings.session.master = url->kind == REDIS_SENTINEL;
     made->asking.login = url->kind == REDIS_SENTINEL ? url->sentinels : url->login;
     made->asking.connect = settings->session.connect;
+    made->asking.tls = settings->session.tls;
     made->breakers = breakers;
     made->n_breakers = n;
     for (int i = 0; i < REDIS_SLOTS; i++) {

@@ -34,7 +34,9 @@ static const url_scheme_t url_schemes[] = {
     { .prefix = "rediss://", .kind = REDIS_ALONE, .port = 6379, .tls = true },
     { .prefix = "unix://", .kind = REDIS_ALONE, .socket = true },
     { .prefix = "redis-sentinel://", .kind = REDIS_SENTINEL, .port = 26379 },
+    { .prefix = "rediss-sentinel://", .kind = REDIS_SENTINEL, .port = 26379, .tls = true },
     { .prefix = "redis-cluster://", .kind = REDIS_CLUSTER, .port = 6379 },
+    { .prefix = "rediss-cluster://", .kind = REDIS_CLUSTER, .port = 6379, .tls = true },
 };
 
 static const url_scheme_t *url_scheme(const char *text)
@@ -263,7 +265,8 @@ const char *redis_url_parse(redis_url_t *url, const char *text, const char *pass
     const url_scheme_t *scheme = url_scheme(text);
 
     if (scheme == NULL) {
-        return "expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://";
+        return "expected redis://, rediss://, unix://, redis-sentinel://, rediss-sentinel://, "
+               "redis-cluster:// or rediss-cluster://";
     }
     if (scheme->tls && redis_tls_missing() != NULL) {
         return redis_tls_missing();
@@ -330,15 +333,17 @@ const char *redis_url_print(const redis_url_t *url, apr_pool_t *pool)
         return apr_psprintf(pool, "unix://%s%s?db=%d", user,
                             url_encode(url->addresses[0].path, URL_NAME_CHARS "/", pool), url->db);
     }
+    const char *redis = url->tls ? "rediss" : "redis";
     const char *hosts = url_print_hosts(url, pool);
 
     if (url->kind == REDIS_CLUSTER) {
-        return apr_psprintf(pool, "redis-cluster://%s%s", user, hosts);
+        return apr_psprintf(pool, "%s-cluster://%s%s", redis, user, hosts);
     }
     if (url->kind == REDIS_SENTINEL) {
-        return apr_psprintf(pool, "redis-sentinel://%s%s/%s/%d", user, hosts, url->master, url->db);
+        return apr_psprintf(pool, "%s-sentinel://%s%s/%s/%d", redis, user, hosts, url->master,
+                            url->db);
     }
-    return apr_psprintf(pool, "redis%s://%s%s/%d", url->tls ? "s" : "", user, hosts, url->db);
+    return apr_psprintf(pool, "%s://%s%s/%d", redis, user, hosts, url->db);
 }
 
 static const char *url_read_file(const char **secret, const char *path, apr_pool_t *pool)

@@ -32,7 +32,7 @@ typedef struct {
 
 typedef struct {
     redis_kind_t kind;
-    bool tls;
+    bool tls; /* to all servers, and to the Sentinels */
     redis_address_t
         addresses[REDIS_HOSTS_MAX]; /* the server, the Sentinels, or some of a cluster */
     int n;
@@ -42,9 +42,9 @@ typedef struct {
     redis_login_t sentinels; /* theirs, which the caller sets; no URL has it */
 } redis_url_t;
 
-/* Parses redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://. The password stands
-   in the URL or is read from `password` (redis_secret_read()); NULL: no such source. NULL on
-   success, or what was expected; never with a password in it. */
+/* Parses redis://, unix://, redis-sentinel:// or redis-cluster://, and rediss for redis. The
+   password stands in the URL or is read from `password` (redis_secret_read()); NULL: no such
+   source. NULL on success, or what was expected; never with a password in it. */
 const char *redis_url_parse(redis_url_t *url, const char *text, const char *password,
                             apr_pool_t *pool);
 

@@ -55,10 +55,12 @@ bool redis_addresses_find(redis_addresses_t *addresses, const redis_address_t *a
         return addresses_path(addresses, address->path);
     }
     snprintf(port, sizeof(port), "%u", (unsigned)address->port);
-    if (getaddrinfo(address->host, port, &hints, &found) != 0) {
+    if (strlen(address->host) >= REDIS_HOST_MAX ||
+        getaddrinfo(address->host, port, &hints, &found) != 0) {
         return false;
     }
     memset(addresses, 0, sizeof(*addresses));
+    memcpy(addresses->host, address->host, strlen(address->host));
     for (const struct addrinfo *i = found; i != NULL && addresses->n < REDIS_ADDRESSES_MAX;
          i = i->ai_next) {
         memcpy(&addresses->address[addresses->n].at, i->ai_addr, i->ai_addrlen);
@@ -221,11 +223,11 @@ redis_fault_t redis_wire_open(redis_wire_t *wire, redis_addresses_t *addresses, 
     return fault;
 }
 
-redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, rlp_time_t deadline,
-                                char *why, size_t size)
+redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, const char *host,
+                                rlp_time_t deadline, char *why, size_t size)
 {
     short events = POLLOUT;
-    redis_fault_t fault = redis_tls_open(&wire->link, tls, wire->fd, why, size);
+    redis_fault_t fault = redis_tls_open(&wire->link, tls, host, wire->fd, why, size);
 
     if (fault != REDIS_FAULT_NONE) {
         return fault;

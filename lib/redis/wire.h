@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 
 #define REDIS_ADDRESSES_MAX 8
+#define REDIS_HOST_MAX 256
 #define REDIS_REPLY_MAX (1 << 20)    /* bytes of one reply */
 #define REDIS_ELEMENTS_MAX (1 << 16) /* of one array */
 
@@ -29,11 +30,12 @@ typedef struct {
         socklen_t len;
     } address[REDIS_ADDRESSES_MAX];
     int n;
-    int first; /* the one that answered last */
+    int first;                 /* the one that answered last */
+    char host[REDIS_HOST_MAX]; /* the name; "" of a path */
 } redis_addresses_t;
 
 /* Resolves the address; without `names` only what needs no question: numbers and paths. false:
-   nothing found, and the addresses are as they were. */
+   nothing found, and the addresses are as they were. A host too long for DNS is not found. */
 bool redis_addresses_find(redis_addresses_t *addresses, const redis_address_t *address, bool names);
 
 /* Are they the same, in any order? */
@@ -58,9 +60,9 @@ typedef struct {
 redis_fault_t redis_wire_open(redis_wire_t *wire, redis_addresses_t *addresses,
                               rlp_time_t deadline);
 
-/* Goes on by TLS. `why`, of size bytes, says in words what failed. */
-redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, rlp_time_t deadline,
-                                char *why, size_t size);
+/* Goes on by TLS with the host. `why`, of size bytes, says in words what failed. */
+redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, const char *host,
+                                rlp_time_t deadline, char *why, size_t size);
 
 /* Does nothing to a closed one. */
 void redis_wire_close(redis_wire_t *wire);

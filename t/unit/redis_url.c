@@ -145,6 +145,13 @@ static void test_tls(void **state)
     assert_null(error);
     assert_true(url.tls);
     assert_string_equal(redis_url_print(&url, unit_pool()), "rediss://h:6379/0");
+    assert_null(redis_url_parse(&url, "rediss-sentinel://a,b/main", NULL, unit_pool()));
+    assert_true(url.tls && url.kind == REDIS_SENTINEL);
+    assert_string_equal(redis_url_print(&url, unit_pool()),
+                        "rediss-sentinel://a:26379,b:26379/main/0");
+    assert_null(redis_url_parse(&url, "rediss-cluster://a,b", NULL, unit_pool()));
+    assert_true(url.tls && url.kind == REDIS_CLUSTER);
+    assert_string_equal(redis_url_print(&url, unit_pool()), "rediss-cluster://a:6379,b:6379");
 }
 
 /* A file of the test's own with this text. */

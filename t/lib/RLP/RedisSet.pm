@@ -42,13 +42,14 @@ sub watchers { return @{ $_[0]{watchers} } }
 
 # --- three masters, each with a replica
 
+# more: gives further options of each server.
 sub cluster {
-    my ($class) = @_;
+    my ($class, $more) = @_;
     my @options = (
         @plain, '--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-replica-validity-factor', '0',
         '--cluster-require-full-coverage', 'no'
     );
-    my @servers = map { RLP::Redis->new(options => [@options, '--cluster-port', RLP::Httpd::free_port()])->start } 1 .. 2 * $sets;
+    my @servers = map { RLP::Redis->new(options => [@options, '--cluster-port', RLP::Httpd::free_port(), $more ? $more->() : ()])->start } 1 .. 2 * $sets;
     my $self = bless { servers => \@servers, id => [map { $_->ask('CLUSTER', 'MYID') } @servers] }, $class;
     for my $i (0 .. $#servers) {
         if ($i < $sets) {
