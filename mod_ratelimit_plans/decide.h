@@ -96,7 +96,6 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
         verdict->apart_identity = NULL;
         verdict->n = 0;
         verdict->fields = NULL;
-        verdict->guarded = NULL;
     }
     verdict->conf = conf;
     verdict->unidentified = 0;

@@ -75,11 +75,12 @@ static void place_retry(request_rec *r, const verdict_t *verdict)
     }
 }
 
-/* A backend that refuses by itself is believed; else our fields stand alone. */
+/* A backend that refuses by itself is believed; else our fields stand alone. A later phase may have
+   decided more since the filter was added. */
 static apr_status_t place_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     request_rec *r = filter->r;
-    const verdict_t *verdict = filter->ctx;
+    const verdict_t *verdict = request_verdict_so_far(r);
     apr_table_t *theirs = apr_table_make(r->pool, 5);
 
     place_take_out(r->headers_out, NULL, theirs, r->pool);
@@ -109,15 +110,27 @@ static bool place_is_typed(const request_rec *r)
                                        strcmp(r->content_type, "httpd/send-as-is") == 0);
 }
 
-/* Static files have no fields of their own; whatever has a handler may. */
-void place_guard(request_rec *r, verdict_t *verdict)
+/* Is the filter there? Content negotiation drops those that were added before it. */
+static bool place_is_guarded(const request_rec *r)
 {
-    if ((verdict->fields == NULL && !verdict->denied) || verdict->guarded == r ||
-        (r->handler == NULL && r->proxyreq == PROXYREQ_NONE && !place_is_typed(r))) {
+    const ap_filter_t *filter = r->output_filters;
+
+    while (filter != r->proto_output_filters &&
+           filter->frec->filter_func.out_func != place_filter) {
+        filter = filter->next;
+    }
+    return filter != r->proto_output_filters;
+}
+
+/* Static files have no fields of their own; whatever has a handler may. */
+void place_guard(request_rec *r, const verdict_t *verdict)
+{
+    if ((verdict->fields == NULL && !verdict->denied) ||
+        (r->handler == NULL && r->proxyreq == PROXYREQ_NONE && !place_is_typed(r)) ||
+        place_is_guarded(r)) {
         return;
     }
-    ap_add_output_filter(PLACE_FILTER, verdict, r, r->connection);
-    verdict->guarded = r;
+    ap_add_output_filter(PLACE_FILTER, NULL, r, r->connection);
 }
 
 /* --- the fields of a file
@@ -154,7 +167,7 @@ static bool place_is_alone(const request_rec *r, const verdict_t *verdict)
            apr_table_elts(r->err_headers_out)->nelts == n;
 }
 
-void place_response(request_rec *r, verdict_t *verdict)
+void place_response(request_rec *r, const verdict_t *verdict)
 {
     if (!place_is_plain(r)) {
         place_guard(r, verdict);

@@ -480,12 +480,12 @@ int refuse_write_json(request_rec *r, const verdict_t *verdict);
 /* --- place.c */
 
 /* Keeps a backend's fields of the same names from going out beside ours. */
-void place_guard(request_rec *r, verdict_t *verdict);
+void place_guard(request_rec *r, const verdict_t *verdict);
 void place_register_filter(void);
 
 /* Now that it is known who answers: what has fields of its own is guarded, and those of a file
    stand where errors drop them, as httpd need not merge two tables then. */
-void place_response(request_rec *r, verdict_t *verdict);
+void place_response(request_rec *r, const verdict_t *verdict);
 
 /* Sends the fields once more, alone, behind a redirect: it drops the guard. Hook: the same for what
    httpd answers in place of a handler. */

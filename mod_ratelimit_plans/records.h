@@ -256,9 +256,8 @@ struct verdict_t {
     const char *apart_identity; /* NULL: nobody reads it */
     const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
     const char *own_fields[RLP_FIELDS_N];
-    char *text;                 /* room for the fields' text */
-    size_t room;                /* of it */
-    const request_rec *guarded; /* the request that has the filter for a backend's fields */
+    char *text;  /* room for the fields' text */
+    size_t room; /* of it */
 };
 
 /* --- configuration records */

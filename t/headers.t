@@ -273,6 +273,28 @@ for my $case (@late) {
 begin;
 is(get("/index/?Status=429&$theirs")->header('X-RateLimit-Limit'), 999, 'H-07 a script that is an index and says 429 itself is believed');
 
+# --- a script that is known before authentication, where a rule has been judged by then
+
+host 'foreseen';
+my $scripts = "$ENV{RLP_TOP}/t/logs/h-07-scripts";
+mkdir $scripts or die "$scripts: $!\n";
+RLP::Basics::spill("$scripts/chosen.sh", RLP::Basics::slurp("$ENV{RLP_TOP}/t/htdocs/cgi/hit"));
+chmod 0755, "$scripts/chosen.sh" or die "$scripts/chosen.sh: $!\n";
+for my $case ([ 'by its name', 'chosen.sh' ], [ 'by content negotiation', 'chosen' ]) {
+    my ($how, $name) = @{$case};
+    begin;
+    is(told(get("/$name?$theirs")),
+        'RateLimit-Policy: "late";q=1;w=60, "early";q=5;w=60|RateLimit: "late";r=0;t=60, "early";r=4;t=48'
+            . '|X-RateLimit-Limit: 1|X-RateLimit-Remaining: 0|X-RateLimit-Reset: 60',
+        "H-07 ours replace those of a script that is found $how");
+    $refused = get("/$name", Accept => 'application/json');
+    is($refused->header('Content-Type'), 'application/problem+json', 'a later rule refuses it in JSON ...');
+    is(told($refused),
+        'RateLimit-Policy: "late";q=1;w=60, "early";q=5;w=60|RateLimit: "late";r=0;t=60, "early";r=3;t=36'
+            . '|Retry-After: 60|X-RateLimit-Limit: 1|X-RateLimit-Remaining: 0|X-RateLimit-Reset: 60',
+        '... with the fields of both');
+}
+
 # --- a refusal's page that is made by a script, which has fields of its own
 
 host 'explained';
@@ -491,6 +513,19 @@ RateLimitPlan h-same rate=5/min
     <Location "/proxied">
         DirectoryIndex /backend/cgi/hit/h-07
     </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName foreseen.test
+    ScriptAlias "/" "${T}/logs/h-07-scripts/"
+    RateLimitEngine On
+    RateLimitRule early rate=5/min phase=early key=ip
+    RateLimitRule late rate=1/min
+    <Directory "${T}/logs/h-07-scripts">
+        Options +MultiViews
+        MultiviewsMatch Handlers
+        AddHandler cgi-script .sh
+    </Directory>
 </VirtualHost>
 
 <VirtualHost *:${RLP_PORT}>
