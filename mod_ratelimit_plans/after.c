@@ -158,6 +158,14 @@ static bool after_met(const ap_expr_info_t *expr, request_rec *r, const char *wh
     return met > 0;
 }
 
+/* Is the charge to be given back? Who has hung up was not answered, whatever status httpd gives
+   that: mod_proxy_http2 says 502. */
+static bool after_is_refunded(const after_t *after, request_rec *last, const rule_t *rule)
+{
+    return after->conf->refund != NULL && !last->connection->aborted &&
+           after_met(after->conf->refund, last, "RateLimitRefund for rule ", rule);
+}
+
 /* What the charge comes to by the response. */
 static rlp_units_t after_total(const after_t *after, int i, request_rec *last)
 {
@@ -167,8 +175,7 @@ static rlp_units_t after_total(const after_t *after, int i, request_rec *last)
     if (rule->counts != NULL && !after_met(rule->counts, last, "count= of rule ", rule)) {
         return 0;
     }
-    if (after->conf->refund != NULL &&
-        after_met(after->conf->refund, last, "RateLimitRefund for rule ", rule)) {
+    if (after_is_refunded(after, last, rule)) {
         return 0;
     }
     if (cost_is_late(cost)) {

@@ -382,6 +382,31 @@ END
     $server->stop;
 }
 
+# --- a backend by HTTP/2, whose module calls it 502 when the client hangs up
+
+SKIP: {
+    skip 'mod_http2 does not work with prefork', 1 if $RLP::Httpd::mpm eq 'prefork';
+    skip 'httpd has no mod_http2 or mod_proxy_http2', 1 if grep { !RLP::Httpd::has_module($_) } qw(http2 proxy_http2);
+    my $server = server(<<'END', modules => [qw(http2 proxy proxy_http2)]);
+Protocols h2c http/1.1
+ProxyPass "/back/" "h2c://127.0.0.1:@PORT@/"
+<Location "/back/">
+    RateLimitEngine On
+    RateLimitRule back rate=10/week concurrent=1
+    RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
+</Location>
+END
+    $server->file('htdocs/large', 'x' x 10_000_000);
+    my $connection = $server->sent('GET', '/back/large');
+    ok($connection->need(100_000, time + $at_once), 'a client reads some of a response');
+    setsockopt $connection->{socket}, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0);
+    close $connection->{socket};
+    my $response;
+    RLP::Httpd::wait_for(sub { ($response = $server->get('/back/free'))->{status} == 200 }); # its place is back, and all else
+    like($response->{fields}{ratelimit}, qr/"back";r=8/, 'and hangs up: RateLimitRefund gives nothing back');
+    $server->stop;
+}
+
 # --- hostile identities
 
 SKIP: {
