@@ -25,15 +25,20 @@ static rlp_question_t after_question(rlp_time_t charged_at)
 
 #define AFTER_FILTER "RATELIMIT_RESPONSE"
 
-/* Remembers what fields the response has, before mod_headers takes those out that are not for
-   clients: what a request costs is none of their business. */
+/* Remembers with what status the response began; and what fields it has, before mod_headers takes
+   those out that are not for clients: what a request costs is none of their business. */
 static apr_status_t after_filter(ap_filter_t *filter, apr_bucket_brigade *brigade)
 {
     request_rec *r = filter->r;
     after_t *after = filter->ctx;
 
-    after->answered = r;
-    after->fields = apr_table_overlay(r->pool, r->headers_out, r->err_headers_out);
+    if (after->status == 0) {
+        after->status = r->status;
+    }
+    if (rlp_world->hears & HOOK_HEARS) {
+        after->answered = r;
+        after->fields = apr_table_overlay(r->pool, r->headers_out, r->err_headers_out);
+    }
     ap_remove_output_filter(filter);
     return ap_pass_brigade(filter->next, brigade);
 }
@@ -217,10 +222,15 @@ static request_rec *after_answered(request_rec *last)
     return r ? r : last;
 }
 
-/* The response with what it had before mod_headers; the fields that were sent come first. */
+/* The response with what it had before mod_headers; the fields that were sent come first. Who hangs
+   up in the midst of it has seen the status that it began with: mod_proxy_http2 puts 502 in its
+   place. */
 static void after_restore(request_rec *last, const after_t *after)
 {
     for (; after != NULL; after = after->next) {
+        if (after->status != 0 && last->connection->aborted) {
+            last->status = after->status;
+        }
         if (after->answered == last) {
             last->headers_out = apr_table_overlay(last->pool,
                                                   apr_table_overlay(last->pool, last->headers_out,
@@ -249,11 +259,13 @@ int after_log(request_rec *r)
     }
     last = after_answered(last);
     apr_table_t *const sent = last->headers_out;
+    const int status = last->status;
 
     after_restore(last, verdict->after);
     for (const after_t *after = verdict->after; after != NULL; after = after->next) {
         after_correct(after, last);
     }
     last->headers_out = sent;
+    last->status = status;
     return DECLINED;
 }

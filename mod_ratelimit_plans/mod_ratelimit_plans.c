@@ -172,8 +172,8 @@ static void plans_hook_needed(server_rec *server)
     if (needs & HOOK_EARLY) {
         ap_hook_header_parser(request_header_parser, NULL, NULL, APR_HOOK_LAST);
     }
-    rlp_world->hears = needs & HOOK_HEARS;
-    if (needs & HOOK_HEARS) {
+    rlp_world->hears = needs & (HOOK_HEARS | HOOK_STATUS);
+    if (rlp_world->hears) {
         ap_hook_insert_filter(after_insert_filter, NULL, NULL, APR_HOOK_LAST);
     }
     if (needs & HOOK_BANDWIDTH) {

@@ -370,6 +370,7 @@ struct after_t {
     int n;
     rlp_charge_t *charges;
     const rule_t **rules;
+    int status;                  /* with which a response began; 0: none did */
     const request_rec *answered; /* whose response these fields are; NULL: none is known */
     apr_table_t *fields;
     after_t *next; /* of an earlier decision of the same client request */
@@ -387,7 +388,7 @@ void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charg
 /* Hook: corrects charges by the response. */
 int after_log(request_rec *r);
 
-/* Lets the fields of the response be remembered, if a charge may depend on them. */
+/* Lets the status and the fields of the response be remembered, if a charge may depend on them. */
 void after_insert_filter(request_rec *r);
 
 /* Registers what remembers them. */

@@ -333,6 +333,8 @@ enum {
     HOOK_AFTER = 1U << 2,     /* charges corrected by what the response was */
     HOOK_HEARS = 1U << 3,     /* by header fields of it, which Header may take out */
     HOOK_FIELDS = 1U << 4,    /* identities from header fields, which RequestHeader may change */
+    HOOK_STATUS =
+        1U << 5, /* charges corrected by its status, which another may take the place of */
 };
 
 /* What one reading of the configuration has declared for the whole server. */
@@ -381,7 +383,7 @@ typedef struct {
     bool corrects; /* this child has charges to correct: its hook has something to look for */
     bool cut_off;  /* this child, without threads, ends wherever it is: nothing is asked any more */
     unsigned needs; /* HOOK_* */
-    bool hears;     /* HOOK_HEARS, or what a .htaccess may need */
+    unsigned hears; /* HOOK_HEARS and HOOK_STATUS, if needed or if a .htaccess may need them */
     int owners;     /* processes that may hold places at once */
     const rlp_clock_provider_t *clock;
 } world_t;

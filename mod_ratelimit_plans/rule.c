@@ -112,7 +112,7 @@ static const char *rule_count(rule_t *rule, cmd_parms *cmd, const char *value)
         return NULL;
     }
     if (ap_cstr_casecmpn(value, "response:", 9) == 0) {
-        config_needs(cmd, HOOK_AFTER | config_hears(value));
+        config_needs(cmd, HOOK_AFTER | HOOK_STATUS | config_hears(value));
         return config_expression(&rule->counts, cmd, "count=response:", value + 9, 0);
     }
     return apr_psprintf(cmd->pool,

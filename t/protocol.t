@@ -394,6 +394,7 @@ ProxyPass "/back/" "h2c://127.0.0.1:@PORT@/"
     RateLimitEngine On
     RateLimitRule back rate=10/week concurrent=1
     RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
+    RateLimitRule answered rate=10/week "count=response:%{REQUEST_STATUS} -eq 200"
 </Location>
 END
     $server->file('htdocs/large', 'x' x 10_000_000);
@@ -404,6 +405,7 @@ END
     my $response;
     RLP::Httpd::wait_for(sub { ($response = $server->get('/back/free'))->{status} == 200 }); # its place is back, and all else
     like($response->{fields}{ratelimit}, qr/"back";r=8/, 'and hangs up: RateLimitRefund gives nothing back');
+    like($response->{fields}{ratelimit}, qr/"answered";r=8/, 'and count= goes by the status that was seen');
     $server->stop;
 }
 
