@@ -112,6 +112,8 @@ int refuse_write_json(request_rec *r, const verdict_t *verdict)
     const char *separator = "";
 
     r->status = verdict->status;
+    r->content_encoding = NULL; /* of the file that was asked for, as its language */
+    r->content_languages = NULL;
     ap_set_content_type(r, "application/problem+json");
     ap_rprintf(r,
                "{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\","

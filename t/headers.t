@@ -135,7 +135,10 @@ for my $case (@bodies) {
     is($response->header('X-RateLimit-Remaining'), 0, "$name: X-RateLimit-Remaining");
     is($response->header('Cache-Control'), 'no-store', "$name: Cache-Control");
 }
-my $refused = get('/c/h-05', Accept => 'application/json');
+my $refused = after(6, '/c/h-05-packed', Accept => 'application/json');
+is($refused->header('Content-Type'), 'application/problem+json', 'H-05 JSON in place of a compressed file in German');
+is($refused->header($_), undef, "is neither: $_") for qw(Content-Encoding Content-Language);
+$refused = get('/c/h-05', Accept => 'application/json');
 my $problem = eval { decode_json($refused->body) } || {};
 is($problem->{status}, 429, 'H-05 the problem has the status');
 is($problem->{detail}, 'Rate limit exceeded', 'H-05 the problem has the detail');
@@ -415,6 +418,11 @@ RateLimitPlan h-same rate=5/min
     </Location>
     <Location "/c/h-05">
         RateLimitRule h-05 rate=5/min
+    </Location>
+    <Location "/c/h-05-packed">
+        AddEncoding gzip .txt
+        AddLanguage de .txt
+        RateLimitRule h-05-packed rate=5/min
     </Location>
     <Location "/c/h-06-text">
         RateLimitRule h-06-text rate=5/min
