@@ -235,13 +235,29 @@ static void lease_tell(const lease_t *lease, rlp_time_t now, rlp_decision_t *dec
     decision->reset = full > now ? full - now : 0;
 }
 
+/* When there would be enough for this cost, by what Redis has said: exactly for a bucket. */
+static rlp_time_t lease_enough_at(const lease_t *lease, rlp_units_t cost)
+{
+    const terms_t *terms = &lease->terms;
+    const rlp_units_t rest = terms->burst - cost + lease_max(lease->units, 0);
+
+    if (terms->drain == 0) {
+        return lease->next_at;
+    }
+    return lease->full_at -
+           (rlp_time_t)((wide_t)(uint64_t)rest * (uint64_t)terms->drain / (uint64_t)terms->burst);
+}
+
 /* Until when there is nothing for this cost; 0: it has to be asked. */
 static rlp_time_t lease_refuses(const lease_t *lease, rlp_units_t cost, rlp_time_t now)
 {
     const bool refused = cost >= lease->refused && now < lease->refused_until;
     const rlp_time_t until = refused ? lease->retry_at : 0;
 
-    return now < lease->ask_after ? lease_max(until, lease->ask_after) : until;
+    if (now >= lease->ask_after) {
+        return until;
+    }
+    return lease_max(until, lease_max(lease->ask_after, lease_enough_at(lease, cost)));
 }
 
 static void lease_tell_refusal(const lease_t *lease, rlp_time_t until, rlp_time_t now,

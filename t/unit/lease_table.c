@@ -341,6 +341,41 @@ static void test_refusal(void **state)
     assert_int_equal(spend(&charge, T0 + row->believed), LEASE_ASK);
 }
 
+typedef struct {
+    const char *words;
+    rlp_units_t cost;
+    rlp_time_t retry;
+} held_off_t;
+
+static const held_off_t held_off[] = {
+    { "rate=10/10s", RLP_UNIT, 1600000 },
+    { "rate=10/10s", 3 * RLP_UNIT, 3600000 },
+    { "rate=10/10s", 2500, 3100000 },
+    { "rate=10/10s algorithm=sliding-window", RLP_UNIT, 1600000 },
+};
+
+/* While nobody asks, because there is little, who is refused is told when there is enough. */
+static void test_held_off(void **state)
+{
+    const held_off_t *row = unit_row(state);
+    const lease_charge_t charge = charge_of(row->words, RLP_UNIT);
+    const lease_charge_t refused = charge_of(row->words, row->cost);
+    lease_answer_t answer = answer_of(0, T0);
+
+    table_setup();
+    answer.decision = (rlp_decision_t){ .verdict = RLP_DENY, .retry = 1, .next = 1, .reset = HOUR };
+    assert_int_equal(spend(&charge, T0), LEASE_ASK);
+    assert_int_equal(granted(&answer, T0), LEASE_REFUSED);
+    answer = answer_of(RLP_UNIT, T0 + RLP_SECOND);
+    answer.decision = (rlp_decision_t){ .next = 1600000, .reset = 10600000 };
+    assert_int_equal(spend(&charge, T0 + RLP_SECOND), LEASE_ASK);
+    question.want = 2 * RLP_UNIT; /* more than it gets */
+    assert_int_equal(granted(&answer, T0 + RLP_SECOND), LEASE_SPENT);
+    assert_int_equal(spend(&refused, T0 + RLP_SECOND), LEASE_REFUSED);
+    assert_int_equal(result.decision.retry, row->retry);
+    assert_int_equal(spend(&refused, T0 + RLP_SECOND + RLP_SECOND / 2), LEASE_ASK);
+}
+
 /* Another count of the limit is another question. */
 static void test_other_limit(void **state)
 {
@@ -560,6 +595,9 @@ int main(void)
     unit_add("an answer after its end", test_late, NULL);
     for (size_t i = 0; i < UNIT_N(refusals); i++) {
         unit_add_case("a refusal is believed", refusals[i].name, test_refusal, &refusals[i]);
+    }
+    for (size_t i = 0; i < UNIT_N(held_off); i++) {
+        unit_add_case("held off", held_off[i].words, test_held_off, &held_off[i]);
     }
     unit_add("another limit", test_other_limit, NULL);
     unit_add("a look", test_peek, NULL);
