@@ -299,7 +299,7 @@ for my $case (
             . qq{"$name", got that of the store "$twin" on line $twin_line of $file: $dir/run/ratelimit-far.shm}, $line);
 }
 passes('a file that nobody has', "RateLimitStore far redis $url failure=open\nRateLimitStore near shm file=run/ratelimit-far.shm");
-passes($_, "$far\nRateLimitEngine On\n$_") for 'RateLimitRule r rate=1/s failure=closed sync=lease', 'RateLimitRule r rate=1/s store=far failure=open',
+passes($_, "$far\nRateLimitEngine On\n$_") for 'RateLimitRule r rate=5/s failure=closed sync=lease', 'RateLimitRule r rate=1/s store=far failure=open',
     'RateLimitRule r concurrent=2 lease=10s', 'RateLimitRule r rate=1/s store=near', "RateLimitPlan p rate=1/s\nRateLimitPlanMap user redis=far:plan:%s ttl=5min",
     "RateLimitPlan p rate=1/s\nRateLimitPlanMap user \"redis:plans %h\" unknown=deny";
 

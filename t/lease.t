@@ -209,6 +209,8 @@ for my $case (
     ['sync=lease', 'rate=5/s concurrent=2', 0],
     ['sync=exact', 'concurrent=2', 0],
     ['sync=lease', 'concurrent=2', 1],
+    ['sync=lease', 'rate=5/s burst=4', 0],
+    ['sync=lease', 'rate=5/s burst=3', 1],
     ['sync=lease', 'rate=5/s algorithm=leaky-bucket', 1],
     ['sync=lease', 'rate=5/s algorithm=stepped-bucket', 1],
     ['sync=lease', 'rate=5/s algorithm=sliding-log', 1],

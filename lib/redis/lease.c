@@ -170,9 +170,16 @@ bool lease_fits_limit(const rlp_limit_t *limit)
 {
     const rlp_algorithm_t *algorithm = limit->algorithm;
 
-    return limit->count > 0 && limit->drain < LEASE_DRAIN_MAX &&
-           (algorithm == &rlp_token_bucket || algorithm == &rlp_fixed_window ||
-            algorithm == &rlp_sliding_window || algorithm == &rlp_quota);
+    if (limit->count == 0 || limit->drain >= LEASE_DRAIN_MAX) {
+        return false;
+    }
+    /* of a smaller bucket a host would draw what a request needs and no more; and while that
+       request waits for it, nothing drains below */
+    if (algorithm == &rlp_token_bucket) {
+        return limit->burst >= LEASE_PER_BURST * RLP_UNIT;
+    }
+    return algorithm == &rlp_fixed_window || algorithm == &rlp_sliding_window ||
+           algorithm == &rlp_quota;
 }
 
 bool lease_fits(const rlp_charge_t *charge)

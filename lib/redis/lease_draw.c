@@ -21,7 +21,6 @@ __extension__ typedef unsigned __int128 wide_t;
 #define LEASE_SHORTS 8 /* short grants in a row are as good as a refusal */
 #define LEASE_RECHECK (10 * RLP_SECOND) /* a refusal is believed for so long, */
 #define LEASE_RECHECK_OTHERS RLP_SECOND /* or where other hosts may give units back */
-#define LEASE_PER_BURST 4               /* a lease is at most such a part of the burst */
 
 static void lease_gauge(lease_t *lease, rlp_time_t now)
 {

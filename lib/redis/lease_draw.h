@@ -9,6 +9,8 @@
 
 #include "redis/lease.h"
 
+#define LEASE_PER_BURST 4 /* a lease is at most such a part of the burst */
+
 /* What of a limit matters when nobody asks. */
 typedef struct {
     int64_t count;
