@@ -83,6 +83,8 @@ int64_t rlp_limit_effective(const rlp_limit_t *limit, const rlp_decision_t *deci
         return -1; /* places have no rate */
     } else if (!limit->algorithm->windowed) {
         span = limit_pace(limit, decision->remaining);
+    } else if (span == 0) {
+        span = limit->period; /* of a sliding window nothing is used: no end is told */
     } else if (limit->calendar == NULL && span > limit->period && span != RLP_TIME_NEVER) {
         span =
             (span - 1) % limit->period + 1; /* to the end of this window, not of what it leaves */

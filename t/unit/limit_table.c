@@ -266,6 +266,7 @@ static const struct effective {
     { "nor of what it leaves, rounded up", "rate=5/min algorithm=sliding-window", 3, 0, 61 * S + 1,
       2 },
     { "nor of two", "rate=5/min algorithm=sliding-window", 3, 0, 135 * S, 15 },
+    { "a whole window where nothing is used", "rate=5/min algorithm=sliding-window", 5, 0, 0, 60 },
     { "nor of two whole ones", "rate=5/min algorithm=sliding-window", 3, 0, 120 * S, 60 },
     { "a day of the calendar may be longer", "quota=5/day", 3, 0, 90000 * S, 90000 },
     { "units that stay", "quota=5", 3, 0, RLP_TIME_NEVER, -1 },
