@@ -112,7 +112,7 @@ static void connection_judge(outcome_t *outcome, const redis_command_t *command)
         remedy->opens > redis_remedy(outcome->fault)->opens ||
         (remedy->moves && outcome->fault == REDIS_FAULT_NONE)) {
         outcome->fault = command->fault;
-        apr_cpystrn(outcome->why, command->reply->str, sizeof(outcome->why));
+        redis_reply_why(command->reply, outcome->why);
     }
 }
 

@@ -18,6 +18,16 @@ redis_fault_t redis_reply_fault(const redisReply *reply)
                                             : REDIS_FAULT_NONE;
 }
 
+void redis_reply_why(const redisReply *reply, char why[REDIS_WHY_MAX])
+{
+    apr_cpystrn(why, reply->str, REDIS_WHY_MAX);
+    char *words = strstr(why, ", with args beginning with");
+
+    if (words != NULL) {
+        *words = '\0';
+    }
+}
+
 /* As the script's: doubles hold it. */
 #define SESSION_TIME_MAX (INT64_C(1) << 53)
 
@@ -94,7 +104,7 @@ static redis_fault_t session_reply(redis_wire_t *wire, bool role, rlp_time_t dea
     }
     fault = redis_reply_fault(reply);
     if (fault != REDIS_FAULT_NONE) {
-        apr_cpystrn(why, reply->str, REDIS_WHY_MAX);
+        redis_reply_why(reply, why);
         /* a redirection and the like are about a command, and nobody has sent one yet */
         fault = redis_remedy(fault)->counts ? fault : REDIS_FAULT_CONNECT;
     } else if (role && !session_is_master(reply)) {
@@ -172,8 +182,10 @@ redis_fault_t redis_session_ask(const redis_address_t *address, const redis_sess
     if (fault == REDIS_FAULT_NONE) {
         fault = redis_reply_fault(*reply);
     }
-    if (fault != REDIS_FAULT_NONE) {
-        apr_cpystrn(why, *reply == NULL ? redis_remedy(fault)->text : (*reply)->str, REDIS_WHY_MAX);
+    if (*reply != NULL && fault != REDIS_FAULT_NONE) {
+        redis_reply_why(*reply, why);
+    } else if (fault != REDIS_FAULT_NONE) {
+        apr_cpystrn(why, redis_remedy(fault)->text, REDIS_WHY_MAX);
     }
     return fault;
 }

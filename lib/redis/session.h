@@ -35,6 +35,10 @@ redis_fault_t redis_session_ask(const redis_address_t *address, const redis_sess
 /* The fault in a reply, which is not NULL. */
 redis_fault_t redis_reply_fault(const redisReply *reply);
 
+/* What an error reply says, but for the words of the command, which some servers repeat: a password
+   may be among them, or who asks. */
+void redis_reply_why(const redisReply *reply, char why[REDIS_WHY_MAX]);
+
 /* The server's clock by a reply, not NULL, that begins as one to TIME does: microseconds since the
    epoch, below 2^53; -1: it does not. */
 rlp_time_t redis_reply_time(const redisReply *reply);

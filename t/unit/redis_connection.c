@@ -244,6 +244,36 @@ static void test_login_wrong(void **state)
     peer_stop(&peer);
 }
 
+/* As Redis 5 and later, renamed commands and proxies do. */
+static bool serve_repeat(peer_t *peer, int fd, const redisReply *command)
+{
+    char text[128];
+
+    (void)peer;
+    if (command == NULL) {
+        return true;
+    }
+    snprintf(text, sizeof(text), "-ERR unknown command '%s', with args beginning with: '%s' \r\n",
+             command->element[0]->str, command->element[1]->str);
+    return peer_say(fd, text);
+}
+
+static void test_login_unknown(void **state)
+{
+    client_t client = { .settings.session.login.password = "s3cr3t" };
+    peer_t peer;
+    char got[32], why[REDIS_WHY_MAX];
+
+    (void)state;
+    peer_start(&peer, serve_repeat, NULL);
+    client_open(&client, peer.port);
+    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_CONNECT);
+    redis_connection_why(client.connection, why);
+    assert_string_equal(why, "ERR unknown command 'AUTH'");
+    client_close(&client);
+    peer_stop(&peer);
+}
+
 static void test_role(void **state)
 {
     client_t client = { .settings.session.master = true };
@@ -434,6 +464,7 @@ int main(void)
     unit_add("max number of clients", test_crowded, NULL);
     unit_add("user, password and database, once a connection", test_login, NULL);
     unit_add("a wrong password opens the circuit and is not shown", test_login_wrong, NULL);
+    unit_add("a server without passwords repeats it, and nobody else", test_login_unknown, NULL);
     unit_add("a replica is not asked where a master is wanted", test_role, NULL);
     unit_add("K-18: an unknown script is sent in full, on the same connection", test_noscript,
              NULL);
