@@ -100,8 +100,8 @@ fails('another authority', "tls-ca=$dir/theirs.pem", 'TLS: ');
 fails('the authorities of the system', '', 'TLS: ');
 
 $redis->ask('CONFIG', 'SET', 'tls-auth-clients', 'yes');
-fails('no certificate', "tls-ca=$dir/ours.pem", '');
-fails('a certificate by another authority', "tls-ca=$dir/ours.pem tls-cert=$dir/stranger.pem tls-key=$dir/stranger.key", '');
+fails('no certificate', "tls-ca=$dir/ours.pem", 'TLS: .*alert');
+fails('a certificate by another authority', "tls-ca=$dir/ours.pem tls-cert=$dir/stranger.pem tls-key=$dir/stranger.key", 'TLS: .*alert');
 works('a certificate', "tls-ca=$dir/ours.pem tls-cert=$dir/client.pem tls-key=$dir/client.key");
 
 subtest 'faults' => sub {
@@ -123,6 +123,7 @@ subtest 'a peer without TLS' => sub {
     my $server = server("tls-ca=$dir/ours.pem", '', '500ms');
     $server->configure(RLP::Httpd::slurp($server->config_file) =~ s/:$tls_port/:@{[ $redis->port ]}/r)->start;
     is($server->statuses(3, '/index.html'), '503 503 503', 'is not spoken to in the open');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html'); $server->log_text =~ /RLP030: .*TLS: no answer/ }), 'and the log says why');
     ok($server->stop, 'it stops as ever');
 };
 

@@ -220,7 +220,7 @@ static void connection_work(redis_connection_t *connection, redis_batch_t *batch
         outcome->fault = fault;
     }
     if (outcome->fault != REDIS_FAULT_NONE && outcome->why[0] == '\0') {
-        apr_cpystrn(outcome->why, redis_remedy(outcome->fault)->text, sizeof(outcome->why));
+        redis_wire_why(&connection->wire, outcome->fault, outcome->why, sizeof(outcome->why));
     }
     if (outcome->ends) {
         redis_wire_close(&connection->wire);

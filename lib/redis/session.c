@@ -143,11 +143,11 @@ redis_fault_t redis_session_open(redis_wire_t *wire, redis_addresses_t *addresse
     if (fault == REDIS_FAULT_NONE) {
         fault = session_begin(wire, session, until, why);
     }
+    if (fault != REDIS_FAULT_NONE && why[0] == '\0') {
+        redis_wire_why(wire, fault, why, REDIS_WHY_MAX);
+    }
     if (fault != REDIS_FAULT_NONE) {
         redis_wire_close(wire);
-    }
-    if (fault != REDIS_FAULT_NONE && why[0] == '\0') {
-        apr_cpystrn(why, redis_remedy(fault)->text, REDIS_WHY_MAX);
     }
     return fault;
 }

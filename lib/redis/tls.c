@@ -21,7 +21,8 @@ struct redis_tls_t {
 
 struct redis_tls_link_t {
     redisContext *context;
-    SSL *ssl; /* the context's */
+    SSL *ssl;           /* the context's */
+    const char *reason; /* OpenSSL's, for its end; NULL: it has none */
 };
 
 const char *redis_tls_missing(void)
@@ -191,13 +192,25 @@ redisReader *redis_tls_reader(redis_tls_link_t *link)
     return link->context->reader;
 }
 
+static redis_fault_t tls_ended(redis_tls_link_t *link)
+{
+    link->reason = ERR_reason_error_string(ERR_peek_last_error());
+    ERR_clear_error();
+    return REDIS_FAULT_CLOSED;
+}
+
+const char *redis_tls_reason(const redis_tls_link_t *link)
+{
+    return link->reason;
+}
+
 redis_fault_t redis_tls_read(redis_tls_link_t *link, size_t *n)
 {
     const size_t before = link->context->reader->len;
 
     ERR_clear_error();
     if (redisBufferRead(link->context) != REDIS_OK) {
-        return REDIS_FAULT_CLOSED;
+        return tls_ended(link);
     }
     *n = link->context->reader->len - before;
     return REDIS_FAULT_NONE;
@@ -217,10 +230,12 @@ redis_fault_t redis_tls_append(redis_tls_link_t *link, const struct iovec buffer
 redis_fault_t redis_tls_write(redis_tls_link_t *link, bool *done)
 {
     int all = 0;
+    char byte;
 
     ERR_clear_error();
     if (redisBufferWrite(link->context, &all) != REDIS_OK) {
-        return REDIS_FAULT_CLOSED;
+        (void)SSL_peek(link->ssl, &byte, 1); /* what the server said before it hung up */
+        return tls_ended(link);
     }
     *done = all != 0;
     return REDIS_FAULT_NONE;
@@ -269,6 +284,12 @@ redis_fault_t redis_tls_shake(redis_tls_link_t *link, short *events, char *why, 
 }
 
 redisReader *redis_tls_reader(redis_tls_link_t *link)
+{
+    (void)link;
+    return NULL;
+}
+
+const char *redis_tls_reason(const redis_tls_link_t *link)
 {
     (void)link;
     return NULL;

@@ -54,6 +54,10 @@ redisReader *redis_tls_reader(redis_tls_link_t *link);
 /* Feeds what there is, without waiting: n bytes; 0: none yet. */
 redis_fault_t redis_tls_read(redis_tls_link_t *link, size_t *n);
 
+/* Why it cannot be read or written any more, in OpenSSL's words: with TLS 1.3 it is not the
+   handshake that refuses our certificate. NULL: it has none. */
+const char *redis_tls_reason(const redis_tls_link_t *link);
+
 /* Takes n buffers over, to be sent by redis_tls_write(). */
 redis_fault_t redis_tls_append(redis_tls_link_t *link, const struct iovec buffers[], int n);
 

@@ -243,7 +243,18 @@ redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, cons
             fault = redis_tls_shake(wire->link, &events, why, size);
         }
     }
+    if (fault == REDIS_FAULT_TIMEOUT) {
+        snprintf(why, size, "TLS: no answer");
+    }
     return fault;
+}
+
+void redis_wire_why(const redis_wire_t *wire, redis_fault_t fault, char *why, size_t size)
+{
+    const char *reason = wire->link == NULL ? NULL : redis_tls_reason(wire->link);
+
+    snprintf(why, size, "%s%s",
+             reason == NULL ? "" : "TLS: ", reason == NULL ? redis_remedy(fault)->text : reason);
 }
 
 void redis_wire_close(redis_wire_t *wire)

@@ -64,6 +64,9 @@ redis_fault_t redis_wire_open(redis_wire_t *wire, redis_addresses_t *addresses,
 redis_fault_t redis_wire_secure(redis_wire_t *wire, const redis_tls_t *tls, const char *host,
                                 rlp_time_t deadline, char *why, size_t size);
 
+/* What has failed, in words. */
+void redis_wire_why(const redis_wire_t *wire, redis_fault_t fault, char *why, size_t size);
+
 /* Does nothing to a closed one. */
 void redis_wire_close(redis_wire_t *wire);
 
