@@ -110,6 +110,12 @@ static const char *map_fill(const char *pattern, const char *value, apr_pool_t *
 /* The plan in a reply; NULL, or what has failed. */
 static const char *map_read(const char **plan, const redis_call_t *call, apr_pool_t *pool)
 {
+    char why[REDIS_WHY_MAX];
+
+    if (call->fault != REDIS_FAULT_NONE && call->reply != NULL) {
+        redis_reply_why(call->reply, why);
+        return apr_pstrcat(pool, "Redis: ", why, NULL);
+    }
     if (call->fault != REDIS_FAULT_NONE) {
         return apr_pstrcat(pool, "Redis: ", redis_remedy(call->fault)->text, NULL);
     }

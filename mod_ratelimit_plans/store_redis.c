@@ -54,6 +54,7 @@ typedef struct {
     unsigned char secret[RLP_DIGEST_SIZE];
     far_orders_t orders;
     apr_uint32_t complained; /* the second of the latest line; 0: none */
+    apr_uint32_t told;       /* ... that has the words of an error */
 } far_t;
 
 /* The same question to the store that stands in, with this host's share of the limits. */
@@ -64,14 +65,20 @@ static apr_status_t far_stand_in(const far_t *store, rlp_charge_t *charges, int 
     return redis_local_decide(store->stands, charges, n, question, kind, answer);
 }
 
+/* Is it time for another line? */
+static bool far_may_say(apr_uint32_t *latest)
+{
+    const apr_uint32_t now = (apr_uint32_t)(rlp_clock_monotonic() / RLP_SECOND) + 1;
+    const apr_uint32_t before = apr_atomic_read32(latest);
+
+    return (before == 0 || now - before >= FAR_COMPLAIN / APR_USEC_PER_SEC) &&
+           apr_atomic_cas32(latest, now, before) == before;
+}
+
 /* The breaker tells what it does; this tells the rest now and then. */
 static void far_complain(far_t *store, apr_status_t rv)
 {
-    const apr_uint32_t now = (apr_uint32_t)(rlp_clock_monotonic() / RLP_SECOND) + 1;
-    const apr_uint32_t before = apr_atomic_read32(&store->complained);
-
-    if ((before == 0 || now - before >= FAR_COMPLAIN / APR_USEC_PER_SEC) &&
-        apr_atomic_cas32(&store->complained, now, before) == before) {
+    if (far_may_say(&store->complained)) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, store->server,
                      "RLP033: Redis did not answer a question, failure=%s (said once a minute and "
                      "process)",
@@ -229,6 +236,18 @@ static void far_report(void *baton, const char *name, redis_change_t change, con
     }
 }
 
+static void far_error(void *baton, const char *name, const char *why)
+{
+    far_t *store = baton;
+
+    if (far_may_say(&store->told)) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, store->server,
+                     "RLP033: Redis at %s answered with an error: %s (said once a minute and "
+                     "process)",
+                     name, why);
+    }
+}
+
 static far_shared_t *far_share(apr_pool_t *pool)
 {
     apr_shm_t *shm;
@@ -265,6 +284,7 @@ static apr_status_t far_connect(far_t *store, far_shared_t *shared, apr_pool_t *
                      .probe = settings->timeout + FAR_PROBE,
                      .jitter = FAR_JITTER },
         .report = far_report,
+        .error = far_error,
         .baton = store
     };
 

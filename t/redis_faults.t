@@ -132,7 +132,7 @@ sub loaded {
 
 my $pass = sub { $peer->do('pass') };
 
-# name, begin, end; why the breaker opens, if it does
+# name, begin, end; why the breaker opens, if it does; what the log has where it does not
 my @faults = (
     ['K-11 the server is killed', sub { $redis->kill9 }, sub { $redis->start }, qr/closed|connect/],
     ['K-16 the server is stopped', sub { $redis->suspend }, sub { $redis->resume }, qr/timeout/],
@@ -144,7 +144,12 @@ my @faults = (
     ['replies are of the wrong kind', sub { $peer->do('say :1\r\n') }, $pass],
     ['READONLY', sub { $redis->ask('REPLICAOF', '127.0.0.1', '1') }, sub { $redis->ask('REPLICAOF', 'NO', 'ONE') }, qr/READONLY/],
     ['LOADING', \&restart_slowly, \&loaded, qr/LOADING/],
-    ['OOM, noeviction', sub { $redis->ask('CONFIG', 'SET', 'maxmemory', 1) }, sub { $redis->ask('CONFIG', 'SET', 'maxmemory', 0) }],
+    [
+        'OOM, noeviction',
+        sub { $redis->ask('CONFIG', 'SET', 'maxmemory', 1) },
+        sub { $redis->ask('CONFIG', 'SET', 'maxmemory', 0) },
+        undef, qr/OOM command not allowed/
+    ],
     [
         'NOAUTH',
         sub { $redis->ask('CONFIG', 'SET', 'requirepass', 'x'); hang_up() },
@@ -158,6 +163,12 @@ my @faults = (
         qr/NOPERM/
     ],
     [
+        'NOPERM in the script',
+        sub { $redis->ask('ACL', 'SETUSER', 'default', '-time') },
+        sub { $redis->ask('ACL', 'SETUSER', 'default', '+@all') },
+        qr/ACL failure in script|The user executing the script can't/
+    ],
+    [
         'too many clients',
         sub { $redis->ask('CONFIG', 'SET', 'maxclients', 1); hang_up() },
         sub { $redis->ask('CONFIG', 'SET', 'maxclients', 1000) },
@@ -168,7 +179,7 @@ my @faults = (
 );
 
 for my $fault (@faults) {
-    my ($name, $begin, $end, $why) = @$fault;
+    my ($name, $begin, $end, $why, $words) = @$fault;
     subtest $name => sub {
         my $client = lc $name =~ s/\W+/-/gr;
         my %logged = map { $_ => length $servers{$_}->log_text } @modes;
@@ -187,6 +198,7 @@ for my $fault (@faults) {
                 }
             );
             ok($told, 'K-11 the log says why it is not asked any more') or diag $log->();
+            like($log->(), qr/RLP033: Redis at \S+ answered with an error: .*$words/, 'the log has the words of Redis') if $words;
             unlike($log->(), qr/RLP004|exit signal/, 'nothing else went wrong');
         }
         $end->();

@@ -204,7 +204,7 @@ subtest 'what is no plan' => sub {
     like($server->log_text, qr/RLP018: plan map of key/, 'is told');
     $server = mapped('redis:plan:%s');
     like(told($server, 'X-Key: dave'), qr/"r";r=4/, 'a key of another type');
-    like($server->log_text, qr/RLP017: plan map of key: Redis: /, 'is told');
+    like($server->log_text, qr/RLP017: plan map of key: Redis: WRONGTYPE/, 'is told in the words of Redis');
     unlike($server->log_text, qr/dave/, 'without the value');
 };
 

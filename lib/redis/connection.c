@@ -375,6 +375,24 @@ static void connection_round(redis_connection_t *connection, redis_call_t *const
     }
 }
 
+/* A server without memory, or whose script fails, is there: nobody else says why it is of no
+   use. */
+static void connection_tell(const redis_connection_t *connection, redis_call_t *const calls[],
+                            int n)
+{
+    char why[REDIS_WHY_MAX];
+
+    for (int i = 0; connection->settings->error != NULL && i < n; i++) {
+        const redis_fault_t fault = calls[i]->fault;
+
+        if (calls[i]->script != NULL &&
+            (fault == REDIS_FAULT_MEMORY || fault == REDIS_FAULT_ERROR)) {
+            redis_reply_why(calls[i]->reply, why);
+            connection->settings->error(connection->settings->baton, connection->name, why);
+        }
+    }
+}
+
 void redis_connection_exchange(redis_connection_t *connection, redis_call_t *const calls[], int n,
                                rlp_time_t deadline)
 {
@@ -392,6 +410,7 @@ void redis_connection_exchange(redis_connection_t *connection, redis_call_t *con
     if (more > 0) {
         connection_round(connection, again, more, deadline);
     }
+    connection_tell(connection, calls, n);
 }
 
 /* --- what became of it */

@@ -30,11 +30,15 @@ typedef struct {
 typedef void redis_report_fn(void *baton, const char *server, redis_change_t change,
                              const char *why);
 
+/* Told of an error that a script is answered with and the breaker does not count. */
+typedef void redis_error_fn(void *baton, const char *server, const char *why);
+
 /* What all connections of an endpoint share; outlives them. */
 typedef struct {
     redis_session_t session;
     redis_breaker_settings_t breaker;
     redis_report_fn *report; /* NULL: nobody wants to know */
+    redis_error_fn *error;   /* the same */
     void *baton;
 } redis_settings_t;
 

@@ -30,6 +30,8 @@ static const struct {
     { "ERR AUTH", REDIS_FAULT_DENIED },                                 /* a password for none */
     { "ERR Client sent AUTH", REDIS_FAULT_DENIED },                     /* the same before 6 */
     { "ERR wrong number of arguments for 'auth'", REDIS_FAULT_DENIED }, /* a user before 6 */
+    { "ERR The user executing the script can't", REDIS_FAULT_DENIED },  /* NOPERM inside, 7.0 */
+    { "ERR ACL failure in script", REDIS_FAULT_DENIED },                /* the same since 7.2 */
     { "ERR DB index is out of range", REDIS_FAULT_DENIED },
     { "ERR invalid DB index", REDIS_FAULT_DENIED },
     /* a script is too long for those who have not given the password */
