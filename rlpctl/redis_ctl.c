@@ -5,6 +5,7 @@
 #include "redis/slot.h"
 #include "rlp.h"
 
+#include <apr_signal.h>
 #include <apr_strings.h>
 #include <apr_time.h>
 
@@ -147,6 +148,7 @@ static const char *ctl_read(redis_url_t *url, redis_tls_t **tls, const option_pl
                               "--password=file:PATH or --password=env:NAME";
 
     if (error == NULL && url->tls) {
+        (void)apr_signal(SIGPIPE, SIG_IGN); /* OpenSSL writes as it is */
         error = redis_tls_create(tls, &secure, pool);
     } else if (error == NULL && option_has_tls(place)) {
         error = "expected --tls-...= with --store=rediss://, --store=rediss-sentinel:// or "
