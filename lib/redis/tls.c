@@ -107,7 +107,9 @@ static bool tls_expect(SSL *ssl, const char *name)
         ASN1_OCTET_STRING_free(address);
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
     }
-    return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
+    /* which only reads it */
+    return SSL_set1_host(ssl, name) == 1 &&
+           SSL_set_tlsext_host_name(ssl, (char *)(uintptr_t)name) == 1;
 }
 
 /* What ended the handshake. */
