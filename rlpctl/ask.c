@@ -39,8 +39,7 @@
     "                     input)\n"                                                      \
     "  --file=PATH        a store's file in place of --url, but for plans, explain\n"    \
     "  --store=URL --prefix=TEXT  a Redis, but for plans, explain; rlpctl help stores\n" \
-    "  --tls-ca=FILE, --tls-cert=FILE, --tls-key=FILE, --tls-name=NAME\n"                \
-    "                     as those of RateLimitStore, for rediss://\n"                   \
+    "  --tls-ca=FILE --tls-cert=FILE --tls-key=FILE --tls-name=NAME  with rediss://\n"   \
     "  --json             the answer as it is\n"
 
 #define ASK_SECRET_MAX 8192
