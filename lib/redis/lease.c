@@ -203,20 +203,32 @@ static terms_t lease_terms(const rlp_limit_t *limit)
                       .keeps = limit->drain / (bucket ? 8 : 64) };
 }
 
-/* What is left at the end of a lease is void; a debt is not. A plan with another limit begins
-   anew. */
-static void lease_age(lease_t *lease, const rlp_limit_t *limit, rlp_time_t now)
+/* What is left at the end of a lease is void; a debt is not. */
+static void lease_age(lease_t *lease, rlp_time_t now)
 {
     if (now >= lease->ends && lease->units > 0) {
         lease->units = 0;
     }
-    if (limit != NULL &&
-        (limit->count != lease->terms.count || limit->burst != lease->terms.burst)) {
-        lease->terms = lease_terms(limit);
-        lease->refused_until = 0;
-        lease->ask_after = 0;
-        lease->key_len = 0;
+}
+
+static bool lease_is_of(const lease_t *lease, const rlp_limit_t *limit)
+{
+    return limit->count == lease->terms.count && limit->burst == lease->terms.burst;
+}
+
+/* A plan with another limit begins anew, without what was drawn under the one before, or is just
+   being drawn: Redis has it back with the next question. */
+static void lease_suit(lease_t *lease, const rlp_limit_t *limit)
+{
+    if (lease_is_of(lease, limit)) {
+        return;
     }
+    lease->units = lease_min(lease->units, 0);
+    lease->terms = lease_terms(limit);
+    lease->claim = 0;
+    lease->refused_until = 0;
+    lease->ask_after = 0;
+    lease->key_len = 0;
 }
 
 /* The view of this host: what it has, and what it last heard of the rest. */
@@ -315,7 +327,8 @@ static void lease_decide(lease_table_t *table, lease_t *lease, const lease_charg
 {
     const rlp_units_t cost = charge->cost;
 
-    lease_age(lease, charge->limit, now);
+    lease_age(lease, now);
+    lease_suit(lease, charge->limit);
     lease->demand = lease_min(lease->demand + cost, RLP_UNITS_MAX);
     if (lease->units >= cost) {
         lease_pay(lease, cost, now, result);
@@ -367,8 +380,8 @@ bool lease_peek(lease_table_t *table, const lease_charge_t *charge, rlp_time_t n
     }
     lease_t *lease = table_find(table, set, charge);
 
-    if (lease != NULL) {
-        lease_age(lease, charge->limit, now);
+    if (lease != NULL && lease_is_of(lease, charge->limit)) {
+        lease_age(lease, now);
         const rlp_time_t until =
             lease->units >= charge->cost ? 0 : lease_refuses(lease, charge->cost, now);
 
@@ -395,9 +408,9 @@ static void lease_receive(lease_t *lease, const lease_question_t *question,
     if (answer == NULL || answer->lasts == 0) {
         return;
     }
-    lease_age(lease, NULL, now);
+    lease_age(lease, now);
     lease_take_over(lease, question, answer, now);
-    lease_age(lease, NULL, now);
+    lease_age(lease, now);
     if (question->cost == 0) {
         return;
     }
@@ -458,7 +471,7 @@ bool lease_settle(lease_table_t *table, const lease_charge_t *charge, uint64_t i
     lease_t *lease = table_find(table, set, charge);
 
     if (lease != NULL && lease->id == id) {
-        lease_age(lease, NULL, now);
+        lease_age(lease, now);
         lease->used = now;
         if (charge->cost < 0) {
             done = lease_give_back(lease, -charge->cost, charged_at, now);
@@ -510,7 +523,7 @@ bool lease_due(lease_table_t *table, uint32_t index, bool all, rlp_time_t now,
         return false;
     }
     if (lease->id != 0 && lease->claim <= now && lease->key_len > 0) {
-        lease_age(lease, NULL, now);
+        lease_age(lease, now);
         question->index = index;
         question->patience = table->patience;
         due = true;

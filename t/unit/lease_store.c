@@ -117,6 +117,32 @@ static int host_admits(int host, int requests, const char *words)
     return admitted;
 }
 
+/* A limit with a smaller count, of another section or of the plan that follows, refuses what the
+   larger one has used, and gives none of it back. */
+static void test_under_both(void **state)
+{
+    static const char *const larger[] = { "rate=1000/hour", "rate=1000/hour algorithm=fixed-window",
+                                          "rate=1000/hour algorithm=sliding-window",
+                                          "quota=1000/day", "quota=1000" };
+    static const char *const smaller[] = { "rate=10/hour", "rate=10/hour algorithm=fixed-window",
+                                           "rate=10/hour algorithm=sliding-window", "quota=10/day",
+                                           "quota=10" };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(larger); i++) {
+        int admitted = 0;
+
+        hosts_fresh();
+        for (int round = 0; round < 4; round++) {
+            admitted += host_admits(0, 600, larger[i]) + host_admits(1, 10, larger[i]);
+            assert_int_equal(host_admits(0, 20, smaller[i]), 0);
+            lease_store_return(stores[1], true, &never);
+            assert_int_equal(host_admits(1, 20, smaller[i]), 0);
+        }
+        assert_in_range(admitted, 500, 1001);
+    }
+}
+
 /* What is left of the limit of the threads, when no host has a lease: by a look at Redis. */
 static int threads_left(void)
 {
@@ -581,6 +607,7 @@ int main(void)
         unit_add("the store with leases", unit_skip_row, missing);
         return unit_run();
     }
+    unit_add("under two limits", test_under_both, NULL);
     unit_add("a limit, in few round trips", test_leased, NULL);
     unit_add("a refusal, until when, and for ever", test_refusal, NULL);
     unit_add("another plan counts at once", test_upgrade, NULL);

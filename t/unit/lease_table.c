@@ -380,6 +380,32 @@ static void test_held_off(void **state)
     assert_int_equal(spend(&refused, T0 + RLP_SECOND + RLP_SECOND / 2), LEASE_ASK);
 }
 
+/* What was drawn under a larger plan is not spent under another, nor what comes too late. */
+static void test_other_units(void **state)
+{
+    const lease_charge_t before = charge_of(BUCKET, RLP_UNIT);
+    const lease_charge_t after = charge_of("rate=10/hour", RLP_UNIT);
+    rlp_decision_t decision;
+
+    (void)state;
+    lease_begin(BUCKET, 100 * RLP_UNIT);
+    const lease_answer_t late = answer_of(100 * RLP_UNIT, T0);
+
+    assert_int_equal(spend(&before, T0), LEASE_SPENT);
+    assert_false(lease_peek(table, &after, T0, &decision));
+    assert_true(lease_peek(table, &before, T0, &decision));
+    assert_int_equal(spend(&after, T0), LEASE_ASK);
+    assert_int_equal(question.has, 0);
+    assert_int_equal(question.spent, 2 * RLP_UNIT);
+    assert_int_equal(spend(&before, T0), LEASE_ASK);
+    const lease_question_t asked = question;
+
+    assert_int_equal(spend(&after, T0), LEASE_ASK);
+    question = asked;
+    assert_int_equal(granted(&late, T0), LEASE_WAIT);
+    assert_int_equal(spend(&after, T0), LEASE_WAIT);
+}
+
 /* Another count of the limit is another question. */
 static void test_other_limit(void **state)
 {
@@ -603,6 +629,7 @@ int main(void)
     for (size_t i = 0; i < UNIT_N(held_off); i++) {
         unit_add_case("held off", held_off[i].words, test_held_off, &held_off[i]);
     }
+    unit_add("units of another limit", test_other_units, NULL);
     unit_add("another limit", test_other_limit, NULL);
     unit_add("a look", test_peek, NULL);
     for (size_t i = 0; i < UNIT_N(corrections); i++) {

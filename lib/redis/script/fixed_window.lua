@@ -1,7 +1,7 @@
 
 if number == 4 then
   local period, burst, start, ahead = read('<dddd', args, pos)
-  local number, used, seen
+  local number, used, seen, cut
 
   local function number_at(instant)
     return whole(instant - start, period)
@@ -22,6 +22,7 @@ if number == 4 then
       return false
     end
     number, used, seen = n, clamp(u, other == burst and (ahead + 1) * burst or burst), true
+    cut = other ~= burst and u > burst
     return true
   end
 
@@ -95,8 +96,9 @@ if number == 4 then
     local d = decision()
     local changed = false
     units = n or units
-    seen = false
+    seen, cut = false, false
     d.damaged = value ~= nil and not load(value, from, size)
+    d.cut = cut
     local healed = turn()
     if kind == SETTLE then
       changed = settle()

@@ -91,7 +91,16 @@ local function lease(charge, pos)
   local lives = own and own.ends > now
   local known = lives and own.units - (spent - own.spent) or -debt
   local others = kept.units
-  run(SETTLE, has - known + debt)
+  local before_value, before_from, before_size = value, from, size
+  if run(SETTLE, has - known + debt).cut then
+    -- what a larger plan has used stays used while this one refuses, or who asked under both would have it back
+    value, from, size, charge.head = before_value, before_from, before_size, nil
+    local d = run(PEEK, need)
+    if need == 0 or d.verdict ~= ALLOW then
+      return d, { 0, most, d.turn, others }
+    end
+    run(SETTLE, has - known + debt)
+  end
   kept.units = others + held
   slot.leases = kept
 

@@ -6,7 +6,7 @@ if number == 7 then
   local burst, initial, calendar, e0, e1, e2, e3, e4 = read('<dddddddd', args, pos)
   local edges = { e0, e1, e2, e3, e4 }
   local GRACE = 86400 * SECOND
-  local begin, used, seen, last -- last: the end of its period
+  local begin, used, seen, cut, last -- last: the end of its period
 
   local function period(t)
     local i = 1
@@ -25,7 +25,7 @@ if number == 7 then
       and sound(u, TIME_MAX)) then
       return false
     end
-    begin, used, seen = b, u, true
+    begin, used, seen, cut = b, u, true, u > burst
     return true
   end
 
@@ -80,8 +80,9 @@ if number == 7 then
     if calendar == 1 then
       wall = wall < e0 and e0 or clamp(wall, e4 - 1)
     end
-    begin, used, seen = 0, 0, false
+    begin, used, seen, cut = 0, 0, false, false
     d.damaged = value ~= nil and not load(value, from, size)
+    d.cut = cut
     local healed = turn(wall)
     local left = (last == FOREVER or burst == 0) and FOREVER or last - wall
     if kind == SETTLE then

@@ -1,7 +1,7 @@
 
 if number == 5 then
   local period, burst, start = read('<ddd', args, pos)
-  local number, previous, current, reserved, seen
+  local number, previous, current, reserved, seen, cut
 
   local function number_at(instant)
     return whole(instant - start, period)
@@ -21,6 +21,7 @@ if number == 5 then
       return false
     end
     number, previous, current, reserved, seen = n, p, c, r, true
+    cut = p > burst or c > burst or r > burst
     return true
   end
 
@@ -133,8 +134,9 @@ if number == 5 then
     local d = decision()
     local changed = false
     units = n or units
-    seen = false
+    seen, cut = false, false
     d.damaged = value ~= nil and not load(value, from, size)
+    d.cut = cut
     local healed = move()
     local first = begin(number)
     local instant = now > first and now or first

@@ -20,6 +20,7 @@ if number == 1 then
         if other ~= burst then
           if less(cap_q, cap_r, kept_q, kept_r) then
             kept_q, kept_r = cap_q, cap_r
+            d.cut = true
           end
         elseif less(most_q, most_r, kept_q, kept_r) then
           kept_q, kept_r = most_q, most_r
@@ -35,9 +36,9 @@ if number == 1 then
       cost_q, cost_r = muldiv(n < 0 and -n or n, period / UNIT, 0, count)
     end
     if leases then
-      -- it drains to an instant, but not below so many units
+      -- it drains to an instant, but not below so many units, which may have been drawn under a larger plan
       local function drain_to(instant, held)
-        local floor_q, floor_r = muldiv(held, period / UNIT, 0, count)
+        local floor_q, floor_r = muldiv(clamp(held, burst), period / UNIT, 0, count)
         if not at then
           kept_q, kept_r, at = first_q, first_r, instant
         elseif instant > at then
