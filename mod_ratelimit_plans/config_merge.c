@@ -71,10 +71,13 @@ void config_begin(apr_pool_t *pool)
 
 /* --- records */
 
-/* The verdict that requests share which pass here with nothing to tell. */
+/* The verdict that requests share which pass here with nothing to tell. Behind a redirect there may
+   be something: it starts from the room of this one. */
 static verdict_t config_passed(const dir_conf_t *conf)
 {
-    return (verdict_t){ .conf = conf, .judged = ~UINT64_C(0), .action = "pass" };
+    return (verdict_t){
+        .conf = conf, .judged = ~UINT64_C(0), .action = "pass", .room = RLP_NUMBERS_ROOM
+    };
 }
 
 /* And of those that are exempt here. */

@@ -70,8 +70,6 @@ DECIDE_INLINE const verdict_t *decide_before(const request_rec *r)
     return verdict != NULL && verdict == &verdict->conf->exempted ? NULL : verdict;
 }
 
-#define DECIDE_NUMBERS (3 * (RLP_NUMBER_MAX + 1) + 1) /* of the X-RateLimit fields */
-
 /* A verdict with room for so many outcomes more than before an internal redirect (before; NULL:
    nothing was decided), and for what the header fields say of them: all one piece. */
 DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
@@ -79,7 +77,7 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
 {
     const int known = before ? before->n : 0;
     const size_t outcomes = sizeof(outcome_t) * (size_t)(known + n);
-    const size_t room = text + (before ? before->room : DECIDE_NUMBERS);
+    const size_t room = text + (before ? before->room : RLP_NUMBERS_ROOM);
     verdict_t *verdict = apr_palloc(r->pool, sizeof(*verdict) + outcomes + room);
 
     if (before != NULL) {

@@ -112,6 +112,8 @@ typedef struct {
 
 #define RLP_LABEL_WORD 8
 #define RLP_NUMBER_MAX 20 /* digits */
+#define RLP_NUMBERS_ROOM \
+    ((size_t)3 * (RLP_NUMBER_MAX + 1) + 1) /* for those of X-RateLimit fields */
 
 /* A rule under one plan. */
 typedef struct variant_t variant_t;

@@ -341,6 +341,12 @@ for my $case (@retold) {
     is(told(get($path)), $told, "behind a redirect, a section with $which: told once, of all limits");
 }
 
+begin;
+my $kept = RLP::Client->new($ENV{RLP_PORT});
+my @large = map { get('/rewritten/to-large', Host => 'large.test', connection => $kept) } 1 .. 2; # the second is known by its address
+like($large[1]->header('X-RateLimit-Reset'), qr/^1[89]\d{8}$/, 'behind a section without fields, the longest numbers are told');
+is($large[1]->header('X-Who'), 'ip:127.0.0.1', '... and nothing but them is written over');
+
 done_testing;
 
 __DATA__
@@ -580,5 +586,24 @@ RateLimitPlan h-same rate=5/min
     </Location>
     <Location "/c/quota">
         RateLimitRule quota quota=3
+    </Location>
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName large.test
+    RateLimitEngine On
+    RateLimitIdentity ip
+    Alias "/rewritten" "${T}/htdocs/rewritten"
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/rewritten/"
+        RewriteRule "^to-(.*)$" "/c/$1"
+        RateLimitHeaders Off
+        RateLimitRule quiet rate=100/min
+    </Directory>
+    <Location "/c/large">
+        RateLimitHeaders Both reset=epoch
+        RateLimitEnv always
+        RateLimitRule l quota=999999999999999/month
+        Header always set X-Who %{RATELIMIT_IDENTITY}e
     </Location>
 </VirtualHost>
