@@ -115,11 +115,10 @@ static bool place_is_guarded(const request_rec *r)
 {
     const ap_filter_t *filter = r->output_filters;
 
-    while (filter != r->proto_output_filters &&
-           filter->frec->filter_func.out_func != place_filter) {
+    while (filter != NULL && filter->frec->filter_func.out_func != place_filter) {
         filter = filter->next;
     }
-    return filter != r->proto_output_filters;
+    return filter != NULL;
 }
 
 /* Static files have no fields of their own; whatever has a handler may. */
