@@ -75,7 +75,8 @@ static int quota_tell(request_rec *r, request_rec *made)
     json_close(&out, ']');
     json_string(&out, "identity", identity);
     json_close(&out, '}');
-    return admin_answer(r, HTTP_OK, "application/json", &out);
+    /* as an ErrorDocument, with the status of the error */
+    return admin_answer(r, r->status, "application/json", &out);
 }
 
 /* The caller asks for himself: his address, his name, what he sends. */

@@ -447,11 +447,11 @@ static int request_answer_own(request_rec *r)
    fixups, whose rules are judged here, or a directory's index would go round them. */
 static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verdict_t *verdict)
 {
+    if (*r->handler == 'r' && r->main == NULL && request_is_own(r)) {
+        return request_answer_own(r); /* of a refusal, too, as its ErrorDocument */
+    }
     if (verdict != NULL && verdict->denied) {
         return r->handler == refuse_handler_name ? refuse_write_json(r, verdict) : DECLINED;
-    }
-    if (*r->handler == 'r' && r->main == NULL && request_is_own(r)) {
-        return request_answer_own(r);
     }
     if (request_is_judged(r, verdict, conf)) {
         return DECLINED;

@@ -88,6 +88,17 @@ is($head->body, '', 'has no body');
 is_deeply(quota('/c/"<script>%E2%98%83%FF')->{path}, "/c/\"<script>\x{2603}\x{fffd}", 'any path is shown as text');
 unlike(get('/quota?path=/c/<script>')->body, qr/</, 'that is no markup');
 
+# as the page of an error
+begin;
+for my $case ([ '/c/paged', 429, 'all/all:99 paged/paged:0' ], [ '/missing-paged', 404, 'all/all:97 paged/paged:0' ]) {
+    my ($path, $status, $told) = @{$case};
+    get($path);
+    my $page = get($path);
+    is($page->status, $status, "as the ErrorDocument of $status: with that status");
+    is($page->header('Content-Type'), 'application/json', 'the same JSON');
+    is(told(decode_json($page->body)), $told, 'with what is left');
+}
+
 done_testing();
 
 __DATA__
@@ -114,6 +125,13 @@ RateLimitPlan keyplan rate=9/min
         AuthBasicProvider anon
         Anonymous *
         Require valid-user
+    </Location>
+    <LocationMatch "paged$">
+        ErrorDocument 404 "/quota?path=/c/paged"
+        ErrorDocument 429 "/quota?path=/c/paged"
+    </LocationMatch>
+    <Location "/c/paged">
+        RateLimitRule paged rate=1/min
     </Location>
     <Location "/c/dry">
         RateLimitRule dry rate=3/min mode=log
