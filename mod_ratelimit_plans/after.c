@@ -59,6 +59,13 @@ void after_insert_filter(request_rec *r)
     }
 }
 
+void after_error(const request_rec *r, const verdict_t *verdict)
+{
+    for (after_t *after = verdict->after; after != NULL; after = after->next) {
+        after->gone |= r->connection->aborted;
+    }
+}
+
 /* Runs when the request's pool goes, whichever way the request ended: its places come back. A child
    that a signal ends may have the store locked at that moment: then they come back with its
    death. */
@@ -163,11 +170,11 @@ static bool after_met(const ap_expr_info_t *expr, request_rec *r, const char *wh
     return met > 0;
 }
 
-/* Is the charge to be given back? Who has hung up was not answered, whatever status httpd gives
-   that: mod_proxy_http2 says 502. */
+/* Is the charge to be given back? An error that came when the client had hung up is its own doing:
+   mod_proxy_http2 says 502. */
 static bool after_is_refunded(const after_t *after, request_rec *last, const rule_t *rule)
 {
-    return after->conf->refund != NULL && !last->connection->aborted &&
+    return after->conf->refund != NULL && !after->gone &&
            after_met(after->conf->refund, last, "RateLimitRefund for rule ", rule);
 }
 
@@ -228,7 +235,7 @@ static request_rec *after_answered(request_rec *last)
 static void after_restore(request_rec *last, const after_t *after)
 {
     for (; after != NULL; after = after->next) {
-        if (after->status != 0 && last->connection->aborted) {
+        if (after->status != 0 && after->gone) {
             last->status = after->status;
         }
         if (after->answered == last) {

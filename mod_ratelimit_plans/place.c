@@ -196,6 +196,7 @@ void place_error(request_rec *r)
     const verdict_t *verdict = request_verdict_so_far(r);
 
     if (verdict != NULL) {
+        after_error(r, verdict);
         place_again(r, verdict);
     }
 }

@@ -371,6 +371,7 @@ struct after_t {
     rlp_charge_t *charges;
     const rule_t **rules;
     int status;                  /* with which a response began; 0: none did */
+    bool gone;                   /* the client had hung up when there was an error */
     const request_rec *answered; /* whose response these fields are; NULL: none is known */
     apr_table_t *fields;
     after_t *next; /* of an earlier decision of the same client request */
@@ -387,6 +388,10 @@ void after_remember(verdict_t *verdict, request_rec *r, const rlp_charge_t charg
 
 /* Hook: corrects charges by the response. */
 int after_log(request_rec *r);
+
+/* There is an error to be answered. Whether the client is there has to be asked now: a stream of
+   HTTP/2 that has been answered looks as if it was not. */
+void after_error(const request_rec *r, const verdict_t *verdict);
 
 /* Lets the status and the fields of the response be remembered, if a charge may depend on them. */
 void after_insert_filter(request_rec *r);

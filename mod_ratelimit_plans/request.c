@@ -346,6 +346,9 @@ static void request_redirected(request_rec *r)
     }
     verdict_t *verdict = apr_pmemdup(r->pool, before, sizeof(*before));
 
+    if (request_is_error_document(r)) {
+        after_error(r, verdict);
+    }
     verdict->before = before;
     verdict->judged = 0;
     verdict->unidentified = 0;

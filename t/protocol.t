@@ -396,6 +396,12 @@ ProxyPass "/back/" "h2c://127.0.0.1:@PORT@/"
     RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
     RateLimitRule answered rate=10/week "count=response:%{REQUEST_STATUS} -eq 200"
 </Location>
+ProxyPass "/away/" "h2c://127.0.0.1:1/"
+<Location "/away/">
+    RateLimitEngine On
+    RateLimitRule away rate=50/week
+    RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
+</Location>
 END
     $server->file('htdocs/large', 'x' x 10_000_000);
     my $connection = $server->sent('GET', '/back/large');
@@ -406,6 +412,11 @@ END
     RLP::Httpd::wait_for(sub { ($response = $server->get('/back/free'))->{status} == 200 }); # its place is back, and all else
     like($response->{fields}{ratelimit}, qr/"back";r=8/, 'and hangs up: RateLimitRefund gives nothing back');
     like($response->{fields}{ratelimit}, qr/"answered";r=8/, 'and count= goes by the status that was seen');
+
+    my $h2 = h2_begin($server);
+    my @streams = map { h2_ask($h2, 'GET', '/away/free') } 1 .. 20;
+    is(h2_answers($h2, 20, @streams), join(' ', (503) x 20), 'errors of a backend, answered by HTTP/2');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/away/free')->{fields}{ratelimit} =~ /"away";r=49/ }), 'are given back');
     $server->stop;
 }
 
