@@ -9,6 +9,7 @@
 
 #include <http_core.h>
 #include <http_protocol.h>
+#include <http_request.h>
 #include <mod_status.h>
 
 #include <apr_lib.h>
@@ -117,8 +118,8 @@ int status_handler(request_rec *r)
     if (strcmp(r->handler, STATUS_HANDLER) != 0) {
         return DECLINED;
     }
-    r->allowed |= AP_METHOD_BIT << M_GET;
     if (r->method_number != M_GET) { /* HEAD is one */
+        ap_allow_methods(r, REPLACE_ALLOW, "GET", NULL);
         return HTTP_METHOD_NOT_ALLOWED;
     }
     const status_format_t *format = status_format(r);

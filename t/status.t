@@ -163,7 +163,9 @@ sub load {
     # how it is asked
     my $head = $server->request('HEAD', '/status');
     is("$head->{status} $head->{body}", '200 ', 'HEAD has no body');
-    is($server->request('POST', '/status', 'Content-Length: 0')->{status}, 405, 'POST is refused');
+    my $posted = $server->request('POST', '/status', 'Content-Length: 0');
+    is($posted->{status}, 405, 'POST is refused');
+    like($posted->{fields}{allow}, qr/\bGET\b/, 'and what is allowed');
     is($server->get('/status?format=xml')->{status}, 400, 'a format that there is not');
     is($server->get('/status?format=jsonx')->{status}, 400, 'nor one that begins like one');
     for my $format ([ '', 'text/html; charset=utf-8' ], [ '?format=json', 'application/json' ],

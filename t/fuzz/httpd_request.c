@@ -98,6 +98,12 @@ void ap_set_content_type(request_rec *r, const char *ct)
     r->content_type = ct;
 }
 
+void ap_allow_methods(request_rec *r, int reset, ...)
+{
+    (void)r;
+    (void)reset;
+}
+
 const char *httpd_written(apr_size_t *len)
 {
     *len = httpd_traffic.len;
