@@ -72,6 +72,9 @@ redis_fault_t redis_connection_open(redis_connection_t *connection);
 /* The server is elsewhere from now on. false: no memory, and it stays. */
 bool redis_connection_move(redis_connection_t *connection, const redis_address_t *address);
 
+/* Why nobody knows where it is, if nobody does: in the words of a Sentinel. */
+void redis_connection_lose(redis_connection_t *connection, const char *why);
+
 /* Goes up with each event after which one should ask where the server is. */
 unsigned redis_connection_trouble(const redis_connection_t *connection);
 

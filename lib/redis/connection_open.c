@@ -35,10 +35,16 @@ redis_fault_t connection_dial(redis_connection_t *connection, redis_wire_t *wire
 {
     pthread_mutex_lock(&connection->mutex);
     redis_addresses_t addresses = connection->addresses;
+    char lost[REDIS_WHY_MAX];
 
+    memcpy(lost, connection->lost, sizeof(lost));
     pthread_mutex_unlock(&connection->mutex);
     const redis_fault_t fault =
         redis_session_open(wire, &addresses, &connection->settings->session, deadline, why);
+
+    if (fault == REDIS_FAULT_NAME && lost[0] != '\0') {
+        memcpy(why, lost, sizeof(lost));
+    }
 
     if (fault == REDIS_FAULT_NONE) {
         pthread_mutex_lock(&connection->mutex);
@@ -76,6 +82,7 @@ static bool connection_set(redis_connection_t *connection, const redis_address_t
     free((char *)(uintptr_t)connection->address.path);
     connection->address = (redis_address_t){ .host = host, .port = address->port, .path = path };
     connection->addresses.n = 0;
+    connection->lost[0] = '\0';
     (void)redis_addresses_find(&connection->addresses, &connection->address, false);
     pthread_cond_signal(&connection->located);
     return true;
@@ -155,6 +162,13 @@ void redis_connection_resolve(redis_connection_t *connection)
         connection->addresses = found;
         pthread_cond_signal(&connection->located);
     }
+    pthread_mutex_unlock(&connection->mutex);
+}
+
+void redis_connection_lose(redis_connection_t *connection, const char *why)
+{
+    pthread_mutex_lock(&connection->mutex);
+    apr_snprintf(connection->lost, sizeof(connection->lost), "Sentinel: %s", why);
     pthread_mutex_unlock(&connection->mutex);
 }
 

@@ -20,9 +20,10 @@ struct redis_connection_t {
     pthread_mutex_t mutex; /* of what follows */
     redis_address_t address;
     redis_addresses_t addresses;
-    pthread_cond_t located; /* there are addresses now */
-    bool moved;             /* not to be used again where it is */
-    pid_t pid;              /* who opened it */
+    pthread_cond_t located;   /* there are addresses now */
+    char lost[REDIS_WHY_MAX]; /* why there are no addresses; "": the name means nothing (yet) */
+    bool moved;               /* not to be used again where it is */
+    pid_t pid;                /* who opened it */
     redis_batch_t *queue;
     char why[REDIS_WHY_MAX];
     bool led; /* a leader is at work; what follows is the leader's */

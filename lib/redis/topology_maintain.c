@@ -9,6 +9,8 @@
 
 #include "rlp.h"
 
+#include <apr_strings.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,11 +80,14 @@ static void topology_resolve(redis_endpoint_t *endpoint, bool all)
 static bool topology_ask_one(redis_endpoint_t *endpoint, const redis_address_t *address,
                              const question_t *question)
 {
-    char why[REDIS_WHY_MAX];
     redisReply *reply;
-    const redis_fault_t fault =
-        redis_session_ask(address, &endpoint->asking, question->words, question->n, &reply, why);
+    const redis_fault_t fault = redis_session_ask(address, &endpoint->asking, question->words,
+                                                  question->n, &reply, endpoint->why);
     const bool taken = fault == REDIS_FAULT_NONE && question->take(endpoint, address, reply);
+
+    if (fault == REDIS_FAULT_NONE) {
+        apr_cpystrn(endpoint->why, "no master of that name", sizeof(endpoint->why));
+    }
 
     if (reply != NULL) {
         freeReplyObject(reply);
@@ -139,6 +144,9 @@ static void topology_maintain_sentinel(redis_endpoint_t *endpoint)
     const question_t question = { .words = words, .n = 3, .take = topology_take_master };
 
     endpoint->known = topology_ask_named(endpoint, &question);
+    if (!endpoint->known) {
+        redis_connection_lose(endpoint->nodes[0].connection, endpoint->why);
+    }
     endpoint->next = endpoint->known ? endpoint->next : (endpoint->next + 1) % endpoint->url.n;
 }
 

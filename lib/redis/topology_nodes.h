@@ -37,9 +37,10 @@ struct redis_endpoint_t {
     bool remap;                 /* the slots are not where we thought */
     /* the maintenance thread's */
     rlp_time_t asked;
-    unsigned trouble; /* seen when last asked */
-    int next;         /* whom to ask first */
-    bool known;       /* it has been answered since the last trouble */
+    unsigned trouble;        /* seen when last asked */
+    int next;                /* whom to ask first */
+    bool known;              /* it has been answered since the last trouble */
+    char why[REDIS_WHY_MAX]; /* why not */
 };
 
 /* The node at an address, new if need be; under the lock. NULL: no room, or no memory. */

@@ -364,6 +364,32 @@ static void test_sentinel(void **state)
     scene_end(scene);
 }
 
+/* Neither of them helps: what the last one has to say. */
+static void test_sentinel_why(void **state)
+{
+    static const char *const rows[][2] = {
+        { "*-1\r\n", "Sentinel: no master of that name" },
+        { "-NOAUTH Authentication required.\r\n", "Sentinel: NOAUTH Authentication required." },
+        { "!\r\n", "Sentinel: reply not understood" },
+    };
+    redis_server_t servers[1];
+    redis_fault_t fault;
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        scene_t scene = { .url = "redis-sentinel://127.0.0.1:#0/main",
+                          .slots = { rows[i][0], "" } };
+        redis_endpoint_t *endpoint = scene_begin(&scene);
+
+        redis_endpoint_maintain(endpoint);
+        assert_int_equal(scene_get(endpoint, "foo", &fault), -1);
+        assert_int_equal(fault, REDIS_FAULT_NAME);
+        assert_int_equal(redis_endpoint_servers(endpoint, servers, 1), 1);
+        assert_string_equal(servers[0].why, rows[i][1]);
+        scene_end(&scene);
+    }
+}
+
 static void test_demoted(void **state)
 {
     static scene_t scene = { .url = "redis-sentinel://127.0.0.1:#0/main",
@@ -447,6 +473,7 @@ int main(void)
     for (size_t i = 0; i < UNIT_N(sentinels); i++) {
         unit_add_case("Sentinels", sentinels[i].name, test_sentinel, &sentinels[i]);
     }
+    unit_add("Sentinels that do not help: why", test_sentinel_why, NULL);
     unit_add("READONLY: the Sentinels are asked again", test_demoted, NULL);
     unit_add("READONLY: a new connection, once", test_readonly, NULL);
     return unit_run();
