@@ -36,15 +36,13 @@ static bool ctl_is_early(redis_fault_t fault)
 
 const char *redis_ctl_error(const redisReply *reply, apr_pool_t *pool)
 {
+    char why[REDIS_WHY_MAX];
+
     if (reply == NULL || reply->type != REDIS_REPLY_ERROR) {
         return NULL;
     }
-    char *text = apr_pstrmemdup(pool, reply->str, (apr_size_t)reply->len);
-
-    for (char *at = text; *at != '\0'; at++) {
-        *at = (char)(*at < ' ' || *at > '~' ? '?' : *at);
-    }
-    return apr_pstrcat(pool, "Redis: ", text, NULL);
+    redis_reply_why(reply, why);
+    return apr_pstrcat(pool, "Redis: ", why, NULL);
 }
 
 void redis_ctl_free(redis_call_t calls[], int n)

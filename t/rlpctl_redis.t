@@ -162,6 +162,22 @@ sub cluster {
     };
 }
 
+# What a server says is not for the terminal to obey.
+for my $error ('NOAUTH', 'ERR') {
+    my $answer = sub {
+        my ($socket) = @_;
+        return if fork;
+        print {$socket} "-$error \e]0;x\a\xff\r\n" while words($socket);
+        POSIX::_exit(0);
+    };
+    my ($port, $pid) = peer(($answer) x 50);
+    ($status, $out, $said) = rlpctl('', 'dump', "--store=redis://127.0.0.1:$port");
+    is($status, 69, "$error with signs of a terminal");
+    like($said, qr/^rlpctl: Redis: $error \?\]0;x\?\?$/, "$error: which have no effect");
+    kill 'KILL', $pid;
+    waitpid $pid, 0;
+}
+
 for my $case (
     [ 0, 'stay', 0, qr/^\z/ ],
     [ 1, 'move', 69, qr/^rlpctl: Redis: slots have moved meanwhile: try again$/ ],

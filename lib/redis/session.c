@@ -26,6 +26,9 @@ void redis_reply_why(const redisReply *reply, char why[REDIS_WHY_MAX])
     if (words != NULL) {
         *words = '\0';
     }
+    for (; *why != '\0'; why++) {
+        *why = (char)(*why < ' ' || *why > '~' ? '?' : *why);
+    }
 }
 
 /* As the script's: doubles hold it. */

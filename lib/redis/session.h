@@ -35,8 +35,8 @@ redis_fault_t redis_session_ask(const redis_address_t *address, const redis_sess
 /* The fault in a reply, which is not NULL. */
 redis_fault_t redis_reply_fault(const redisReply *reply);
 
-/* What an error reply says, but for the words of the command, which some servers repeat: a password
-   may be among them, or who asks. */
+/* What an error reply says, fit for a terminal, but for the words of the command, which some
+   servers repeat: a password may be among them, or who asks. */
 void redis_reply_why(const redisReply *reply, char why[REDIS_WHY_MAX]);
 
 /* The server's clock by a reply, not NULL, that begins as one to TIME does: microseconds since the
