@@ -37,12 +37,12 @@ sub authority {
     return;
 }
 
-# For a name, signed by an authority.
+# For a name, signed by an authority; for two days, if nothing else is given.
 sub certificate {
-    my ($name, $by, $for) = @_;
+    my ($name, $by, $for, $time) = @_;
     RLP::Httpd::spill("$dir/$name.ext", "subjectAltName=$for\n");
     openssl("req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=$name -keyout $dir/$name.key -out $dir/$name.csr");
-    openssl("x509 -req -in $dir/$name.csr -CA $dir/$by.pem -CAkey $dir/$by.key -CAcreateserial -days 2 -extfile $dir/$name.ext -out $dir/$name.pem");
+    openssl("x509 -req -in $dir/$name.csr -CA $dir/$by.pem -CAkey $dir/$by.key -CAcreateserial @{[ $time || '-days 2' ]} -extfile $dir/$name.ext -out $dir/$name.pem");
     return;
 }
 
@@ -52,6 +52,8 @@ certificate('server', 'ours', 'DNS:redis.example,IP:127.0.0.1');
 certificate('seed', 'ours', 'DNS:localhost');
 certificate('client', 'ours', 'DNS:httpd.example');
 certificate('stranger', 'theirs', 'DNS:httpd.example');
+my @expired = ('expired', 'ours', 'DNS:redis.example,IP:127.0.0.1');
+eval { certificate(@expired, '-not_before 20200101000000Z -not_after 20200201000000Z'); 1 } or certificate(@expired, '-days -1'); # OpenSSL before 3.4
 
 # The options of a server that has both, with a port for TLS of its own.
 sub tls_options {
@@ -116,6 +118,62 @@ subtest 'faults' => sub {
     $redis->start;
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'it comes back');
     unlike($server->log_text, qr/exit signal/, 'no child dies');
+    ok($server->stop, 'it stops as ever');
+};
+
+# The server shows this one from now on, on new connections.
+sub shows {
+    my ($name) = @_;
+    is($redis->ask('CONFIG', 'SET', 'tls-cert-file', "$dir/$name.pem", 'tls-key-file', "$dir/$name.key"), 'OK', "the server takes its certificate: $name");
+    $redis->ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    return;
+}
+
+my ($major) = $redis->ask('INFO', 'server') =~ /^redis_version:(\d+)/m;
+
+subtest 'a certificate that expires' => sub {
+    plan skip_all => 'Redis before 7 cannot change both files at once' if $major < 7;
+    my $server = server("tls-ca=$dir/ours.pem tls-cert=$dir/client.pem tls-key=$dir/client.key")->start;
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'it is good');
+    shows('expired');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html'); $server->log_text =~ /RLP030: .*TLS: certificate has expired/ }), 'the log says it');
+    is($server->get('/index.html')->{status}, 503, 'nobody is served');
+    shows('server');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'renewed, it is taken by itself');
+    ok($server->stop, 'it stops as ever');
+};
+
+subtest 'files of ours are read when the configuration is' => sub {
+    my $put = sub { RLP::Httpd::spill("$dir/ca.pem", RLP::Httpd::slurp("$dir/$_[0].pem")) };
+    $put->('theirs');
+    my $server = server("tls-ca=$dir/ca.pem tls-cert=$dir/client.pem tls-key=$dir/client.key")->start;
+    is($server->statuses(3, '/index.html'), '503 503 503', 'the wrong authority');
+    $put->('ours');
+    ok($server->graceful, 'a graceful restart');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'the right one');
+    unlink "$dir/ca.pem";
+    $redis->ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'which is not looked for again');
+    ok($server->stop, 'it stops as ever');
+};
+
+# Each leaves nothing behind.
+subtest 'a hundred connections' => sub {
+    my $server = server("tls-ca=$dir/ours.pem tls-cert=$dir/client.pem tls-key=$dir/client.key failure-threshold=1000");
+    $server->configure(RLP::Httpd::slurp($server->config_file) =~ s{rate=10/hour}{rate=100000/hour}r)->start;
+    ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }), 'it is there');
+    my @children = $server->children;
+    my $open = sub { return scalar map { glob "/proc/$_/fd/*" } @children };
+    my $before = $open->();
+    my ($opened) = $redis->ask('INFO', 'stats') =~ /^total_connections_received:(\d+)/m;
+    my $more = sub { $redis->ask('INFO', 'stats') =~ /^total_connections_received:(\d+)/m ? $1 - $opened : 0 };
+    for (1 .. 100) {
+        $redis->ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+        $server->statuses(4, '/index.html');
+    }
+    cmp_ok($more->(), '>=', 100, 'one after the other');
+    cmp_ok($open->(), '<=', $before + 2 * @children, 'no descriptor stays open');
+    is(join(' ', sort @children), join(' ', sort $server->children), 'no child dies');
     ok($server->stop, 'it stops as ever');
 };
 
