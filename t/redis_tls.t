@@ -268,11 +268,13 @@ subtest 'rlpctl' => sub {
 
 # --- configuration
 
+openssl("ec -in $dir/client.key -aes128 -passout pass:opensesame -out $dir/locked.key");
 my @refused = (
     ["tls-ca=$dir/none.pem", qr/expected a file of certificates in tls-ca=, got "/],
     ["tls-cert=$dir/none.pem", qr/expected a certificate in tls-cert=, got "/],
     ["tls-key=$dir/client.key", qr/expected tls-cert=FILE with tls-key=/],
-    ["tls-cert=$dir/client.pem tls-key=$dir/server.key", qr/expected the key of tls-cert=, got "/],
+    ["tls-cert=$dir/client.pem tls-key=$dir/server.key", qr/expected the key of tls-cert= without a passphrase, got "/],
+    ["tls-cert=$dir/client.pem tls-key=$dir/locked.key", qr/expected the key of tls-cert= without a passphrase, got "/],
     ['tls-name=', qr/expected a host name after tls-name=/],
 );
 for my $case (@refused) {

@@ -59,6 +59,16 @@ static const char *tls_trust(SSL_CTX *context, const redis_tls_settings_t *setti
                : tls_expected("a file of certificates in tls-ca=", settings->ca, pool);
 }
 
+/* Nobody sits at the terminal of a server. */
+static int tls_passphrase(char *text, int size, int writes, void *data)
+{
+    (void)text;
+    (void)size;
+    (void)writes;
+    (void)data;
+    return -1;
+}
+
 static const char *tls_identify(SSL_CTX *context, const redis_tls_settings_t *settings,
                                 apr_pool_t *pool)
 {
@@ -67,12 +77,13 @@ static const char *tls_identify(SSL_CTX *context, const redis_tls_settings_t *se
     if (settings->cert == NULL) {
         return settings->key == NULL ? NULL : "expected tls-cert=FILE with tls-key=";
     }
+    SSL_CTX_set_default_passwd_cb(context, tls_passphrase);
     if (SSL_CTX_use_certificate_chain_file(context, settings->cert) != 1) {
         return tls_expected("a certificate in tls-cert=", settings->cert, pool);
     }
     return SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1
                ? NULL
-               : tls_expected("the key of tls-cert=", key, pool);
+               : tls_expected("the key of tls-cert= without a passphrase", key, pool);
 }
 
 const char *redis_tls_create(redis_tls_t **tls, const redis_tls_settings_t *settings,
