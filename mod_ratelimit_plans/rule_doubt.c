@@ -92,6 +92,71 @@ static void doubt_engine(void)
     }
 }
 
+/* The limits under which the rule counts everybody, or who has no plan; NULL: there are none. */
+static const variant_t *doubt_limits(const rule_t *rule)
+{
+    if (rule->choice == CHOICE_NAMED) {
+        const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+
+        return plan ? rule->variants[plan->index] : NULL;
+    }
+    return rule->variants[0];
+}
+
+/* Is who counts here another one with each page, say? Then sections need not share him. */
+static bool doubt_varies(const rule_t *rule)
+{
+    bool varies = false;
+
+    for (int i = 0; rule->key != NULL && i < rule->key->n; i++) {
+        for (int part = 0; part < rule->key->items[i].n; part++) {
+            const char *provider = rule->key->items[i].parts[part].type->provider_name;
+
+            varies |= provider != NULL && ap_cstr_casecmp(provider, "expr") == 0;
+        }
+    }
+    return varies;
+}
+
+/* Who counts in a bucket first. */
+typedef struct {
+    const rule_t *rule;
+    const rlp_limit_t *limit;
+} bucket_t;
+
+/* A bucket that several rules count in, each with its own burst: what a larger one has used beyond
+   the smaller is cut off when that admits a request (P-07), and clients choose whom they ask. */
+static void doubt_bucket(const bucket_t *bucket, const uint64_t *signature, apr_hash_t *buckets,
+                         apr_pool_t *pool)
+{
+    const bucket_t *first = apr_hash_get(buckets, signature, sizeof(*signature));
+
+    if (first == NULL) {
+        apr_hash_set(buckets, signature, sizeof(*signature),
+                     apr_pmemdup(pool, bucket, sizeof(*bucket)));
+    } else if (first->limit->burst != bucket->limit->burst) {
+        doubt_tell(bucket->rule->server, bucket->rule->file, bucket->rule->line,
+                   apr_psprintf(pool,
+                                "the rule \"%s\" has the bucket of line %d under another burst: "
+                                "what is used beyond the smaller one is forgotten when that admits "
+                                "a request; under a name of its own it counts apart",
+                                bucket->rule->name, first->rule->line));
+    }
+}
+
+static void doubt_buckets(const rule_t *rule, apr_hash_t *buckets, apr_pool_t *pool)
+{
+    const variant_t *variant = rule->off || doubt_varies(rule) ? NULL : doubt_limits(rule);
+
+    for (int i = 0; variant != NULL && i < variant->plan->n; i++) {
+        const bucket_t bucket = { rule, &variant->plan->limits[i] };
+
+        if (bucket.limit->algorithm->takes & RLP_TAKES_INITIAL) {
+            doubt_bucket(&bucket, &variant->signatures[0][i], buckets, pool);
+        }
+    }
+}
+
 /* What is taken out and stands nowhere is a slip: the rule that was meant goes on. */
 static void doubt_off(apr_pool_t *pool)
 {
@@ -241,13 +306,17 @@ static void doubt_plans(server_rec *server, apr_pool_t *pool)
 
 void rule_doubt_all(server_rec *server, apr_pool_t *pool)
 {
+    apr_hash_t *buckets = apr_hash_make(pool);
     const plan_map_t *map = NULL;
 
     if (rlp_world->rules->nelts > 0) {
         doubt_engine();
     }
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
-        doubt_rule(APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), pool);
+        const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
+
+        doubt_rule(rule, pool);
+        doubt_buckets(rule, buckets, pool);
     }
     doubt_off(pool);
     for (int i = 0; i < rlp_world->chains->nelts; i++) {
