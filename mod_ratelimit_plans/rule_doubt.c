@@ -118,14 +118,18 @@ static bool doubt_varies(const rule_t *rule)
     return varies;
 }
 
+/* What tells a token or stepped bucket from the other kinds, which may well share a counter. */
+#define DOUBT_BUCKET (RLP_TAKES_BURST | RLP_TAKES_INITIAL)
+
 /* Who counts in a bucket first. */
 typedef struct {
     const rule_t *rule;
     const rlp_limit_t *limit;
 } bucket_t;
 
-/* A bucket that several rules count in, each with its own burst: what a larger one has used beyond
-   the smaller is cut off when that admits a request (P-07), and clients choose whom they ask. */
+/* A bucket that several rules count in, each with its own rate or burst: it fills as fast as the
+   rule says that was asked, and is cut to the smaller one (P-07). Plans change seldom; but of
+   sections clients choose which they ask. */
 static void doubt_bucket(const bucket_t *bucket, const uint64_t *signature, apr_hash_t *buckets,
                          apr_pool_t *pool)
 {
@@ -134,12 +138,13 @@ static void doubt_bucket(const bucket_t *bucket, const uint64_t *signature, apr_
     if (first == NULL) {
         apr_hash_set(buckets, signature, sizeof(*signature),
                      apr_pmemdup(pool, bucket, sizeof(*bucket)));
-    } else if (first->limit->burst != bucket->limit->burst) {
+    } else if (first->limit->count != bucket->limit->count ||
+               first->limit->burst != bucket->limit->burst) {
         doubt_tell(bucket->rule->server, bucket->rule->file, bucket->rule->line,
                    apr_psprintf(pool,
-                                "the rule \"%s\" has the bucket of line %d under another burst: "
-                                "what is used beyond the smaller one is forgotten when that admits "
-                                "a request; under a name of its own it counts apart",
+                                "the rule \"%s\" has the bucket of line %d under another limit: "
+                                "who asks for both in turn has more than either allows; under a "
+                                "name of its own it counts apart",
                                 bucket->rule->name, first->rule->line));
     }
 }
@@ -151,7 +156,7 @@ static void doubt_buckets(const rule_t *rule, apr_hash_t *buckets, apr_pool_t *p
     for (int i = 0; variant != NULL && i < variant->plan->n; i++) {
         const bucket_t bucket = { rule, &variant->plan->limits[i] };
 
-        if (bucket.limit->algorithm->takes & RLP_TAKES_INITIAL) {
+        if ((bucket.limit->algorithm->takes & DOUBT_BUCKET) == DOUBT_BUCKET) {
             doubt_bucket(&bucket, &variant->signatures[0][i], buckets, pool);
         }
     }
