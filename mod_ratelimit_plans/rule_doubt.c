@@ -130,13 +130,15 @@ typedef struct {
 /* A bucket that several rules count in, each with its own rate or burst: it fills as fast as the
    rule says that was asked, and is cut to the smaller one (P-07). Plans change seldom; but of
    sections clients choose which they ask. */
-static void doubt_bucket(const bucket_t *bucket, const uint64_t *signature, apr_hash_t *buckets,
+static void doubt_bucket(const bucket_t *bucket, uint64_t signature, apr_hash_t *buckets,
                          apr_pool_t *pool)
 {
-    const bucket_t *first = apr_hash_get(buckets, signature, sizeof(*signature));
+    const char *counter = apr_psprintf(pool, "%" APR_UINT64_T_HEX_FMT "@%pp", signature,
+                                       (const void *)stores_of(bucket->rule));
+    const bucket_t *first = apr_hash_get(buckets, counter, APR_HASH_KEY_STRING);
 
     if (first == NULL) {
-        apr_hash_set(buckets, signature, sizeof(*signature),
+        apr_hash_set(buckets, counter, APR_HASH_KEY_STRING,
                      apr_pmemdup(pool, bucket, sizeof(*bucket)));
     } else if (first->limit->count != bucket->limit->count ||
                first->limit->burst != bucket->limit->burst) {
@@ -157,7 +159,7 @@ static void doubt_buckets(const rule_t *rule, apr_hash_t *buckets, apr_pool_t *p
         const bucket_t bucket = { rule, &variant->plan->limits[i] };
 
         if ((bucket.limit->algorithm->takes & DOUBT_BUCKET) == DOUBT_BUCKET) {
-            doubt_bucket(&bucket, &variant->signatures[0][i], buckets, pool);
+            doubt_bucket(&bucket, variant->signatures[rule->dry][i], buckets, pool);
         }
     }
 }

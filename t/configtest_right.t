@@ -42,8 +42,9 @@ warns("a bucket of two sizes: $_->[0]", "<Location \"/a\">\nRateLimitRule r $_->
     'the rule "r" has the bucket of line 2 under another limit')
     for [ 'a smaller one', 'rate=100/min', 'rate=50/min' ], [ 'a larger one', 'rate=50/min', 'rate=50/min burst=51' ], [ 'of one burst', 'rate=100/min', 'rate=50/min burst=100' ], [ 'steps', 'rate=2/s algorithm=stepped-bucket', 'rate=3/s algorithm=stepped-bucket' ],
     [ 'plans', 'plan=free', 'plan=pro', "\nRateLimitPlan free rate=10/min\nRateLimitPlan pro rate=100/min" ], [ 'the second limit', 'rate=10/min', 'plan=none rate=1/s rate=9/min' ];
-passes("two buckets: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n<Location \"/a\">\nRateLimitRule r $_->[1]\n</Location>\n<Location \"/b\">\nRateLimitRule $_->[2]\n</Location>")
-    for [ 'by their names', 'rate=100/min', 's rate=50/min' ], [ 'by their periods', 'rate=100/min', 'r rate=50/s' ], [ 'by their kinds', 'rate=100/min', 'r rate=50/min algorithm=fixed-window' ],
+passes("two buckets: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n<Location \"/a\">\nRateLimitRule r $_->[1]\n</Location>\n<Location \"/b\">\nRateLimitRule "
+        . $_->[2] =~ s{\n|\z}{\n</Location>\n}r)
+    for [ 'by their stores', 'rate=9/min', "r rate=5/min store=beside\nRateLimitStore near shm\nRateLimitStore beside shm" ], [ 'a trial', 'rate=9/min', 'r rate=5/min mode=log' ], [ 'by their names', 'rate=100/min', 's rate=50/min' ], [ 'by their periods', 'rate=100/min', 'r rate=50/s' ], [ 'by their kinds', 'rate=100/min', 'r rate=50/min algorithm=fixed-window' ],
     [ 'one for each page', 'rate=100/min key=ip+page=expr:%{REQUEST_URI}', 'r rate=50/min key=ip+page=expr:%{REQUEST_URI}' ], [ 'one indeed', 'rate=100/min', 'r rate=100/min burst=100' ], [ 'quotas', 'quota=9/day', 'r quota=5/day' ], [ 'for good', 'quota=9', 'r quota=5' ],
     [ 'leaking', 'rate=9/min algorithm=leaky-bucket', 'r rate=5/min algorithm=leaky-bucket' ], [ 'windows', 'rate=9/min algorithm=fixed-window', 'r rate=5/min algorithm=fixed-window' ];
 warns('a slip in the name of a rule that is taken out', "RateLimitRule login rate=1/s\n<Location \"/x\">\nRateLimitRule logn Off\n</Location>", 3,

@@ -239,7 +239,7 @@ RateLimitDelay max=5s budget=20%
 RateLimitKeyLog hash repeat=10min
 RateLimitRule site
 RateLimitRule burst rate=5/s plan=none key=ip store=beside
-RateLimitRule shared rate=50/s plan=none key=global store=far
+RateLimitRule shared rate=5/s plan=none key=global store=far
 RateLimitRule quick rate=500/s plan=none key=ip store=leased failure=closed sync=exact method=GET
 RateLimitRule calm rate=500/s plan=none key=ip store=wide failure=local sync=lease mode=log
 <Location "/api/">
@@ -276,7 +276,7 @@ Rate limit identities:
 Rate limit rules:
   site: the plan of whom is counted; without one: plan free ($file:24)
   burst: for everybody: 5 at once, then 5 per second, counted by ip, in the store beside ($file:25)
-  shared: for everybody: 50 at once, then 50 per second, counted by global, in the store far ($file:26)
+  shared: for everybody: 5 at once, then 5 per second, counted by global, in the store far ($file:26)
   quick: for everybody: 500 at once, then 500 per second, counted by ip, for GET, in the store leased, failure=closed, sync=exact ($file:27)
   calm: for everybody: 500 at once, then 500 per second, counted by ip, in the store wide, failure=local, sync=lease, a dry run ($file:28)
   burst in <Location "/api/">: for everybody: 50 at once, then 50 per second, counted by ip ($file:30)

@@ -22,7 +22,7 @@ if number == 4 then
       return false
     end
     number, used, seen = n, clamp(u, other == burst and (ahead + 1) * burst or burst), true
-    cut = other ~= burst and u > burst
+    cut = other ~= burst and u > burst and u - burst or 0
     return true
   end
 
@@ -96,7 +96,7 @@ if number == 4 then
     local d = decision()
     local changed = false
     units = n or units
-    seen, cut = false, false
+    seen, cut = false, 0
     d.damaged = value ~= nil and not load(value, from, size)
     d.cut = cut
     local healed = turn()

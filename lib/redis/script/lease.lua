@@ -92,14 +92,20 @@ local function lease(charge, pos)
   local known = lives and own.units - (spent - own.spent) or -debt
   local others = kept.units
   local before_value, before_from, before_size = value, from, size
-  if run(SETTLE, has - known + debt).cut then
-    -- what a larger plan has used stays used while this one refuses, or who asked under both would have it back
+  local owed = has - known + debt
+  local beyond = run(SETTLE, owed).cut or 0
+  if beyond > 0 then
     value, from, size, charge.head = before_value, before_from, before_size, nil
-    local d = run(PEEK, need)
-    if need == 0 or d.verdict ~= ALLOW then
-      return d, { 0, most, d.turn, others }
+    if beyond + owed <= 0 then
+      run(SETTLE, beyond + owed) -- what is given back is what was used beyond first
+    else
+      -- what a larger plan has used stays used while this one refuses, or who asked under both would have it back
+      local d = run(PEEK, need)
+      if need == 0 or d.verdict ~= ALLOW then
+        return d, { 0, most, d.turn, others }
+      end
+      run(SETTLE, owed)
     end
-    run(SETTLE, has - known + debt)
   end
   kept.units = others + held
   slot.leases = kept

@@ -25,7 +25,7 @@ if number == 7 then
       and sound(u, TIME_MAX)) then
       return false
     end
-    begin, used, seen, cut = b, u, true, u > burst
+    begin, used, seen, cut = b, u, true, u > burst and u - burst or 0
     return true
   end
 
@@ -80,7 +80,7 @@ if number == 7 then
     if calendar == 1 then
       wall = wall < e0 and e0 or clamp(wall, e4 - 1)
     end
-    begin, used, seen, cut = 0, 0, false, false
+    begin, used, seen, cut = 0, 0, false, 0
     d.damaged = value ~= nil and not load(value, from, size)
     d.cut = cut
     local healed = turn(wall)

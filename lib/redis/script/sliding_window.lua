@@ -21,7 +21,9 @@ if number == 5 then
       return false
     end
     number, previous, current, reserved, seen = n, p, c, r, true
-    cut = p > burst or c > burst or r > burst
+    local most = p > c and p or c
+    most = most > r and most or r
+    cut = most > burst and most - burst or 0
     return true
   end
 
@@ -134,7 +136,7 @@ if number == 5 then
     local d = decision()
     local changed = false
     units = n or units
-    seen, cut = false, false
+    seen, cut = false, 0
     d.damaged = value ~= nil and not load(value, from, size)
     d.cut = cut
     local healed = move()

@@ -19,8 +19,10 @@ if number == 1 then
         kept_q, kept_r = convert(q, r, under, count)
         if other ~= burst then
           if less(cap_q, cap_r, kept_q, kept_r) then
+            local beyond_q, beyond_r = minus(kept_q, kept_r, cap_q, cap_r, count)
+            local units_beyond, rest = muldiv(beyond_q, count, beyond_r, period / UNIT)
+            d.cut = rest > 0 and units_beyond + 1 or units_beyond
             kept_q, kept_r = cap_q, cap_r
-            d.cut = true
           end
         elseif less(most_q, most_r, kept_q, kept_r) then
           kept_q, kept_r = most_q, most_r
