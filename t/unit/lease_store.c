@@ -210,6 +210,23 @@ static void test_upgrade(void **state)
     assert_int_equal(host_admits(0, 200, "rate=100/hour"), 95);
 }
 
+/* And back: what was drawn ahead under the larger plan, and not used, is not held against it. */
+static void test_downgrade(void **state)
+{
+    static const char *const kinds[] = { "", " algorithm=fixed-window",
+                                         " algorithm=sliding-window" };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(kinds); i++) {
+        hosts_fresh();
+        assert_int_equal(host_admits(0, 4,
+                                     apr_pstrcat(unit_pool(), "rate=100/hour", kinds[i], NULL)),
+                         4);
+        assert_int_equal(host_admits(0, 9, apr_pstrcat(unit_pool(), "rate=5/hour", kinds[i], NULL)),
+                         1);
+    }
+}
+
 /* Leased or not, all must admit. */
 static void test_mixed(void **state)
 {
@@ -611,6 +628,7 @@ int main(void)
     unit_add("a limit, in few round trips", test_leased, NULL);
     unit_add("a refusal, until when, and for ever", test_refusal, NULL);
     unit_add("another plan counts at once", test_upgrade, NULL);
+    unit_add("P-07: a plan for a time, and the one before", test_downgrade, NULL);
     unit_add("leased and other limits, all or none", test_mixed, NULL);
     unit_add("who is refused pays nothing, whatever becomes of the lease", test_refused_meanwhile,
              NULL);
