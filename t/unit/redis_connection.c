@@ -226,22 +226,31 @@ static void test_login(void **state)
     peer_stop(&peer);
 }
 
+/* Why a server does not let the client in. */
+static void login_fails(client_t *client, peer_serve_fn *serve, redis_fault_t fault,
+                        char why[REDIS_WHY_MAX])
+{
+    peer_t peer;
+    char got[32];
+
+    peer_start(&peer, serve, NULL);
+    client_open(client, peer.port);
+    assert_int_equal(client_echo(client, "a", got), fault);
+    redis_connection_why(client->connection, why);
+    peer_stop(&peer);
+}
+
 static void test_login_wrong(void **state)
 {
     client_t client = { .settings.session.login = { "app", "s3cr3t" } };
-    peer_t peer;
-    char got[32], why[REDIS_WHY_MAX];
+    char why[REDIS_WHY_MAX];
 
     (void)state;
-    peer_start(&peer, serve_login, NULL);
-    client_open(&client, peer.port);
-    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_DENIED);
+    login_fails(&client, serve_login, REDIS_FAULT_DENIED, why);
     assert_int_equal(client_look(&client).phase, REDIS_OPEN);
-    redis_connection_why(client.connection, why);
     assert_non_null(strstr(why, "WRONGPASS"));
     assert_null(strstr(why, "s3cr3t"));
     client_close(&client);
-    peer_stop(&peer);
 }
 
 /* As Redis 5 and later, renamed commands and proxies do. */
@@ -261,17 +270,12 @@ static bool serve_repeat(peer_t *peer, int fd, const redisReply *command)
 static void test_login_unknown(void **state)
 {
     client_t client = { .settings.session.login.password = "s3cr3t" };
-    peer_t peer;
-    char got[32], why[REDIS_WHY_MAX];
+    char why[REDIS_WHY_MAX];
 
     (void)state;
-    peer_start(&peer, serve_repeat, NULL);
-    client_open(&client, peer.port);
-    assert_int_equal(client_echo(&client, "a", got), REDIS_FAULT_CONNECT);
-    redis_connection_why(client.connection, why);
+    login_fails(&client, serve_repeat, REDIS_FAULT_CONNECT, why);
     assert_string_equal(why, "ERR unknown command 'AUTH'");
     client_close(&client);
-    peer_stop(&peer);
 }
 
 static void test_role(void **state)
