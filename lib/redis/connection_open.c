@@ -45,7 +45,6 @@ redis_fault_t connection_dial(redis_connection_t *connection, redis_wire_t *wire
     if (fault == REDIS_FAULT_NAME && lost[0] != '\0') {
         memcpy(why, lost, sizeof(lost));
     }
-
     if (fault == REDIS_FAULT_NONE) {
         pthread_mutex_lock(&connection->mutex);
         connection->addresses.first =

@@ -86,9 +86,11 @@ static bool topology_ask_one(redis_endpoint_t *endpoint, const redis_address_t *
     const bool taken = fault == REDIS_FAULT_NONE && question->take(endpoint, address, reply);
 
     if (fault == REDIS_FAULT_NONE) {
-        apr_cpystrn(endpoint->why, "no master of that name", sizeof(endpoint->why));
+        apr_cpystrn(endpoint->why,
+                    reply->elements > 0 ? "the master that it names is not there"
+                                        : "no master of that name",
+                    sizeof(endpoint->why));
     }
-
     if (reply != NULL) {
         freeReplyObject(reply);
     }

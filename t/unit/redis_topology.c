@@ -369,6 +369,7 @@ static void test_sentinel_why(void **state)
 {
     static const char *const rows[][2] = {
         { "*-1\r\n", "Sentinel: no master of that name" },
+        { "*2\r\n$0\r\n\r\n$4\r\n6379\r\n", "Sentinel: the master that it names is not there" },
         { "-NOAUTH Authentication required.\r\n", "Sentinel: NOAUTH Authentication required." },
         { "!\r\n", "Sentinel: reply not understood" },
     };
