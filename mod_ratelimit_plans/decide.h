@@ -71,11 +71,14 @@ DECIDE_INLINE const verdict_t *decide_before(const request_rec *r)
 }
 
 /* A verdict with room for so many outcomes more than before an internal redirect (before; NULL:
-   nothing was decided), and for what the header fields say of them: all one piece. */
+   nothing was decided), and for what the header fields say of them: all one piece. What
+   another section has passed that has no fields, none tells: of most requests nothing is kept. */
 DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
                                         const verdict_t *before, int n, size_t text)
 {
-    const int known = before ? before->n : 0;
+    const bool told =
+        before && (before->conf->fields != FIELDS_OFF || before->conf == conf || before->denied);
+    const int known = told ? before->n : 0;
     const size_t outcomes = sizeof(outcome_t) * (size_t)(known + n);
     const size_t room = text + (before ? before->room : RLP_NUMBERS_ROOM);
     verdict_t *verdict = apr_palloc(r->pool, sizeof(*verdict) + outcomes + room);
@@ -92,10 +95,10 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
         verdict->identity = NULL;
         verdict->apart.rule = NULL;
         verdict->apart_identity = NULL;
-        verdict->n = 0;
         verdict->fields = NULL;
     }
     verdict->conf = conf;
+    verdict->n = known;
     verdict->unidentified = 0;
     verdict->path = r->uri;
     verdict->before = before;
