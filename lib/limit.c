@@ -8,6 +8,7 @@
 #include "limit.h"
 
 #include "algorithm/algorithms.h"
+#include "algorithm/second.h"
 #include "calendar.h"
 
 #include <apr_strings.h>
@@ -420,6 +421,7 @@ static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
     }
     limit->drain = (rlp_time_t)drain;
     limit->capacity = (uint64_t)capacity;
+    limit->mark = second_mark(limit->burst, limit->count);
     if (limit->algorithm->credit && capacity > INT64_MAX) {
         return apr_psprintf(parser->pool,
                             "expected a burst of at most %" APR_INT64_T_FMT

@@ -7,6 +7,8 @@
 
 #include "limit.h"
 
+#include "algorithm/second.h"
+
 #include <string.h>
 
 uint32_t limit_requests(const rlp_limit_t *limit, uint64_t units)
@@ -31,6 +33,7 @@ void rlp_limit_share(rlp_limit_t *limit, int64_t hosts)
         limit->capacity = (uint64_t)limit->burst * (uint64_t)limit->price;
         limit->drain =
             (rlp_time_t)((limit->capacity + (uint64_t)limit->count - 1) / (uint64_t)limit->count);
+        limit->mark = second_mark(limit->burst, limit->count);
     }
 }
 

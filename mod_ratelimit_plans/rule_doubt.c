@@ -118,37 +118,54 @@ static bool doubt_varies(const rule_t *rule)
     return varies;
 }
 
-/* What tells a token or stepped bucket from the other kinds, which may well share a counter. */
-#define DOUBT_BUCKET (RLP_TAKES_BURST | RLP_TAKES_INITIAL)
+#define DOUBT_LIMITS 2 /* that a bucket is kept under (algorithm/second.h) */
 
-/* Who counts in a bucket first. */
+/* Who counts in a bucket, each under a limit of its own. */
 typedef struct {
-    const rule_t *rule;
-    const rlp_limit_t *limit;
+    int n;
+    const rule_t *rules[DOUBT_LIMITS];
+    const rlp_limit_t *limits[DOUBT_LIMITS];
 } bucket_t;
 
-/* A bucket that several rules count in, each with its own rate or burst: it fills as fast as the
-   rule says that was asked, and is cut to the smaller one (P-07). Plans change seldom; but of
-   sections clients choose which they ask. */
-static void doubt_bucket(const bucket_t *bucket, uint64_t signature, apr_hash_t *buckets,
-                         apr_pool_t *pool)
+static bool doubt_knows(const bucket_t *bucket, const rlp_limit_t *limit)
+{
+    bool knows = false;
+
+    for (int i = 0; i < bucket->n; i++) {
+        knows |=
+            bucket->limits[i]->count == limit->count && bucket->limits[i]->burst == limit->burst;
+    }
+    return knows;
+}
+
+/* A bucket that rules of one name count in, each with its own rate or burst (P-07). Plans change
+   seldom; but of sections clients choose which they ask. */
+static void doubt_bucket(const rule_t *rule, const rlp_limit_t *limit, uint64_t signature,
+                         apr_hash_t *buckets, apr_pool_t *pool)
 {
     const char *counter = apr_psprintf(pool, "%" APR_UINT64_T_HEX_FMT "@%pp", signature,
-                                       (const void *)stores_of(bucket->rule));
-    const bucket_t *first = apr_hash_get(buckets, counter, APR_HASH_KEY_STRING);
+                                       (const void *)stores_of(rule));
+    bucket_t *bucket = apr_hash_get(buckets, counter, APR_HASH_KEY_STRING);
 
-    if (first == NULL) {
-        apr_hash_set(buckets, counter, APR_HASH_KEY_STRING,
-                     apr_pmemdup(pool, bucket, sizeof(*bucket)));
-    } else if (first->limit->count != bucket->limit->count ||
-               first->limit->burst != bucket->limit->burst) {
-        doubt_tell(bucket->rule->server, bucket->rule->file, bucket->rule->line,
-                   apr_psprintf(pool,
-                                "the rule \"%s\" has the bucket of line %d under another limit: "
-                                "who asks for both in turn has more than either allows; under a "
-                                "name of its own it counts apart",
-                                bucket->rule->name, first->rule->line));
+    if (bucket == NULL) {
+        bucket = apr_pcalloc(pool, sizeof(*bucket));
+        apr_hash_set(buckets, counter, APR_HASH_KEY_STRING, bucket);
     }
+    if (doubt_knows(bucket, limit)) {
+        return;
+    }
+    if (bucket->n < DOUBT_LIMITS) {
+        bucket->rules[bucket->n] = rule;
+        bucket->limits[bucket->n++] = limit;
+        return;
+    }
+    doubt_tell(rule->server, rule->file, rule->line,
+               apr_psprintf(pool,
+                            "the rule \"%s\" has the bucket of lines %d and %d under a third "
+                            "limit: "
+                            "it is kept under two, and who asks for all in turn has more than "
+                            "they allow; under a name of its own it counts apart",
+                            rule->name, bucket->rules[0]->line, bucket->rules[1]->line));
 }
 
 static void doubt_buckets(const rule_t *rule, apr_hash_t *buckets, apr_pool_t *pool)
@@ -156,10 +173,10 @@ static void doubt_buckets(const rule_t *rule, apr_hash_t *buckets, apr_pool_t *p
     const variant_t *variant = rule->off || doubt_varies(rule) ? NULL : doubt_limits(rule);
 
     for (int i = 0; variant != NULL && i < variant->plan->n; i++) {
-        const bucket_t bucket = { rule, &variant->plan->limits[i] };
+        const rlp_limit_t *limit = &variant->plan->limits[i];
 
-        if ((bucket.limit->algorithm->takes & DOUBT_BUCKET) == DOUBT_BUCKET) {
-            doubt_bucket(&bucket, variant->signatures[rule->dry][i], buckets, pool);
+        if (limit->algorithm->takes & RLP_TAKES_BURST) {
+            doubt_bucket(rule, limit, variant->signatures[rule->dry][i], buckets, pool);
         }
     }
 }

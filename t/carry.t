@@ -46,6 +46,21 @@ for my $case (@kinds) {
     is(answers(1, "/c/pro/$kind", %reset), 'A98', "P-07 reset, $kind: and so is the new one");
 }
 
+# sections of two plans that are asked in turn, every two seconds for three minutes
+for my $kind (qw(token stepped window)) {
+    begin;
+    my %admitted;
+    for my $turn (0 .. 89) {
+        at 2 * $turn;
+        for my $plan (qw(pro free)) {
+            $admitted{$plan} += answers(1, "/c/$plan/$kind") =~ /A/;
+        }
+    }
+    is($admitted{pro}, 90, "P-07 in turn, $kind: the larger plan has all that it allows");
+    cmp_ok($admitted{free}, '>', 0, '... the smaller one something');
+    cmp_ok($admitted{free}, '<=', 40, '... and no more than it allows');
+}
+
 # one unit passes at a time, whatever the count
 begin;
 is(answers(2, '/c/free/leaky'), 'A0 D6', 'P-07 carry, leaky: the one that passes ...');

@@ -38,15 +38,24 @@ warns("rules where the engine is $_->[0]", "# RateLimitEngine\n$_->[1]\nRateLimi
 passes("rules where the engine is $_->[0]", "RateLimitRule r rate=1/s\n$_->[1]")
     for [ 'on in a section', qq(<Location "/x">\nRateLimitEngine On\n</Location>) ], [ 'on in a host', "<VirtualHost *:80>\nRateLimitEngine On\n</VirtualHost>" ],
     [ 'on as a dry run', 'RateLimitEngine LogOnly' ];
-warns("a bucket of two sizes: $_->[0]", "<Location \"/a\">\nRateLimitRule r $_->[1]\n</Location>\n<Location \"/b\">\nRateLimitRule r $_->[2]\n</Location>" . ($_->[3] // ''), 5,
-    'the rule "r" has the bucket of line 2 under another limit')
-    for [ 'a smaller one', 'rate=100/min', 'rate=50/min' ], [ 'a larger one', 'rate=50/min', 'rate=50/min burst=51' ], [ 'of one burst', 'rate=100/min', 'rate=50/min burst=100' ], [ 'steps', 'rate=2/s algorithm=stepped-bucket', 'rate=3/s algorithm=stepped-bucket' ],
-    [ 'plans', 'plan=free', 'plan=pro', "\nRateLimitPlan free rate=10/min\nRateLimitPlan pro rate=100/min" ], [ 'the second limit', 'rate=10/min', 'plan=none rate=1/s rate=9/min' ];
-passes("two buckets: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n<Location \"/a\">\nRateLimitRule r $_->[1]\n</Location>\n<Location \"/b\">\nRateLimitRule "
-        . $_->[2] =~ s{\n|\z}{\n</Location>\n}r)
-    for [ 'by their stores', 'rate=9/min', "r rate=5/min store=beside\nRateLimitStore near shm\nRateLimitStore beside shm" ], [ 'a trial', 'rate=9/min', 'r rate=5/min mode=log' ], [ 'by their names', 'rate=100/min', 's rate=50/min' ], [ 'by their periods', 'rate=100/min', 'r rate=50/s' ], [ 'by their kinds', 'rate=100/min', 'r rate=50/min algorithm=fixed-window' ],
-    [ 'one for each page', 'rate=100/min key=ip+page=expr:%{REQUEST_URI}', 'r rate=50/min key=ip+page=expr:%{REQUEST_URI}' ], [ 'one indeed', 'rate=100/min', 'r rate=100/min burst=100' ], [ 'quotas', 'quota=9/day', 'r quota=5/day' ], [ 'for good', 'quota=9', 'r quota=5' ],
-    [ 'leaking', 'rate=9/min algorithm=leaky-bucket', 'r rate=5/min algorithm=leaky-bucket' ], [ 'windows', 'rate=9/min algorithm=fixed-window', 'r rate=5/min algorithm=fixed-window' ];
+sub sections {
+    my @rules = @_;
+    my $path = 'a';
+    return join '', map { my $section = "<Location \"/" . $path++ . "\">\n$_\n</Location>\n"; $section } @rules;
+}
+warns("a bucket of three sizes: $_->[0]", sections(map { "RateLimitRule r $_" } @{$_}[1 .. 3]) . ($_->[4] // ''), 8,
+    'the rule "r" has the bucket of lines 2 and 5 under a third limit')
+    for [ 'a smaller one', 'rate=100/min', 'rate=50/min', 'rate=9/min' ], [ 'of other bursts', 'rate=50/min', 'rate=50/min burst=51', 'rate=50/min burst=52' ],
+    [ 'steps', map { "rate=$_/s algorithm=stepped-bucket" } 2, 3, 4 ], [ 'leaking', map { "rate=$_/s algorithm=leaky-bucket" } 2, 3, 4 ],
+    [ 'plans', 'plan=free', 'plan=pro', 'plan=one', "RateLimitPlan free rate=10/min\nRateLimitPlan pro rate=100/min\nRateLimitPlan one rate=1/min" ],
+    [ 'the second limit', 'rate=10/min', 'rate=11/min', 'plan=none rate=1/s rate=9/min' ];
+passes("three buckets: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n" . sections("RateLimitRule $_->[1]", "RateLimitRule $_->[2]", 'RateLimitRule r rate=7/min') . ($_->[3] // ''))
+    for [ 'by their stores', 'r rate=9/min', 'r rate=5/min store=beside', "RateLimitStore near shm\nRateLimitStore beside shm" ], [ 'a trial', 'r rate=9/min', 'r rate=5/min mode=log' ],
+    [ 'by their names', 'r rate=100/min', 's rate=50/min' ], [ 'by their periods', 'r rate=100/min', 'r rate=50/s' ], [ 'by their kinds', 'r rate=100/min', 'r rate=50/min algorithm=sliding-log' ],
+    [ 'of which two are one', 'r rate=100/min', 'r rate=100/min burst=100' ];
+passes("three counters: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n" . sections(map { "RateLimitRule r $_" } @{$_}[1 .. 3]))
+    for [ 'one for each page', map { "rate=$_/min key=ip+page=expr:%{REQUEST_URI}" } 2, 3, 4 ], [ 'quotas', map { "quota=$_/day" } 2, 3, 4 ],
+    [ 'for good', map { "quota=$_" } 2, 3, 4 ], [ 'windows', map { "rate=$_/min algorithm=fixed-window" } 2, 3, 4 ];
 warns('a slip in the name of a rule that is taken out', "RateLimitRule login rate=1/s\n<Location \"/x\">\nRateLimitRule logn Off\n</Location>", 3,
     qr/there is no rule "logn" to be taken out \(login\?\)/);
 passes('a rule of another host that is taken out everywhere', "RateLimitRule r Off\n<VirtualHost *:80>\nRateLimitRule r rate=1/s\n</VirtualHost>");

@@ -11,10 +11,15 @@
 
 #include "rlp_algorithm.h"
 
+__extension__ typedef __int128 wide_t;
+
+/* One counter under two limits: as in second.h, but that the burst is the rate. */
 typedef struct {
-    int64_t number;    /* of the window, from start */
-    rlp_units_t used;  /* from its beginning on: COUNT of it in each window that follows */
-    rlp_units_t burst; /* of the limit it was written under; 0: never written */
+    int64_t number;     /* of the window, from start */
+    rlp_units_t used;   /* from its beginning on: COUNT of it in each window that follows */
+    rlp_units_t burst;  /* of the limit it was written under; 0: never written */
+    rlp_units_t second; /* burst of another limit that it was written under before, or 0 */
+    rlp_units_t second_used;
 } window_t;
 
 _Static_assert(sizeof(window_t) <= RLP_STATE_MAX, "a window fits into a slot of one cache line");
@@ -40,9 +45,11 @@ static bool window_sound(const window_t *window, const rlp_limit_t *limit)
     const int64_t bound = (INT64_C(1) << 61) / limit->period;
 
     if (window->burst == 0) {
-        return (window->used | window->number) == 0;
+        return (window->used | window->number | window->second | window->second_used) == 0;
     }
-    return window->used >= 0 && window->number >= -bound && window->number <= bound;
+    return window->used >= 0 && window->number >= -bound && window->number <= bound &&
+           window->burst > 0 && window->second_used >= 0 &&
+           (window->second > 0 || (window->second | window->second_used) == 0);
 }
 
 /* How many windows ahead a turn may be at most. */
@@ -54,15 +61,30 @@ static int64_t window_ahead(const rlp_limit_t *limit)
     return counted < waited ? counted : waited;
 }
 
-/* What is reserved stays so; but a plan with another count is empty at most, not in debt. */
-static void window_cut(window_t *window, const rlp_limit_t *limit)
+/* The state as this limit has it, which is the first from then on, and the one before the second.
+   What is reserved stays so; but when it is carried to a new limit, that is empty at most, not in
+   debt. */
+static void window_take_over(window_t *window, const rlp_limit_t *limit)
 {
-    const int64_t windows = window->burst == limit->burst ? window_ahead(limit) + 1 : 1;
+    const rlp_units_t used = window->used, burst = window->burst;
+    const bool known = burst == limit->burst || window->second == limit->burst;
+    const int64_t windows = known ? window_ahead(limit) + 1 : 1;
 
+    if (burst != 0 && burst != limit->burst) {
+        window->used = known ? window->second_used : used;
+        window->burst = limit->burst;
+        window->second = burst;
+        window->second_used = used;
+    }
     if (window->used > windows * limit->burst) {
         window->used = windows * limit->burst;
     }
-    window->burst = limit->burst;
+}
+
+/* What is left of the used units so many windows later. */
+static rlp_units_t window_left(rlp_units_t used, int64_t gone, rlp_units_t burst)
+{
+    return gone > used / burst ? 0 : used - gone * burst;
 }
 
 /* The state as it is to be judged now: of the current window, or of a newer one. True if a clock
@@ -76,12 +98,15 @@ static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *lim
         return false;
     }
     if (window->used > limit->burst || window->burst != limit->burst) {
-        window_cut(window, limit);
+        window_take_over(window, limit);
     }
     if (window->number < number) {
         const int64_t gone = number - window->number;
 
-        window->used = gone > window->used / limit->burst ? 0 : window->used - gone * limit->burst;
+        window->used = window_left(window->used, gone, limit->burst);
+        if (window->second) {
+            window->second_used = window_left(window->second_used, gone, window->second);
+        }
         window->number = number;
     } else if (window_begin(window->number, limit) - now > limit->period + RLP_CLOCK_SKEW) {
         window->number = number;
@@ -144,6 +169,12 @@ static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t 
     }
     d->loss = rlp_loss((uint64_t)window->used, (uint64_t)limit->burst);
     d->expires = end;
+    if (window->second_used > 0) {
+        const int64_t last = (window->second_used - 1) / window->second + 1;
+        const rlp_time_t second_end = window_begin(window->number + last, limit);
+
+        d->expires = end > second_end ? end : second_end;
+    }
 }
 
 /* A reservation is of a window still to come. */
@@ -161,6 +192,22 @@ static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_
         window->used = most;
     }
     return true;
+}
+
+/* The second limit is charged the units, too, up to what it holds at their turn, or is given them
+   back; but not where it may have been full by then, and so was charged less. */
+static void window_second(window_t *window, const rlp_decision_t *d, const rlp_limit_t *limit,
+                          const rlp_op_t *op)
+{
+    const rlp_time_t turn =
+        op->kind == RLP_SETTLE && op->units < 0 ? op->charged_at : op->now + d->wait;
+    const int64_t ahead = window_number(turn, limit) - window->number;
+    const wide_t most = ((wide_t)ahead + 1) * window->second;
+    const rlp_units_t sum = window->second_used + op->units;
+
+    if (window->second_used < most) {
+        window->second_used = sum < 0 ? 0 : sum < most ? sum : (rlp_units_t)most;
+    }
 }
 
 static void window_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
@@ -188,10 +235,13 @@ static void window_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
         window.used += op->units;
         d->changed = true;
     }
+    if (d->changed && window.second && d->verdict <= RLP_WAIT) {
+        window_second(&window, d, limit, op);
+    }
+    window_report(d, &window, op->now, limit);
     if (d->changed) {
         *kept = window;
     }
-    window_report(d, &window, op->now, limit);
 }
 
 const rlp_algorithm_t rlp_fixed_window = {

@@ -6,14 +6,15 @@
  * bucket: a request costs `period`, a microsecond drains `count`.
  */
 
-#include "rlp_algorithm.h"
+#include "algorithm/second.h"
 
 __extension__ typedef unsigned __int128 wide_t;
 
 typedef struct {
     uint64_t used; /* credit */
     rlp_time_t at;
-    uint64_t seen; /* 1 once written */
+    uint64_t mark; /* of the limit it was written under; 0: never written */
+    second_t second;
 } queue_t;
 
 _Static_assert(sizeof(queue_t) <= RLP_STATE_MAX, "a queue fits into a slot of one cache line");
@@ -52,10 +53,34 @@ static wide_t queue_room(const rlp_limit_t *limit, rlp_time_t max_wait)
 
 static bool queue_sound(const queue_t *queue)
 {
-    if (queue->seen != 1) {
-        return (queue->seen | queue->used | (uint64_t)queue->at) == 0;
+    if (!second_is_sound(&queue->second)) {
+        return false;
     }
-    return queue->at >= 0 && queue->at <= QUEUE_TIME_MAX;
+    if (queue->mark == 0) {
+        return (queue->used | (uint64_t)queue->at | queue->second.mark) == 0;
+    }
+    return queue->at >= 0 && queue->at <= QUEUE_TIME_MAX && second_sound(queue->mark);
+}
+
+/* The state as this limit has it, which is the first from then on, and the one before the
+   second. */
+static void queue_turn(queue_t *queue, const rlp_limit_t *limit)
+{
+    const uint64_t mark = queue->mark;
+
+    if (mark == 0 || mark == limit->mark) {
+        return;
+    }
+    const second_t before = { mark, queue->at + second_span(mark, queue->used, true) };
+
+    if (queue->second.mark == limit->mark) {
+        const rlp_time_t span = queue->second.full > queue->at ? queue->second.full - queue->at : 0;
+        const wide_t used = queue_drained(span, limit);
+
+        queue->used = used < queue_full(limit) ? (uint64_t)used : queue_full(limit);
+    }
+    queue->mark = limit->mark;
+    queue->second = before;
 }
 
 /* A plan with a shorter queue has a full one, not more. */
@@ -71,7 +96,7 @@ static wide_t queue_used(const queue_t *queue, rlp_time_t now, const rlp_limit_t
 {
     const uint64_t kept = queue_kept(queue, limit);
 
-    if (!queue->seen) {
+    if (!queue->mark) {
         return 0;
     }
     if (now < queue->at) {
@@ -82,10 +107,17 @@ static wide_t queue_used(const queue_t *queue, rlp_time_t now, const rlp_limit_t
     return kept > drained ? kept - drained : 0;
 }
 
-static void queue_write(queue_t *queue, rlp_decision_t *d, wide_t used, rlp_time_t now)
+/* A second limit is charged the units, too, for that turn, or is given them back. */
+static void queue_write(queue_t *queue, wide_t used, rlp_time_t now, const rlp_limit_t *limit,
+                        rlp_units_t units, rlp_time_t turn)
 {
-    *queue = (queue_t){ .used = (uint64_t)used, .at = now, .seen = 1 };
-    d->changed = true;
+    if (queue->second.mark) {
+        second_follow(&queue->second, queue->at, now);
+        second_settle(&queue->second, now, turn, units, limit, (uint64_t)limit->period);
+    }
+    queue->used = (uint64_t)used;
+    queue->at = now;
+    queue->mark = limit->mark;
 }
 
 /* More than twice full is told as that. */
@@ -111,8 +143,10 @@ static void queue_settle(queue_t *queue, rlp_decision_t *d, const rlp_limit_t *l
     const wide_t more = used + amount < queue_full(limit) ? used + amount : queue_full(limit);
     const wide_t less = used > amount ? used - amount : 0;
 
-    if (queue->seen || op->units > 0) { /* or nothing was charged */
-        queue_write(queue, d, op->units < 0 ? less : more, at);
+    if (queue->mark || op->units > 0) { /* or nothing was charged */
+        queue_write(queue, op->units < 0 ? less : more, at, limit, op->units,
+                    op->units < 0 ? op->charged_at : at);
+        d->changed = true;
     }
 }
 
@@ -142,31 +176,40 @@ static wide_t queue_ask(queue_t *queue, rlp_decision_t *d, const rlp_limit_t *li
     }
     if (op->kind == RLP_TAKE && (passes || healed)) {
         used += passes ? cost : 0;
-        queue_write(queue, d, used, op->now);
+        queue_write(queue, used, op->now, limit, passes ? op->units : 0, op->now + d->wait);
+        d->changed = true;
     }
     return used;
 }
 
 static void queue_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
 {
-    queue_t *queue = state;
+    queue_t *kept = state;
 
     *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
-    if (!queue_sound(queue)) {
-        *queue = (queue_t){ 0 };
+    if (!queue_sound(kept)) {
+        *kept = (queue_t){ 0 };
         d->damaged = true;
     }
-    wide_t used = queue_used(queue, op->now, limit);
+    queue_t queue = *kept;
+    queue_turn(&queue, limit);
+    wide_t used = queue_used(&queue, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        queue_settle(queue, d, limit, op);
-        used = queue_used(queue, op->now, limit);
+        queue_settle(&queue, d, limit, op);
+        used = queue_used(&queue, op->now, limit);
     } else if (op->units < 0 || queue_credit(op->units, limit) > queue_room(limit, op->max_wait)) {
         d->verdict = RLP_NEVER; /* not even into an empty queue */
     } else if (op->units > 0) {
-        used = queue_ask(queue, d, limit, op);
+        used = queue_ask(&queue, d, limit, op);
     }
     queue_report(d, used, op->now, limit);
+    if (queue.second.full > d->expires) {
+        d->expires = queue.second.full;
+    }
+    if (d->changed) {
+        *kept = queue;
+    }
 }
 
 const rlp_algorithm_t rlp_leaky_bucket = {

@@ -50,7 +50,8 @@ static bool quota_sound(const quota_t *quota, const rlp_limit_t *limit)
     if (!limit->calendar && quota->begin != 0) {
         return false;
     }
-    return quota->used >= 0 && quota->begin >= -QUOTA_TIME_MAX && quota->begin <= QUOTA_TIME_MAX;
+    return quota->used >= 0 && quota->used <= RLP_UNITS_MAX && quota->begin >= -QUOTA_TIME_MAX &&
+           quota->begin <= QUOTA_TIME_MAX;
 }
 
 /* The state as it is to be judged now, and its period. True if a clock that stepped back had left
@@ -71,9 +72,6 @@ static bool quota_turn(quota_t *quota, period_t *period, const rlp_limit_t *limi
     } else if (quota->begin >= period->end) {
         *period = quota_period(limit, quota->begin);
     }
-    if (quota->used > limit->burst) {
-        quota->used = limit->burst; /* a plan with a smaller quota is empty, not in debt */
-    }
     return healed;
 }
 
@@ -83,20 +81,29 @@ static bool quota_charged(const quota_t *quota, const rlp_limit_t *limit, const 
     return !limit->calendar || op->wall - (op->now - op->charged_at) >= quota->begin;
 }
 
+/* What a larger plan has used stays so: who asks under both would have it back. */
 static void quota_settle(quota_t *quota, const rlp_limit_t *limit, rlp_units_t units)
 {
+    const rlp_units_t most = quota->used > limit->burst ? quota->used : limit->burst;
+
     quota->used += units;
     if (quota->used < 0) {
         quota->used = 0;
-    } else if (quota->used > limit->burst) {
-        quota->used = limit->burst;
+    } else if (quota->used > most) {
+        quota->used = most;
     }
+}
+
+/* A plan with a smaller quota is empty, not in debt. */
+static rlp_units_t quota_left(const quota_t *quota, const rlp_limit_t *limit)
+{
+    return quota->used < limit->burst ? limit->burst - quota->used : 0;
 }
 
 static void quota_report(rlp_decision_t *d, const quota_t *quota, rlp_time_t left,
                          const rlp_limit_t *limit, rlp_time_t now)
 {
-    d->remaining = (limit->burst - quota->used) / RLP_UNIT;
+    d->remaining = quota_left(quota, limit) / RLP_UNIT;
     d->reset = left;
     d->next = d->remaining > 0 ? 0 : left;
     d->loss = limit->burst ? rlp_loss((uint64_t)quota->used, (uint64_t)limit->burst) : 0;
@@ -109,7 +116,7 @@ static void quota_take(quota_t *quota, rlp_decision_t *d, rlp_time_t left, const
 {
     if (op->units < 0 || op->units > limit->burst || limit->burst == 0) {
         d->verdict = RLP_NEVER;
-    } else if (op->units > limit->burst - quota->used) {
+    } else if (op->units > quota_left(quota, limit)) {
         d->verdict = left == RLP_TIME_NEVER ? RLP_NEVER : RLP_DENY;
         d->retry = left == RLP_TIME_NEVER ? 0 : left;
     } else if (op->kind == RLP_TAKE && op->units > 0) {

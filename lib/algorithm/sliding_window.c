@@ -82,12 +82,16 @@ static bool sliding_move(sliding_t *s, rlp_time_t now, const rlp_limit_t *limit)
         s->current = s->reserved;
         s->reserved = 0;
     }
-    /* a plan with a smaller count is empty, not in debt */
+    return ahead;
+}
+
+/* A plan with a smaller count is empty, not in debt. */
+static void sliding_cut(sliding_t *s, const rlp_limit_t *limit)
+{
     s->previous = sliding_clamp(s->previous, limit);
     s->current = sliding_clamp(s->current, limit);
     s->reserved = sliding_clamp(s->reserved, limit);
     s->burst = limit->burst;
-    return ahead;
 }
 
 /* What counts at an instant of the state's window. */
@@ -224,18 +228,22 @@ static bool sliding_take(sliding_t *s, rlp_decision_t *d, const rlp_op_t *op, rl
     return true;
 }
 
-static void sliding_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
-                         rlp_decision_t *d)
+/* What was cut off counts under the larger plan. */
+static void sliding_restore(sliding_t *s, const sliding_t *all, const rlp_limit_t *limit)
 {
-    sliding_t *kept = state;
+    s->previous += all->previous - sliding_clamp(all->previous, limit);
+    s->current += all->current - sliding_clamp(all->current, limit);
+    s->reserved += all->reserved - sliding_clamp(all->reserved, limit);
+    s->burst = all->burst;
+}
 
-    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
-    if (!sliding_sound(kept, limit)) {
-        *kept = (sliding_t){ 0 };
-        d->damaged = true;
-    }
+static void sliding_ask(sliding_t *kept, const rlp_limit_t *limit, const rlp_op_t *op,
+                        rlp_decision_t *d)
+{
     sliding_t s = *kept;
     const bool healed = sliding_move(&s, op->now, limit);
+    const sliding_t all = s;
+    sliding_cut(&s, limit);
     const rlp_time_t begin = sliding_begin(s.number, limit);
     const rlp_time_t at = op->now > begin ? op->now : begin;
 
@@ -250,8 +258,44 @@ static void sliding_step(void *state, const rlp_limit_t *limit, const rlp_op_t *
     }
     if (d->changed) {
         *kept = s;
+        if (!healed && all.burst > limit->burst) {
+            sliding_restore(kept, &all, limit);
+        }
     }
     sliding_report(d, &s, op, at, limit);
+}
+
+/* What a larger plan has used stays so: who asks under both would have it back. */
+static void sliding_settle_larger(sliding_t *kept, const rlp_limit_t *limit, const rlp_op_t *op,
+                                  rlp_decision_t *d)
+{
+    rlp_limit_t larger = *limit;
+    rlp_op_t look = *op;
+    rlp_decision_t settled = *d;
+
+    larger.burst = kept->burst;
+    look.kind = RLP_PEEK;
+    look.units = 0;
+    sliding_ask(kept, &larger, op, &settled);
+    sliding_ask(kept, limit, &look, d);
+    d->changed = settled.changed;
+}
+
+static void sliding_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
+                         rlp_decision_t *d)
+{
+    sliding_t *kept = state;
+
+    *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
+    if (!sliding_sound(kept, limit)) {
+        *kept = (sliding_t){ 0 };
+        d->damaged = true;
+    }
+    if (op->kind == RLP_SETTLE && kept->burst > limit->burst) {
+        sliding_settle_larger(kept, limit, op, d);
+    } else {
+        sliding_ask(kept, limit, op, d);
+    }
 }
 
 const rlp_algorithm_t rlp_sliding_window = {

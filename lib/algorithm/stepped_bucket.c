@@ -8,12 +8,16 @@
  * who comes later queues behind it.
  */
 
-#include "rlp_algorithm.h"
+#include "algorithm/second.h"
+
+__extension__ typedef __int128 wide_t;
 
 typedef struct {
     rlp_units_t used;
-    rlp_time_t step;   /* the latest refill that is in `used` */
-    rlp_units_t burst; /* of the limit it was written under; 0: never written */
+    rlp_time_t step;         /* the latest refill that is in `used` */
+    uint64_t mark;           /* of the limit it was written under; 0: never written */
+    uint64_t second;         /* mark of another limit that it was written under before, or 0 */
+    rlp_units_t second_used; /* of that, with the same refills in it */
 } steps_t;
 
 _Static_assert(sizeof(steps_t) <= RLP_STATE_MAX, "fits into a slot of one cache line");
@@ -24,10 +28,14 @@ _Static_assert(sizeof(steps_t) <= RLP_STATE_MAX, "fits into a slot of one cache 
 
 static bool steps_sound(const steps_t *steps)
 {
-    if (steps->burst == 0) {
-        return (steps->used | steps->step) == 0;
+    const uint64_t second = steps->second | (uint64_t)steps->second_used;
+
+    if (steps->mark == 0) {
+        return ((uint64_t)steps->used | (uint64_t)steps->step | second) == 0;
     }
-    return steps->used >= 0 && steps->step >= -STEPS_TIME_MAX && steps->step <= STEPS_TIME_MAX;
+    return steps->used >= 0 && steps->step >= -STEPS_TIME_MAX && steps->step <= STEPS_TIME_MAX &&
+           second_sound(steps->mark) &&
+           (second == 0 || (second_sound(steps->second) && steps->second_used >= 0));
 }
 
 static rlp_time_t steps_floor(rlp_time_t now, const rlp_limit_t *limit)
@@ -38,9 +46,22 @@ static rlp_time_t steps_floor(rlp_time_t now, const rlp_limit_t *limit)
 }
 
 /* Periods in which so many units come back, rounded up. */
+static int64_t steps_periods_at(rlp_units_t units, int64_t count)
+{
+    return (units - 1) / (count * RLP_UNIT) + 1;
+}
+
 static int64_t steps_periods(rlp_units_t units, const rlp_limit_t *limit)
 {
-    return (units - 1) / (limit->count * RLP_UNIT) + 1;
+    return steps_periods_at(units, limit->count);
+}
+
+/* What is left of the used units after so many refills. */
+static rlp_units_t steps_refilled(rlp_units_t used, int64_t refills, int64_t count)
+{
+    return used == 0 || refills >= steps_periods_at(used, count)
+               ? 0
+               : used - refills * count * RLP_UNIT;
 }
 
 /* How many periods ahead a turn may be at most. */
@@ -52,23 +73,38 @@ static int64_t steps_ahead(const rlp_limit_t *limit)
     return counted < waited ? counted : waited;
 }
 
-/* What is reserved stays so; but a plan with another burst is empty at most, not in debt. */
-static void steps_cut(steps_t *steps, const rlp_limit_t *limit)
+/* The state as this limit has it, which is the first from then on, and the one before the second.
+   What is reserved stays so; but when it is carried to a new limit with another burst, that is
+   empty at most, not in debt. */
+static void steps_take_over(steps_t *steps, const rlp_limit_t *limit)
 {
-    const rlp_units_t most = steps->burst == limit->burst
+    const uint64_t mark = steps->mark;
+    const bool known = mark == limit->mark || steps->second == limit->mark;
+    const rlp_units_t most = known || second_burst(mark) == second_burst(limit->mark)
                                  ? limit->burst + steps_ahead(limit) * limit->count * RLP_UNIT
                                  : limit->burst;
 
+    if (mark != 0 && mark != limit->mark) {
+        const rlp_units_t used = steps->used;
+
+        steps->used = known ? steps->second_used : used;
+        steps->mark = limit->mark;
+        steps->second = mark;
+        steps->second_used = used;
+    }
     if (steps->used > most) {
         steps->used = most;
     }
 }
 
-/* The instant from which nothing is in use any more. */
+/* The instant from which nothing is in use any more, under neither limit. */
 static rlp_time_t steps_full(const steps_t *steps, const rlp_limit_t *limit)
 {
-    return steps->used ? steps->step + steps_periods(steps->used, limit) * limit->period
-                       : steps->step;
+    const int64_t own = steps->used ? steps_periods(steps->used, limit) : 0;
+    const int64_t second =
+        steps->second_used ? steps_periods_at(steps->second_used, second_count(steps->second)) : 0;
+
+    return steps->step + (own > second ? own : second) * limit->period;
 }
 
 /* The latest step at the instant now: that of `start`, or now itself begins the steps. */
@@ -88,11 +124,11 @@ static bool steps_forgotten(const steps_t *steps, rlp_time_t now, const rlp_limi
    ahead. */
 static bool steps_turn(steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
 {
-    if (!steps->burst) {
-        *steps =
-            (steps_t){ .used = limit->burst - limit->initial, .step = steps_phase(now, limit) };
+    if (!steps->mark) {
+        *steps = (steps_t){ .used = limit->burst - limit->initial,
+                            .step = steps_phase(now, limit),
+                            .mark = limit->mark };
     }
-    steps->burst = limit->burst;
     if (now < steps->step) {
         if (steps->step - now <= limit->period + RLP_CLOCK_SKEW) {
             return false;
@@ -103,10 +139,9 @@ static bool steps_turn(steps_t *steps, rlp_time_t now, const rlp_limit_t *limit)
     const int64_t gone = (now - steps->step) / limit->period;
 
     steps->step += gone * limit->period;
-    if (steps->used == 0 || gone >= steps_periods(steps->used, limit)) {
-        steps->used = 0;
-    } else {
-        steps->used -= gone * limit->count * RLP_UNIT;
+    steps->used = steps_refilled(steps->used, gone, limit->count);
+    if (steps->second) {
+        steps->second_used = steps_refilled(steps->second_used, gone, second_count(steps->second));
     }
     return false;
 }
@@ -131,16 +166,13 @@ static void steps_report(rlp_decision_t *d, const steps_t *steps, rlp_time_t now
         limit->initial == limit->burst ? steps_full(steps, limit) + limit->period : RLP_TIME_NEVER;
 }
 
-static void steps_settle(steps_t *steps, const rlp_limit_t *limit, const rlp_op_t *op)
+/* Charged or given back, between empty and full; what is reserved stays so. */
+static rlp_units_t steps_settled(rlp_units_t used, rlp_units_t units, rlp_units_t burst)
 {
-    const rlp_units_t most = steps->used > limit->burst ? steps->used : limit->burst;
+    const rlp_units_t most = used > burst ? used : burst;
+    const rlp_units_t sum = used + units;
 
-    steps->used += op->units;
-    if (steps->used < 0) {
-        steps->used = 0;
-    } else if (steps->used > most) {
-        steps->used = most;
-    }
+    return sum < 0 ? 0 : sum < most ? sum : most;
 }
 
 /* A wait longer than all steps from what is reserved, or else from empty, to full comes from a
@@ -181,6 +213,48 @@ static bool steps_queue(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *li
     return true;
 }
 
+/* The second limit is charged the units, too, up to what it holds at their turn, or is given them
+   back; but not where it may have been full by then, and so was charged less. */
+static void steps_second(steps_t *steps, const rlp_decision_t *d, const rlp_limit_t *limit,
+                         const rlp_op_t *op)
+{
+    const rlp_time_t turn =
+        op->kind == RLP_SETTLE && op->units < 0 ? op->charged_at : op->now + d->wait;
+    const rlp_time_t ahead = turn - steps->step;
+    const int64_t refills = ahead < 0 ? -((-ahead - 1) / limit->period + 1) : ahead / limit->period;
+    const wide_t burst = second_burst(steps->second);
+    const wide_t most = burst + (wide_t)refills * second_count(steps->second) * RLP_UNIT;
+    const rlp_units_t sum = steps->second_used + op->units;
+
+    if (steps->second_used < most) {
+        steps->second_used = sum < 0 ? 0 : sum < most ? sum : (rlp_units_t)most;
+    }
+}
+
+/* What is asked of a bucket that is this limit's, as it is to be judged now. */
+static void steps_ask(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *limit,
+                      const rlp_op_t *op)
+{
+    const bool fresh = !steps->mark;
+    const bool healed = steps_turn(steps, op->now, limit);
+
+    if (op->kind == RLP_SETTLE) {
+        if (!fresh || op->units > 0) { /* or nothing was charged */
+            steps->used = steps_settled(steps->used, op->units, limit->burst);
+            d->changed = true;
+        }
+    } else if (op->units < 0 || op->units > limit->burst) {
+        d->verdict = RLP_NEVER;
+    } else if (op->units > 0 && op->units > limit->burst - steps->used) {
+        /* the first request of a key that starts with too little starts its clock */
+        const bool queued = steps_queue(steps, d, limit, op);
+        d->changed = (queued || healed || fresh) && op->kind == RLP_TAKE;
+    } else if (op->kind == RLP_TAKE && op->units > 0) {
+        steps->used += op->units;
+        d->changed = true;
+    }
+}
+
 static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, rlp_decision_t *d)
 {
     steps_t *kept = state;
@@ -191,32 +265,18 @@ static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
         d->damaged = true;
     }
     steps_t steps = *kept;
-    steps_cut(&steps, limit);
+    steps_take_over(&steps, limit);
     if (steps_forgotten(&steps, op->now, limit)) {
         steps = (steps_t){ 0 };
     }
-    const bool fresh = !steps.burst;
-    const bool healed = steps_turn(&steps, op->now, limit);
-
-    if (op->kind == RLP_SETTLE) {
-        if (!fresh || op->units > 0) { /* or nothing was charged */
-            steps_settle(&steps, limit, op);
-            d->changed = true;
-        }
-    } else if (op->units < 0 || op->units > limit->burst) {
-        d->verdict = RLP_NEVER;
-    } else if (op->units > 0 && op->units > limit->burst - steps.used) {
-        /* the first request of a key that starts with too little starts its clock */
-        const bool queued = steps_queue(&steps, d, limit, op);
-        d->changed = (queued || healed || fresh) && op->kind == RLP_TAKE;
-    } else if (op->kind == RLP_TAKE && op->units > 0) {
-        steps.used += op->units;
-        d->changed = true;
+    steps_ask(&steps, d, limit, op);
+    if (d->changed && steps.second && d->verdict <= RLP_WAIT) {
+        steps_second(&steps, d, limit, op);
     }
+    steps_report(d, &steps, op->now, limit);
     if (d->changed) {
         *kept = steps;
     }
-    steps_report(d, &steps, op->now, limit);
 }
 
 const rlp_algorithm_t rlp_stepped_bucket = {

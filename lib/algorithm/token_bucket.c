@@ -12,14 +12,15 @@
  * what is used above the capacity is reserved, and who comes later queues behind it.
  */
 
-#include "rlp_algorithm.h"
+#include "algorithm/second.h"
 
 __extension__ typedef unsigned __int128 wide_t;
 
 typedef struct {
     uint64_t used; /* credit */
     rlp_time_t at;
-    uint64_t capacity; /* of the limit it was written under; 0 tells a new key from a full bucket */
+    uint64_t mark; /* of the limit it was written under; 0 tells a new key from a full bucket */
+    second_t second;
 } bucket_t;
 
 _Static_assert(sizeof(bucket_t) <= RLP_STATE_MAX, "a bucket fits into a slot of one cache line");
@@ -45,10 +46,13 @@ static rlp_time_t bucket_span_wide(wide_t credit, const rlp_limit_t *limit)
 
 static bool bucket_sound(const bucket_t *bucket)
 {
-    if (bucket->capacity == 0) {
-        return (bucket->used | (uint64_t)bucket->at) == 0;
+    if (!second_is_sound(&bucket->second)) {
+        return false;
     }
-    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX;
+    if (bucket->mark == 0) {
+        return (bucket->used | (uint64_t)bucket->at | bucket->second.mark) == 0;
+    }
+    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX && second_sound(bucket->mark);
 }
 
 /* Credit that may be in use by those who would wait so long; what cannot be counted is refused. */
@@ -60,20 +64,44 @@ static uint64_t bucket_room(const rlp_limit_t *limit, rlp_time_t wait)
     return room < INT64_MAX ? (uint64_t)room : INT64_MAX;
 }
 
-/* What is reserved stays so; but a plan with another burst is empty at most, not in debt: what does
-   not fit it is cut off before anything is earned. */
+/* What is reserved stays so. */
 static uint64_t bucket_kept(const bucket_t *bucket, const rlp_limit_t *limit)
 {
-    const uint64_t most =
-        bucket->capacity == limit->capacity ? bucket_room(limit, BUCKET_WAIT_MAX) : limit->capacity;
+    const uint64_t most = bucket_room(limit, BUCKET_WAIT_MAX);
 
     return bucket->used < most ? bucket->used : most;
+}
+
+/* The state as this limit has it, which is the first from then on, and the one before the second.
+   To a new one it is carried: but a limit with another burst is empty at most, not in debt; what
+   does not fit it is cut off before anything is earned. */
+static void bucket_turn(bucket_t *bucket, const rlp_limit_t *limit)
+{
+    const uint64_t mark = bucket->mark;
+
+    if (mark == 0 || mark == limit->mark) {
+        return;
+    }
+    const second_t before = { mark, bucket->at + second_span(mark, bucket->used, true) };
+
+    if (bucket->second.mark == limit->mark) {
+        const rlp_time_t span =
+            bucket->second.full > bucket->at ? bucket->second.full - bucket->at : 0;
+
+        const wide_t used = (wide_t)(uint64_t)span * (uint64_t)limit->count;
+
+        bucket->used = used < INT64_MAX ? (uint64_t)used : INT64_MAX;
+    } else if (second_burst(mark) != second_burst(limit->mark) && bucket->used > limit->capacity) {
+        bucket->used = limit->capacity;
+    }
+    bucket->mark = limit->mark;
+    bucket->second = before;
 }
 
 /* Credit in use at any instant; before that of the state it may be more than was ever kept. */
 static wide_t bucket_used_exactly(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
 {
-    if (bucket->capacity == 0) {
+    if (bucket->mark == 0) {
         return limit->capacity - bucket_credit(limit->initial, limit);
     }
     const uint64_t kept = bucket_kept(bucket, limit);
@@ -102,7 +130,7 @@ bucket_used(const bucket_t *bucket, rlp_time_t now, const rlp_limit_t *limit)
 {
     const rlp_time_t elapsed = now - bucket->at;
 
-    if (!bucket->capacity || elapsed < 0 || bucket->used > limit->capacity) {
+    if (!bucket->mark || elapsed < 0 || bucket->used > limit->capacity) {
         return bucket_used_seldom(bucket, now, limit);
     }
     if (elapsed >= limit->drain) {
@@ -117,7 +145,19 @@ static void bucket_write(bucket_t *bucket, uint64_t used, rlp_time_t now, const 
 {
     bucket->used = used;
     bucket->at = now;
-    bucket->capacity = limit->capacity;
+    bucket->mark = limit->mark;
+}
+
+/* The same where there may be a second limit, which is charged the units, too, for that turn, or is
+   given them back. */
+static void bucket_write_both(bucket_t *bucket, uint64_t used, rlp_time_t now,
+                              const rlp_limit_t *limit, rlp_units_t units, rlp_time_t turn)
+{
+    if (bucket->second.mark) {
+        second_follow(&bucket->second, bucket->at, now);
+        second_settle(&bucket->second, now, turn, units, limit, 0);
+    }
+    bucket_write(bucket, used, now, limit);
 }
 
 /* What there is to tell of a bucket with so much in use, and so much left. */
@@ -147,7 +187,7 @@ __attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decisi
     const rlp_time_t at = bucket->at > op->now ? bucket->at : op->now;
     uint64_t used = bucket_used(bucket, at, limit);
 
-    if (!bucket->capacity && op->units < 0) {
+    if (!bucket->mark && op->units < 0) {
         return; /* nothing was charged */
     }
     if (op->units < 0) {
@@ -155,7 +195,7 @@ __attribute__((noinline)) static void bucket_settle(bucket_t *bucket, rlp_decisi
     } else if (used < limit->capacity) {
         used = used + amount < limit->capacity ? used + (uint64_t)amount : limit->capacity;
     }
-    bucket_write(bucket, used, at, limit);
+    bucket_write_both(bucket, used, at, limit, op->units, op->units < 0 ? op->charged_at : at);
     d->changed = true;
 }
 
@@ -177,7 +217,9 @@ __attribute__((noinline)) static uint64_t bucket_queue(bucket_t *bucket, rlp_dec
     if (healed) {
         used = full;
     }
-    d->changed = op->kind == RLP_TAKE && (healed || !bucket->capacity);
+    rlp_units_t charged = 0;
+
+    d->changed = op->kind == RLP_TAKE && (healed || !bucket->mark);
     if (used + cost > room) {
         d->verdict = RLP_DENY;
         d->retry = bucket_span_wide(used + cost - room, limit);
@@ -186,21 +228,18 @@ __attribute__((noinline)) static uint64_t bucket_queue(bucket_t *bucket, rlp_dec
         d->wait = bucket_span_wide(used + cost - limit->capacity, limit);
         d->changed = op->kind == RLP_TAKE;
         used += d->changed ? cost : 0;
+        charged = op->units;
     }
     if (d->changed) {
-        bucket_write(bucket, (uint64_t)used, op->now, limit);
+        bucket_write_both(bucket, (uint64_t)used, op->now, limit, charged, op->now + d->wait);
     }
     return used < full + limit->capacity ? (uint64_t)used : full + limit->capacity;
 }
 
-/* All that is asked but what most requests ask. */
-__attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const rlp_limit_t *limit,
-                                                         const rlp_op_t *op, rlp_decision_t *d)
+/* What is asked of a bucket that is this limit's. */
+static void bucket_ask(bucket_t *bucket, const rlp_limit_t *limit, const rlp_op_t *op,
+                       rlp_decision_t *d)
 {
-    if (!bucket_sound(bucket)) {
-        *bucket = (bucket_t){ 0 };
-        d->damaged = true;
-    }
     uint64_t used = bucket_used(bucket, op->now, limit);
 
     if (op->kind == RLP_SETTLE) {
@@ -215,11 +254,31 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
             used = bucket_queue(bucket, d, limit, op);
         } else if (op->kind == RLP_TAKE) {
             used += cost;
-            bucket_write(bucket, used, op->now, limit);
+            bucket_write_both(bucket, used, op->now, limit, op->units, op->now);
             d->changed = true;
         }
     }
     bucket_report(d, used, used < limit->capacity ? limit->capacity - used : 0, op->now, limit);
+}
+
+/* All that is asked but what most requests ask. */
+__attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const rlp_limit_t *limit,
+                                                         const rlp_op_t *op, rlp_decision_t *d)
+{
+    if (!bucket_sound(bucket)) {
+        *bucket = (bucket_t){ 0 };
+        d->damaged = true;
+    }
+    bucket_t turned = *bucket;
+
+    bucket_turn(&turned, limit);
+    bucket_ask(&turned, limit, op, d);
+    if (turned.second.full > d->expires) {
+        d->expires = turned.second.full;
+    }
+    if (d->changed) {
+        *bucket = turned;
+    }
 }
 
 /* A known bucket that has the units: all in registers. */
@@ -230,7 +289,7 @@ static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
 
     *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (op->kind != RLP_TAKE || op->units <= 0 || op->units > limit->burst ||
-        bucket->capacity != limit->capacity || bucket->used > limit->capacity ||
+        bucket->mark != limit->mark || bucket->second.mark || bucket->used > limit->capacity ||
         (uint64_t)bucket->at > (uint64_t)op->now) {
         bucket_step_seldom(bucket, limit, op, d);
         return;

@@ -55,6 +55,7 @@ typedef struct {
     int64_t price;     /* credit of a thousandth, where a microsecond earns count: period / 1000 */
     uint64_t capacity; /* credit of the burst; below 2^63 for an algorithm that counts in it */
     rlp_time_t drain;  /* from empty to full again: burst * period / count, rounded up; 0: never */
+    uint64_t mark;     /* tells its count and burst from others (algorithm/second.h) */
     unsigned ordinal;  /* among the limits of the plan that are otherwise equal */
     uint32_t state_size;            /* bytes of state of one key, a multiple of 8, above 0 */
     uint32_t requests;              /* of one unit, that the burst has room for: 1 to UINT32_MAX */

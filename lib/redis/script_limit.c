@@ -98,7 +98,7 @@ static void leaky_put(script_packet_t *packet, const rlp_charge_t *charge,
     const wide_t drained = script_earned(charge->max_wait, limit);
 
     (void)call;
-    script_put(packet, limit->count);
+    script_put_rate(packet, limit);
     script_put_credit(packet, (wide_t)(uint64_t)limit->period + limit->capacity, limit);
     script_put_credit(packet, (uint64_t)limit->period, limit);
     script_put_credit(packet, script_credit(charge->cost, limit), limit);

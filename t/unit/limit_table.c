@@ -141,7 +141,7 @@ static void test_derived(void **state)
     assert_int_equal(unit_plan("rate=1/s burst=0.9")->limits[0].requests, 1);
     assert_int_equal(unit_plan("quota=4294967294")->limits[0].requests, UINT32_MAX - 1);
     assert_int_equal(unit_plan("quota=4294967296")->limits[0].requests, UINT32_MAX);
-    assert_int_equal(rate->state_size, 24);
+    assert_int_equal(rate->state_size, 40);
     assert_int_equal(unit_plan("concurrent=3")->limits[0].state_size, 8 * RLP_OWNERS_USUAL);
     assert_int_equal(unit_plan("rate=3/s algorithm=sliding-log")->limits[0].state_size, 56);
     assert_int_equal(unit_plan("rate=1/s initial=1 burst=3")->limits[0].initial, RLP_UNIT);

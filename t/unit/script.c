@@ -232,7 +232,7 @@ static void walk_run(walk_t *walk, int kind)
     walk->longest = random_longest(walk);
     for (int i = 0; i < STEPS; i++) {
         walk_move(walk);
-        if (kind < KINDS && unit_below(&walk->random, 16) == 0) {
+        if (kind < KINDS && unit_below(&walk->random, 8) == 0) {
             walk_change(walk, kind);
         }
         walk_prepare(walk, &asked[i], random_op(walk));

@@ -104,6 +104,21 @@ void walk_add(walk_t *walk, int kind)
     walk->limits[i].ordinal = (unsigned)i;
     walk->signatures[i] = rlp_signature("rule", NULL, &walk->limits[i]);
     walk->branches[i] = RLP_ALWAYS;
+    walk->former_words = NULL;
+}
+
+/* A limit not far from another one. */
+static const char *near_words(walk_t *walk, int kind, const rlp_limit_t *limit)
+{
+    const kind_t *k = &walk_kinds[kind];
+    const int64_t count = limit->count / (int64_t)(1 + unit_below(&walk->random, 9));
+    const int64_t burst = limit->burst / (int64_t)(1 + unit_below(&walk->random, 9)) + 1;
+    const char *rate = apr_psprintf(walk->pool, "rate=%" PRId64 "/%" PRId64 "ms%s", count + 1,
+                                    limit->period / 1000, k->words);
+
+    return k->has_burst ? apr_psprintf(walk->pool, "%s burst=%" PRId64 ".%03d", rate,
+                                       burst / RLP_UNIT, (int)(burst % RLP_UNIT))
+                        : rate;
 }
 
 void walk_change(walk_t *walk, int kind)
@@ -111,6 +126,13 @@ void walk_change(walk_t *walk, int kind)
     const rlp_limit_t was = walk->limits[0];
     const char *words = walk->words[0];
 
+    if (walk->former_words != NULL && unit_below(&walk->random, 4)) {
+        walk->limits[0] = walk->former;
+        walk->words[0] = walk->former_words;
+        walk->former = was;
+        walk->former_words = words;
+        return;
+    }
     if (kind >= KIND_QUOTA) {
         walk->limits[0].count = unit_size(&walk->random, 2);
         walk->limits[0].burst = walk->limits[0].count * RLP_UNIT;
@@ -119,12 +141,17 @@ void walk_change(walk_t *walk, int kind)
                                       : walk->limits[0].burst / 2;
         return;
     }
-    if (!walk_parse(walk, 0, random_words(walk, kind, was.period / 1000)) ||
+    if (!walk_parse(walk, 0,
+                    unit_below(&walk->random, 2) ? near_words(walk, kind, &was)
+                                                 : random_words(walk, kind, was.period / 1000)) ||
         rlp_signature("rule", NULL, &walk->limits[0]) != walk->signatures[0] ||
         script_limit_error(&walk->limits[0], walk->longest, walk->pool) != NULL) {
         walk->limits[0] = was;
         walk->words[0] = words;
+        return;
     }
+    walk->former = was;
+    walk->former_words = words;
 }
 
 rlp_time_t random_longest(walk_t *walk)

@@ -37,6 +37,8 @@ typedef struct {
     rlp_limit_t limits[LIMITS];
     rlp_branch_t branches[LIMITS];
     const char *words[LIMITS];
+    rlp_limit_t former; /* limits[0] before it was changed */
+    const char *former_words;
     uint64_t signatures[LIMITS];
     rlp_time_t now;
     rlp_time_t longest;
@@ -53,7 +55,7 @@ typedef struct {
 /* Adds a limit of that kind. */
 void walk_add(walk_t *walk, int kind);
 
-/* Another plan of the same signature: what is kept is judged under it. */
+/* Another plan of the same signature, or the one before: what is kept is judged under it. */
 void walk_change(walk_t *walk, int kind);
 
 /* Time passes. */

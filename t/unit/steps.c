@@ -6,6 +6,7 @@
  * should.
  */
 
+#include "algorithm/second.h"
 #include "unit.h"
 
 #include <apr_strings.h>
@@ -66,12 +67,17 @@ static void read_state(uint64_t state[WORDS], const char *text)
         if (end == text) {
             return;
         }
+        if (*end == '@') {
+            state[i] = second_mark((rlp_units_t)state[i], strtoll(end + 1, &end, 10));
+        }
     }
 }
 
-/* The words up to the last that is not 0; large ones as they are packed. */
-static const char *write_state(const uint64_t state[WORDS])
+/* The words up to the last that is not 0; large ones as they are packed, and the marks of limits
+   with a burst as BURST@COUNT. */
+static const char *write_state(const uint64_t state[WORDS], const rlp_limit_t *limit)
 {
+    const bool marked = (limit->algorithm->takes & RLP_TAKES_BURST) != 0;
     const char *text = "";
     int n = WORDS;
 
@@ -80,6 +86,13 @@ static const char *write_state(const uint64_t state[WORDS])
     }
     for (int i = 0; i < n; i++) {
         const int64_t word = (int64_t)state[i];
+        const rlp_units_t burst = second_burst(state[i]);
+        const int64_t count = second_count(state[i]);
+
+        if (marked && (i == 2 || i == 3) && second_mark(burst, count) == state[i]) {
+            text = apr_psprintf(unit_pool(), "%s %" PRId64 "@%" PRId64, text, burst, count);
+            continue;
+        }
         const bool packed = word >> 44 != 0 && word >> 44 != -1;
 
         text = apr_psprintf(unit_pool(), packed ? "%s 0x%" PRIx64 : "%s %" PRId64, text, word);
@@ -135,7 +148,7 @@ static const char *answered(const row_t *row)
 
     read_state(state, row->state);
     limit.algorithm->step(state, &limit, &op, &d);
-    return apr_pstrcat(unit_pool(), write_answer(&d), " | ", write_state(state), NULL);
+    return apr_pstrcat(unit_pool(), write_answer(&d), " | ", write_state(state, &limit), NULL);
 }
 
 static void test_row(void **state)

@@ -2,6 +2,7 @@
 if number == 4 then
   local period, burst, start, ahead = read('<dddd', args, pos)
   local number, used, seen, cut
+  local second, second_used -- another limit's burst, if there is one
 
   local function number_at(instant)
     return whole(instant - start, period)
@@ -11,18 +12,34 @@ if number == 4 then
     return start + n * period
   end
 
-  -- what is reserved stays so; but a plan with another count is empty at most, not in debt
+  -- what is reserved stays so; but a new plan with another count is empty at most, not in debt
   local function load(value, from, size)
-    if size ~= 24 then
+    if size ~= 24 and size ~= 40 then
       return false
     end
     local n, u, other = read('<ddd', value, from)
     if not (n * period >= -TIME_MAX and n * period <= TIME_MAX and floor(n) == n and sound(u, EXACT)
-      and sound(other, EXACT)) then
+      and sound(other - 1, EXACT)) then
       return false
     end
-    number, used, seen = n, clamp(u, other == burst and (ahead + 1) * burst or burst), true
-    cut = other ~= burst and u > burst and u - burst or 0
+    local other2, u2
+    if size == 40 then
+      other2, u2 = read('<dd', value, from + 24)
+      if not (sound(other2 - 1, EXACT) and sound(u2, EXACT)) then
+        return false
+      end
+    end
+    local most = (ahead + 1) * burst
+    if other ~= burst then
+      if other2 == burst then
+        u, u2 = u2, u
+      else
+        most, cut, u2 = burst, u > burst and u - burst or 0, u
+      end
+      other2 = other
+    end
+    number, used, seen = n, clamp(u, most), true
+    second, second_used = other2, u2
     return true
   end
 
@@ -34,6 +51,9 @@ if number == 4 then
     elseif number < current then
       local gone = current - number
       used = gone > whole(used, burst) and 0 or used - gone * burst
+      if second then
+        second_used = gone > whole(second_used, second) and 0 or second_used - gone * second
+      end
       number = current
     elseif begin(number) - now > period + SKEW then
       number = current
@@ -79,6 +99,15 @@ if number == 4 then
     return true
   end
 
+  -- up to what it holds at the turn, or given back; but not where it may have been full by then
+  local function settle_second(turn)
+    local most = (number_at(turn) - number + 1) * second
+    if second_used < most then
+      second_used = second_used + units
+      second_used = second_used < 0 and 0 or clamp(second_used, most)
+    end
+  end
+
   local function report(d)
     local spent = whole(used, burst)
     local part = used - spent * burst
@@ -89,6 +118,10 @@ if number == 4 then
       d.next = begin(number + spent + (burst - part < UNIT and 1 or 0)) - now
     end
     d.expires = last
+    if second and second_used > 0 then
+      local ends = begin(number + whole(second_used - 1, second) + 1)
+      d.expires = ends > last and ends or last
+    end
     d.turn = begin(number_at(now) + 1) - now
   end
 
@@ -96,9 +129,10 @@ if number == 4 then
     local d = decision()
     local changed = false
     units = n or units
-    seen, cut = false, 0
+    seen, cut, second = false, 0, nil
     d.damaged = value ~= nil and not load(value, from, size)
     d.cut = cut
+    d.second = second and true
     local healed = turn()
     if kind == SETTLE then
       changed = settle()
@@ -111,7 +145,13 @@ if number == 4 then
       used = used + units
       changed = true
     end
+    if changed and second and d.verdict <= WAIT then
+      settle_second(kind == SETTLE and units < 0 and (n and now or charged_at) or now + d.wait)
+    end
     report(d)
+    if changed and second then
+      return d, write('<ddddd', number, used, burst, second, second_used)
+    end
     return d, changed and write('<ddd', number, used, burst) or nil
   end
 end

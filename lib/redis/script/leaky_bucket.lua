@@ -1,17 +1,40 @@
 
 if number == 3 then
-  local count, full_q, full_r, one_q, one_r, cost_q, cost_r, room_q, room_r = read('<ddddddddd', args, pos)
+  local count, period, burst, full_q, full_r, one_q, one_r, cost_q, cost_r, room_q, room_r = read('<ddddddddddd', args, pos)
   local kept_q, kept_r, at -- no at: a new key
+  local full, second_count, second_burst, second -- second: there is another limit
 
   local function load(value, from, size)
-    if size ~= 32 then
+    if size ~= 40 and size ~= 64 then
       return false
     end
-    local q, r, under, instant = read('<dddd', value, from)
-    if not (sound(q, TIME_MAX) and sound(under, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)) then
+    local q, r, under, instant, other = read('<ddddd', value, from)
+    if not (sound(q, TIME_MAX) and sound(under - 1, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)
+      and sound(other - 1, EXACT)) then
       return false
+    end
+    local gone, under2, other2
+    if size == 64 then
+      gone, under2, other2 = read('<ddd', value, from + 40)
+      if not (sound(gone, EXACT) and sound(under2 - 1, TIME_MAX) and sound(other2 - 1, EXACT)) then
+        return false
+      end
     end
     kept_q, kept_r = convert(q, r, under, count)
+    if gone or under ~= count or other ~= burst then
+      local narrow, _, settle = second_of(period)
+      local own_burst, own_count = narrow(burst, true), narrow(count)
+      local first_burst, first_count = narrow(other, true), narrow(under)
+      second = gone and settle
+      if own_burst ~= first_burst or own_count ~= first_count then
+        local used_q, used_r = convert(q, r, under, first_count)
+        if gone and own_burst == other2 and own_count == under2 then
+          kept_q, kept_r = gone > instant and gone - instant or 0, 0
+        end
+        second, gone, under2, other2 = settle, instant + span(used_q, used_r), first_count, first_burst
+      end
+      full, second_count, second_burst = gone, under2, other2
+    end
     if less(full_q, full_r, kept_q, kept_r) then
       kept_q, kept_r = full_q, full_r
     end
@@ -19,12 +42,18 @@ if number == 3 then
     return true
   end
 
-  local function save(q, r, instant)
+  -- a second limit is charged the units, too, for that turn, or is given them back
+  local function save(q, r, instant, charged, turn)
+    local was = at
     kept_q, kept_r, at = q, r, instant
     if less(full_q, full_r, kept_q, kept_r) then
       kept_q, kept_r = full_q, full_r
     end
-    return write('<dddd', q, r, count, instant)
+    if not second then
+      return write('<ddddd', q, r, count, instant, burst)
+    end
+    full = second(full, second_burst, second_count, was, instant, turn, charged, UNIT)
+    return write('<dddddddd', q, r, count, instant, burst, full, second_count, second_burst)
   end
 
   local function used_at(instant)
@@ -47,6 +76,9 @@ if number == 3 then
     d.reset = span(q, r)
     d.next = d.reset
     d.expires = now + d.reset
+    if second and full > d.expires then
+      d.expires = full
+    end
   end
 
   local function settle()
@@ -66,7 +98,7 @@ if number == 3 then
         q, r = full_q, full_r
       end
     end
-    return save(q, r, instant)
+    return save(q, r, instant, units, units < 0 and charged_at or instant)
   end
 
   local function ask(d, kind, q, r)
@@ -89,12 +121,12 @@ if number == 3 then
     if passes then
       q, r = need_q, need_r
     end
-    return q, r, save(q, r, now)
+    return q, r, save(q, r, now, passes and units or 0, now + d.wait)
   end
 
   return function(kind, value, from, size)
     local d = decision()
-    kept_q, kept_r, at = 0, 0, nil
+    kept_q, kept_r, at, second = 0, 0, nil, nil
     d.damaged = value ~= nil and not load(value, from, size)
     local q, r = used_at(now)
     local changed

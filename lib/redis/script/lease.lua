@@ -111,7 +111,8 @@ local function lease(charge, pos)
   slot.leases = kept
 
   local d = run(PEEK, 0)
-  local share = whole(d.remaining, #kept + 2) * UNIT
+  -- of a bucket under two limits nothing is drawn ahead: what is given back may never have been charged to the second
+  local share = d.second and 0 or whole(d.remaining, #kept + 2) * UNIT
   local granted = clamp(want, #kept < LEASES_MAX and share or 0)
   granted = granted > need and granted or need
   if granted > d.remaining * UNIT then

@@ -99,6 +99,42 @@ local function used_after(kept_q, kept_r, passed, cap_q, cap_r, count)
   return q, kept_r
 end
 
+-- One counter under two limits (lib/algorithm/second.h): what they are told apart by, a burst and a count in 26 bits
+-- each; in how many microseconds the second earns so many thousandths; and the instant from which nothing is used under
+-- it, when units are charged or given back. Made where there are two alone.
+local function second_of(period)
+  local function narrow(x, up)
+    local _, size = math.frexp(x)
+    local digit = size > 26 and math.ldexp(1, size - 26) or 1
+    local rest = fmod(x, digit)
+    return x - rest + (up and rest > 0 and digit or 0)
+  end
+
+  local function time(n, count, up)
+    if n * (period / UNIT) / count >= TIME_MAX then
+      return TIME_MAX
+    end
+    local q, r = muldiv(n, period / UNIT, 0, count)
+    return (up and r > 0) and q + 1 or q
+  end
+
+  return narrow, time, function(full, burst, count, was, instant, turn, n, more)
+    if was and was - instant > SKEW then
+      full = full > was - instant and full - was + instant or 0
+    end
+    local all = time(burst + more, count, true)
+    local from = full > instant and full or instant
+    if n >= 0 then
+      local most = from > turn + all and from or turn + all
+      return clamp(from + time(n, count, true), most)
+    elseif full - all < turn then
+      local sum = from - time(-n, count)
+      return sum > instant and sum or instant
+    end
+    return full
+  end
+end
+
 -- tables are made with all that they will have: growing one costs more than all the rest of it
 local function decision()
   return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, turn = FOREVER,

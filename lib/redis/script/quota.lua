@@ -6,7 +6,7 @@ if number == 7 then
   local burst, initial, calendar, e0, e1, e2, e3, e4 = read('<dddddddd', args, pos)
   local edges = { e0, e1, e2, e3, e4 }
   local GRACE = 86400 * SECOND
-  local begin, used, seen, cut, last -- last: the end of its period
+  local begin, used, seen, last -- last: the end of its period
 
   local function period(t)
     local i = 1
@@ -25,7 +25,7 @@ if number == 7 then
       and sound(u, TIME_MAX)) then
       return false
     end
-    begin, used, seen, cut = b, u, true, u > burst and u - burst or 0
+    begin, used, seen = b, u, true
     return true
   end
 
@@ -45,7 +45,6 @@ if number == 7 then
     elseif begin >= last then
       first, last = period(begin)
     end
-    used = clamp(used, burst)
     return healed
   end
 
@@ -54,15 +53,16 @@ if number == 7 then
     if units <= 0 and not charged then
       return false
     end
+    local most = used > burst and used or burst -- what a larger plan has used stays so
     used = used + units
-    used = used < 0 and 0 or clamp(used, burst)
+    used = used < 0 and 0 or clamp(used, most)
     return true
   end
 
   local function take(d, kind, left)
     if units < 0 or units > burst or burst == 0 then
       d.verdict = NEVER
-    elseif units > burst - used then
+    elseif units > 0 and units > burst - used then
       d.verdict = left == FOREVER and NEVER or DENY
       d.retry = left == FOREVER and 0 or left
     elseif kind == TAKE and units > 0 then
@@ -80,9 +80,8 @@ if number == 7 then
     if calendar == 1 then
       wall = wall < e0 and e0 or clamp(wall, e4 - 1)
     end
-    begin, used, seen, cut = 0, 0, false, 0
+    begin, used, seen = 0, 0, false
     d.damaged = value ~= nil and not load(value, from, size)
-    d.cut = cut
     local healed = turn(wall)
     local left = (last == FOREVER or burst == 0) and FOREVER or last - wall
     if kind == SETTLE then
@@ -91,7 +90,7 @@ if number == 7 then
       changed = take(d, kind, left)
       changed = changed or (healed and kind == TAKE and d.verdict == DENY)
     end
-    d.remaining = whole(burst - used, UNIT)
+    d.remaining = used < burst and whole(burst - used, UNIT) or 0
     d.reset = left
     d.next = d.remaining > 0 and 0 or left
     d.turn = left

@@ -1,7 +1,8 @@
 
 if number == 5 then
   local period, burst, start = read('<ddd', args, pos)
-  local number, previous, current, reserved, seen, cut
+  local number, previous, current, reserved, seen
+  local own = burst
 
   local function number_at(instant)
     return whole(instant - start, period)
@@ -21,10 +22,7 @@ if number == 5 then
       return false
     end
     number, previous, current, reserved, seen = n, p, c, r, true
-    local most = p > c and p or c
-    most = most > r and most or r
-    cut = most > burst and most - burst or 0
-    return true
+    return true, other
   end
 
   -- as it is to be judged now; true if a clock that stepped back had left it ahead
@@ -35,13 +33,19 @@ if number == 5 then
       current = clamp(previous, burst) + clamp(current, burst) + clamp(reserved, burst)
       previous, reserved, number = 0, 0, target
     elseif not seen or target - number > 2 then
-      number, previous, current, reserved = target, 0, 0, 0
+      number, previous, current, reserved, seen = target, 0, 0, 0, false
     end
     while number < target do
       previous, current, reserved, number = current, reserved, 0, number + 1
     end
-    previous, current, reserved = clamp(previous, burst), clamp(current, burst), clamp(reserved, burst)
     return ahead
+  end
+
+  -- a plan with a smaller count is empty, not in debt; what it does not hold
+  local function cut()
+    local p, c, r = previous, current, reserved
+    previous, current, reserved = clamp(p, burst), clamp(c, burst), clamp(r, burst)
+    return p - previous, c - current, r - reserved
   end
 
   local function estimate(instant)
@@ -136,10 +140,17 @@ if number == 5 then
     local d = decision()
     local changed = false
     units = n or units
-    seen, cut = false, 0
-    d.damaged = value ~= nil and not load(value, from, size)
-    d.cut = cut
+    seen, burst = false, own
+    local loaded, other = true, 0
+    if value then
+      loaded, other = load(value, from, size)
+    end
+    d.damaged = not loaded
+    if kind == SETTLE and loaded and other > own then
+      burst = other -- what a larger plan has used stays so
+    end
     local healed = move()
+    local beyond, beyond_now, beyond_next = cut()
     local first = begin(number)
     local instant = now > first and now or first
     if kind == SETTLE then
@@ -150,7 +161,17 @@ if number == 5 then
       local taken = take(d, kind, instant)
       changed = kind == TAKE and (taken or healed)
     end
+    local state
+    if changed and seen and not healed and other > burst then -- what was cut off counts under the larger plan
+      state = write('<ddddd', number, previous + beyond, current + beyond_now, reserved + beyond_next, other)
+    elseif changed then
+      state = write('<ddddd', number, previous, current, reserved, burst)
+    end
+    if burst ~= own then
+      burst = own
+      cut()
+    end
     report(d, instant)
-    return d, changed and write('<ddddd', number, previous, current, reserved, burst) or nil
+    return d, state
   end
 end

@@ -3,25 +3,48 @@ if number == 2 then
   local count, period, burst, initial, start, ahead = read('<dddddd', args, pos)
   local refill = count * UNIT
   local used, step, seen
+  local second, second_count, second_burst -- what is used under a second limit, if there is one
 
   local function load(value, from, size)
-    if size ~= 24 then
+    if size ~= 32 and size ~= 56 then
       return false
     end
-    local u, s, other = read('<ddd', value, from)
-    if not (sound(u, EXACT) and s >= -TIME_MAX and s <= TIME_MAX and floor(s) == s and sound(other, EXACT)) then
+    local u, s, under, other = read('<dddd', value, from)
+    if not (sound(u, EXACT) and s >= -TIME_MAX and s <= TIME_MAX and floor(s) == s and sound(under - 1, EXACT)
+      and sound(other - 1, EXACT)) then
       return false
     end
-    used, step, seen = clamp(u, other == burst and burst + ahead * refill or burst), s, true
+    local u2, under2, other2
+    if size == 56 then
+      u2, under2, other2 = read('<ddd', value, from + 32)
+      if not (sound(u2, EXACT) and sound(under2 - 1, EXACT) and sound(other2 - 1, EXACT)) then
+        return false
+      end
+    end
+    local most = burst + ahead * refill
+    if u2 or under ~= count or other ~= burst then
+      local narrow = second_of(period)
+      local own_burst, own_count = narrow(burst, true), narrow(count)
+      local first_burst, first_count = narrow(other, true), narrow(under)
+      if own_burst ~= first_burst or own_count ~= first_count then
+        local known = u2 and own_burst == other2 and own_count == under2
+        most = (known or own_burst == first_burst) and most or burst
+        u, u2, under2, other2 = known and u2 or u, u, first_count, first_burst
+      end
+    end
+    used, step, seen = clamp(u, most), s, true
+    second, second_count, second_burst = u2, under2, other2
     return true
   end
 
-  local function periods(n)
-    return whole(n - 1, refill) + 1
+  local function periods(n, back)
+    return whole(n - 1, back or refill) + 1
   end
 
   local function full_from()
-    return used > 0 and step + periods(used) * period or step
+    local own = used > 0 and periods(used) or 0
+    local other = second and second > 0 and periods(second, second_count * UNIT) or 0
+    return step + (own > other and own or other) * period
   end
 
   local function phase()
@@ -47,6 +70,10 @@ if number == 2 then
     local gone = whole(now - step, period)
     step = step + gone * period
     used = (used == 0 or gone >= periods(used)) and 0 or used - gone * refill
+    if second then
+      local back = second_count * UNIT
+      second = (second == 0 or gone >= periods(second, back)) and 0 or second - gone * back
+    end
     return false
   end
 
@@ -54,6 +81,15 @@ if number == 2 then
     local most = used > burst and used or burst
     used = used + units
     used = used < 0 and 0 or clamp(used, most)
+  end
+
+  -- up to what it holds at the turn, or given back; but not where it may have been full by then
+  local function settle_second(turn)
+    local most = second_burst + whole(turn - step, period) * second_count * UNIT
+    if second < most then
+      second = second + units
+      second = second < 0 and 0 or clamp(second, most)
+    end
   end
 
   local function heal(missing)
@@ -91,10 +127,10 @@ if number == 2 then
   return function(kind, value, from, size)
     local d = decision()
     local changed = false
-    used, step, seen = 0, 0, false
+    used, step, seen, second = 0, 0, false, nil
     d.damaged = value ~= nil and not load(value, from, size)
     if initial == burst and now - period >= full_from() then
-      used, step, seen = 0, 0, false
+      used, step, seen, second = 0, 0, false, nil
     end
     local fresh = not seen
     local healed = turn()
@@ -112,7 +148,13 @@ if number == 2 then
       used = used + units
       changed = true
     end
+    if changed and second and d.verdict <= WAIT then
+      settle_second(kind == SETTLE and units < 0 and charged_at or now + d.wait)
+    end
     report(d)
-    return d, changed and write('<ddd', used, step, burst) or nil
+    if changed and second then
+      return d, write('<ddddddd', used, step, count, burst, second, second_count, second_burst)
+    end
+    return d, changed and write('<dddd', used, step, count, burst) or nil
   end
 end

@@ -8,29 +8,46 @@ if number == 1 then
     local units = units
     local kept_q, kept_r, at = 0, 0, nil -- no at: a new key
     local q, r = first_q, first_r
+    local full, second_count, second_burst, second = 0, 0, 0, nil -- second: there is another limit
 
     if value then
-      local under, instant, other
+      local under, instant, other = 0, 0, 0
       if size == 40 then
         q, r, under, instant, other = read('<ddddd', value, from)
+      elseif size == 64 then
+        q, r, under, instant, other, full, second_count, second_burst = read('<dddddddd', value, from)
       end
-      if size == 40 and sound(q, TIME_MAX) and sound(under, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)
-        and sound(other, TIME_MAX) then
+      if under > 0 and sound(q, TIME_MAX) and sound(under, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)
+        and sound(other, TIME_MAX) and (size == 40 or sound(full, EXACT) and sound(second_count - 1, TIME_MAX)
+        and sound(second_burst - 1, EXACT)) then
+        at = instant
         kept_q, kept_r = convert(q, r, under, count)
-        if other ~= burst then
-          if less(cap_q, cap_r, kept_q, kept_r) then
-            local beyond_q, beyond_r = minus(kept_q, kept_r, cap_q, cap_r, count)
-            local units_beyond, rest = muldiv(beyond_q, count, beyond_r, period / UNIT)
-            d.cut = rest > 0 and units_beyond + 1 or units_beyond
-            kept_q, kept_r = cap_q, cap_r
+        if size == 64 or under ~= count or other ~= burst then
+          local narrow, time, settle = second_of(period)
+          local first_burst, first_count = narrow(other, true), narrow(under)
+          local own_burst, own_count = narrow(burst, true), narrow(count)
+          second = size == 64 and settle or nil
+          if own_burst ~= first_burst or own_count ~= first_count then
+            local used_q, used_r = convert(q, r, under, first_count)
+            local before = instant + span(used_q, used_r)
+            if second and own_burst == second_burst and own_count == second_count then
+              kept_q, kept_r = full > at and full - at or 0, 0
+            elseif own_burst ~= first_burst and less(cap_q, cap_r, kept_q, kept_r) then
+              local beyond_q, beyond_r = minus(kept_q, kept_r, cap_q, cap_r, count)
+              local units_beyond, rest = muldiv(beyond_q, count, beyond_r, period / UNIT)
+              d.cut = rest > 0 and units_beyond + 1 or units_beyond
+              kept_q, kept_r = cap_q, cap_r
+            end
+            second, full, second_count, second_burst = settle, before, first_count, first_burst
           end
-        elseif less(most_q, most_r, kept_q, kept_r) then
+          d.second = second and true
+        end
+        if less(most_q, most_r, kept_q, kept_r) then
           kept_q, kept_r = most_q, most_r
         end
-        at = instant
       else
         d.damaged = true
-        q, r = first_q, first_r
+        q, r, full = first_q, first_r, 0
       end
     end
     if n then
@@ -51,6 +68,11 @@ if number == 1 then
         end
         if less(kept_q, kept_r, floor_q, floor_r) then
           kept_q, kept_r = floor_q, floor_r
+        end
+        if second then
+          local later = second(full, second_burst, second_count, nil, instant, instant, 0, 0)
+          local least = second(0, second_burst, second_count, nil, instant, instant, held, 0)
+          full = later < least and least or later
         end
       end
 
@@ -73,6 +95,15 @@ if number == 1 then
       q, r = cap_q, cap_r
     end
 
+    -- the state; a second limit is charged the units, too, for that turn, or is given them back
+    local function save(instant, charged, turn)
+      if not second then
+        return write('<ddddd', q, r, count, instant, burst)
+      end
+      full = second(full, second_burst, second_count, at, instant, turn, charged, 0)
+      return write('<dddddddd', q, r, count, instant, burst, full, second_count, second_burst)
+    end
+
     local state
     if kind == SETTLE then
       if at or units >= 0 then
@@ -91,7 +122,7 @@ if number == 1 then
             q, r = cap_q, cap_r
           end
         end
-        state = write('<ddddd', q, r, count, instant, burst)
+        state = save(instant, units, units >= 0 and instant or n and 0 or charged_at)
         q, r = used_after(q, r, now - instant, cap_q, cap_r, count)
       end
     elseif units < 0 or units > burst then
@@ -101,7 +132,7 @@ if number == 1 then
       if not less(cap_q, cap_r, need_q, need_r) then
         if kind == TAKE then
           q, r = need_q, need_r
-          state = write('<ddddd', q, r, count, now, burst)
+          state = save(now, units, now)
         end
       else
         -- a turn, or a refusal
@@ -134,7 +165,7 @@ if number == 1 then
             q, r = need_q, need_r
           end
         end
-        state = changed and write('<ddddd', q, r, count, now, burst) or nil
+        state = changed and save(now, d.verdict == WAIT and units or 0, now + d.wait) or nil
         local end_q, end_r = plus(full_q, full_r, cap_q, cap_r, count)
         if less(end_q, end_r, q, r) then
           q, r = end_q, end_r
@@ -151,7 +182,8 @@ if number == 1 then
       d.next = burst < UNIT and FOREVER or span(minus(need_q, need_r, cap_q, cap_r, count))
     end
     d.reset = span(q, r)
-    d.expires = now + d.reset + (fills == 1 and 0 or RETENTION)
+    local empty = now + d.reset
+    d.expires = (full > empty and full or empty) + (fills == 1 and 0 or RETENTION)
     return d, state
   end
 end

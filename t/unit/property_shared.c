@@ -1,0 +1,192 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * One key under two limits that are asked in any order: none of them lets pass more than it would
+ * alone, nor less than if all that passes had been charged to both.
+ */
+
+#include "property_walk.h"
+
+#include <apr_strings.h>
+
+#include <string.h>
+
+#define REQUESTS 40 /* of one key */
+#define SECOND 3    /* the word of a state that has the mark of its second limit */
+#define AT_ONCE 2   /* for a scale: none of this kind waits */
+#define ROUNDING 64 /* microseconds: one for each charge to the limit that is not asked */
+
+typedef uint64_t shared_state_t[RLP_STATE_MAX / 8];
+
+typedef struct {
+    walk_t walk; /* limit: that of the latest request; state: of the key that they share */
+    const rlp_limit_t *limits[2];
+    shared_state_t own[2]; /* of keys of their own */
+    int asked;             /* limits[asked] */
+    rlp_op_t op;           /* of the latest request */
+} shared_t;
+
+/* Steps keep their phase, which is that of the first request unless it is given. */
+static const kind_t shared_kinds[] = {
+    { "", NULL, 0, true, false },
+    { " algorithm=stepped-bucket start=1970-01-01T00:00:01Z", NULL, 1, true, false },
+    { " algorithm=leaky-bucket", NULL, 0, true, false },
+    { " algorithm=fixed-window", NULL, 1, false, false },
+    { " algorithm=sliding-window", NULL, 2, false,
+      false }, /* estimates of turns ahead: none waits */
+    { NULL, NULL, 1, false, false },
+};
+
+/* Two limits of one period that are small, so that requests meet both. */
+static void shared_begin(shared_t *shared)
+{
+    walk_t *walk = &shared->walk;
+    const int64_t period = unit_size(&walk->random, 5);
+
+    for (int i = 0; i < 2; i++) {
+        const rlp_plan_t *plan;
+
+        do {
+            const int count = (int)unit_below(&walk->random, 30) + 1;
+
+            walk->words = walk->kind->words == NULL
+                              ? apr_psprintf(unit_pool(), "quota=%d", count)
+                              : apr_psprintf(unit_pool(), "rate=%d/%dms%s", count, (int)period,
+                                             walk->kind->words);
+            if (walk->kind->has_burst && unit_below(&walk->random, 3)) {
+                walk->words = apr_psprintf(unit_pool(), "%s burst=%d.%03d", walk->words,
+                                           (int)unit_below(&walk->random, 40) + 1,
+                                           (int)unit_below(&walk->random, 2) * 77);
+            }
+        } while (unit_parse(&plan, walk->words, NULL) != NULL);
+        shared->limits[i] = &plan->limits[0];
+    }
+    memset(walk->state, 0, sizeof(walk->state));
+    memset(shared->own, 0, sizeof(shared->own));
+    walk->now = INT64_C(1700000000) * RLP_SECOND;
+}
+
+/* The next request: for units, under one of them. */
+static void shared_next(shared_t *shared, rlp_time_t longest)
+{
+    walk_t *walk = &shared->walk;
+    const rlp_limit_t *limit;
+
+    shared->asked = (int)unit_below(&walk->random, 2);
+    limit = shared->limits[shared->asked];
+    walk->limit = limit;
+    walk->now +=
+        (rlp_time_t)unit_below(&walk->random,
+                               (uint64_t)limit->drain / (1 + unit_below(&walk->random, 20)) + 2);
+    walk->units = unit_below(&walk->random, 3)
+                      ? RLP_UNIT
+                      : (rlp_units_t)unit_below(&walk->random, (uint64_t)limit->burst) + 1;
+    shared->op =
+        (rlp_op_t){ .kind = RLP_TAKE,
+                    .units = walk->units,
+                    .now = walk->now,
+                    .max_wait = (rlp_time_t)unit_below(&walk->random, (uint64_t)longest + 1) };
+}
+
+/* What was charged is given back to both keys, as of an instant. */
+static void shared_back(shared_t *shared, const rlp_op_t *op, int asked, rlp_time_t turn)
+{
+    const rlp_op_t back = {
+        .kind = RLP_SETTLE, .units = -op->units, .now = shared->walk.now, .charged_at = turn
+    };
+
+    walk_step_of(shared->limits[asked], shared->walk.state, &back);
+    walk_step_of(shared->limits[asked], shared->own[asked], &back);
+}
+
+/* Each limit alone admits what it admits with the other: it is never freed by that. */
+static void test_shared_more(void **state)
+{
+    shared_t shared = { .walk = walk_of(unit_row(state)) };
+    walk_t *walk = &shared.walk;
+
+    for (int i = 0; i < STEPS / REQUESTS / 4; i++) {
+        rlp_op_t last = { .units = 0 };
+        rlp_time_t turn = 0;
+        int asked = 0;
+
+        shared_begin(&shared);
+        for (int k = 0; k < REQUESTS; k++) {
+            shared_next(&shared, walk->kind->scale == AT_ONCE ? 0 : shared.limits[0]->period);
+            if (last.units > 0 && unit_below(&walk->random, 3) == 0 && turn <= walk->now) {
+                shared_back(&shared, &last, asked, turn);
+                last.units = 0;
+            }
+            const rlp_decision_t d = walk_step_of(walk->limit, walk->state, &shared.op);
+
+            if (d.verdict > RLP_WAIT) {
+                continue;
+            }
+            const rlp_decision_t own =
+                walk_step_of(walk->limit, shared.own[shared.asked], &shared.op);
+
+            walk_expect(walk, own.verdict <= RLP_WAIT,
+                        "P-07: what two limits count together passes under the one alone");
+            walk_expect(walk, own.wait <= d.wait, "P-07: and no later");
+            last = shared.op;
+            turn = walk->now + d.wait;
+            asked = shared.asked;
+        }
+    }
+}
+
+/* A limit that is charged all that passes is not refused more: that is all that they share. */
+static void test_shared_less(void **state)
+{
+    shared_t shared = { .walk = walk_of(unit_row(state)) };
+    walk_t *walk = &shared.walk;
+
+    for (int i = 0; i < STEPS / REQUESTS / 4; i++) {
+        shared_begin(&shared);
+        for (int k = 0; k < 2; k++) { /* both are known from the beginning */
+            const rlp_op_t one = { .kind = RLP_TAKE, .units = 1, .now = walk->now };
+            const rlp_op_t two = { .kind = RLP_TAKE, .units = 2, .now = walk->now };
+
+            walk_step_of(shared.limits[k], walk->state, &one);
+            walk_step_of(shared.limits[k], shared.own[k], &two);
+        }
+        for (int k = 0; k < REQUESTS; k++) {
+            shared_next(&shared, 0);
+            const int other = !shared.asked;
+            rlp_op_t peek = shared.op;
+
+            peek.kind = RLP_PEEK;
+            peek.now -= ROUNDING;
+            const bool fits =
+                walk_step_of(walk->limit, shared.own[shared.asked], &peek).verdict == RLP_ALLOW;
+            const rlp_decision_t d = walk_step_of(walk->limit, walk->state, &shared.op);
+
+            if (walk->kind->has_burst && walk->state[SECOND] == 0) {
+                break; /* steps that were all back: one of them is new again */
+            }
+            walk_expect(walk, !fits || d.verdict == RLP_ALLOW,
+                        "P-07: what fits both limits that are charged all passes");
+            if (d.verdict == RLP_ALLOW) {
+                const rlp_op_t charge = { .kind = RLP_SETTLE,
+                                          .units = walk->units,
+                                          .now = walk->now };
+
+                walk_step_of(walk->limit, shared.own[shared.asked], &charge);
+                walk_step_of(shared.limits[other], shared.own[other], &charge);
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    for (size_t i = 0; i < UNIT_N(shared_kinds); i++) {
+        const kind_t *kind = &shared_kinds[i];
+        const char *words = kind->words == NULL ? " quota" : kind->words;
+        const char *what = *words ? words + 1 : "token-bucket";
+
+        unit_add_case("P-07: two limits together, not more", what, test_shared_more, kind);
+        unit_add_case("P-07: two limits together, not less", what, test_shared_less, kind);
+    }
+    return unit_run();
+}
