@@ -15,6 +15,7 @@
 __extension__ typedef unsigned __int128 second_wide_t;
 
 #define SECOND_MAX (INT64_C(1) << 52) /* microseconds; no drain is longer */
+#define SECOND_SPARE UINT64_C(32)     /* a bit that no mark has: counts are below 2^50 */
 #define SECOND_BITS 26 /* of the digits of a number in a mark; 6 more for its power of two */
 
 /* 32 bits of a number: exact up to 2^26. */
@@ -63,7 +64,8 @@ static inline int64_t second_count(uint64_t mark)
 static inline bool second_sound(uint64_t mark)
 {
     return second_burst(mark) > 0 && second_burst(mark) <= 2 * RLP_UNITS_MAX &&
-           (mark & UINT32_MAX) >> 6 > 0 && second_count(mark) <= RLP_UNITS_MAX;
+           (mark & UINT32_MAX) >> 6 > 0 && (mark & SECOND_SPARE) == 0 &&
+           second_count(mark) <= RLP_UNITS_MAX;
 }
 
 /* Microseconds in which the limit of this mark earns the credit. */

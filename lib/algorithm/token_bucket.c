@@ -23,6 +23,9 @@ typedef struct {
     second_t second;
 } bucket_t;
 
+/* In the mark of a bucket with a second limit, so that one look tells that it has none. */
+#define BUCKET_BOTH SECOND_SPARE
+
 _Static_assert(sizeof(bucket_t) <= RLP_STATE_MAX, "a bucket fits into a slot of one cache line");
 
 #define BUCKET_TIME_MAX (INT64_C(1) << 62)
@@ -46,13 +49,16 @@ static rlp_time_t bucket_span_wide(wide_t credit, const rlp_limit_t *limit)
 
 static bool bucket_sound(const bucket_t *bucket)
 {
-    if (!second_is_sound(&bucket->second)) {
+    const bool both = (bucket->mark & BUCKET_BOTH) != 0;
+
+    if (!second_is_sound(&bucket->second) || both != (bucket->second.mark != 0)) {
         return false;
     }
     if (bucket->mark == 0) {
-        return (bucket->used | (uint64_t)bucket->at | bucket->second.mark) == 0;
+        return (bucket->used | (uint64_t)bucket->at) == 0;
     }
-    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX && second_sound(bucket->mark);
+    return bucket->at >= 0 && bucket->at <= BUCKET_TIME_MAX &&
+           second_sound(bucket->mark & ~BUCKET_BOTH);
 }
 
 /* Credit that may be in use by those who would wait so long; what cannot be counted is refused. */
@@ -271,6 +277,7 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
     }
     bucket_t turned = *bucket;
 
+    turned.mark &= ~BUCKET_BOTH;
     bucket_turn(&turned, limit);
     bucket_ask(&turned, limit, op, d);
     if (turned.second.full > d->expires) {
@@ -278,6 +285,7 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
     }
     if (d->changed) {
         *bucket = turned;
+        bucket->mark |= turned.second.mark ? BUCKET_BOTH : 0;
     }
 }
 
@@ -289,7 +297,7 @@ static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
 
     *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (op->kind != RLP_TAKE || op->units <= 0 || op->units > limit->burst ||
-        bucket->mark != limit->mark || bucket->second.mark || bucket->used > limit->capacity ||
+        bucket->mark != limit->mark || bucket->used > limit->capacity ||
         (uint64_t)bucket->at > (uint64_t)op->now) {
         bucket_step_seldom(bucket, limit, op, d);
         return;

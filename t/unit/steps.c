@@ -69,6 +69,8 @@ static void read_state(uint64_t state[WORDS], const char *text)
         }
         if (*end == '@') {
             state[i] = second_mark((rlp_units_t)state[i], strtoll(end + 1, &end, 10));
+            state[i] |= *end == '+' ? SECOND_SPARE : 0;
+            end += *end == '+';
         }
     }
 }
@@ -87,10 +89,12 @@ static const char *write_state(const uint64_t state[WORDS], const rlp_limit_t *l
     for (int i = 0; i < n; i++) {
         const int64_t word = (int64_t)state[i];
         const rlp_units_t burst = second_burst(state[i]);
-        const int64_t count = second_count(state[i]);
+        const int64_t count = second_count(state[i] & ~SECOND_SPARE);
 
-        if (marked && (i == 2 || i == 3) && second_mark(burst, count) == state[i]) {
-            text = apr_psprintf(unit_pool(), "%s %" PRId64 "@%" PRId64, text, burst, count);
+        if (marked && (i == 2 || i == 3) &&
+            second_mark(burst, count) == (state[i] & ~SECOND_SPARE)) {
+            text = apr_psprintf(unit_pool(), "%s %" PRId64 "@%" PRId64 "%s", text, burst, count,
+                                state[i] & SECOND_SPARE ? "+" : "");
             continue;
         }
         const bool packed = word >> 44 != 0 && word >> 44 != -1;
