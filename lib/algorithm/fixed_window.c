@@ -39,17 +39,25 @@ static rlp_time_t window_begin(int64_t number, const rlp_limit_t *limit)
     return limit->start + number * limit->period;
 }
 
-/* No window begins outside what a clock can say. */
+/* No window ends outside what a clock can say. */
+static bool window_used_sound(rlp_units_t used, rlp_units_t burst, int64_t bound)
+{
+    return burst > 0 && used >= 0 && used <= WINDOW_USED_MAX && used / burst <= bound;
+}
+
 static bool window_sound(const window_t *window, const rlp_limit_t *limit)
 {
     const int64_t bound = (INT64_C(1) << 61) / limit->period;
 
-    if (window->burst == 0) {
-        return (window->used | window->number | window->second | window->second_used) == 0;
+    if (window->second != 0 ? !window_used_sound(window->second_used, window->second, bound)
+                            : window->second_used != 0) {
+        return false;
     }
-    return window->used >= 0 && window->number >= -bound && window->number <= bound &&
-           window->burst > 0 && window->second_used >= 0 &&
-           (window->second > 0 || (window->second | window->second_used) == 0);
+    if (window->burst == 0) {
+        return (window->used | window->number | window->second) == 0;
+    }
+    return window_used_sound(window->used, window->burst, bound) && window->number >= -bound &&
+           window->number <= bound;
 }
 
 /* How many windows ahead a turn may be at most. */

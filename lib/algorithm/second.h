@@ -65,7 +65,7 @@ static inline bool second_sound(uint64_t mark)
 {
     return second_burst(mark) > 0 && second_burst(mark) <= 2 * RLP_UNITS_MAX &&
            (mark & UINT32_MAX) >> 6 > 0 && (mark & SECOND_SPARE) == 0 &&
-           second_count(mark) <= RLP_UNITS_MAX;
+           second_count(mark) <= RLP_UNITS_MAX / RLP_UNIT;
 }
 
 /* Microseconds in which the limit of this mark earns the credit. */

@@ -26,16 +26,33 @@ _Static_assert(sizeof(steps_t) <= RLP_STATE_MAX, "fits into a slot of one cache 
 #define STEPS_USED_MAX (INT64_MAX / 2) /* and a burst more can be counted */
 #define STEPS_WAIT_MAX (INT64_C(10) * 366 * 86400 * RLP_SECOND) /* no delay is longer */
 
-static bool steps_sound(const steps_t *steps)
+/* Periods in which so many units come back, rounded up. */
+static int64_t steps_periods_at(rlp_units_t units, int64_t count)
 {
-    const uint64_t second = steps->second | (uint64_t)steps->second_used;
+    return (units - 1) / (count * RLP_UNIT) + 1;
+}
 
-    if (steps->mark == 0) {
-        return ((uint64_t)steps->used | (uint64_t)steps->step | second) == 0;
+/* Nobody waits for longer, nor is more in use, nor fills a bucket later. */
+static bool steps_used_sound(rlp_units_t used, uint64_t mark, const rlp_limit_t *limit)
+{
+    const rlp_units_t burst = second_burst(mark);
+    const rlp_units_t most = used > burst ? used : burst;
+
+    return second_sound(mark) && used >= 0 && most <= STEPS_USED_MAX &&
+           steps_periods_at(most, second_count(mark)) <= STEPS_TIME_MAX / 2 / limit->period;
+}
+
+static bool steps_sound(const steps_t *steps, const rlp_limit_t *limit)
+{
+    if (steps->second != 0 ? !steps_used_sound(steps->second_used, steps->second, limit)
+                           : steps->second_used != 0) {
+        return false;
     }
-    return steps->used >= 0 && steps->step >= -STEPS_TIME_MAX && steps->step <= STEPS_TIME_MAX &&
-           second_sound(steps->mark) &&
-           (second == 0 || (second_sound(steps->second) && steps->second_used >= 0));
+    if (steps->mark == 0) {
+        return ((uint64_t)steps->used | (uint64_t)steps->step | steps->second) == 0;
+    }
+    return steps_used_sound(steps->used, steps->mark, limit) && steps->step >= -STEPS_TIME_MAX &&
+           steps->step <= STEPS_TIME_MAX;
 }
 
 static rlp_time_t steps_floor(rlp_time_t now, const rlp_limit_t *limit)
@@ -43,12 +60,6 @@ static rlp_time_t steps_floor(rlp_time_t now, const rlp_limit_t *limit)
     const rlp_time_t past = (now - limit->start) % limit->period;
 
     return now - (past < 0 ? past + limit->period : past);
-}
-
-/* Periods in which so many units come back, rounded up. */
-static int64_t steps_periods_at(rlp_units_t units, int64_t count)
-{
-    return (units - 1) / (count * RLP_UNIT) + 1;
 }
 
 static int64_t steps_periods(rlp_units_t units, const rlp_limit_t *limit)
@@ -260,7 +271,7 @@ static void steps_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     steps_t *kept = state;
 
     *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
-    if (!steps_sound(kept)) {
+    if (!steps_sound(kept, limit)) {
         *kept = (steps_t){ 0 };
         d->damaged = true;
     }

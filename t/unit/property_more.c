@@ -7,6 +7,8 @@
 
 #include "property_walk.h"
 
+#include "algorithm/second.h"
+
 #include <apr_strings.h>
 
 #include <inttypes.h>
@@ -311,14 +313,41 @@ static void test_carry(void **state)
 
 /* --- a state that holds anything */
 
-/* The last word of a state that was written under this limit. */
+#define MARK 2   /* the word of a state that says under which limit it was written, */
+#define SECOND 3 /* and that of another limit, where there may be one */
+
+/* The mark of the limit. */
 static uint64_t walk_mark(const walk_t *walk)
 {
     const rlp_op_t op = { .kind = RLP_TAKE, .units = 1, .now = walk->now };
     uint64_t written[RLP_STATE_MAX / 8] = { 0 };
 
     walk_step_of(walk->limit, written, &op);
-    return written[walk->limit->algorithm->state_size / 8 - 1];
+    return written[MARK];
+}
+
+/* Some bytes, most of them as if they had been written, half of them under this limit. True if what
+   is reserved may be meant for it. */
+static bool walk_damage(walk_t *walk, uint64_t mark)
+{
+    const uint64_t marks[] = { 0, unit_random(&walk->random), mark, mark };
+    uint64_t *state = walk->state;
+
+    for (size_t k = 0; k < UNIT_N(walk->state); k++) {
+        state[k] = unit_random(&walk->random) >> unit_below(&walk->random, 64);
+    }
+    state[MARK] = marks[unit_below(&walk->random, 4)];
+    const bool own = state[MARK] == mark;
+
+    switch (unit_below(&walk->random, 3)) {
+    case 0:
+        state[SECOND] = state[SECOND + 1] = 0;
+        break;
+    case 1: /* a token bucket says in its mark that there is a second */
+        state[SECOND] = unit_below(&walk->random, 2) ? mark : mark + (UINT64_C(1) << 38);
+        state[MARK] |= unit_below(&walk->random, 2) ? SECOND_SPARE : 0;
+    }
+    return own || state[SECOND] == mark;
 }
 
 static void test_damage(void **state)
@@ -331,14 +360,8 @@ static void test_damage(void **state)
             walk_begin(&walk);
             mark = walk_mark(&walk);
         }
-        for (size_t k = 0; k < UNIT_N(walk.state); k++) {
-            walk.state[k] = unit_random(&walk.random) >> unit_below(&walk.random, 64);
-        }
-        /* most of them as if they had been written, half of them under this limit */
-        const uint64_t marks[] = { 0, unit_random(&walk.random), mark, mark };
-        const uint64_t last = marks[unit_below(&walk.random, 4)];
+        const bool reserved = walk_damage(&walk, mark);
 
-        walk.state[walk.limit->algorithm->state_size / 8 - 1] = last;
         walk.now = (rlp_time_t)(unit_random(&walk.random) >> (12 + unit_below(&walk.random, 40)));
         walk.units = random_units(&walk);
         walk.max_wait = unit_wait(&walk.random, walk.longest);
@@ -354,7 +377,7 @@ static void test_damage(void **state)
         walk_expect(&walk, d.wait >= 0 && d.wait <= walk.max_wait, "T-27: and so is the wait");
         walk_expect(&walk,
                     d.verdict != RLP_DENY ||
-                        d.retry <= walk_lockout(&walk, last == mark ? WAIT_MAX : 0),
+                        d.retry <= walk_lockout(&walk, reserved ? WAIT_MAX : 0),
                     "T-27: and nobody is locked out");
     }
 }
