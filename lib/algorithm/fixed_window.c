@@ -75,10 +75,11 @@ static int64_t window_ahead(const rlp_limit_t *limit)
 static void window_take_over(window_t *window, const rlp_limit_t *limit)
 {
     const rlp_units_t used = window->used, burst = window->burst;
-    const bool known = burst == limit->burst || window->second == limit->burst;
+    const bool known =
+        burst == limit->burst || (window->second != 0 && window->second == limit->burst);
     const int64_t windows = known ? window_ahead(limit) + 1 : 1;
 
-    if (burst != 0 && burst != limit->burst) {
+    if (burst != limit->burst) {
         window->used = known ? window->second_used : used;
         window->burst = limit->burst;
         window->second = burst;
