@@ -204,9 +204,7 @@ static void queue_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
         used = queue_ask(&queue, d, limit, op);
     }
     queue_report(d, used, op->now, limit);
-    if (queue.second.full > d->expires) {
-        d->expires = queue.second.full;
-    }
+    second_report(&queue.second, op->now, limit, (uint64_t)limit->period, d);
     if (d->changed) {
         *kept = queue;
     }

@@ -124,4 +124,20 @@ static inline void second_settle(second_t *second, rlp_time_t at, rlp_time_t tur
     }
 }
 
+/* What eviction would forget, and until when, is that of the limit that has more. */
+static inline void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *limit,
+                                 uint64_t more, rlp_decision_t *d)
+{
+    if (second->mark == 0 || second->full <= now) {
+        return;
+    }
+    const second_wide_t all =
+        (second_wide_t)(uint64_t)second_burst(second->mark) * (uint64_t)limit->price + more;
+    const uint32_t loss =
+        rlp_loss((uint64_t)(second->full - now), (uint64_t)second_span(second->mark, all, true));
+
+    d->loss = loss > d->loss ? loss : d->loss;
+    d->expires = second->full > d->expires ? second->full : d->expires;
+}
+
 #endif

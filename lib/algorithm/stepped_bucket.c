@@ -173,6 +173,12 @@ static void steps_report(rlp_decision_t *d, const steps_t *steps, rlp_time_t now
     d->next = limit->burst < RLP_UNIT ? RLP_TIME_NEVER : steps_until(steps, missing, now, limit);
     d->reset = steps_until(steps, steps->used, now, limit);
     d->loss = rlp_loss((uint64_t)steps->used, (uint64_t)limit->burst);
+    if (steps->second) { /* eviction would forget that of both which is more */
+        const uint32_t second =
+            rlp_loss((uint64_t)steps->second_used, (uint64_t)second_burst(steps->second));
+
+        d->loss = second > d->loss ? second : d->loss;
+    }
     d->expires =
         limit->initial == limit->burst ? steps_full(steps, limit) + limit->period : RLP_TIME_NEVER;
 }

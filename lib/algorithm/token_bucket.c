@@ -280,9 +280,7 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
     turned.mark &= ~BUCKET_BOTH;
     bucket_turn(&turned, limit);
     bucket_ask(&turned, limit, op, d);
-    if (turned.second.full > d->expires) {
-        d->expires = turned.second.full;
-    }
+    second_report(&turned.second, op->now, limit, 0, d);
     if (d->changed) {
         *bucket = turned;
         bucket->mark |= turned.second.mark ? BUCKET_BOTH : 0;
