@@ -16,66 +16,22 @@ __extension__ typedef unsigned __int128 second_wide_t;
 
 #define SECOND_MAX (INT64_C(1) << 52) /* microseconds; no drain is longer */
 #define SECOND_SPARE UINT64_C(32)     /* a bit that no mark has: counts are below 2^50 */
-#define SECOND_BITS 26 /* of the digits of a number in a mark; 6 more for its power of two */
-
-/* 32 bits of a number: exact up to 2^26. */
-static inline uint64_t second_narrow(uint64_t number, bool up)
-{
-    const int size = 64 - __builtin_clzll(number | 1);
-    const int shift = size > SECOND_BITS ? size - SECOND_BITS : 0;
-    const uint64_t digits = number >> shift;
-    const uint64_t most = (UINT64_C(1) << SECOND_BITS) - 1;
-
-    if (up && digits << shift != number) {
-        return digits == most ? (digits / 2 + 1) << 6 | (uint64_t)(shift + 1)
-                              : (digits + 1) << 6 | (uint64_t)shift;
-    }
-    return digits << 6 | (uint64_t)shift;
-}
 
 /* Never 0. Of two limits that differ by less than the bits tell the larger burst and the slower
    rate count for both. */
-static inline uint64_t second_mark(rlp_units_t burst, int64_t count)
-{
-    return second_narrow((uint64_t)burst, true) << 32 | second_narrow((uint64_t)count, false);
-}
+uint64_t second_mark(rlp_units_t burst, int64_t count);
 
-static inline uint64_t second_wide(uint64_t narrow)
-{
-    const int shift = (int)(narrow & 63);
+/* The burst of a mark: not below that of the limit, in thousandths. */
+rlp_units_t second_burst(uint64_t mark);
 
-    return shift <= 64 - SECOND_BITS ? (narrow & UINT32_MAX) >> 6 << shift : 0;
-}
-
-static inline rlp_units_t second_burst(uint64_t mark)
-{
-    return (rlp_units_t)second_wide(mark >> 32);
-}
-
-/* Never 0. */
-static inline int64_t second_count(uint64_t mark)
-{
-    const uint64_t count = second_wide(mark & UINT32_MAX);
-
-    return count > 0 ? (int64_t)count : 1;
-}
+/* The count of a mark: not above that of the limit, never 0. */
+int64_t second_count(uint64_t mark);
 
 /* Could a limit have this mark? */
-static inline bool second_sound(uint64_t mark)
-{
-    return second_burst(mark) > 0 && second_burst(mark) <= 2 * RLP_UNITS_MAX &&
-           (mark & UINT32_MAX) >> 6 > 0 && (mark & SECOND_SPARE) == 0 &&
-           second_count(mark) <= RLP_UNITS_MAX / RLP_UNIT;
-}
+bool second_sound(uint64_t mark);
 
 /* Microseconds in which the limit of this mark earns the credit. */
-static inline rlp_time_t second_span(uint64_t mark, second_wide_t credit, bool up)
-{
-    const uint64_t count = (uint64_t)second_count(mark);
-    const second_wide_t span = (credit + (up ? count - 1 : 0)) / count;
-
-    return span < SECOND_MAX ? (rlp_time_t)span : SECOND_MAX;
-}
+rlp_time_t second_span(uint64_t mark, second_wide_t credit, bool up);
 
 /* What a bucket of credit keeps of its second limit. */
 typedef struct {
@@ -83,61 +39,22 @@ typedef struct {
     rlp_time_t full; /* from when on nothing is used under it */
 } second_t;
 
-static inline bool second_is_sound(const second_t *second)
-{
-    return second->mark == 0 ? second->full == 0
-                             : second_sound(second->mark) && second->full >= 0 &&
-                                   second->full <= INT64_C(1) << 62;
-}
+/* Could it have come from these functions? */
+bool second_is_sound(const second_t *second);
 
 /* The second limit of a state that was written at `was`, and is at `at`. A clock that has stepped
    back takes along what is used. */
-static inline void second_follow(second_t *second, rlp_time_t was, rlp_time_t at)
-{
-    if (was - at > RLP_CLOCK_SKEW) {
-        second->full -= was - at < second->full ? was - at : second->full;
-    }
-}
+void second_follow(second_t *second, rlp_time_t was, rlp_time_t at);
 
 /* Units are charged at an instant, for a turn, up to what the second limit holds: its burst and
    `more` credit. Below 0 they are given back, of what was charged for that turn; but not where the
    bucket may have been full by then, and so was charged less. In microseconds, to the disadvantage
    of the client. */
-static inline void second_settle(second_t *second, rlp_time_t at, rlp_time_t turn,
-                                 rlp_units_t units, const rlp_limit_t *limit, uint64_t more)
-{
-    const second_wide_t price = (uint64_t)limit->price;
-    const second_wide_t credit = (uint64_t)(units < 0 ? -units : units) * price;
-    const rlp_time_t all =
-        second_span(second->mark, (uint64_t)second_burst(second->mark) * price + more, true);
-    const rlp_time_t from = second->full > at ? second->full : at;
-
-    if (units >= 0) {
-        const rlp_time_t sum = from + second_span(second->mark, credit, true);
-        const rlp_time_t most = from > turn + all ? from : turn + all;
-
-        second->full = sum < most ? sum : most;
-    } else if (second->full - all < turn) {
-        const rlp_time_t sum = from - second_span(second->mark, credit, false);
-
-        second->full = sum > at ? sum : at;
-    }
-}
+void second_settle(second_t *second, rlp_time_t at, rlp_time_t turn, rlp_units_t units,
+                   const rlp_limit_t *limit, uint64_t more);
 
 /* What eviction would forget, and until when, is that of the limit that has more. */
-static inline void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *limit,
-                                 uint64_t more, rlp_decision_t *d)
-{
-    if (second->mark == 0 || second->full <= now) {
-        return;
-    }
-    const second_wide_t all =
-        (second_wide_t)(uint64_t)second_burst(second->mark) * (uint64_t)limit->price + more;
-    const uint32_t loss =
-        rlp_loss((uint64_t)(second->full - now), (uint64_t)second_span(second->mark, all, true));
-
-    d->loss = loss > d->loss ? loss : d->loss;
-    d->expires = second->full > d->expires ? second->full : d->expires;
-}
+void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *limit, uint64_t more,
+                   rlp_decision_t *d);
 
 #endif

@@ -47,7 +47,8 @@ my %only = (    # of which sources alone a program speaks
     segment_restart => qr/check|concurrency/,
     limit_table => qr/limit|algorithm/,
     property => qr/bucket|window|log|quota|check/,
-    property_more => qr/bucket|window|log|quota|check/,
+    property_more => qr/bucket|window|log|quota|check|second/,
+    property_shared => qr/bucket|window|quota|second/,
     sliding => qr/sliding/,
     sliding_state => qr/sliding/,
 );

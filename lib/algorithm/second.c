@@ -1,0 +1,109 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "algorithm/second.h"
+
+#define SECOND_BITS 26 /* of the digits of a number in a mark; 6 more for its power of two */
+
+/* 32 bits of a number: exact up to 2^26. */
+static uint64_t second_narrow(uint64_t number, bool up)
+{
+    const int size = 64 - __builtin_clzll(number | 1);
+    const int shift = size > SECOND_BITS ? size - SECOND_BITS : 0;
+    const uint64_t digits = number >> shift;
+    const uint64_t most = (UINT64_C(1) << SECOND_BITS) - 1;
+
+    if (up && digits << shift != number) {
+        return digits == most ? (digits / 2 + 1) << 6 | (uint64_t)(shift + 1)
+                              : (digits + 1) << 6 | (uint64_t)shift;
+    }
+    return digits << 6 | (uint64_t)shift;
+}
+
+uint64_t second_mark(rlp_units_t burst, int64_t count)
+{
+    return second_narrow((uint64_t)burst, true) << 32 | second_narrow((uint64_t)count, false);
+}
+
+static uint64_t second_wide(uint64_t narrow)
+{
+    const int shift = (int)(narrow & 63);
+
+    return shift <= 64 - SECOND_BITS ? (narrow & UINT32_MAX) >> 6 << shift : 0;
+}
+
+rlp_units_t second_burst(uint64_t mark)
+{
+    return (rlp_units_t)second_wide(mark >> 32);
+}
+
+int64_t second_count(uint64_t mark)
+{
+    const uint64_t count = second_wide(mark & UINT32_MAX);
+
+    return count > 0 ? (int64_t)count : 1;
+}
+
+bool second_sound(uint64_t mark)
+{
+    return second_burst(mark) > 0 && second_burst(mark) <= 2 * RLP_UNITS_MAX &&
+           (mark & UINT32_MAX) >> 6 > 0 && (mark & SECOND_SPARE) == 0 &&
+           second_count(mark) <= RLP_UNITS_MAX / RLP_UNIT;
+}
+
+rlp_time_t second_span(uint64_t mark, second_wide_t credit, bool up)
+{
+    const uint64_t count = (uint64_t)second_count(mark);
+    const second_wide_t span = (credit + (up ? count - 1 : 0)) / count;
+
+    return span < SECOND_MAX ? (rlp_time_t)span : SECOND_MAX;
+}
+
+bool second_is_sound(const second_t *second)
+{
+    return second->mark == 0 ? second->full == 0
+                             : second_sound(second->mark) && second->full >= 0 &&
+                                   second->full <= INT64_C(1) << 62;
+}
+
+void second_follow(second_t *second, rlp_time_t was, rlp_time_t at)
+{
+    if (was - at > RLP_CLOCK_SKEW) {
+        second->full -= was - at < second->full ? was - at : second->full;
+    }
+}
+
+void second_settle(second_t *second, rlp_time_t at, rlp_time_t turn, rlp_units_t units,
+                   const rlp_limit_t *limit, uint64_t more)
+{
+    const second_wide_t price = (uint64_t)limit->price;
+    const second_wide_t credit = (uint64_t)(units < 0 ? -units : units) * price;
+    const rlp_time_t all =
+        second_span(second->mark, (uint64_t)second_burst(second->mark) * price + more, true);
+    const rlp_time_t from = second->full > at ? second->full : at;
+
+    if (units >= 0) {
+        const rlp_time_t sum = from + second_span(second->mark, credit, true);
+        const rlp_time_t most = from > turn + all ? from : turn + all;
+
+        second->full = sum < most ? sum : most;
+    } else if (second->full - all < turn) {
+        const rlp_time_t sum = from - second_span(second->mark, credit, false);
+
+        second->full = sum > at ? sum : at;
+    }
+}
+
+void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *limit, uint64_t more,
+                   rlp_decision_t *d)
+{
+    if (second->mark == 0 || second->full <= now) {
+        return;
+    }
+    const second_wide_t all =
+        (second_wide_t)(uint64_t)second_burst(second->mark) * (uint64_t)limit->price + more;
+    const uint32_t loss =
+        rlp_loss((uint64_t)(second->full - now), (uint64_t)second_span(second->mark, all, true));
+
+    d->loss = loss > d->loss ? loss : d->loss;
+    d->expires = second->full > d->expires ? second->full : d->expires;
+}
