@@ -181,7 +181,6 @@ static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t 
     if (window->second_used > 0) {
         const int64_t last = (window->second_used - 1) / window->second + 1;
         const rlp_time_t second_end = window_begin(window->number + last, limit);
-
         const uint32_t second = rlp_loss((uint64_t)window->second_used, (uint64_t)window->second);
 
         d->expires = end > second_end ? end : second_end;
@@ -207,18 +206,21 @@ static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_
 }
 
 /* The second limit is charged the units, too, up to what it holds at their turn, or is given them
-   back; but not where it may have been full by then, and so was charged less. */
+   back; but not where it may have been full by then, and so was charged less. What is charged by an
+   older reading of the clock has its turn in the state's window. */
 static void window_second(window_t *window, const rlp_decision_t *d, const rlp_limit_t *limit,
                           const rlp_op_t *op)
 {
-    const rlp_time_t turn =
-        op->kind == RLP_SETTLE && op->units < 0 ? op->charged_at : op->now + d->wait;
+    const bool back = op->kind == RLP_SETTLE && op->units < 0;
+    const rlp_time_t turn = back ? op->charged_at : op->now + d->wait;
     const int64_t ahead = window_number(turn, limit) - window->number;
-    const wide_t most = ((wide_t)ahead + 1) * window->second;
-    const rlp_units_t sum = window->second_used + op->units;
+    const wide_t windows = ahead < 0 && !back ? 1 : (wide_t)ahead + 1;
+    const wide_t most =
+        windows < WINDOW_USED_MAX / window->second ? windows * window->second : WINDOW_USED_MAX;
+    const wide_t sum = (wide_t)window->second_used + op->units;
 
     if (window->second_used < most) {
-        window->second_used = sum < 0 ? 0 : sum < most ? sum : (rlp_units_t)most;
+        window->second_used = sum < 0 ? 0 : (rlp_units_t)(sum < most ? sum : most);
     }
 }
 

@@ -231,20 +231,22 @@ static bool steps_queue(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *li
 }
 
 /* The second limit is charged the units, too, up to what it holds at their turn, or is given them
-   back; but not where it may have been full by then, and so was charged less. */
+   back; but not where it may have been full by then, and so was charged less. What is charged by an
+   older reading of the clock has its turn at the state's step. */
 static void steps_second(steps_t *steps, const rlp_decision_t *d, const rlp_limit_t *limit,
                          const rlp_op_t *op)
 {
-    const rlp_time_t turn =
-        op->kind == RLP_SETTLE && op->units < 0 ? op->charged_at : op->now + d->wait;
-    const rlp_time_t ahead = turn - steps->step;
-    const int64_t refills = ahead < 0 ? -((-ahead - 1) / limit->period + 1) : ahead / limit->period;
+    const bool back = op->kind == RLP_SETTLE && op->units < 0;
+    const rlp_time_t ahead = (back ? op->charged_at : op->now + d->wait) - steps->step;
+    const int64_t gone = ahead < 0 ? -((-ahead - 1) / limit->period + 1) : ahead / limit->period;
+    const int64_t refills = gone < 0 && !back ? 0 : gone;
     const wide_t burst = second_burst(steps->second);
-    const wide_t most = burst + (wide_t)refills * second_count(steps->second) * RLP_UNIT;
-    const rlp_units_t sum = steps->second_used + op->units;
+    const wide_t held = burst + (wide_t)refills * second_count(steps->second) * RLP_UNIT;
+    const wide_t most = held < INT64_MAX ? held : INT64_MAX;
+    const wide_t sum = (wide_t)steps->second_used + op->units;
 
     if (steps->second_used < most) {
-        steps->second_used = sum < 0 ? 0 : sum < most ? sum : (rlp_units_t)most;
+        steps->second_used = sum < 0 ? 0 : (rlp_units_t)(sum < most ? sum : most);
     }
 }
 

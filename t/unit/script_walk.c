@@ -239,7 +239,10 @@ void walk_move(walk_t *walk)
     }
     /* a key that starts with less than it holds is kept for 30 days after it is full */
     gap = walk->kept ? gap % DAY : gap;
-    if (walk->now + gap < NOW_MAX) {
+    if (unit_below(&walk->random, 8) == 0) {
+        /* another server's clock, which is behind */
+        walk->now -= (rlp_time_t)unit_below(&walk->random, (uint64_t)walk->limits[0].period + 1);
+    } else if (walk->now + gap < NOW_MAX) {
         walk->now += gap;
     }
 }

@@ -101,7 +101,8 @@ if number == 4 then
 
   -- up to what it holds at the turn, or given back; but not where it may have been full by then
   local function settle_second(turn)
-    local most = (number_at(turn) - number + 1) * second
+    local ahead = number_at(turn) - number
+    local most = (units >= 0 and ahead < 0 and 1 or ahead + 1) * second -- its turn is in the window of the state
     if second_used < most then
       second_used = second_used + units
       second_used = second_used < 0 and 0 or clamp(second_used, most)

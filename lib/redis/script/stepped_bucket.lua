@@ -85,7 +85,8 @@ if number == 2 then
 
   -- up to what it holds at the turn, or given back; but not where it may have been full by then
   local function settle_second(turn)
-    local most = second_burst + whole(turn - step, period) * second_count * UNIT
+    local refills = turn < step and units >= 0 and 0 or whole(turn - step, period) -- its turn is at the step of the state
+    local most = second_burst + refills * second_count * UNIT
     if second < most then
       second = second + units
       second = second < 0 and 0 or clamp(second, most)
