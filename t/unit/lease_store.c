@@ -467,6 +467,34 @@ static void test_refund(void **state)
     }
 }
 
+/* What is charged under one limit and comes back to the lease frees the other of no more than it
+   was charged: it may have been full; and of no less where it was not. */
+static void test_back_under_both(void **state)
+{
+    static const char *const larger[] = { "rate=1000/hour", "rate=1000/hour algorithm=fixed-window",
+                                          "rate=1000/hour algorithm=sliding-window",
+                                          "quota=1000/day", "quota=1000" };
+    static const char *const smaller[] = { "rate=10/hour", "rate=10/hour algorithm=fixed-window",
+                                           "rate=10/hour algorithm=sliding-window", "quota=10/day",
+                                           "quota=10" };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(larger); i++) {
+        hosts_fresh();
+        assert_int_equal(host_admits(0, 1, smaller[i]), 1);
+        for (int round = 0; round < 60; round++) {
+            rlp_charge_t charge;
+
+            charge_init(&charge, "user:42", "api", larger[i]);
+            assert_int_equal(host_take(0, &charge, 1).verdict, RLP_ALLOW);
+            host_settle(charge, -RLP_UNIT);
+            if (round >= 30) {
+                assert_int_equal(host_admits(0, 20, smaller[i]), round == 30 ? 9 : 0);
+            }
+        }
+    }
+}
+
 /* What is owed is charged with the next question. */
 static void test_debt(void **state)
 {
@@ -638,6 +666,7 @@ int main(void)
     unit_add("many limits of one key", test_many, NULL);
     unit_add("T-25: threads of two hosts", test_threads, NULL);
     unit_add("a refund goes to the lease", test_refund, NULL);
+    unit_add("P-07: a refund under two limits", test_back_under_both, NULL);
     unit_add("a late cost is a debt", test_debt, NULL);
     unit_add("what is left goes back", test_return, NULL);
     unit_add("a renewal before the end", test_renewal, NULL);

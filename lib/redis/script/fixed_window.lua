@@ -89,12 +89,13 @@ if number == 4 then
     return true
   end
 
-  local function settle()
+  local function settle(leased)
     local most = used > burst and used or burst
     if units < 0 and (number_at(charged_at) < number or used == 0) then
       return false
     end
-    used = used + units
+    -- of a lease that the other limit may have drawn while this one was full
+    used = used + (leased and units < 0 and used >= burst and 0 or units)
     used = used < 0 and 0 or clamp(used, most)
     return true
   end
@@ -136,7 +137,7 @@ if number == 4 then
     d.second = second and true
     local healed = turn()
     if kind == SETTLE then
-      changed = settle()
+      changed = settle(n and size == 40)
     elseif units < 0 or units > burst then
       d.verdict = NEVER
     elseif units > 0 and units > burst - used then

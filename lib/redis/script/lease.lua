@@ -59,11 +59,12 @@ local function lease(charge, pos)
   local slot = charge.slot
   local limit = slot.limit
   local value, from, size
+  local drawn = now -- not before that, what the host still has
   if limit and limit.expires > now then
     value, from, size = limit.value, limit.from, limit.size
   end
   local function run(how, n)
-    local d, state = charge.step(how, value, from, size, n, slot.leases)
+    local d, state = charge.step(how, value, from, size, n, slot.leases, drawn)
     if state then
       value, from, size, charge.head = state, 1, #state, state
     end
@@ -86,6 +87,7 @@ local function lease(charge, pos)
     return run(PEEK, 0), { 0, 0, FOREVER, kept.units } -- was overtaken: changes nothing
   end
 
+  drawn = own and own.ends - most or now
   local held = has > 0 and has or 0
   local debt = held - has
   local lives = own and own.ends > now
@@ -124,6 +126,9 @@ local function lease(charge, pos)
   end
   local spends = need > 0 and granted == need and d.turn == FOREVER and not charge.quota
   local ends = now + clamp(spends and soon or most, d.turn)
+  if d.second and held > 0 and lives then
+    ends = clamp(ends, own.ends) -- or nobody could tell when that was drawn
+  end
   if #kept < LEASES_MAX then
     kept[#kept + 1] = { id = id, sequence = sequence, spent = spent, units = held + granted, ends = ends }
     kept.ends = ends > kept.ends and ends or kept.ends

@@ -1,7 +1,7 @@
 
 if number == 1 then
   -- one closure with numbers of its own: each more, and each number that two share, would be made anew by each call
-  return function(kind, value, from, size, n, leases)
+  return function(kind, value, from, size, n, leases, drawn)
     local count, period, burst, drain, fills, cap_q, cap_r, one_q, one_r, cost_q, cost_r, room_q, room_r,
       most_q, most_r, first_q, first_r = read('<ddddddddddddddddd', args, pos)
     local d = decision()
@@ -111,7 +111,9 @@ if number == 1 then
         if at then
           q, r = used_after(kept_q, kept_r, instant - at, cap_q, cap_r, count)
         end
-        if units < 0 then
+        if units < 0 and n and size == 64 and at + span(kept_q, kept_r) - span(cap_q, cap_r) >= drawn then
+          -- of a lease that the other limit may have drawn while this one was full
+        elseif units < 0 then
           q, r = minus(q, r, cost_q, cost_r, count)
           if q < 0 then
             q, r = 0, 0
@@ -122,7 +124,7 @@ if number == 1 then
             q, r = cap_q, cap_r
           end
         end
-        state = save(instant, units, units >= 0 and instant or n and 0 or charged_at)
+        state = save(instant, units, units >= 0 and instant or n and drawn or charged_at)
         q, r = used_after(q, r, now - instant, cap_q, cap_r, count)
       end
     elseif units < 0 or units > burst then
