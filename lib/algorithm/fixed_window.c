@@ -116,6 +116,9 @@ static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *lim
         if (window->second) {
             window->second_used = window_left(window->second_used, gone, window->second);
         }
+        if (window->second_used == 0) {
+            window->second = 0; /* what will be charged by the time it asks is carried to it */
+        }
         window->number = number;
     } else if (window_begin(window->number, limit) - now > limit->period + RLP_CLOCK_SKEW) {
         window->number = number;

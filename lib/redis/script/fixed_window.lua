@@ -53,6 +53,7 @@ if number == 4 then
       used = gone > whole(used, burst) and 0 or used - gone * burst
       if second then
         second_used = gone > whole(second_used, second) and 0 or second_used - gone * second
+        second = second_used > 0 and second or nil -- what will be charged by the time it asks is carried to it
       end
       number = current
     elseif begin(number) - now > period + SKEW then
@@ -134,8 +135,8 @@ if number == 4 then
     seen, cut, second = false, 0, nil
     d.damaged = value ~= nil and not load(value, from, size)
     d.cut = cut
-    d.second = second and true
     local healed = turn()
+    d.second = second and true
     if kind == SETTLE then
       changed = settle(n and size == 40)
     elseif units < 0 or units > burst then
