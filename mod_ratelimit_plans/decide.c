@@ -277,6 +277,7 @@ DECIDE_INLINE void decide_set_outcome(outcome_t *outcome, const decide_t *d, int
     outcome->rule = d->rules[i];
     outcome->variant = d->owners[i].variant;
     outcome->limit = d->owners[i].limit;
+    outcome->untold = d->conf->fields == FIELDS_OFF;
     outcome->decision = d->charges[i].decision;
 }
 

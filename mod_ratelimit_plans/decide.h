@@ -10,8 +10,6 @@
 #include "override.h"
 #include "private.h"
 
-#include <string.h>
-
 #pragma GCC visibility push(hidden)
 
 /* what every request goes through */
@@ -70,21 +68,35 @@ DECIDE_INLINE const verdict_t *decide_before(const request_rec *r)
     return verdict != NULL && verdict == &verdict->conf->exempted ? NULL : verdict;
 }
 
+/* Goes on from what was decided before an internal redirect. What was charged there without header
+   fields is kept where variables tell of it, or the same section goes on: of most requests that
+   pass without fields nothing is known. */
+DECIDE_INLINE void decide_go_on(verdict_t *verdict, const verdict_t *before, const dir_conf_t *conf)
+{
+    const bool all = before->identity != NULL || before->conf == conf || before->denied;
+
+    *verdict = *before;
+    verdict->n = 0;
+    verdict->outcomes = (outcome_t *)(verdict + 1);
+    for (int i = 0; i < before->n; i++) {
+        if (all || !before->outcomes[i].untold) {
+            verdict->outcomes[verdict->n++] = before->outcomes[i];
+        }
+    }
+}
+
 /* A verdict with room for so many outcomes more than before an internal redirect (before; NULL:
-   nothing was decided), and for what the header fields say of them: all one piece. What
-   another section has passed that has no fields, none tells: of most requests nothing is kept. */
+   nothing was decided), and for what the header fields say of them: all one piece. */
 DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
                                         const verdict_t *before, int n, size_t text)
 {
-    const bool told =
-        before && (before->conf->fields != FIELDS_OFF || before->conf == conf || before->denied);
-    const int known = told ? before->n : 0;
+    const int known = before ? before->n : 0;
     const size_t outcomes = sizeof(outcome_t) * (size_t)(known + n);
     const size_t room = text + (before ? before->room : RLP_NUMBERS_ROOM);
     verdict_t *verdict = apr_palloc(r->pool, sizeof(*verdict) + outcomes + room);
 
     if (before != NULL) {
-        *verdict = *before;
+        decide_go_on(verdict, before, conf);
     } else {
         verdict->action = conf->passed.action;
         verdict->denied = false;
@@ -95,19 +107,16 @@ DECIDE_INLINE verdict_t *decide_verdict(request_rec *r, const dir_conf_t *conf,
         verdict->identity = NULL;
         verdict->apart.rule = NULL;
         verdict->apart_identity = NULL;
+        verdict->n = 0;
         verdict->fields = NULL;
     }
     verdict->conf = conf;
-    verdict->n = known;
     verdict->unidentified = 0;
     verdict->path = r->uri;
     verdict->before = before;
     verdict->outcomes = (outcome_t *)(verdict + 1);
     verdict->text = (char *)verdict->outcomes + outcomes;
     verdict->room = room;
-    if (known > 0) {
-        memcpy(verdict->outcomes, before->outcomes, sizeof(outcome_t) * (apr_size_t)known);
-    }
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
     return verdict;
 }

@@ -225,7 +225,8 @@ typedef struct {
 typedef struct {
     const rule_t *rule;
     const variant_t *variant;
-    int limit; /* index in the variant's plan */
+    int limit;   /* index in the variant's plan */
+    bool untold; /* charged in a section without header fields */
     rlp_decision_t decision;
 } outcome_t;
 

@@ -145,7 +145,7 @@ const label_t *respond_label(const verdict_t *verdict, const outcome_t *outcome)
     for (int i = 0; i < verdict->n; i++) {
         const outcome_t *other = &verdict->outcomes[i];
 
-        if (other->rule != outcome->rule &&
+        if (other->rule != outcome->rule && other->untold == outcome->untold &&
             strcmp(other->variant->labels[0][other->limit].name, label->name) == 0) {
             return &outcome->variant->labels[1][outcome->limit];
         }
@@ -271,6 +271,38 @@ static void respond_forget(request_rec *r, const char *fields[])
     }
 }
 
+/* Writes the values of the fields. */
+RESPOND_INLINE void respond_write(verdict_t *verdict, unsigned set, const dir_conf_t *conf,
+                                  apr_pool_t *pool)
+{
+    char *to = verdict->text;
+
+    if (set & FIELDS_IETF) {
+        to = respond_ietf(to, verdict, pool);
+    }
+    if (set & FIELDS_LEGACY) {
+        respond_legacy(to, verdict, conf->fields_epoch == 1);
+    }
+}
+
+/* The same behind a redirect, where not all that was charged is to be told. */
+__attribute__((noinline)) static void respond_write_told(const verdict_t *verdict, unsigned set,
+                                                         const dir_conf_t *conf, apr_pool_t *pool)
+{
+    verdict_t told = *verdict;
+
+    told.n = 0;
+    told.outcomes = apr_palloc(pool, sizeof(*told.outcomes) * (apr_size_t)verdict->n);
+    for (int i = 0; i < verdict->n; i++) {
+        if (!verdict->outcomes[i].untold) {
+            told.outcomes[told.n++] = verdict->outcomes[i];
+        }
+    }
+    if (told.n > 0) {
+        respond_write(&told, set, conf, pool);
+    }
+}
+
 void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
 {
     const unsigned set = conf->fields == RLP_UNSET ? FIELDS_BOTH : (unsigned)conf->fields;
@@ -278,19 +310,16 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
     if (verdict->n == 0 || (conf->fields_denied == 1 && !verdict->denied)) {
         return;
     }
-    char *to = verdict->text;
-
     if (verdict->fields == NULL) {
         verdict->fields = verdict->own_fields;
         memset(verdict->own_fields, 0, sizeof(verdict->own_fields));
     } else {
         respond_forget(r, verdict->fields);
     }
-    if (set & FIELDS_IETF) {
-        to = respond_ietf(to, verdict, r->pool);
-    }
-    if (set & FIELDS_LEGACY) {
-        respond_legacy(to, verdict, conf->fields_epoch == 1);
+    if (verdict->before == NULL) {
+        respond_write(verdict, set, conf, r->pool);
+    } else {
+        respond_write_told(verdict, set, conf, r->pool);
     }
     respond_send_some(r, verdict->fields, set & FIELDS_IETF ? FIELD_POLICY : FIELD_X_LIMIT,
                       set & FIELDS_LEGACY ? RLP_FIELDS_N : FIELD_X_LIMIT);

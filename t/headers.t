@@ -354,6 +354,33 @@ for my $nth (1, 2) { # the second is known by its address
     is($large->header('X-Who'), 'ip:127.0.0.1', '... and nothing but them is written over');
 }
 
+# --- sections without fields before and behind redirects: what variables and fields tell of
+
+host 'chain';
+my @chains = (
+    # sections, what RateLimit has left, RATELIMIT_ACTION, RATELIMIT_RULE
+    [ '/untold/c/last', 'last 8', 'pass last' ],
+    [ '/told/untold/c/last', 'told 4 last 8', 'pass told' ],
+    [ '/told/logged/c/last', 'told 4 last 8', 'pass logged' ],
+    [ '/untold/told/c/last', 'told 4 last 8', 'pass told' ],
+    [ '/logged/c/last', 'last 8', 'pass logged' ],
+    [ '/logged/untold/c/quiet', '', 'pass logged' ],
+    [ '/logged/told/c/last', 'told 4 last 8', 'pass logged' ],
+    [ '/logged/other/c/free', '', 'pass logged' ],
+    [ '/told/untold/other/c/free', 'told 4', '' ],
+    [ '/untold/other/c/free', '', '' ],
+);
+for my $case (@chains) {
+    my ($path, $left, $variables) = @{$case};
+    my $connection = RLP::Client->new($ENV{RLP_PORT});
+    for my $which ('the first', 'the next, known by its address,') {
+        begin;
+        my $response = get($path, connection => $connection);
+        is(join(' ', map { /"(\w+)";r=(\d+)/ } split /, /, $response->header('RateLimit') // ''), $left, "$path: what $which tells");
+        is(join(' ', grep { defined } map { $response->header($_) } qw(X-Action X-Rule)), $variables, '... and its variables');
+    }
+}
+
 done_testing;
 
 __DATA__
@@ -612,5 +639,52 @@ RateLimitPlan h-same rate=5/min
         RateLimitEnv always
         RateLimitRule l quota=999999999999999/month
         Header always set X-Who %{RATELIMIT_IDENTITY}e
+    </Location>
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName chain.test
+    RateLimitEngine On
+    RateLimitIdentity ip
+    RateLimitPlanMap chain "txt:${T}/conf/no-keys.txt" unknown=deny
+    AliasMatch "^/(?:told|untold|logged|other|exempt)/(.*)" "${T}/htdocs/rewritten/$1"
+    Header always set X-Action %{RATELIMIT_ACTION}e "expr=-n reqenv('RATELIMIT_ACTION')"
+    Header always set X-Rule %{RATELIMIT_RULE}e "expr=-n reqenv('RATELIMIT_RULE')"
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/"
+        RewriteRule "^(.+)$" "/$1"
+    </Directory>
+    <Location "/told">
+        RateLimitRule told rate=5/min
+    </Location>
+    <Location "/untold">
+        RateLimitHeaders Off
+        RateLimitRule untold rate=4/min
+    </Location>
+    <Location "/logged">
+        RateLimitHeaders Off
+        RateLimitEnv always
+        RateLimitRule logged rate=3/min
+    </Location>
+    <Location "/other">
+        RateLimitRule other rate=1/min method=PUT
+    </Location>
+    <Location "/exempt">
+        RateLimitExempt ip 127.0.0.1
+        RateLimitRule exempt rate=1/min
+    </Location>
+    <Location "/c/last">
+        RateLimitEnv always
+        RateLimitRule last rate=9/min
+    </Location>
+    <Location "/c/quiet">
+        RateLimitHeaders Off
+        RateLimitEnv always
+        RateLimitRule quiet rate=9/min
+    </Location>
+    <Location "/c/unknown">
+        RateLimitIdentity chain=header:X-Chain ip
+        RateLimitRule unknown rate=1/min
+        ErrorDocument 403 "/cgi/hit/chain?Retry-After=99&RateLimit=96"
     </Location>
 </VirtualHost>
