@@ -337,12 +337,19 @@ int request_header_parser(request_rec *r)
     return decide_request(r, conf, PHASE_EARLY, false, NULL);
 }
 
-/* A redirect has renamed the variables and dropped the filters of the request before it. */
-static void request_redirected(request_rec *r)
+/* A redirect has renamed the variables and dropped the filters of the request before it. Where
+   nothing is judged behind it (over), who was exempt stays so. */
+static void request_redirected(request_rec *r, bool over)
 {
     const verdict_t *before = request_verdict_so_far(r);
 
-    if (before == NULL || (before->n == 0 && before->apart.rule == NULL)) {
+    if (before == NULL || before == &before->conf->passed) {
+        return;
+    }
+    if (before == &before->conf->exempted) {
+        if (over) {
+            respond_env(r, before);
+        }
         return;
     }
     verdict_t *verdict = apr_pmemdup(r->pool, before, sizeof(*before));
@@ -355,7 +362,7 @@ static void request_redirected(request_rec *r)
     verdict->unidentified = 0;
     place_again(r, verdict);
     ap_set_module_config(r->request_config, &ratelimit_plans_module, verdict);
-    if (verdict->identity != NULL || verdict->apart_identity != NULL) {
+    if (verdict->action[0] != 'p' || verdict->identity != NULL || verdict->apart_identity != NULL) {
         respond_env(r, verdict);
     }
     if (verdict->bandwidth > 0) {
@@ -368,9 +375,11 @@ __attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
                                                                const dir_conf_t *conf)
 {
     const unsigned phases = request_phases_left(r, conf);
+    const bool over =
+        request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r);
 
-    request_redirected(r);
-    if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r)) {
+    request_redirected(r, over);
+    if (over) {
         return DECLINED;
     }
     return request_is_exempt(r, conf) ? request_exempt(r, conf)

@@ -17,7 +17,7 @@ plan skip_all => 'httpd has no mod_ratelimit' if !RLP::Httpd::has_module('rateli
 
 my $kib = 96;
 my $server = RLP::Httpd->new(
-    modules => [qw(ratelimit alias dir env headers)],
+    modules => [qw(ratelimit alias dir env headers rewrite)],
     clock => 1,
     config => <<'END'
 RateLimitEngine On
@@ -69,6 +69,18 @@ AliasMatch "^/(index|unruled)/" "@DIR@/htdocs/directory/"
 </Location>
 <Location "/then/">
     RateLimitRule then plan=good
+</Location>
+<Directory "@DIR@/htdocs">
+    RewriteEngine On
+    RewriteBase "/"
+    RewriteRule "^(?:untold|other)/(.*)$" "/$1"
+</Directory>
+<Location "/untold/">
+    RateLimitHeaders Off
+    RateLimitRule wide plan=wide
+</Location>
+<Location "/other/">
+    RateLimitRule other rate=1/min method=PUT
 </Location>
 <Location "/small/dry">
     RateLimitEngine LogOnly
@@ -122,6 +134,8 @@ my @kibs = (
     [ 'two plans', '/small/both', 32 ],
     [ 'a quota that is not used up', '/then/', 64 ],
     [ 'the plan that takes over', '/then/', 8 ],
+    [ 'a plan before a redirect', '/untold/small/', 64 ],
+    [ 'a plan before two', '/untold/other/small/', 64 ],
     [ 'a dry run', '/small/dry', '(null)' ],
 );
 for my $case (@kibs) {

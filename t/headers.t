@@ -369,6 +369,8 @@ my @chains = (
     [ '/logged/other/c/free', '', 'pass logged' ],
     [ '/told/untold/other/c/free', 'told 4', '' ],
     [ '/untold/other/c/free', '', '' ],
+    [ '/exempt/c/free', '', 'exempt' ],
+    [ '/exempt/told/c/free', 'told 4', '' ],
 );
 for my $case (@chains) {
     my ($path, $left, $variables) = @{$case};
@@ -380,6 +382,11 @@ for my $case (@chains) {
         is(join(' ', grep { defined } map { $response->header($_) } qw(X-Action X-Rule)), $variables, '... and its variables');
     }
 }
+begin;
+my $unknown = get('/c/unknown', 'X-Chain' => 'nobody');
+is($unknown->status, 403, 'a refusal without limits, whose page is made by a script ...');
+is(told($unknown), '', '... which has no say in it');
+is($unknown->header('X-Action'), 'deny', '... is a refusal for logs');
 
 done_testing;
 
