@@ -19,6 +19,7 @@ typedef struct {
     bool unknown;       /* nobody can tell which that is, under some rule */
     rlp_units_t units;  /* to be given back; 0: none */
     int n;              /* limits found */
+    apr_hash_t *met;    /* counters and their limits, as text */
     apr_status_t rv;
 } action_t;
 
@@ -59,8 +60,26 @@ static void action_charge(const action_t *action, rlp_charge_t *charge, const ru
     }
 }
 
+/* Is this limit of a counter met for the first time? Rules of one name share counters, each under a
+   limit of its own. *first: no other limit of the counter was met before. */
+static bool action_meets(const action_t *action, const rule_t *rule, const rlp_limit_t *limit,
+                         uint64_t signature, bool *first)
+{
+    apr_pool_t *pool = action->admin->r->pool;
+    const char *counter = apr_psprintf(pool, "%" APR_UINT64_T_HEX_FMT "@%pp", signature,
+                                       (const void *)stores_of(rule));
+    const char *own = apr_psprintf(pool, "%s %" APR_INT64_T_FMT " %" APR_INT64_T_FMT, counter,
+                                   limit->count, (apr_int64_t)limit->burst);
+    const bool met = apr_hash_get(action->met, own, APR_HASH_KEY_STRING) != NULL;
+
+    *first = apr_hash_get(action->met, counter, APR_HASH_KEY_STRING) == NULL;
+    apr_hash_set(action->met, counter, APR_HASH_KEY_STRING, counter);
+    apr_hash_set(action->met, own, APR_HASH_KEY_STRING, own);
+    return !met;
+}
+
 /* Gives units back, whenever they were charged. By a charge of nothing a store that decides by
-   itself says that it is asked itself. */
+   itself says that it is asked itself; and forgets what it remembers of the limit. */
 static apr_status_t action_give(rlp_charge_t *charge, rlp_units_t units)
 {
     rlp_question_t question = action_question();
@@ -71,7 +90,7 @@ static apr_status_t action_give(rlp_charge_t *charge, rlp_units_t units)
 
     charge->cost = -units;
     charge->counted_at = charge->counted_at != 0 ? RLP_TIME_EVER : 0;
-    if (rv == APR_SUCCESS) {
+    if (rv == APR_SUCCESS && units > 0) {
         rv = rlp_settle(rlp_world->store, charge, 1, &question, &answer);
     }
     return rv;
@@ -82,16 +101,20 @@ static void action_remember(action_t *action, apr_status_t rv)
     action->rv = action->rv == APR_SUCCESS ? rv : action->rv;
 }
 
-/* Gives back under each limit that counts what comes and goes, not what is in flight. */
+/* Gives back under each limit that counts what comes and goes, not what is in flight; to each
+   counter once. */
 static void action_give_all(action_t *action, const rule_t *rule, const variant_t *variant,
                             bool dry)
 {
     for (int i = 0; i < variant->plan->n; i++) {
+        const rlp_limit_t *limit = &variant->plan->limits[i];
         rlp_charge_t charge;
+        bool first;
 
-        if (!variant->plan->limits[i].algorithm->holds) {
+        if (!limit->algorithm->holds &&
+            action_meets(action, rule, limit, variant->signatures[dry][i], &first)) {
             action_charge(action, &charge, rule, variant, i, dry);
-            action_remember(action, action_give(&charge, action->units));
+            action_remember(action, action_give(&charge, first ? action->units : 0));
         }
     }
 }
@@ -103,7 +126,12 @@ static void action_tell(action_t *action, const rule_t *rule, const variant_t *v
         const rlp_question_t question = action_question();
         rlp_charge_t charge;
         rlp_answer_t answer;
+        bool first;
 
+        if (!action_meets(action, rule, &variant->plan->limits[i],
+                          variant->signatures[rule->dry][i], &first)) {
+            continue;
+        }
         action_charge(action, &charge, rule, variant, i, rule->dry);
         const apr_status_t rv = rlp_peek(rlp_world->store, &charge, 1, &question, &answer);
 
@@ -199,17 +227,14 @@ static const variant_t *action_variant(action_t *action, const rule_t *rule)
 
 typedef void action_fn(action_t *action, const rule_t *rule);
 
-/* All rules that may count the identity, those that share counters once. */
+/* All rules that may count the identity. */
 static void action_each(action_t *action, action_fn *fn)
 {
-    apr_hash_t *scopes = apr_hash_make(action->admin->r->pool);
-
+    action->met = apr_hash_make(action->admin->r->pool);
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
 
-        if (!rule->off && action_is_meant(action, rule) && action_counts(action, rule) &&
-            apr_hash_get(scopes, rule->scope, APR_HASH_KEY_STRING) == NULL) {
-            apr_hash_set(scopes, rule->scope, APR_HASH_KEY_STRING, rule->scope);
+        if (!rule->off && action_is_meant(action, rule) && action_counts(action, rule)) {
             fn(action, rule);
         }
     }

@@ -92,7 +92,7 @@ RateLimitIdentity user ip
 RateLimitPlanMap user "txt:@DIR@/people" unknown=default
 RateLimitPlanMap apikey "txt:@DIR@/keys"
 Header always set X-Was "%{RATELIMIT_ACTION}e %{RATELIMIT_IDENTITY}e" env=RATELIMIT_IDENTITY
-AliasMatch "^/(site|planned|kinds|aged|unlimited|dry|off|people|keys|joined|exempt)$" "@DIR@/htdocs/index.html"
+AliasMatch "^/(site|planned|kinds|aged|unlimited|dry|off|people|keys|joined|exempt|five|ten|weekly)$" "@DIR@/htdocs/index.html"
 Alias "/tenant" "@DIR@/tenant"
 <Directory "@DIR@/tenant">
     AllowOverride AuthConfig
@@ -155,6 +155,15 @@ RemoteIPHeader X-Forwarded-For
 <Location "/epoch">
     RateLimitHeaders Legacy reset=epoch
     RateLimitRule epoch quota=5/day
+</Location>
+<Location "/five">
+    RateLimitRule shared rate=5/day
+</Location>
+<Location "/ten">
+    RateLimitRule shared rate=10/day
+</Location>
+<Location "/weekly">
+    RateLimitRule shared rate=7/week
 </Location>
 <Location "/exempt">
     RateLimitExempt ip 127.0.0.0/8
@@ -469,6 +478,18 @@ my %aged = (identity => 'ip:127.0.0.1', rule => 'aged');
 is(done({ action => 'grant', units => 3, %aged })->{limits}[1]{remaining}, 3, 'grant: of a log, whenever it was used');
 is(join(' ', map { $_->{remaining} } @{ done({ action => 'reset', %aged })->{limits} }), '4 4', 'reset: whenever it was used');
 is($server->statuses(5, '/aged'), '200 200 200 200 429', 'for requests, too');
+
+# --- one name in several sections: a counter under two limits, and another one
+
+my %shared = (identity => 'ip:127.0.0.1', rule => 'shared');
+my $there = sub { my ($ask) = @_; return join ' ', map { "$_->{remaining}/$_->{quota}" } @{ done({ %{$ask}, %shared })->{limits} } };
+is(join(' ', map { $server->statuses(@{$_}) } [ 3, '/five' ], [ 5, '/ten' ], [ 1, '/five' ], [ 8, '/weekly' ]),
+    '200 200 200 200 200 200 200 200 429 200 200 200 200 200 200 200 429', 'one rule in three sections');
+is($there->({ action => 'get' }), '0/5 2/10 0/7', 'get: each of its limits');
+is($there->({ action => 'grant', units => 1 }), '1/5 3/10 1/7', 'grant: to each counter once');
+is(join(' ', map { $server->statuses(@{$_}) } [ 2, '/five' ], [ 3, '/ten' ], [ 2, '/weekly' ]), '200 429 200 200 429 200 429', 'as requests see it');
+is($there->({ action => 'reset' }), '5/5 10/10 7/7', 'reset: of every section');
+is(join(' ', map { left($_) } qw(/weekly /ten /five)), '6 9 3', 'for requests, too');
 
 ok($server->stop, 'it stops');
 

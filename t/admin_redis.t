@@ -27,6 +27,15 @@ RateLimitRule site rate=3600/hour quota=36000 cost=720
 <Location "/admin">
     SetHandler ratelimit-admin
 </Location>
+<LocationMatch "^/(?:two|four)">
+    RateLimitRule site Off
+</LocationMatch>
+<Location "/two">
+    RateLimitRule shared rate=2/day
+</Location>
+<Location "/four">
+    RateLimitRule shared rate=4/day
+</Location>
 END
 }
 
@@ -61,6 +70,12 @@ for my $options ('failure=local', 'failure=open') {
     is($one->statuses(1, '/index.html'), '429', 'which the ban outlives');
     admin($one, { action => 'unban' });
     is($one->statuses(1, '/index.html'), '200', 'until it is ended');
+    my @shared = (rule => 'shared', identity => 'ip:127.0.0.1');
+    is(join(' ', map { $one->statuses(@{$_}) } [ 4, '/four' ], [ 1, '/two' ], [ 1, '/four' ]), '404 404 404 404 429 429', 'a counter of two sections is used up');
+    admin($one, { action => 'grant', units => 1, @shared });
+    is(join(' ', map { $one->get($_)->{status} } qw(/four /four /two)), '404 429 429', 'what is given back counts at once here, in both');
+    admin($one, { action => 'reset', @shared });
+    is(join(' ', map { $one->get($_)->{status} } qw(/four /two)), '404 404', 'in both');
     ok($_->stop, 'stop') for $one, $two;
 }
 
