@@ -95,12 +95,12 @@ static void doubt_engine(void)
 /* The limits under which the rule counts everybody, or who has no plan; NULL: there are none. */
 static const variant_t *doubt_limits(const rule_t *rule)
 {
-    if (rule->choice == CHOICE_NAMED) {
-        const plan_t *plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+    const plan_t *plan = rule->own ? NULL : server_conf(rule->server)->plan_default;
 
-        return plan ? rule->variants[plan->index] : NULL;
+    if (rule->choice == CHOICE_NAMED) {
+        plan = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
     }
-    return rule->variants[0];
+    return rule->variants[plan ? plan->index : 0];
 }
 
 /* Is who counts here another one with each page, say? Then sections need not share him. */
@@ -138,13 +138,12 @@ static bool doubt_knows(const bucket_t *bucket, const rlp_limit_t *limit)
     return knows;
 }
 
-/* A bucket that rules of one name count in, each with its own rate or burst (P-07). Plans change
-   seldom; but of sections clients choose which they ask. */
-static void doubt_bucket(const rule_t *rule, const rlp_limit_t *limit, uint64_t signature,
-                         apr_hash_t *buckets, apr_pool_t *pool)
+/* A limit of a bucket that rules of one name count in. Where it is one too many: the bucket; else
+   NULL. */
+static const bucket_t *doubt_crowded(const rule_t *rule, const rlp_limit_t *limit,
+                                     const char *counter, apr_hash_t *buckets)
 {
-    const char *counter = apr_psprintf(pool, "%" APR_UINT64_T_HEX_FMT "@%pp", signature,
-                                       (const void *)stores_of(rule));
+    apr_pool_t *pool = apr_hash_pool_get(buckets);
     bucket_t *bucket = apr_hash_get(buckets, counter, APR_HASH_KEY_STRING);
 
     if (bucket == NULL) {
@@ -152,32 +151,72 @@ static void doubt_bucket(const rule_t *rule, const rlp_limit_t *limit, uint64_t 
         apr_hash_set(buckets, counter, APR_HASH_KEY_STRING, bucket);
     }
     if (doubt_knows(bucket, limit)) {
-        return;
+        return NULL;
     }
-    if (bucket->n < DOUBT_LIMITS) {
-        bucket->rules[bucket->n] = rule;
-        bucket->limits[bucket->n++] = limit;
-        return;
+    if (bucket->n == DOUBT_LIMITS) {
+        return bucket;
     }
-    doubt_tell(rule->server, rule->file, rule->line,
-               apr_psprintf(pool,
-                            "the rule \"%s\" has the bucket of lines %d and %d under a third "
-                            "limit: "
-                            "it is kept under two, and who asks for all in turn has more than "
-                            "they allow; under a name of its own it counts apart",
-                            rule->name, bucket->rules[0]->line, bucket->rules[1]->line));
+    bucket->rules[bucket->n] = rule;
+    bucket->limits[bucket->n++] = limit;
+    return NULL;
+}
+
+/* Where the rules stand that a bucket has its limits from: of the same file the lines alone. */
+static const char *doubt_lines(const bucket_t *bucket, const rule_t *rule, apr_pool_t *pool)
+{
+    const rule_t *a = bucket->rules[0], *b = bucket->rules[1];
+
+    return strcmp(a->file, rule->file) == 0 && strcmp(b->file, rule->file) == 0
+               ? apr_psprintf(pool, "lines %d and %d", a->line, b->line)
+               : apr_psprintf(pool, "line %d of %s and line %d of %s", a->line, a->file, b->line,
+                              b->file);
+}
+
+/* A bucket that rules of one name count in, each with its own rate or burst (P-07). Plans change
+   seldom; but of sections clients choose which they ask. Whom a rule counts that says nothing of it
+   is taken for whom all such rules do. */
+static void doubt_bucket(const rule_t *rule, const rlp_limit_t *limit, uint64_t signature,
+                         apr_hash_t *buckets, apr_pool_t *pool)
+{
+    const chain_t *chain = rule->key ? rule->key : rlp_world->default_chain;
+    const bucket_t *crowded = NULL;
+
+    for (int i = 0; i < chain->n; i++) {
+        const char *counter = apr_psprintf(pool, "%" APR_UINT64_T_HEX_FMT "@%pp %.*s", signature,
+                                           (const void *)stores_of(rule),
+                                           (int)chain->items[i].label_len, chain->items[i].label);
+        const bucket_t *bucket = doubt_crowded(rule, limit, counter, buckets);
+
+        crowded = bucket ? bucket : crowded;
+    }
+    if (crowded != NULL) {
+        doubt_tell(rule->server, rule->file, rule->line,
+                   apr_psprintf(pool,
+                                "the rule \"%s\" has the bucket of %s under a third limit: it is "
+                                "kept under two, and who asks for all in turn has more than they "
+                                "allow; under a name of its own it counts apart",
+                                rule->name, doubt_lines(crowded, rule, pool)));
+    }
+}
+
+static void doubt_variant(const rule_t *rule, const variant_t *variant, apr_hash_t *buckets,
+                          apr_pool_t *pool)
+{
+    for (int i = 0; i < variant->plan->n; i++) {
+        const rlp_limit_t *limit = &variant->plan->limits[i];
+
+        if (limit->algorithm->takes & RLP_TAKES_BURST) {
+            doubt_bucket(rule, limit, variant->signatures[rule->dry][i], buckets, pool);
+        }
+    }
 }
 
 static void doubt_buckets(const rule_t *rule, apr_hash_t *buckets, apr_pool_t *pool)
 {
     const variant_t *variant = rule->off || doubt_varies(rule) ? NULL : doubt_limits(rule);
 
-    for (int i = 0; variant != NULL && i < variant->plan->n; i++) {
-        const rlp_limit_t *limit = &variant->plan->limits[i];
-
-        if (limit->algorithm->takes & RLP_TAKES_BURST) {
-            doubt_bucket(rule, limit, variant->signatures[rule->dry][i], buckets, pool);
-        }
+    for (; variant != NULL; variant = variant->then) {
+        doubt_variant(rule, variant, buckets, pool);
     }
 }
 
