@@ -39,6 +39,14 @@ static rlp_time_t window_begin(int64_t number, const rlp_limit_t *limit)
     return limit->start + number * limit->period;
 }
 
+/* As SECOND_CUT, in the second limit's burst. */
+#define WINDOW_CUT (INT64_C(1) << 62)
+
+static rlp_units_t window_second_burst(const window_t *window)
+{
+    return window->second & ~WINDOW_CUT;
+}
+
 /* No window ends outside what a clock can say. */
 static bool window_used_sound(rlp_units_t used, rlp_units_t burst, int64_t bound)
 {
@@ -49,8 +57,9 @@ static bool window_sound(const window_t *window, const rlp_limit_t *limit)
 {
     const int64_t bound = (INT64_C(1) << 61) / limit->period;
 
-    if (window->second != 0 ? !window_used_sound(window->second_used, window->second, bound)
-                            : window->second_used != 0) {
+    if (window->second != 0
+            ? !window_used_sound(window->second_used, window_second_burst(window), bound)
+            : window->second_used != 0) {
         return false;
     }
     if (window->burst == 0) {
@@ -75,14 +84,15 @@ static int64_t window_ahead(const rlp_limit_t *limit)
 static void window_take_over(window_t *window, const rlp_limit_t *limit)
 {
     const rlp_units_t used = window->used, burst = window->burst;
-    const bool known =
-        burst == limit->burst || (window->second != 0 && window->second == limit->burst);
+    const bool known = burst == limit->burst ||
+                       (window->second != 0 && window_second_burst(window) == limit->burst);
     const int64_t windows = known ? window_ahead(limit) + 1 : 1;
 
     if (burst != limit->burst) {
         window->used = known ? window->second_used : used;
         window->burst = limit->burst;
-        window->second = burst;
+        window->second = burst | (window->second & WINDOW_CUT) |
+                         (window->used > windows * limit->burst ? WINDOW_CUT : 0);
         window->second_used = used;
     }
     if (window->used > windows * limit->burst) {
@@ -114,7 +124,8 @@ static bool window_turn(window_t *window, rlp_time_t now, const rlp_limit_t *lim
 
         window->used = window_left(window->used, gone, limit->burst);
         if (window->second) {
-            window->second_used = window_left(window->second_used, gone, window->second);
+            window->second_used =
+                window_left(window->second_used, gone, window_second_burst(window));
         }
         if (window->second_used == 0) {
             window->second = 0; /* what will be charged by the time it asks is carried to it */
@@ -182,9 +193,10 @@ static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t 
     d->loss = rlp_loss((uint64_t)window->used, (uint64_t)limit->burst);
     d->expires = end;
     if (window->second_used > 0) {
-        const int64_t last = (window->second_used - 1) / window->second + 1;
+        const int64_t last = (window->second_used - 1) / window_second_burst(window) + 1;
         const rlp_time_t second_end = window_begin(window->number + last, limit);
-        const uint32_t second = rlp_loss((uint64_t)window->second_used, (uint64_t)window->second);
+        const uint32_t second =
+            rlp_loss((uint64_t)window->second_used, (uint64_t)window_second_burst(window));
 
         d->expires = end > second_end ? end : second_end;
         d->loss = second > d->loss ? second : d->loss; /* eviction would forget both */
@@ -218,10 +230,16 @@ static void window_second(window_t *window, const rlp_decision_t *d, const rlp_l
     const rlp_time_t turn = back ? op->charged_at : op->now + d->wait;
     const int64_t ahead = window_number(turn, limit) - window->number;
     const wide_t windows = ahead < 0 && !back ? 1 : (wide_t)ahead + 1;
-    const wide_t most =
-        windows < WINDOW_USED_MAX / window->second ? windows * window->second : WINDOW_USED_MAX;
+    const rlp_units_t burst = window_second_burst(window);
+    const wide_t most = windows < WINDOW_USED_MAX / burst ? windows * burst : WINDOW_USED_MAX;
     const wide_t sum = (wide_t)window->second_used + op->units;
 
+    if (back && (window->second & WINDOW_CUT) != 0 && op->charged_at < RLP_TIME_EVER) {
+        return;
+    }
+    if (!back && sum > most) {
+        window->second |= WINDOW_CUT;
+    }
     if (window->second_used < most) {
         window->second_used = sum < 0 ? 0 : (rlp_units_t)(sum < most ? sum : most);
     }

@@ -71,13 +71,16 @@ static void queue_turn(queue_t *queue, const rlp_limit_t *limit)
     if (mark == 0 || mark == limit->mark) {
         return;
     }
-    const second_t before = { mark, queue->at + second_span(mark, queue->used, true) };
+    const uint64_t cut = queue->second.mark & SECOND_CUT;
+    second_t before = { mark | cut, queue->at + second_span(mark, queue->used, true) };
 
-    if (queue->second.mark == limit->mark) {
+    if ((queue->second.mark & ~SECOND_CUT) == limit->mark) {
         const rlp_time_t span = queue->second.full > queue->at ? queue->second.full - queue->at : 0;
         const wide_t used = queue_drained(span, limit);
 
         queue->used = used < queue_full(limit) ? (uint64_t)used : queue_full(limit);
+    } else if (queue->used > queue_full(limit)) {
+        before.mark |= SECOND_CUT;
     }
     queue->mark = limit->mark;
     queue->second = before;

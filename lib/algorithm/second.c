@@ -38,7 +38,7 @@ rlp_units_t second_burst(uint64_t mark)
 
 int64_t second_count(uint64_t mark)
 {
-    const uint64_t count = second_wide(mark & UINT32_MAX);
+    const uint64_t count = second_wide(mark & UINT32_MAX & ~SECOND_SPARE);
 
     return count > 0 ? (int64_t)count : 1;
 }
@@ -61,7 +61,7 @@ rlp_time_t second_span(uint64_t mark, second_wide_t credit, bool up)
 bool second_is_sound(const second_t *second)
 {
     return second->mark == 0 ? second->full == 0
-                             : second_sound(second->mark) && second->full >= 0 &&
+                             : second_sound(second->mark & ~SECOND_CUT) && second->full >= 0 &&
                                    second->full <= INT64_C(1) << 62;
 }
 
@@ -86,7 +86,9 @@ void second_settle(second_t *second, rlp_time_t at, rlp_time_t turn, rlp_units_t
         const rlp_time_t most = from > turn + all ? from : turn + all;
 
         second->full = sum < most ? sum : most;
-    } else if (second->full - all < turn) {
+        second->mark |= sum > most ? SECOND_CUT : 0;
+    } else if (turn >= RLP_TIME_EVER ||
+               (second->full - all < turn && (second->mark & SECOND_CUT) == 0)) {
         const rlp_time_t sum = from - second_span(second->mark, credit, false);
 
         second->full = sum > at ? sum : at;

@@ -16,6 +16,9 @@ __extension__ typedef unsigned __int128 second_wide_t;
 
 #define SECOND_MAX (INT64_C(1) << 52) /* microseconds; no drain is longer */
 #define SECOND_SPARE UINT64_C(32)     /* a bit that no mark has: counts are below 2^50 */
+/* In the mark of a second limit: one of the two has been charged less than all since both were
+   unused. Then nobody can tell what there is to be given back to it. */
+#define SECOND_CUT SECOND_SPARE
 
 /* Never 0. Of two limits that differ by less than the bits tell the larger burst and the slower
    rate count for both. */
@@ -35,7 +38,7 @@ rlp_time_t second_span(uint64_t mark, second_wide_t credit, bool up);
 
 /* What a bucket of credit keeps of its second limit. */
 typedef struct {
-    uint64_t mark;   /* 0: there is none */
+    uint64_t mark;   /* 0: there is none; else it may have SECOND_CUT */
     rlp_time_t full; /* from when on nothing is used under it */
 } second_t;
 
@@ -48,8 +51,8 @@ void second_follow(second_t *second, rlp_time_t was, rlp_time_t at);
 
 /* Units are charged at an instant, for a turn, up to what the second limit holds: its burst and
    `more` credit. Below 0 they are given back, of what was charged for that turn; but not where the
-   bucket may have been full by then, and so was charged less. In microseconds, to the disadvantage
-   of the client. */
+   bucket may have been full by then, and so was charged less (RLP_TIME_EVER: in any case). In
+   microseconds, to the disadvantage of the client. */
 void second_settle(second_t *second, rlp_time_t at, rlp_time_t turn, rlp_units_t units,
                    const rlp_limit_t *limit, uint64_t more);
 

@@ -38,7 +38,7 @@ static bool steps_used_sound(rlp_units_t used, uint64_t mark, const rlp_limit_t 
     const rlp_units_t burst = second_burst(mark);
     const rlp_units_t most = used > burst ? used : burst;
 
-    return second_sound(mark) && used >= 0 && most <= STEPS_USED_MAX &&
+    return second_sound(mark & ~SECOND_CUT) && used >= 0 && most <= STEPS_USED_MAX &&
            steps_periods_at(most, second_count(mark)) <= STEPS_TIME_MAX / 2 / limit->period;
 }
 
@@ -51,8 +51,8 @@ static bool steps_sound(const steps_t *steps, const rlp_limit_t *limit)
     if (steps->mark == 0) {
         return ((uint64_t)steps->used | (uint64_t)steps->step | steps->second) == 0;
     }
-    return steps_used_sound(steps->used, steps->mark, limit) && steps->step >= -STEPS_TIME_MAX &&
-           steps->step <= STEPS_TIME_MAX;
+    return steps_used_sound(steps->used, steps->mark, limit) && (steps->mark & SECOND_CUT) == 0 &&
+           steps->step >= -STEPS_TIME_MAX && steps->step <= STEPS_TIME_MAX;
 }
 
 static rlp_time_t steps_floor(rlp_time_t now, const rlp_limit_t *limit)
@@ -90,7 +90,7 @@ static int64_t steps_ahead(const rlp_limit_t *limit)
 static void steps_take_over(steps_t *steps, const rlp_limit_t *limit)
 {
     const uint64_t mark = steps->mark;
-    const bool known = mark == limit->mark || steps->second == limit->mark;
+    const bool known = mark == limit->mark || (steps->second & ~SECOND_CUT) == limit->mark;
     const rlp_units_t most = known || second_burst(mark) == second_burst(limit->mark)
                                  ? limit->burst + steps_ahead(limit) * limit->count * RLP_UNIT
                                  : limit->burst;
@@ -100,7 +100,7 @@ static void steps_take_over(steps_t *steps, const rlp_limit_t *limit)
 
         steps->used = known ? steps->second_used : used;
         steps->mark = limit->mark;
-        steps->second = mark;
+        steps->second = mark | (steps->second & SECOND_CUT) | (steps->used > most ? SECOND_CUT : 0);
         steps->second_used = used;
     }
     if (steps->used > most) {
@@ -245,6 +245,12 @@ static void steps_second(steps_t *steps, const rlp_decision_t *d, const rlp_limi
     const wide_t most = held < INT64_MAX ? held : INT64_MAX;
     const wide_t sum = (wide_t)steps->second_used + op->units;
 
+    if (back && (steps->second & SECOND_CUT) != 0 && op->charged_at < RLP_TIME_EVER) {
+        return;
+    }
+    if (!back && sum > most) {
+        steps->second |= SECOND_CUT;
+    }
     if (steps->second_used < most) {
         steps->second_used = sum < 0 ? 0 : (rlp_units_t)(sum < most ? sum : most);
     }

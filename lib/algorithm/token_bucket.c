@@ -88,9 +88,10 @@ static void bucket_turn(bucket_t *bucket, const rlp_limit_t *limit)
     if (mark == 0 || mark == limit->mark) {
         return;
     }
-    const second_t before = { mark, bucket->at + second_span(mark, bucket->used, true) };
+    const uint64_t cut = bucket->second.mark & SECOND_CUT;
+    second_t before = { mark | cut, bucket->at + second_span(mark, bucket->used, true) };
 
-    if (bucket->second.mark == limit->mark) {
+    if ((bucket->second.mark & ~SECOND_CUT) == limit->mark) {
         const rlp_time_t span =
             bucket->second.full > bucket->at ? bucket->second.full - bucket->at : 0;
 
@@ -99,6 +100,7 @@ static void bucket_turn(bucket_t *bucket, const rlp_limit_t *limit)
         bucket->used = used < INT64_MAX ? (uint64_t)used : INT64_MAX;
     } else if (second_burst(mark) != second_burst(limit->mark) && bucket->used > limit->capacity) {
         bucket->used = limit->capacity;
+        before.mark |= SECOND_CUT;
     }
     bucket->mark = limit->mark;
     bucket->second = before;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define REQUESTS 40 /* of one key */
+#define IN_FLIGHT 4 /* requests that may be given back */
 #define SECOND 3    /* the word of a state that has the mark of its second limit */
 #define AT_ONCE 2   /* for a scale: none of this kind waits */
 #define ROUNDING 64 /* microseconds: one for each charge to the limit that is not asked */
@@ -25,6 +26,13 @@ typedef struct {
     int asked;             /* limits[asked] */
     rlp_op_t op;           /* of the latest request */
 } shared_t;
+
+/* What may yet be given back. */
+typedef struct {
+    rlp_op_t op;
+    rlp_time_t turn;
+    int asked;
+} charged_t;
 
 /* Steps keep their phase, which is that of the first request unless it is given. */
 static const kind_t shared_kinds[] = {
@@ -106,16 +114,20 @@ static void test_shared_more(void **state)
     walk_t *walk = &shared.walk;
 
     for (int i = 0; i < STEPS / REQUESTS / 4; i++) {
-        rlp_op_t last = { .units = 0 };
-        rlp_time_t turn = 0;
-        int asked = 0;
+        charged_t charged[IN_FLIGHT] = { 0 };
+        /* what a bucket has refilled by the time it is given back was for others, too; and who
+           gives up a turn leaves those behind him where they are */
+        const bool many = !walk->kind->has_burst && unit_below(&walk->random, 2);
+        const bool waits = !many && walk->kind->scale != AT_ONCE;
 
         shared_begin(&shared);
         for (int k = 0; k < REQUESTS; k++) {
-            shared_next(&shared, walk->kind->scale == AT_ONCE ? 0 : shared.limits[0]->period);
-            if (last.units > 0 && unit_below(&walk->random, 3) == 0 && turn <= walk->now) {
-                shared_back(&shared, &last, asked, turn);
-                last.units = 0;
+            shared_next(&shared, waits ? shared.limits[0]->period : 0);
+            charged_t *one = &charged[many ? unit_below(&walk->random, IN_FLIGHT) : 0];
+
+            if (one->op.units > 0 && unit_below(&walk->random, 2) == 0 && one->turn <= walk->now) {
+                shared_back(&shared, &one->op, one->asked, one->turn);
+                one->op.units = 0;
             }
             const rlp_decision_t d = walk_step_of(walk->limit, walk->state, &shared.op);
 
@@ -128,9 +140,7 @@ static void test_shared_more(void **state)
             walk_expect(walk, own.verdict <= RLP_WAIT,
                         "P-07: what two limits count together passes under the one alone");
             walk_expect(walk, own.wait <= d.wait, "P-07: and no later");
-            last = shared.op;
-            turn = walk->now + d.wait;
-            asked = shared.asked;
+            *one = (charged_t){ shared.op, walk->now + d.wait, shared.asked };
         }
     }
 }

@@ -2,7 +2,7 @@
 if number == 4 then
   local period, burst, start, ahead = read('<dddd', args, pos)
   local number, used, seen, cut
-  local second, second_used -- another limit's burst, if there is one
+  local second, second_used, second_cut -- another limit's burst, if there is one
 
   local function number_at(instant)
     return whole(instant - start, period)
@@ -25,17 +25,20 @@ if number == 4 then
     local other2, u2
     if size == 40 then
       other2, u2 = read('<dd', value, from + 24)
-      if not (sound(other2 - 1, EXACT) and sound(u2, EXACT)) then
+      if not (sound(math.abs(other2) - 1, EXACT) and sound(u2, EXACT)) then
         return false
       end
     end
     local most = (ahead + 1) * burst
+    second_cut = other2 and other2 < 0
+    other2 = other2 and math.abs(other2)
     if other ~= burst then
       if other2 == burst then
         u, u2 = u2, u
       else
         most, cut, u2 = burst, u > burst and u - burst or 0, u
       end
+      second_cut = second_cut or u > most
       other2 = other
     end
     number, used, seen = n, clamp(u, most), true
@@ -105,6 +108,10 @@ if number == 4 then
   local function settle_second(turn)
     local ahead = number_at(turn) - number
     local most = (units >= 0 and ahead < 0 and 1 or ahead + 1) * second -- its turn is in the window of the state
+    if units < 0 and second_cut and charged_at < FOREVER then
+      return
+    end
+    second_cut = second_cut or units >= 0 and second_used + units > most
     if second_used < most then
       second_used = second_used + units
       second_used = second_used < 0 and 0 or clamp(second_used, most)
@@ -153,7 +160,7 @@ if number == 4 then
     end
     report(d)
     if changed and second then
-      return d, write('<ddddd', number, used, burst, second, second_used)
+      return d, write('<ddddd', number, used, burst, second_cut and -second or second, second_used)
     end
     return d, changed and write('<ddd', number, used, burst) or nil
   end

@@ -16,7 +16,7 @@ if number == 3 then
     local gone, under2, other2
     if size == 64 then
       gone, under2, other2 = read('<ddd', value, from + 40)
-      if not (sound(gone, EXACT) and sound(under2 - 1, TIME_MAX) and sound(other2 - 1, EXACT)) then
+      if not (sound(gone, EXACT) and sound(under2 - 1, TIME_MAX) and sound(math.abs(other2) - 1, EXACT)) then
         return false
       end
     end
@@ -28,10 +28,13 @@ if number == 3 then
       second = gone and settle
       if own_burst ~= first_burst or own_count ~= first_count then
         local used_q, used_r = convert(q, r, under, first_count)
-        if gone and own_burst == other2 and own_count == under2 then
+        local cut = gone and other2 < 0
+        if gone and own_burst == math.abs(other2) and own_count == under2 then
           kept_q, kept_r = gone > instant and gone - instant or 0, 0
+        elseif less(full_q, full_r, kept_q, kept_r) then
+          cut = true
         end
-        second, gone, under2, other2 = settle, instant + span(used_q, used_r), first_count, first_burst
+        second, gone, under2, other2 = settle, instant + span(used_q, used_r), first_count, cut and -first_burst or first_burst
       end
       full, second_count, second_burst = gone, under2, other2
     end
@@ -52,7 +55,7 @@ if number == 3 then
     if not second then
       return write('<ddddd', q, r, count, instant, burst)
     end
-    full = second(full, second_burst, second_count, was, instant, turn, charged, UNIT)
+    full, second_burst = second(full, second_burst, second_count, was, instant, turn, charged, UNIT)
     return write('<dddddddd', q, r, count, instant, burst, full, second_count, second_burst)
   end
 

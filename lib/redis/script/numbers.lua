@@ -101,7 +101,8 @@ end
 
 -- One counter under two limits (lib/algorithm/second.h): what they are told apart by, a burst and a count in 26 bits
 -- each; in how many microseconds the second earns so many thousandths; and the instant from which nothing is used under
--- it, when units are charged or given back. Made where there are two alone.
+-- it, when units are charged or given back. A burst below 0 is of one that has been charged less than all (SECOND_CUT).
+-- Made where there are two alone.
 local function second_of(period)
   local function narrow(x, up)
     local _, size = math.frexp(x)
@@ -119,6 +120,8 @@ local function second_of(period)
   end
 
   return narrow, time, function(full, burst, count, was, instant, turn, n, more)
+    local cut = burst < 0
+    burst = cut and -burst or burst
     if was and was - instant > SKEW then
       full = full > was - instant and full - was + instant or 0
     end
@@ -126,12 +129,13 @@ local function second_of(period)
     local from = full > instant and full or instant
     if n >= 0 then
       local most = from > turn + all and from or turn + all
-      return clamp(from + time(n, count, true), most)
-    elseif full - all < turn then
+      local sum = from + time(n, count, true)
+      return clamp(sum, most), (cut or sum > most) and -burst or burst
+    elseif turn >= FOREVER or full - all < turn and not cut then
       local sum = from - time(-n, count)
-      return sum > instant and sum or instant
+      full = sum > instant and sum or instant
     end
-    return full
+    return full, cut and -burst or burst
   end
 end
 

@@ -3,7 +3,7 @@ if number == 2 then
   local count, period, burst, initial, start, ahead = read('<dddddd', args, pos)
   local refill = count * UNIT
   local used, step, seen
-  local second, second_count, second_burst -- what is used under a second limit, if there is one
+  local second, second_count, second_burst, cut -- what is used under a second limit, if there is one
 
   local function load(value, from, size)
     if size ~= 32 and size ~= 56 then
@@ -17,7 +17,7 @@ if number == 2 then
     local u2, under2, other2
     if size == 56 then
       u2, under2, other2 = read('<ddd', value, from + 32)
-      if not (sound(u2, EXACT) and sound(under2 - 1, EXACT) and sound(other2 - 1, EXACT)) then
+      if not (sound(u2, EXACT) and sound(under2 - 1, EXACT) and sound(math.abs(other2) - 1, EXACT)) then
         return false
       end
     end
@@ -27,9 +27,13 @@ if number == 2 then
       local own_burst, own_count = narrow(burst, true), narrow(count)
       local first_burst, first_count = narrow(other, true), narrow(under)
       if own_burst ~= first_burst or own_count ~= first_count then
-        local known = u2 and own_burst == other2 and own_count == under2
+        local known = u2 and own_burst == math.abs(other2) and own_count == under2
+        cut = u2 and other2 < 0
         most = (known or own_burst == first_burst) and most or burst
         u, u2, under2, other2 = known and u2 or u, u, first_count, first_burst
+        cut = cut or u > most
+      elseif u2 then
+        cut, other2 = other2 < 0, math.abs(other2)
       end
     end
     used, step, seen = clamp(u, most), s, true
@@ -87,6 +91,10 @@ if number == 2 then
   local function settle_second(turn)
     local refills = turn < step and units >= 0 and 0 or whole(turn - step, period) -- its turn is at the step of the state
     local most = second_burst + refills * second_count * UNIT
+    if units < 0 and cut and charged_at < FOREVER then
+      return
+    end
+    cut = cut or units >= 0 and second + units > most
     if second < most then
       second = second + units
       second = second < 0 and 0 or clamp(second, most)
@@ -128,10 +136,10 @@ if number == 2 then
   return function(kind, value, from, size)
     local d = decision()
     local changed = false
-    used, step, seen, second = 0, 0, false, nil
+    used, step, seen, second, cut = 0, 0, false, nil, false
     d.damaged = value ~= nil and not load(value, from, size)
     if initial == burst and now - period >= full_from() then
-      used, step, seen, second = 0, 0, false, nil
+      used, step, seen, second, cut = 0, 0, false, nil, false
     end
     local fresh = not seen
     local healed = turn()
@@ -154,7 +162,7 @@ if number == 2 then
     end
     report(d)
     if changed and second then
-      return d, write('<ddddddd', used, step, count, burst, second, second_count, second_burst)
+      return d, write('<ddddddd', used, step, count, burst, second, second_count, cut and -second_burst or second_burst)
     end
     return d, changed and write('<dddd', used, step, count, burst) or nil
   end

@@ -19,7 +19,7 @@ if number == 1 then
       end
       if under > 0 and sound(q, TIME_MAX) and sound(under, TIME_MAX) and sound(r, under - 1) and sound(instant, TIME_MAX)
         and sound(other, TIME_MAX) and (size == 40 or sound(full, EXACT) and sound(second_count - 1, TIME_MAX)
-        and sound(second_burst - 1, EXACT)) then
+        and sound(math.abs(second_burst) - 1, EXACT)) then
         at = instant
         kept_q, kept_r = convert(q, r, under, count)
         if size == 64 or under ~= count or other ~= burst then
@@ -30,15 +30,16 @@ if number == 1 then
           if own_burst ~= first_burst or own_count ~= first_count then
             local used_q, used_r = convert(q, r, under, first_count)
             local before = instant + span(used_q, used_r)
-            if second and own_burst == second_burst and own_count == second_count then
+            local cut = second and second_burst < 0
+            if second and own_burst == math.abs(second_burst) and own_count == second_count then
               kept_q, kept_r = full > at and full - at or 0, 0
             elseif own_burst ~= first_burst and less(cap_q, cap_r, kept_q, kept_r) then
               local beyond_q, beyond_r = minus(kept_q, kept_r, cap_q, cap_r, count)
               local units_beyond, rest = muldiv(beyond_q, count, beyond_r, period / UNIT)
               d.cut = rest > 0 and units_beyond + 1 or units_beyond
-              kept_q, kept_r = cap_q, cap_r
+              kept_q, kept_r, cut = cap_q, cap_r, true
             end
-            second, full, second_count, second_burst = settle, before, first_count, first_burst
+            second, full, second_count, second_burst = settle, before, first_count, cut and -first_burst or first_burst
           end
           d.second = second and true
         end
@@ -100,7 +101,7 @@ if number == 1 then
       if not second then
         return write('<ddddd', q, r, count, instant, burst)
       end
-      full = second(full, second_burst, second_count, at, instant, turn, charged, 0)
+      full, second_burst = second(full, second_burst, second_count, at, instant, turn, charged, 0)
       return write('<dddddddd', q, r, count, instant, burst, full, second_count, second_burst)
     end
 
