@@ -337,19 +337,12 @@ int request_header_parser(request_rec *r)
     return decide_request(r, conf, PHASE_EARLY, false, NULL);
 }
 
-/* A redirect has renamed the variables and dropped the filters of the request before it. Where
-   nothing is judged behind it (over), who was exempt stays so. */
-static void request_redirected(request_rec *r, bool over)
+/* A redirect has renamed the variables and dropped the filters of the request before it. */
+static void request_redirected(request_rec *r)
 {
-    const verdict_t *before = request_verdict_so_far(r);
+    const verdict_t *before = decide_before(r);
 
     if (before == NULL || before == &before->conf->passed) {
-        return;
-    }
-    if (before == &before->conf->exempted) {
-        if (over) {
-            respond_env(r, before);
-        }
         return;
     }
     verdict_t *verdict = apr_pmemdup(r->pool, before, sizeof(*before));
@@ -371,19 +364,37 @@ static void request_redirected(request_rec *r, bool over)
     place_guard(r, verdict);
 }
 
-__attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
-                                                               const dir_conf_t *conf)
+/* Who was exempt before a redirect stays so where nothing is judged behind it. */
+static void request_tell_exempt(request_rec *r)
+{
+    const verdict_t *before = request_verdict_so_far(r->prev);
+    const verdict_t *verdict = request_verdict(r);
+
+    if (before != NULL && before == &before->conf->exempted &&
+        (verdict == NULL || (verdict->judged == 0 && !verdict->denied))) {
+        respond_env(r, before);
+    }
+}
+
+static int request_judge_redirected(request_rec *r, const dir_conf_t *conf)
 {
     const unsigned phases = request_phases_left(r, conf);
-    const bool over =
-        request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r);
 
-    request_redirected(r, over);
-    if (over) {
+    request_redirected(r);
+    if (request_is_error_document(r) || !request_concerned(r, conf) || request_is_uncounted(r)) {
         return DECLINED;
     }
     return request_is_exempt(r, conf) ? request_exempt(r, conf)
                                       : decide_request(r, conf, phases, false, NULL);
+}
+
+__attribute__((noinline)) static int request_fixups_redirected(request_rec *r,
+                                                               const dir_conf_t *conf)
+{
+    const int rv = request_judge_redirected(r, conf);
+
+    request_tell_exempt(r);
+    return rv;
 }
 
 __attribute__((noinline)) static int request_fixups_in_full(request_rec *r, const dir_conf_t *conf)

@@ -370,6 +370,7 @@ my @chains = (
     [ '/told/untold/other/c/free', 'told 4', '' ],
     [ '/untold/other/c/free', '', '' ],
     [ '/exempt/c/free', '', 'exempt' ],
+    [ '/exempt/c/other', '', 'exempt' ],
     [ '/exempt/told/c/free', 'told 4', '' ],
 );
 for my $case (@chains) {
@@ -673,7 +674,7 @@ RateLimitPlan h-same rate=5/min
         RateLimitEnv always
         RateLimitRule logged rate=3/min
     </Location>
-    <Location "/other">
+    <Location ~ "^/(c/)?other">
         RateLimitRule other rate=1/min method=PUT
     </Location>
     <Location "/exempt">
