@@ -271,41 +271,24 @@ static void respond_forget(request_rec *r, const char *fields[])
     }
 }
 
-/* Writes the values of the fields. */
-RESPOND_INLINE void respond_write(verdict_t *verdict, unsigned set, const dir_conf_t *conf,
-                                  apr_pool_t *pool)
+/* What is to be told behind a redirect of all that was charged. */
+__attribute__((noinline)) static verdict_t *respond_told(const verdict_t *verdict, apr_pool_t *pool)
 {
-    char *to = verdict->text;
+    verdict_t *told = apr_pmemdup(pool, verdict, sizeof(*verdict));
 
-    if (set & FIELDS_IETF) {
-        to = respond_ietf(to, verdict, pool);
-    }
-    if (set & FIELDS_LEGACY) {
-        respond_legacy(to, verdict, conf->fields_epoch == 1);
-    }
-}
-
-/* The same behind a redirect, where not all that was charged is to be told. */
-__attribute__((noinline)) static void respond_write_told(const verdict_t *verdict, unsigned set,
-                                                         const dir_conf_t *conf, apr_pool_t *pool)
-{
-    verdict_t told = *verdict;
-
-    told.n = 0;
-    told.outcomes = apr_palloc(pool, sizeof(*told.outcomes) * (apr_size_t)verdict->n);
+    told->n = 0;
+    told->outcomes = apr_palloc(pool, sizeof(*told->outcomes) * (apr_size_t)verdict->n);
     for (int i = 0; i < verdict->n; i++) {
         if (!verdict->outcomes[i].untold) {
-            told.outcomes[told.n++] = verdict->outcomes[i];
+            told->outcomes[told->n++] = verdict->outcomes[i];
         }
     }
-    if (told.n > 0) {
-        respond_write(&told, set, conf, pool);
-    }
+    return told;
 }
 
 void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
 {
-    const unsigned set = conf->fields == RLP_UNSET ? FIELDS_BOTH : (unsigned)conf->fields;
+    unsigned set = conf->fields == RLP_UNSET ? FIELDS_BOTH : (unsigned)conf->fields;
 
     if (verdict->n == 0 || (conf->fields_denied == 1 && !verdict->denied)) {
         return;
@@ -316,10 +299,18 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
     } else {
         respond_forget(r, verdict->fields);
     }
-    if (verdict->before == NULL) {
-        respond_write(verdict, set, conf, r->pool);
-    } else {
-        respond_write_told(verdict, set, conf, r->pool);
+    verdict_t *told = verdict;
+    if (verdict->before != NULL) {
+        told = respond_told(verdict, r->pool);
+        set = told->n > 0 ? set : FIELDS_OFF;
+    }
+    char *to = told->text;
+
+    if (set & FIELDS_IETF) {
+        to = respond_ietf(to, told, r->pool);
+    }
+    if (set & FIELDS_LEGACY) {
+        respond_legacy(to, told, conf->fields_epoch == 1);
     }
     respond_send_some(r, verdict->fields, set & FIELDS_IETF ? FIELD_POLICY : FIELD_X_LIMIT,
                       set & FIELDS_LEGACY ? RLP_FIELDS_N : FIELD_X_LIMIT);
