@@ -431,6 +431,28 @@ static void test_seldom(void **state)
     free(world);
 }
 
+/* Of a window under two limits nothing is drawn ahead; but of the next one, which has only been
+   asked under one of them. */
+static void test_other_plan(void **state)
+{
+    static const trial_t trial = { .words = "rate=500/s algorithm=fixed-window" };
+    world_t *world = malloc(sizeof(*world));
+
+    (void)state;
+    assert_non_null(world);
+    world_begin(world, &trial, unit_seed(), 1);
+    world_run(world, 200, RLP_SECOND);
+    world->limit = &unit_plan("rate=1000/s algorithm=fixed-window")->limits[0];
+    world_run(world, 200, RLP_SECOND / 50);
+    world_advance(world, (world->now / RLP_SECOND + 1) * RLP_SECOND);
+    const int64_t requests = world->requests, questions = world->questions;
+
+    world_run(world, 500, 2 * RLP_SECOND);
+    assert_true((world->questions - questions) * 10 <= world->requests - requests);
+    world_end(world);
+    free(world);
+}
+
 int main(void)
 {
     const char *missing = redis_server_start();
@@ -448,6 +470,7 @@ int main(void)
         unit_add_case("T-29: never above the limit", faulty[i].words, test_never_above, &faulty[i]);
     }
     unit_add("what is seldom asked for", test_seldom, NULL);
+    unit_add("another plan, and the next window", test_other_plan, NULL);
     for (size_t i = 0; i < UNIT_N(dues); i++) {
         unit_add_case("what is due", dues[i].trial.words, test_due, &dues[i]);
     }

@@ -210,22 +210,6 @@ static void test_upgrade(void **state)
     assert_int_equal(host_admits(0, 200, "rate=100/hour"), 95);
 }
 
-/* A window that has only been asked under one limit yet is drawn ahead of again. */
-static void test_upgrade_window(void **state)
-{
-    static const char words[] = "rate=1000/s algorithm=fixed-window";
-
-    (void)state;
-    hosts_fresh();
-    assert_int_equal(host_admits(0, 3, "rate=10/s algorithm=fixed-window"), 3);
-    assert_int_equal(host_admits(0, 1, words), 1);
-    apr_sleep(RLP_SECOND);
-    const int asked = hosts_asked();
-
-    assert_int_equal(host_admits(0, 200, words), 200);
-    assert_in_range(hosts_asked() - asked, 1, 60);
-}
-
 /* And back: what was drawn ahead under the larger plan, and not used, is not held against it. */
 static void test_downgrade(void **state)
 {
@@ -672,7 +656,6 @@ int main(void)
     unit_add("a limit, in few round trips", test_leased, NULL);
     unit_add("a refusal, until when, and for ever", test_refusal, NULL);
     unit_add("another plan counts at once", test_upgrade, NULL);
-    unit_add("another plan, and the next window", test_upgrade_window, NULL);
     unit_add("P-07: a plan for a time, and the one before", test_downgrade, NULL);
     unit_add("leased and other limits, all or none", test_mixed, NULL);
     unit_add("who is refused pays nothing, whatever becomes of the lease", test_refused_meanwhile,
