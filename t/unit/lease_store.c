@@ -1,12 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The store with leases, asked as a module asks any store, against a real server; and processes
- * that are killed in the midst of it. RLP_PROCESSES=no leaves these out, for the thread sanitizer.
+ * The store with leases of one limit; and processes that are killed in the midst of it.
+ * RLP_PROCESSES=no leaves these out, for the thread sanitizer.
  */
 
-#include "redis/lease_store.h"
-
+#include "lease_hosts.h"
 #include "redis_server.h"
 #include "unit.h"
 
@@ -21,127 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HOSTS 2
-#define PATIENCE (10 * RLP_SECOND) /* a slow machine may be slow */
-
-static rlp_store_t *stores[HOSTS];
-static rlp_store_t *exacts[HOSTS];
-static lease_table_t *tables[HOSTS];
-static const rlp_store_type_t *exact_type;
-static unsigned never;
 static const rlp_limit_t *thread_limit;
-
-/* What all processes of a host have in common. */
-static lease_table_t *table_open(rlp_time_t patience)
-{
-    void *memory = mmap(NULL, lease_table_size(LEASE_TABLE_STEP), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-    assert_true(memory != MAP_FAILED);
-    return lease_table_make(memory, LEASE_TABLE_STEP, patience);
-}
-
-static rlp_store_t *store_open(lease_table_t *table, rlp_store_t **exact)
-{
-    redis_store_settings_t made = {
-        .endpoint =
-            redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()), PATIENCE),
-        .prefix = "t:",
-        .timeout = PATIENCE
-    };
-    const lease_store_settings_t settings = { .exact = redis_store_create(&made, unit_pool()),
-                                              .table = table,
-                                              .endpoint = made.endpoint,
-                                              .timeout = PATIENCE,
-                                              .usual = true };
-
-    *exact = settings.exact;
-    return lease_store_create(&settings, unit_pool());
-}
-
-/* Each test has hosts and counters of its own. */
-static void hosts_fresh(void)
-{
-    freeReplyObject(redis_server_ask("FLUSHALL"));
-    freeReplyObject(redis_server_ask("CONFIG RESETSTAT"));
-    for (int i = 0; i < HOSTS; i++) {
-        tables[i] = table_open(PATIENCE);
-        stores[i] = store_open(tables[i], &exacts[i]);
-    }
-}
-
-static int hosts_asked(void)
-{
-    redisReply *reply = redis_server_ask("INFO commandstats");
-    const char *at = strstr(reply->str, "cmdstat_evalsha:calls=");
-    const int calls = at ? atoi(at + strlen("cmdstat_evalsha:calls=")) : 0;
-
-    freeReplyObject(reply);
-    return calls;
-}
-
-static void charge_init(rlp_charge_t *charge, const char *identity, const char *rule,
-                        const char *words)
-{
-    const rlp_limit_t *limit = &unit_plan(words)->limits[0];
-
-    rlp_charge_init(charge, identity, strlen(identity), rlp_signature(rule, NULL, limit), limit);
-    charge->rule = rule;
-}
-
-static rlp_question_t question_now(void)
-{
-    return (rlp_question_t){ .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
-}
-
-static rlp_answer_t host_take(int host, rlp_charge_t charges[], int n)
-{
-    const rlp_question_t question = question_now();
-    rlp_answer_t answer;
-
-    assert_int_equal(rlp_check(stores[host], charges, n, &question, &answer), APR_SUCCESS);
-    return answer;
-}
-
-/* How many of so many requests pass. */
-static int host_admits(int host, int requests, const char *words)
-{
-    int admitted = 0;
-
-    for (int i = 0; i < requests; i++) {
-        rlp_charge_t charge;
-
-        charge_init(&charge, "user:42", "api", words);
-        admitted += host_take(host, &charge, 1).verdict == RLP_ALLOW;
-    }
-    return admitted;
-}
-
-/* A limit with a smaller count, of another section or of the plan that follows, refuses what the
-   larger one has used, and gives none of it back. */
-static void test_under_both(void **state)
-{
-    static const char *const larger[] = { "rate=1000/hour", "rate=1000/hour algorithm=fixed-window",
-                                          "rate=1000/hour algorithm=sliding-window",
-                                          "quota=1000/day", "quota=1000" };
-    static const char *const smaller[] = { "rate=10/hour", "rate=10/hour algorithm=fixed-window",
-                                           "rate=10/hour algorithm=sliding-window", "quota=10/day",
-                                           "quota=10" };
-
-    (void)state;
-    for (size_t i = 0; i < UNIT_N(larger); i++) {
-        int admitted = 0;
-
-        hosts_fresh();
-        for (int round = 0; round < 4; round++) {
-            admitted += host_admits(0, 600, larger[i]) + host_admits(1, 10, larger[i]);
-            assert_int_equal(host_admits(0, 20, smaller[i]), 0);
-            lease_store_return(stores[1], true, &never);
-            assert_int_equal(host_admits(1, 20, smaller[i]), 0);
-        }
-        assert_in_range(admitted, 500, 1001);
-    }
-}
 
 /* What is left of the limit of the threads, when no host has a lease: by a look at Redis. */
 static int threads_left(void)
@@ -201,105 +80,6 @@ static void test_refusal(void **state)
     assert_int_equal(charge.decision.next, RLP_TIME_NEVER);
 }
 
-/* Another plan, with the same counter. */
-static void test_upgrade(void **state)
-{
-    (void)state;
-    hosts_fresh();
-    assert_int_equal(host_admits(0, 8, "rate=5/hour"), 5);
-    assert_int_equal(host_admits(0, 200, "rate=100/hour"), 95);
-}
-
-/* And back: what was drawn ahead under the larger plan, and not used, is not held against it. */
-static void test_downgrade(void **state)
-{
-    static const char *const kinds[] = { "", " algorithm=fixed-window",
-                                         " algorithm=sliding-window" };
-
-    (void)state;
-    for (size_t i = 0; i < UNIT_N(kinds); i++) {
-        hosts_fresh();
-        assert_int_equal(host_admits(0, 4,
-                                     apr_pstrcat(unit_pool(), "rate=100/hour", kinds[i], NULL)),
-                         4);
-        assert_int_equal(host_admits(0, 9, apr_pstrcat(unit_pool(), "rate=5/hour", kinds[i], NULL)),
-                         1);
-    }
-}
-
-/* Leased or not, all must admit. */
-static void test_mixed(void **state)
-{
-    rlp_charge_t charges[4];
-
-    (void)state;
-    hosts_fresh();
-    for (int i = 0; i < 10; i++) {
-        charge_init(&charges[0], "user:1", "api", "rate=100/hour");
-        charge_init(&charges[1], "user:1", "places", "concurrent=5");
-        charge_init(&charges[2], "ip:192.0.2.1", "ip", "rate=90/hour algorithm=fixed-window");
-        charge_init(&charges[3], "ip:192.0.2.1", "day", "quota=80/day");
-        const rlp_answer_t answer = host_take(0, charges, 4);
-
-        assert_int_equal(answer.verdict, i < 5 ? RLP_ALLOW : RLP_DENY);
-        assert_int_equal(answer.tightest, 1);
-        assert_int_equal(charges[0].decision.remaining, i < 5 ? 99 - i : 95);
-        assert_int_equal(charges[3].decision.remaining, i < 5 ? 79 - i : 75);
-    }
-    charge_init(&charges[1], "user:1", "tight", "rate=1/hour");
-    assert_int_equal(host_take(0, charges, 2).verdict, RLP_ALLOW);
-    for (int i = 0; i < 5; i++) {
-        charges[0].spared = charges[1].spared = false;
-        assert_int_equal(host_take(0, charges, 2).verdict, RLP_DENY);
-        assert_int_equal(charges[0].decision.remaining, 94);
-    }
-}
-
-/* All leases of the first host are given back, while a request asks about what is not leased. */
-static apr_status_t decide_meanwhile(rlp_store_t *exact, rlp_charge_t *charges, int n,
-                                     const rlp_question_t *question, rlp_op_kind_t kind,
-                                     rlp_answer_t *answer)
-{
-    if (kind == RLP_TAKE) {
-        lease_store_return(stores[0], true, &never);
-    }
-    return exact_type->decide(exact, charges, n, question, kind, answer);
-}
-
-/* Who is refused has paid nothing, even where the lease that paid has been reported by then. */
-static void check_refused_meanwhile(const char *words)
-{
-    rlp_charge_t charges[2];
-    rlp_store_type_t meanwhile;
-
-    hosts_fresh();
-    exact_type = exacts[0]->type;
-    meanwhile = *exact_type;
-    meanwhile.decide = decide_meanwhile;
-    exacts[0]->type = &meanwhile;
-    for (int i = 0; i < 6; i++) {
-        charge_init(&charges[0], "user:1", "api", words);
-        charge_init(&charges[1], "user:1", "log", "rate=1/hour algorithm=sliding-log");
-        assert_int_equal(host_take(0, charges, 2).verdict, i < 1 ? RLP_ALLOW : RLP_DENY);
-    }
-    exacts[0]->type = exact_type;
-    lease_store_return(stores[0], true, &never);
-    charge_init(&charges[0], "user:1", "api", words);
-    charges[0].max_wait = 1;
-    assert_int_equal(host_take(1, charges, 1).verdict, RLP_ALLOW);
-    assert_int_equal(charges[0].decision.remaining, 98);
-}
-
-static void test_refused_meanwhile(void **state)
-{
-    (void)state;
-    check_refused_meanwhile("rate=100/hour");
-    check_refused_meanwhile("rate=100/hour algorithm=fixed-window");
-    check_refused_meanwhile("rate=100/hour algorithm=sliding-window");
-    check_refused_meanwhile("quota=100/day");
-    check_refused_meanwhile("quota=100");
-}
-
 /* What waits is asked about in Redis, and sees what is leased. */
 static void test_exact_beside(void **state)
 {
@@ -357,42 +137,6 @@ static void test_full(void **state)
     }
 }
 
-/* docs/redis-format.md: under which signature it stands. */
-static bool key_has_lease(const char *key, const char *rule, const char *words)
-{
-    uint64_t signature = ~rlp_signature(rule, NULL, &unit_plan(words)->limits[0]) & 0xff;
-    redisReply *value = redis_server_ask("GET %s", key);
-    unsigned char bytes[8];
-
-    signature |= rlp_signature(rule, NULL, &unit_plan(words)->limits[0]) & ~UINT64_C(0xff);
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        bytes[i] = (unsigned char)(signature >> 8 * i);
-    }
-    const bool has = value->type == REDIS_REPLY_STRING &&
-                     memmem(value->str, value->len, bytes, sizeof(bytes)) != NULL;
-
-    freeReplyObject(value);
-    return has;
-}
-
-/* Leases are not lost where the key has many limits. */
-static void test_many(void **state)
-{
-    int admitted = 0;
-
-    (void)state;
-    hosts_fresh();
-    for (int i = 0; i < 20; i++) {
-        admitted +=
-            host_admits(0, i == 0 ? 40 : 5, apr_psprintf(unit_pool(), "rate=100/%dh", i + 1));
-    }
-    assert_int_equal(admitted, 40 + 19 * 5);
-    assert_true(key_has_lease("t:rlp:{user:42}:api", "api", "rate=100/h"));
-    admitted = host_admits(1, 100, "rate=100/h");
-    admitted += host_admits(0, 100, "rate=100/h");
-    assert_int_equal(admitted, 60);
-}
-
 #define THREADS 8
 
 static void *thread_take(void *data)
@@ -438,15 +182,6 @@ static void test_threads(void **state)
 
 /* --- corrections */
 
-static void host_settle(rlp_charge_t charge, rlp_units_t cost)
-{
-    const rlp_question_t question = question_now();
-    rlp_answer_t answer;
-
-    charge.cost = cost;
-    assert_int_equal(rlp_settle(stores[0], &charge, 1, &question, &answer), APR_SUCCESS);
-}
-
 static void test_refund(void **state)
 {
     static const char *const limits[] = { "rate=10/hour", "rate=10/hour algorithm=fixed-window",
@@ -464,34 +199,6 @@ static void test_refund(void **state)
             host_settle(charge, -RLP_UNIT);
         }
         assert_int_equal(host_admits(0, 20, limits[i]), 10);
-    }
-}
-
-/* What is charged under one limit and comes back to the lease frees the other of no more than it
-   was charged: it may have been full; and of no less where it was not. */
-static void test_back_under_both(void **state)
-{
-    static const char *const larger[] = { "rate=1000/hour", "rate=1000/hour algorithm=fixed-window",
-                                          "rate=1000/hour algorithm=sliding-window",
-                                          "quota=1000/day", "quota=1000" };
-    static const char *const smaller[] = { "rate=10/hour", "rate=10/hour algorithm=fixed-window",
-                                           "rate=10/hour algorithm=sliding-window", "quota=10/day",
-                                           "quota=10" };
-
-    (void)state;
-    for (size_t i = 0; i < UNIT_N(larger); i++) {
-        hosts_fresh();
-        assert_int_equal(host_admits(0, 1, smaller[i]), 1);
-        for (int round = 0; round < 60; round++) {
-            rlp_charge_t charge;
-
-            charge_init(&charge, "user:42", "api", larger[i]);
-            assert_int_equal(host_take(0, &charge, 1).verdict, RLP_ALLOW);
-            host_settle(charge, -RLP_UNIT);
-            if (round >= 30) {
-                assert_int_equal(host_admits(0, 20, smaller[i]), round == 30 ? 9 : 0);
-            }
-        }
     }
 }
 
@@ -652,21 +359,13 @@ int main(void)
         unit_add("the store with leases", unit_skip_row, missing);
         return unit_run();
     }
-    unit_add("under two limits", test_under_both, NULL);
     unit_add("a limit, in few round trips", test_leased, NULL);
     unit_add("a refusal, until when, and for ever", test_refusal, NULL);
-    unit_add("another plan counts at once", test_upgrade, NULL);
-    unit_add("P-07: a plan for a time, and the one before", test_downgrade, NULL);
-    unit_add("leased and other limits, all or none", test_mixed, NULL);
-    unit_add("who is refused pays nothing, whatever becomes of the lease", test_refused_meanwhile,
-             NULL);
     unit_add("who waits is told without a lease", test_exact_beside, NULL);
     unit_add("a look", test_peek, NULL);
     unit_add("no room for a lease", test_full, NULL);
-    unit_add("many limits of one key", test_many, NULL);
     unit_add("T-25: threads of two hosts", test_threads, NULL);
     unit_add("a refund goes to the lease", test_refund, NULL);
-    unit_add("P-07: a refund under two limits", test_back_under_both, NULL);
     unit_add("a late cost is a debt", test_debt, NULL);
     unit_add("what is left goes back", test_return, NULL);
     unit_add("a renewal before the end", test_renewal, NULL);
