@@ -9,9 +9,7 @@
  * overtakes it.
  */
 
-#include "rlp_algorithm.h"
-
-__extension__ typedef __int128 wide_t;
+#include "algorithm/second.h"
 
 /* One counter under two limits: as in second.h, but that the burst is the rate. */
 typedef struct {
@@ -220,28 +218,27 @@ static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_
     return true;
 }
 
-/* The second limit is charged the units, too, up to what it holds at their turn, or is given them
-   back; but not where it may have been full by then, and so was charged less. What is charged by an
-   older reading of the clock has its turn in the state's window. */
+/* What the second limit holds at an instant. What is charged by an older reading of the clock has
+   its turn in the window of the state; what is given back, where it was charged. */
+static rlp_units_t window_second_most(const window_t *window, rlp_time_t at, bool back,
+                                      const rlp_limit_t *limit)
+{
+    const int64_t ahead = window_number(at, limit) - window->number;
+    const int64_t windows = ahead >= 0 ? ahead + 1 : back ? 0 : 1;
+    const rlp_units_t burst = window_second_burst(window);
+
+    return windows < WINDOW_USED_MAX / burst ? windows * burst : WINDOW_USED_MAX;
+}
+
 static void window_second(window_t *window, const rlp_decision_t *d, const rlp_limit_t *limit,
                           const rlp_op_t *op)
 {
-    const bool back = op->kind == RLP_SETTLE && op->units < 0;
-    const rlp_time_t turn = back ? op->charged_at : op->now + d->wait;
-    const int64_t ahead = window_number(turn, limit) - window->number;
-    const wide_t windows = ahead < 0 && !back ? 1 : (wide_t)ahead + 1;
-    const rlp_units_t burst = window_second_burst(window);
-    const wide_t most = windows < WINDOW_USED_MAX / burst ? windows * burst : WINDOW_USED_MAX;
-    const wide_t sum = (wide_t)window->second_used + op->units;
+    const rlp_time_t at = second_instant(d, op);
+    const rlp_units_t most = window_second_most(window, at, op->units < 0, limit);
+    const bool cut = (window->second & WINDOW_CUT) != 0;
 
-    if (back && (window->second & WINDOW_CUT) != 0 && op->charged_at < RLP_TIME_EVER) {
-        return;
-    }
-    if (!back && sum > most) {
+    if (second_settle_units(&window->second_used, cut, op, most)) {
         window->second |= WINDOW_CUT;
-    }
-    if (window->second_used < most) {
-        window->second_used = sum < 0 ? 0 : (rlp_units_t)(sum < most ? sum : most);
     }
 }
 

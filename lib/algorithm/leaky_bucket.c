@@ -71,19 +71,9 @@ static void queue_turn(queue_t *queue, const rlp_limit_t *limit)
     if (mark == 0 || mark == limit->mark) {
         return;
     }
-    const uint64_t cut = queue->second.mark & SECOND_CUT;
-    second_t before = { mark | cut, queue->at + second_span(mark, queue->used, true) };
-
-    if ((queue->second.mark & ~SECOND_CUT) == limit->mark) {
-        const rlp_time_t span = queue->second.full > queue->at ? queue->second.full - queue->at : 0;
-        const wide_t used = queue_drained(span, limit);
-
-        queue->used = used < queue_full(limit) ? (uint64_t)used : queue_full(limit);
-    } else if (queue->used > queue_full(limit)) {
-        before.mark |= SECOND_CUT;
-    }
+    queue->used =
+        second_turn(&queue->second, mark, queue->at, queue->used, queue_full(limit), limit);
     queue->mark = limit->mark;
-    queue->second = before;
 }
 
 /* A plan with a shorter queue has a full one, not more. */

@@ -65,6 +65,26 @@ bool second_is_sound(const second_t *second)
                                    second->full <= INT64_C(1) << 62;
 }
 
+uint64_t second_turn(second_t *second, uint64_t mark, rlp_time_t at, uint64_t used, uint64_t most,
+                     const rlp_limit_t *limit)
+{
+    const second_t other = *second;
+
+    second->mark = mark | (other.mark & SECOND_CUT);
+    second->full = at + second_span(mark, used, true);
+    if ((other.mark & ~SECOND_CUT) == limit->mark) {
+        const uint64_t span = other.full > at ? (uint64_t)(other.full - at) : 0;
+        const second_wide_t credit = (second_wide_t)span * (uint64_t)limit->count;
+
+        return credit < INT64_MAX ? (uint64_t)credit : INT64_MAX;
+    }
+    if (used > most) {
+        second->mark |= SECOND_CUT;
+        return most;
+    }
+    return used;
+}
+
 void second_follow(second_t *second, rlp_time_t was, rlp_time_t at)
 {
     if (was - at > RLP_CLOCK_SKEW) {
@@ -108,4 +128,22 @@ void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *li
 
     d->loss = loss > d->loss ? loss : d->loss;
     d->expires = second->full > d->expires ? second->full : d->expires;
+}
+
+rlp_time_t second_instant(const rlp_decision_t *d, const rlp_op_t *op)
+{
+    return op->units < 0 ? op->charged_at : op->now + d->wait;
+}
+
+bool second_settle_units(rlp_units_t *used, bool cut, const rlp_op_t *op, rlp_units_t most)
+{
+    const rlp_units_t sum = *used + op->units;
+
+    if (op->units < 0 && cut && op->charged_at < RLP_TIME_EVER) {
+        return true;
+    }
+    if (*used < most) {
+        *used = sum < 0 ? 0 : sum < most ? sum : most;
+    }
+    return cut || (op->units >= 0 && sum > most);
 }

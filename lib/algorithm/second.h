@@ -45,6 +45,13 @@ typedef struct {
 /* Could it have come from these functions? */
 bool second_is_sound(const second_t *second);
 
+/* The credit in use under this limit of a state that was written at `at` under another one, which
+   has that mark and so much in use, and is the second from then on. A limit that was the second
+   finds its own again, whatever that is; to a new one it is carried, up to `most`: it is empty
+   then, not in debt. */
+uint64_t second_turn(second_t *second, uint64_t mark, rlp_time_t at, uint64_t used, uint64_t most,
+                     const rlp_limit_t *limit);
+
 /* The second limit of a state that was written at `was`, and is at `at`. A clock that has stepped
    back takes along what is used. */
 void second_follow(second_t *second, rlp_time_t was, rlp_time_t at);
@@ -59,5 +66,15 @@ void second_settle(second_t *second, rlp_time_t at, rlp_time_t turn, rlp_units_t
 /* What eviction would forget, and until when, is that of the limit that has more. */
 void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *limit, uint64_t more,
                    rlp_decision_t *d);
+
+/* Where units are counted, not credit. */
+
+/* When that has its turn which `op` has charged; of what it gives back, when it was charged. */
+rlp_time_t second_instant(const rlp_decision_t *d, const rlp_op_t *op);
+
+/* The second limit, with so much in use, is charged the units, too, up to what it holds at that
+   instant, or is given them back; but not where it may have been full by then, and so was charged
+   less. `cut`: it has been charged less already; the answer: it has now. */
+bool second_settle_units(rlp_units_t *used, bool cut, const rlp_op_t *op, rlp_units_t most);
 
 #endif

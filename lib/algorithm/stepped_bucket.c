@@ -230,36 +230,29 @@ static bool steps_queue(steps_t *steps, rlp_decision_t *d, const rlp_limit_t *li
     return true;
 }
 
-/* What the second limit holds at a turn. What is charged by an older reading of the clock has its
-   turn at the state's step; what is given back, where it was charged. */
-static wide_t steps_second_most(const steps_t *steps, rlp_time_t turn, bool back,
-                                const rlp_limit_t *limit)
+/* What the second limit holds at an instant. What is charged by an older reading of the clock has
+   its turn at the state's step; what is given back, where it was charged. */
+static rlp_units_t steps_second_most(const steps_t *steps, rlp_time_t at, bool back,
+                                     const rlp_limit_t *limit)
 {
-    const rlp_time_t ahead = turn - steps->step;
+    const rlp_time_t ahead = at - steps->step;
     const int64_t gone = ahead < 0 ? -((-ahead - 1) / limit->period + 1) : ahead / limit->period;
     const int64_t refills = gone < 0 && !back ? 0 : gone;
     const wide_t most = (wide_t)second_burst(steps->second) +
                         (wide_t)refills * second_count(steps->second) * RLP_UNIT;
 
-    return most < INT64_MAX ? most : INT64_MAX;
+    return most < 0 ? 0 : most < INT64_MAX ? (rlp_units_t)most : INT64_MAX;
 }
 
-/* The second limit is charged the units, too, up to what it holds at their turn, or is given them
-   back; but not where it may have been full by then, and so was charged less. */
 static void steps_second(steps_t *steps, const rlp_decision_t *d, const rlp_limit_t *limit,
                          const rlp_op_t *op)
 {
-    const bool back = op->kind == RLP_SETTLE && op->units < 0;
-    const rlp_time_t turn = back ? op->charged_at : op->now + d->wait;
-    const wide_t most = steps_second_most(steps, turn, back, limit);
-    const wide_t sum = (wide_t)steps->second_used + op->units;
+    const rlp_time_t at = second_instant(d, op);
+    const rlp_units_t most = steps_second_most(steps, at, op->units < 0, limit);
+    const bool cut = (steps->second & SECOND_CUT) != 0;
 
-    if (back && (steps->second & SECOND_CUT) != 0 && turn < RLP_TIME_EVER) {
-        return;
-    }
-    steps->second |= sum > most && !back ? SECOND_CUT : 0;
-    if (steps->second_used < most) {
-        steps->second_used = sum < 0 ? 0 : (rlp_units_t)(sum < most ? sum : most);
+    if (second_settle_units(&steps->second_used, cut, op, most)) {
+        steps->second |= SECOND_CUT;
     }
 }
 

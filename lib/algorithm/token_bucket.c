@@ -88,22 +88,11 @@ static void bucket_turn(bucket_t *bucket, const rlp_limit_t *limit)
     if (mark == 0 || mark == limit->mark) {
         return;
     }
-    const uint64_t cut = bucket->second.mark & SECOND_CUT;
-    second_t before = { mark | cut, bucket->at + second_span(mark, bucket->used, true) };
+    const bool other_burst = second_burst(mark) != second_burst(limit->mark);
 
-    if ((bucket->second.mark & ~SECOND_CUT) == limit->mark) {
-        const rlp_time_t span =
-            bucket->second.full > bucket->at ? bucket->second.full - bucket->at : 0;
-
-        const wide_t used = (wide_t)(uint64_t)span * (uint64_t)limit->count;
-
-        bucket->used = used < INT64_MAX ? (uint64_t)used : INT64_MAX;
-    } else if (second_burst(mark) != second_burst(limit->mark) && bucket->used > limit->capacity) {
-        bucket->used = limit->capacity;
-        before.mark |= SECOND_CUT;
-    }
+    bucket->used = second_turn(&bucket->second, mark, bucket->at, bucket->used,
+                               other_burst ? limit->capacity : UINT64_MAX, limit);
     bucket->mark = limit->mark;
-    bucket->second = before;
 }
 
 /* Credit in use at any instant; before that of the state it may be more than was ever kept. */
