@@ -104,18 +104,9 @@ if number == 4 then
     return true
   end
 
-  -- up to what it holds at the turn, or given back; but not where it may have been full by then
-  local function settle_second(turn)
+  local function second_most(turn)
     local ahead = number_at(turn) - number
-    local most = (units >= 0 and ahead < 0 and 1 or ahead + 1) * second -- its turn is in the window of the state
-    if units < 0 and second_cut and charged_at < FOREVER then
-      return
-    end
-    second_cut = second_cut or units >= 0 and second_used + units > most
-    if second_used < most then
-      second_used = second_used + units
-      second_used = second_used < 0 and 0 or clamp(second_used, most)
-    end
+    return (units >= 0 and ahead < 0 and 1 or ahead + 1) * second -- its turn is in the window of the state
   end
 
   local function report(d)
@@ -156,7 +147,8 @@ if number == 4 then
       changed = true
     end
     if changed and second and d.verdict <= WAIT then
-      settle_second(kind == SETTLE and units < 0 and (n and now or charged_at) or now + d.wait)
+      local most = second_most(units >= 0 and now + d.wait or n and now or charged_at)
+      second_used, second_cut = second_units(second_used, second_cut, units, charged_at, most)
     end
     report(d)
     if changed and second then

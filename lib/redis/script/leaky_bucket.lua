@@ -22,7 +22,7 @@ if number == 3 then
     end
     kept_q, kept_r = convert(q, r, under, count)
     if gone or under ~= count or other ~= burst then
-      local narrow, _, settle = second_of(period)
+      local narrow, settle = second_of(period)
       local own_burst, own_count = narrow(burst, true), narrow(count)
       local first_burst, first_count = narrow(other, true), narrow(under)
       second = gone and settle

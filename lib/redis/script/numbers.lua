@@ -119,7 +119,7 @@ local function second_of(period)
     return (up and r > 0) and q + 1 or q
   end
 
-  return narrow, time, function(full, burst, count, was, instant, turn, n, more)
+  return narrow, function(full, burst, count, was, instant, turn, n, more)
     local cut = burst < 0
     burst = cut and -burst or burst
     if was and was - instant > SKEW then
@@ -137,6 +137,20 @@ local function second_of(period)
     end
     return full, cut and -burst or burst
   end
+end
+
+-- The same in units (second_settle_units()): what is used under the second limit, up to what it holds at the turn, when
+-- units are charged or given back, and whether it has been charged less than all.
+local function second_units(used, cut, units, charged_at, most)
+  if units < 0 and cut and charged_at < FOREVER then
+    return used, true
+  end
+  cut = cut or units >= 0 and used + units > most
+  if used < most then
+    used = used + units
+    used = used < 0 and 0 or clamp(used, most)
+  end
+  return used, cut
 end
 
 -- tables are made with all that they will have: growing one costs more than all the rest of it

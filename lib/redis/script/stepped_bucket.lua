@@ -87,18 +87,9 @@ if number == 2 then
     used = used < 0 and 0 or clamp(used, most)
   end
 
-  -- up to what it holds at the turn, or given back; but not where it may have been full by then
-  local function settle_second(turn)
+  local function second_most(turn)
     local refills = turn < step and units >= 0 and 0 or whole(turn - step, period) -- its turn is at the step of the state
-    local most = second_burst + refills * second_count * UNIT
-    if units < 0 and cut and charged_at < FOREVER then
-      return
-    end
-    cut = cut or units >= 0 and second + units > most
-    if second < most then
-      second = second + units
-      second = second < 0 and 0 or clamp(second, most)
-    end
+    return second_burst + refills * second_count * UNIT
   end
 
   local function heal(missing)
@@ -158,7 +149,7 @@ if number == 2 then
       changed = true
     end
     if changed and second and d.verdict <= WAIT then
-      settle_second(kind == SETTLE and units < 0 and charged_at or now + d.wait)
+      second, cut = second_units(second, cut, units, charged_at, second_most(units >= 0 and now + d.wait or charged_at))
     end
     report(d)
     if changed and second then

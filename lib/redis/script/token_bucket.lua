@@ -23,7 +23,7 @@ if number == 1 then
         at = instant
         kept_q, kept_r = convert(q, r, under, count)
         if size == 64 or under ~= count or other ~= burst then
-          local narrow, time, settle = second_of(period)
+          local narrow, settle = second_of(period)
           local first_burst, first_count = narrow(other, true), narrow(under)
           local own_burst, own_count = narrow(burst, true), narrow(count)
           second = size == 64 and settle or nil
