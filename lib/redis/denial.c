@@ -13,7 +13,7 @@
 
 _Static_assert(sizeof(((redis_denials_t *)NULL)->key[0]) == APR_SIPHASH_KSIZE, "a key of siphash");
 
-#define DENIAL_WAYS 4
+#define DENIAL_SETS (REDIS_DENIALS / REDIS_DENIAL_WAYS)
 #define DENIAL_REMAINING_BITS 40
 #define DENIAL_REMAINING_END (UINT64_C(1) << DENIAL_REMAINING_BITS)
 #define DENIAL_LAG_MAX ((INT64_C(1) << 23) - 1)
@@ -38,6 +38,12 @@ typedef enum {
     SAID_MASK = 7
 } said_t;
 
+/* Where a limit's entry is, and which it is. */
+typedef struct {
+    uint64_t set;
+    uint64_t fingerprint;
+} name_t;
+
 /* What is known of one charge. */
 typedef struct {
     bool known;
@@ -54,8 +60,8 @@ static uint64_t denial_mix(uint64_t word)
     return word ^ word >> 31;
 }
 
-/* Nobody who does not know the keys can make two limits the same. */
-static uint64_t denial_fingerprint(const redis_denials_t *denials, const rlp_charge_t *charge)
+/* Nobody who does not know the keys can make two limits the same, nor choose a set. */
+static name_t denial_name(const redis_denials_t *denials, const rlp_charge_t *charge)
 {
     const rlp_key_t *key = &charge->entry.key;
     const rlp_limit_t *limit = charge->limit;
@@ -63,7 +69,8 @@ static uint64_t denial_fingerprint(const redis_denials_t *denials, const rlp_cha
                                key->signature, (uint64_t)limit->count, (uint64_t)limit->burst,
                                (uint64_t)limit->initial };
 
-    return apr_siphash24(words, sizeof(words), denials->key[1]);
+    return (name_t){ .set = denial_mix(words[0] + words[1]) % DENIAL_SETS,
+                     .fingerprint = apr_siphash24(words, sizeof(words), denials->key[1]) };
 }
 
 static uint64_t denial_seal(uint64_t fingerprint, const uint64_t words[REDIS_DENIAL_WORDS])
@@ -98,20 +105,15 @@ static void denial_store(redis_denial_t *entry, const uint64_t words[REDIS_DENIA
     }
 }
 
-static size_t denial_set(uint64_t fingerprint)
-{
-    return (size_t)(fingerprint % (REDIS_DENIALS / DENIAL_WAYS)) * DENIAL_WAYS;
-}
-
 /* The number of its entry, which is read into the words; -1: there is none. */
-static int64_t denial_find(const redis_denials_t *denials, uint64_t fingerprint,
+static int64_t denial_find(const redis_denials_t *denials, const name_t *name,
                            uint64_t words[REDIS_DENIAL_WORDS])
 {
-    const size_t set = denial_set(fingerprint);
+    const size_t first = name->set * REDIS_DENIAL_WAYS;
 
-    for (size_t i = set; i < set + DENIAL_WAYS; i++) {
+    for (size_t i = first; i < first + REDIS_DENIAL_WAYS; i++) {
         denial_load(&denials->entries[i], words);
-        if (words[0] == denial_seal(fingerprint, words)) {
+        if (words[0] == denial_seal(name->fingerprint, words)) {
             return (int64_t)i;
         }
     }
@@ -130,13 +132,13 @@ static rlp_time_t denial_age(const uint64_t words[REDIS_DENIAL_WORDS], rlp_time_
 }
 
 /* The entry that is given up for a new one: the oldest. */
-static size_t denial_victim(const redis_denials_t *denials, uint64_t fingerprint, rlp_time_t now)
+static size_t denial_victim(const redis_denials_t *denials, const name_t *name, rlp_time_t now)
 {
-    const size_t set = denial_set(fingerprint);
-    size_t victim = set;
+    const size_t first = name->set * REDIS_DENIAL_WAYS;
+    size_t victim = first;
     uint64_t oldest = 0;
 
-    for (size_t i = set; i < set + DENIAL_WAYS; i++) {
+    for (size_t i = first; i < first + REDIS_DENIAL_WAYS; i++) {
         uint64_t words[REDIS_DENIAL_WORDS];
 
         denial_load(&denials->entries[i], words);
@@ -185,16 +187,36 @@ static bool denial_teaches(const rlp_charge_t *charge)
     return !d->damaged && d->remaining >= 0 && (uint64_t)d->remaining < DENIAL_REMAINING_END;
 }
 
+static void denial_refund(redis_refund_t *refund, const redis_told_t *told)
+{
+    __atomic_store_n(&refund->server, told->server, __ATOMIC_RELAXED);
+    __atomic_store_n(&refund->answered, told->asked + told->lag, __ATOMIC_RELEASE);
+}
+
+/* May something have been given back since the entry was made? A time still to come is none. */
+static bool denial_refunded(const redis_refund_t *refund, const uint64_t words[REDIS_DENIAL_WORDS],
+                            rlp_time_t now)
+{
+    const rlp_time_t answered = __atomic_load_n(&refund->answered, __ATOMIC_ACQUIRE);
+    const rlp_time_t server = __atomic_load_n(&refund->server, __ATOMIC_RELAXED);
+
+    return (rlp_time_t)words[WORD_ASKED] < answered && (rlp_time_t)words[WORD_SERVER] < server &&
+           answered <= now + RLP_CLOCK_SKEW;
+}
+
 static void denial_learn_one(redis_denials_t *denials, const rlp_charge_t *charge,
                              const redis_told_t *told)
 {
-    const uint64_t fingerprint = denial_fingerprint(denials, charge);
+    const name_t name = denial_name(denials, charge);
     const rlp_decision_t *d = &charge->decision;
     const rlp_time_t lag = told->lag < 0 || told->lag > DENIAL_LAG_MAX ? DENIAL_LAG_MAX : told->lag;
     uint64_t words[REDIS_DENIAL_WORDS];
-    const int64_t found = denial_find(denials, fingerprint, words);
+    const int64_t found = denial_find(denials, &name, words);
     const rlp_time_t age = found < 0 ? -1 : denial_age(words, told->asked);
 
+    if (charge->cost < 0) {
+        denial_refund(&denials->refunds[name.set], told);
+    }
     if (age >= 0 && age <= REDIS_DENIAL_BELIEVED && words[WORD_SERVER] > (uint64_t)told->server) {
         return;
     }
@@ -203,11 +225,11 @@ static void denial_learn_one(redis_denials_t *denials, const rlp_charge_t *charg
     words[WORD_NEXT] = (uint64_t)d->next;
     words[WORD_RESET] = (uint64_t)d->reset;
     words[WORD_RETRY] = (uint64_t)d->retry;
-    words[WORD_REQUEST] = denial_request(fingerprint, charge) | denial_said(charge);
+    words[WORD_REQUEST] = denial_request(name.fingerprint, charge) | denial_said(charge);
     words[WORD_SERVER] = (uint64_t)told->server;
-    words[0] = denial_seal(fingerprint, words);
+    words[0] = denial_seal(name.fingerprint, words);
     denial_store(&denials->entries[found >= 0 ? (size_t)found
-                                              : denial_victim(denials, fingerprint, told->asked)],
+                                              : denial_victim(denials, &name, told->asked)],
                  words);
 }
 
@@ -319,11 +341,11 @@ static bool denial_judge(fact_t *fact, const rlp_charge_t *charge, uint64_t requ
 static fact_t denial_fact(const redis_denials_t *denials, const rlp_charge_t *charge,
                           rlp_time_t now)
 {
-    const uint64_t fingerprint = denial_fingerprint(denials, charge);
+    const name_t name = denial_name(denials, charge);
     uint64_t words[REDIS_DENIAL_WORDS];
     fact_t fact = { .known = false };
 
-    if (denial_find(denials, fingerprint, words) < 0) {
+    if (denial_find(denials, &name, words) < 0) {
         return fact;
     }
     const rlp_time_t age = denial_age(words, now);
@@ -331,10 +353,12 @@ static fact_t denial_fact(const redis_denials_t *denials, const rlp_charge_t *ch
     if (age < 0 || age > REDIS_DENIAL_BELIEVED_MAX) {
         return fact;
     }
-    fact.fresh = age <= denial_believed(charge->limit);
+    fact.fresh = age <= denial_believed(charge->limit) &&
+                 !denial_refunded(&denials->refunds[name.set], words, now);
     fact.decision = denial_decision(charge->limit, words, age);
-    fact.known = denial_judge(&fact, charge, denial_request(fingerprint, charge), words, age) &&
-                 (fact.fresh || !denial_decides_branch(charge));
+    fact.known =
+        denial_judge(&fact, charge, denial_request(name.fingerprint, charge), words, age) &&
+        (fact.fresh || !denial_decides_branch(charge));
     fact.used_up |= fact.decision.verdict > RLP_WAIT;
     return fact;
 }
@@ -432,12 +456,12 @@ static int64_t denial_ended(const redis_denials_t *denials, const rlp_charge_t c
 {
     for (int i = 0; i < n; i++) {
         const rlp_charge_t *charge = &charges[i];
-        const uint64_t fingerprint = denial_fingerprint(denials, charge);
+        const name_t name = denial_name(denials, charge);
         uint64_t words[REDIS_DENIAL_WORDS];
         const int64_t found =
-            charge->limit->algorithm->holds ? -1 : denial_find(denials, fingerprint, words);
+            charge->limit->algorithm->holds ? -1 : denial_find(denials, &name, words);
 
-        if (found >= 0 && denial_was(charge, fingerprint, words)) {
+        if (found >= 0 && denial_was(charge, name.fingerprint, words)) {
             return found;
         }
     }
@@ -491,7 +515,12 @@ bool redis_denials_level(const redis_denials_t *denials, const rlp_charge_t *cha
 {
     uint64_t words[REDIS_DENIAL_WORDS];
 
-    if (denials == NULL || denial_find(denials, denial_fingerprint(denials, charge), words) < 0) {
+    if (denials == NULL) {
+        return false;
+    }
+    const name_t name = denial_name(denials, charge);
+
+    if (denial_find(denials, &name, words) < 0) {
         return false;
     }
     *level =
@@ -500,18 +529,4 @@ bool redis_denials_level(const redis_denials_t *denials, const rlp_charge_t *cha
                          .reset = (rlp_time_t)words[WORD_RESET],
                          .remaining = (int64_t)(words[WORD_REMAINING] % DENIAL_REMAINING_END) };
     return level->age >= 0;
-}
-
-void redis_denials_forget(redis_denials_t *denials, const rlp_charge_t charges[], int n)
-{
-    static const uint64_t nothing[REDIS_DENIAL_WORDS];
-    uint64_t words[REDIS_DENIAL_WORDS];
-
-    for (int i = 0; denials != NULL && i < n; i++) {
-        const int64_t found = denial_find(denials, denial_fingerprint(denials, &charges[i]), words);
-
-        if (found >= 0) {
-            denial_store(&denials->entries[found], nothing);
-        }
-    }
 }

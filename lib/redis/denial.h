@@ -11,6 +11,7 @@
 #include "rlp.h"
 
 #define REDIS_DENIALS 65536 /* limits of identities that are remembered */
+#define REDIS_DENIAL_WAYS 4 /* a set has all limits of a counter among its entries */
 #define REDIS_DENIAL_WORDS 8
 
 /* How long what was said is believed, at least and at most, between them three times as long as the
@@ -24,11 +25,18 @@ typedef struct {
     uint64_t words[REDIS_DENIAL_WORDS]; /* the first seals the others */
 } redis_denial_t;
 
+/* When something was given back to a counter of a set. */
+typedef struct {
+    rlp_time_t answered; /* by then all that is asked has seen it */
+    rlp_time_t server;   /* what it says later has seen it, too */
+} redis_refund_t;
+
 /* In shared memory. */
 typedef struct {
     unsigned char key[2][16]; /* of the fingerprints */
     redis_denial_t entries[REDIS_DENIALS];
     rlp_time_t asked_until[REDIS_DENIALS]; /* somebody asks about the entry now; 0: nobody does */
+    redis_refund_t refunds[REDIS_DENIALS / REDIS_DENIAL_WAYS];
 } redis_denials_t;
 
 /* When an answer was given. */
@@ -65,16 +73,13 @@ bool redis_denials_await(redis_denials_t *denials, const rlp_charge_t charges[],
 /* It has been asked, with whatever outcome. NULL: nobody waits for it. */
 void redis_denials_asked(rlp_time_t *asking);
 
-/* Remembers what Redis decided about charges, of any question. */
+/* Remembers what Redis decided about charges, of any question. Where something was given back, no
+   refusal under another limit of the counter is believed that may be from before. */
 void redis_denials_learn(redis_denials_t *denials, rlp_charge_t *const charges[], int n,
                          const redis_told_t *told);
 
 /* What was said last of a charge's limit, however long ago. False: nothing is known. */
 bool redis_denials_level(const redis_denials_t *denials, const rlp_charge_t *charge, rlp_time_t now,
                          redis_level_t *level);
-
-/* Forgets what is known of the charges' limits, which were changed past the store in Redis. What it
-   is asked itself, such as to give something back, it learns. */
-void redis_denials_forget(redis_denials_t *denials, const rlp_charge_t charges[], int n);
 
 #endif

@@ -303,20 +303,55 @@ static void test_others(void **state)
     assert_false(refuses(&charge, T0, &answer));
 }
 
-static void test_forgets(void **state)
+/* A refund under one limit of a counter ends what is believed of the other, unless Redis said that
+   afterwards. */
+static void test_refund(void **state)
 {
-    rlp_charge_t charges[2];
+    static const struct {
+        rlp_time_t asked, server; /* after the refund was */
+        bool believed;
+    } rows[] = {
+        { -1, -1, false }, { 100, -1, true }, { 99, -1, false }, { 99, 0, true }, { -1, 1, true },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        rlp_charge_t charge, other, client;
+        rlp_answer_t answer;
+
+        denials_fresh();
+        charge_init(&charge, "user:1", "rate=5/hour");
+        charge_init(&other, "user:1", "rate=9/hour");
+        charge_init(&client, "user:2", "rate=5/hour");
+        learn_denial(&client, T0 - RLP_SECOND);
+        charge.decision = (rlp_decision_t){ .verdict = RLP_DENY, .retry = 5 * RLP_SECOND };
+        learn(&charge, T0 + rows[i].asked, T0 + rows[i].server);
+        assert_true(refuses(&charge, T0 + 100, &answer));
+        other.cost = -RLP_UNIT;
+        other.decision = (rlp_decision_t){ .verdict = RLP_ALLOW, .remaining = 1 };
+        learn(&other, T0, T0);
+        assert_int_equal(refuses(&charge, T0 + 100, &answer), rows[i].believed);
+        assert_true(refuses(&client, T0 + 100, &answer));
+        learn_denial(&charge, T0 + 101);
+        assert_true(refuses(&charge, T0 + 101, &answer));
+    }
+}
+
+/* A refund in times to come is none: of a clock that has begun anew, or damaged. */
+static void test_refund_to_come(void **state)
+{
+    rlp_charge_t charge;
     rlp_answer_t answer;
 
     (void)state;
     denials_fresh();
-    for (int i = 0; i < 2; i++) {
-        charge_init(&charges[i], i ? "user:2" : "user:1", "rate=5/hour");
-        learn_denial(&charges[i], T0);
+    charge_init(&charge, "user:1", "rate=5/hour");
+    learn_denial(&charge, T0);
+    for (size_t i = 0; i < REDIS_DENIALS / REDIS_DENIAL_WAYS; i++) {
+        denials.refunds[i] = (redis_refund_t){ T0 + RLP_CLOCK_SKEW, INT64_MAX };
     }
-    redis_denials_forget(&denials, charges, 1);
-    assert_false(refuses(&charges[0], T0, &answer));
-    assert_true(refuses(&charges[1], T0, &answer));
+    assert_false(refuses(&charge, T0, &answer));
+    assert_true(refuses(&charge, T0 - 1, &answer));
 }
 
 /* What the server said earlier, but came later, is old. */
@@ -508,7 +543,8 @@ int main(void)
     unit_add("a plan takes over until its quota is renewed", test_branch_renewal, NULL);
     unit_add("a refusal is of a cost", test_cost, NULL);
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
-    unit_add("what is forgotten", test_forgets, NULL);
+    unit_add("something is given back", test_refund, NULL);
+    unit_add("something is given back in times to come", test_refund_to_come, NULL);
     unit_add("the order of answers", test_order, NULL);
     unit_add("one asks for all", test_await, NULL);
     unit_add("a damaged entry", test_damaged, NULL);

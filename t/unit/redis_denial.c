@@ -300,6 +300,29 @@ static void test_refund(void **state)
     assert_int_equal(ask(store, &charge, 1).verdict, RLP_DENY);
 }
 
+/* And to a limit of the same counter that another section or plan has. */
+static void test_refund_of_both(void **state)
+{
+    const rlp_question_t question = { .now = T0, .wall = rlp_clock_wall() };
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    (void)state;
+    server_fresh();
+    for (int i = 0; i < 4; i++) {
+        charge_init(&charge, "user:1", i < 3 ? "rate=5/hour" : "rate=3/hour");
+        assert_int_equal(ask(store, &charge, 1).verdict, i < 3 ? RLP_ALLOW : RLP_DENY);
+    }
+    charge_init(&charge, "user:1", "rate=5/hour");
+    charge.cost = -RLP_UNIT;
+    charge.counted_at = 1;
+    assert_int_equal(rlp_settle(store, &charge, 1, &question, &answer), APR_SUCCESS);
+    for (int i = 0; i < 2; i++) {
+        charge_init(&charge, "user:1", "rate=3/hour");
+        assert_int_equal(ask(store, &charge, 1).verdict, i < 1 ? RLP_ALLOW : RLP_DENY);
+    }
+}
+
 /* A refund on another host is seen when the refusal is not believed any more. */
 static void test_other_host(void **state)
 {
@@ -425,6 +448,8 @@ int main(void)
     }
     unit_add("who waits as told is served", test_honest, NULL);
     unit_add("what is given back counts at once", test_refund, NULL);
+    unit_add("what is given back counts at once, under another limit, too", test_refund_of_both,
+             NULL);
     unit_add("what another host gives back counts soon", test_other_host, NULL);
     unit_add("places are asked for each time", test_places, NULL);
     unit_add("one of two identities refuses", test_identities, NULL);
