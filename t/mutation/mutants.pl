@@ -49,6 +49,7 @@ my %only = (    # of which sources alone a program speaks
     property => qr/bucket|window|log|quota|check/,
     property_more => qr/bucket|window|log|quota|check|second/,
     property_shared => qr/bucket|window|quota|second/,
+    second => qr/second/,
     sliding => qr/sliding/,
     sliding_state => qr/sliding/,
 );
