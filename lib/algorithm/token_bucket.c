@@ -278,7 +278,15 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
     }
 }
 
-/* A known bucket that has the units: all in registers. */
+/* Nothing was ever used of it, nor is wanting at first: as one that was full long ago. */
+static bool bucket_new_and_full(const bucket_t *bucket, const rlp_limit_t *limit)
+{
+    return (bucket->used | (uint64_t)bucket->at | bucket->mark | bucket->second.mark |
+            (uint64_t)bucket->second.full) == 0 &&
+           limit->initial == limit->burst;
+}
+
+/* A known or new bucket that has the units: all in registers. */
 static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op,
                         rlp_decision_t *d)
 {
@@ -286,8 +294,8 @@ static void bucket_step(void *state, const rlp_limit_t *limit, const rlp_op_t *o
 
     *d = (rlp_decision_t){ .verdict = RLP_ALLOW };
     if (op->kind != RLP_TAKE || op->units <= 0 || op->units > limit->burst ||
-        bucket->mark != limit->mark || bucket->used > limit->capacity ||
-        (uint64_t)bucket->at > (uint64_t)op->now) {
+        (bucket->mark != limit->mark && !bucket_new_and_full(bucket, limit)) ||
+        bucket->used > limit->capacity || (uint64_t)bucket->at > (uint64_t)op->now) {
         bucket_step_seldom(bucket, limit, op, d);
         return;
     }
