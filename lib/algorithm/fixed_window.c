@@ -82,8 +82,7 @@ static int64_t window_ahead(const rlp_limit_t *limit)
 static void window_take_over(window_t *window, const rlp_limit_t *limit)
 {
     const rlp_units_t used = window->used, burst = window->burst;
-    const bool known = burst == limit->burst ||
-                       (window->second != 0 && window_second_burst(window) == limit->burst);
+    const bool known = burst == limit->burst || window_second_burst(window) == limit->burst;
     const int64_t windows = known ? window_ahead(limit) + 1 : 1;
 
     if (burst != limit->burst) {
@@ -218,13 +217,13 @@ static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_
     return true;
 }
 
-/* What the second limit holds at an instant. What is charged by an older reading of the clock has
-   its turn in the window of the state; what is given back, where it was charged. */
-static rlp_units_t window_second_most(const window_t *window, rlp_time_t at, bool back,
+/* What the second limit holds at an instant: that of a reading of the clock older than the state is
+   in its window. */
+static rlp_units_t window_second_most(const window_t *window, rlp_time_t at,
                                       const rlp_limit_t *limit)
 {
     const int64_t ahead = window_number(at, limit) - window->number;
-    const int64_t windows = ahead >= 0 ? ahead + 1 : back ? 0 : 1;
+    const int64_t windows = ahead > 0 ? ahead + 1 : 1;
     const rlp_units_t burst = window_second_burst(window);
 
     return windows < WINDOW_USED_MAX / burst ? windows * burst : WINDOW_USED_MAX;
@@ -233,8 +232,7 @@ static rlp_units_t window_second_most(const window_t *window, rlp_time_t at, boo
 static void window_second(window_t *window, const rlp_decision_t *d, const rlp_limit_t *limit,
                           const rlp_op_t *op)
 {
-    const rlp_time_t at = second_instant(d, op);
-    const rlp_units_t most = window_second_most(window, at, op->units < 0, limit);
+    const rlp_units_t most = window_second_most(window, second_instant(d, op), limit);
     const bool cut = (window->second & WINDOW_CUT) != 0;
 
     if (second_settle_units(&window->second_used, cut, op, most)) {

@@ -136,11 +136,11 @@ static const char *write_answer(const rlp_decision_t *d)
 {
     static const char *const verdicts[] = { "allow", "wait", "deny", "never" };
 
-    return apr_psprintf(unit_pool(), "%s%s%s rest %" PRId64 "%s%s%s loss %" PRIu32 "%s%s",
+    return apr_psprintf(unit_pool(), "%s%s%s rest %" PRId64 "%s%s%s loss %" PRIu32 "%s%s%s",
                         verdicts[d->verdict], span("in", d->wait), span("retry", d->retry),
                         d->remaining, span("next", d->next), span("reset", d->reset),
-                        span("expires", d->expires), d->loss, d->changed ? " changed" : "",
-                        d->damaged ? " damaged" : "");
+                        span("expires", d->expires), d->loss, span("late", d->late),
+                        d->changed ? " changed" : "", d->damaged ? " damaged" : "");
 }
 
 static const char *answered(const row_t *row)

@@ -104,9 +104,10 @@ if number == 4 then
     return true
   end
 
+  -- an older reading of the clock has its turn in the window of the state
   local function second_most(turn)
     local ahead = number_at(turn) - number
-    return (units >= 0 and ahead < 0 and 1 or ahead + 1) * second -- its turn is in the window of the state
+    return (ahead > 0 and ahead + 1 or 1) * second
   end
 
   local function report(d)
