@@ -82,7 +82,8 @@ static int64_t window_ahead(const rlp_limit_t *limit)
 static void window_take_over(window_t *window, const rlp_limit_t *limit)
 {
     const rlp_units_t used = window->used, burst = window->burst;
-    const bool known = burst == limit->burst || window_second_burst(window) == limit->burst;
+    const bool known = burst == limit->burst ||
+                       (window->second != 0 && window_second_burst(window) == limit->burst);
     const int64_t windows = known ? window_ahead(limit) + 1 : 1;
 
     if (burst != limit->burst) {
