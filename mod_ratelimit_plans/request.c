@@ -364,15 +364,24 @@ static void request_redirected(request_rec *r)
     place_guard(r, verdict);
 }
 
-/* Who was exempt before a redirect stays so where nothing is judged behind it. */
+static bool request_is_verdict(const verdict_t *verdict)
+{
+    return verdict != NULL &&
+           (verdict == &verdict->conf->exempted || verdict->judged != 0 || verdict->denied);
+}
+
+/* Who was exempt before redirects stays so where nothing is judged behind it. */
 static void request_tell_exempt(request_rec *r)
 {
-    const verdict_t *before = request_verdict_so_far(r->prev);
-    const verdict_t *verdict = request_verdict(r);
+    const request_rec *judged = r;
 
-    if (before != NULL && before == &before->conf->exempted &&
-        (verdict == NULL || (verdict->judged == 0 && !verdict->denied))) {
-        respond_env(r, before);
+    while (judged != NULL && !request_is_verdict(request_verdict(judged))) {
+        judged = judged->prev;
+    }
+    const verdict_t *verdict = judged != NULL ? request_verdict(judged) : NULL;
+
+    if (judged != r && verdict != NULL && verdict == &verdict->conf->exempted) {
+        respond_env(r, verdict);
     }
 }
 

@@ -371,6 +371,9 @@ my @chains = (
     [ '/untold/other/c/free', '', '' ],
     [ '/exempt/c/free', '', 'exempt' ],
     [ '/exempt/c/other', '', 'exempt' ],
+    [ '/exempt/other/c/free', '', 'exempt' ],
+    [ '/exempt/other/c/other', '', 'exempt' ],
+    [ '/exempt/other/told/c/free', 'told 4', '' ],
     [ '/exempt/told/c/free', 'told 4', '' ],
 );
 for my $case (@chains) {
