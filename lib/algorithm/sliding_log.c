@@ -337,6 +337,27 @@ static bool log_settle(log_t *log, uint64_t *ring, const rlp_op_t *op)
     return true;
 }
 
+/* The same of a larger limit's log, whose entries there is no room for here: they have become one,
+   of which nothing is cut off, or who asks under both limits would have it back. */
+static bool log_settle_larger(log_t *log, const head_t *kept, const rlp_op_t *op)
+{
+    const int64_t most = (int64_t)kept->capacity * RLP_UNIT;
+    const int64_t sum = (int64_t)kept->used + op->units;
+    const int64_t used = sum < 0 ? 0 : sum < most ? sum : most;
+    head_t *head = &log->head;
+
+    if (used == kept->used || (op->units < 0 && op->charged_at < RLP_TIME_EVER &&
+                               log_gone(log, log_ticks(op->charged_at, log->shift)) <= log->now)) {
+        return false;
+    }
+    head->last = op->units > 0 ? log_order(log) : head->last;
+    head->n = used > 0;
+    head->capacity = kept->capacity;
+    head->used = (uint32_t)used;
+    log->only = log_pack(used, log_ticks(head->last, log->shift));
+    return true;
+}
+
 /* Gives the request its turn, or refuses it; false if refused. */
 static bool log_take(log_t *log, uint64_t *ring, rlp_decision_t *d, const rlp_op_t *op)
 {
@@ -385,7 +406,9 @@ static void log_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, 
     const bool healed = log_open(&log, kept, op->now);
 
     if (op->kind == RLP_SETTLE) {
-        d->changed = log_settle(&log, ring, op);
+        d->changed = kept->capacity > limit->count && log.head.n > 0
+                         ? log_settle_larger(&log, kept, op)
+                         : log_settle(&log, ring, op);
     } else if (op->units < 0 || op->units > limit->burst) {
         d->verdict = RLP_NEVER;
     } else if (op->units > 0) {
@@ -395,6 +418,7 @@ static void log_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, 
     }
     if (d->changed) {
         log_keep(&log, kept, ring);
+        log.head.used = log.head.used < limit->burst ? log.head.used : (uint32_t)limit->burst;
     }
     log_report(d, &log, op->now);
 }

@@ -8,6 +8,7 @@
 #include "sliding_walk.h"
 
 #include <apr_pools.h>
+#include <apr_strings.h>
 
 #include <string.h>
 
@@ -148,6 +149,112 @@ static void test_carry_largest(void **state)
     assert_int_equal(walk_peek(walk, RLP_UNIT, 30000 * gap).verdict, RLP_ALLOW);
 }
 
+/* --- two limits of one log */
+
+#define SHARED_COUNT 12 /* at most */
+#define SHARED_WORDS (4 + SHARED_COUNT)
+
+#define SHARED_REQUESTS 60
+
+typedef struct {
+    uint64_t random;
+    rlp_time_t now;
+    const rlp_limit_t *limits[2];
+    uint64_t state[SHARED_WORDS];
+    struct {
+        int asked; /* limits[asked] */
+        bool counts;
+        rlp_time_t at;
+    } charges[SHARED_REQUESTS];
+} shared_t;
+
+/* A step as a store lets it take: of a larger limit's state there is what this one has room for. */
+static rlp_decision_t shared_do(shared_t *shared, int asked, const rlp_op_t *op)
+{
+    const rlp_limit_t *limit = shared->limits[asked];
+    uint64_t copy[SHARED_WORDS] = { 0 };
+    rlp_decision_t d;
+
+    memcpy(copy, shared->state, limit->state_size);
+    limit->algorithm->step(copy, limit, op, &d);
+    if (d.changed) {
+        memcpy(shared->state, copy, sizeof(copy));
+    }
+    return d;
+}
+
+static void shared_begin(shared_t *shared)
+{
+    *shared = (shared_t){ .random = shared->random, .now = INT64_C(1700000000) * RLP_SECOND };
+    for (int i = 0; i < 2; i++) {
+        const int count = (int)unit_below(&shared->random, SHARED_COUNT) + 1;
+
+        shared->limits[i] =
+            &unit_plan(apr_psprintf(unit_pool(), "rate=%d/s algorithm=sliding-log", count))
+                 ->limits[0];
+    }
+}
+
+/* One of the latest charges is given back. */
+static void shared_back(shared_t *shared, int i)
+{
+    if (i < 0 || !shared->charges[i].counts || unit_below(&shared->random, 2)) {
+        return;
+    }
+    const rlp_op_t back = { .kind = RLP_SETTLE,
+                            .units = -RLP_UNIT,
+                            .now = shared->now,
+                            .charged_at = shared->charges[i].at };
+
+    (void)shared_do(shared, shared->charges[i].asked, &back);
+    shared->charges[i].counts = false;
+}
+
+/* How many charges of one limit are not yet a period old. */
+static int shared_sum(const shared_t *shared, int asked)
+{
+    int sum = 0;
+
+    for (int i = 0; i < SHARED_REQUESTS; i++) {
+        sum += shared->charges[i].asked == asked && shared->charges[i].counts &&
+               shared->now - shared->charges[i].at < RLP_SECOND;
+    }
+    return sum;
+}
+
+/* Of what passes with the other limit, and is not given back, there is never more than the one
+   alone lets pass. */
+static void shared_walk(shared_t *shared)
+{
+    for (int i = 0; i < SHARED_REQUESTS; i++) {
+        const int asked = (int)unit_below(&shared->random, 2);
+
+        if (unit_below(&shared->random, 2)) { /* else at the same instant */
+            shared->now += (rlp_time_t)unit_below(&shared->random, RLP_SECOND / 20);
+        }
+        shared_back(shared, i - 1 - (int)unit_below(&shared->random, 4));
+        const rlp_op_t op = { .kind = RLP_TAKE, .units = RLP_UNIT, .now = shared->now };
+
+        if (shared_do(shared, asked, &op).verdict == RLP_ALLOW) {
+            shared->charges[i].asked = asked;
+            shared->charges[i].counts = true;
+            shared->charges[i].at = shared->now;
+            assert_in_range(shared_sum(shared, asked), 1, shared->limits[asked]->count);
+        }
+    }
+}
+
+static void test_shared(void **state)
+{
+    shared_t shared = { .random = unit_seed() };
+
+    (void)state;
+    for (int i = 0; i < STEPS / 100; i++) {
+        shared_begin(&shared);
+        shared_walk(&shared);
+    }
+}
+
 int main(void)
 {
     for (size_t i = 0; i < UNIT_N(unsound); i++) {
@@ -155,6 +262,7 @@ int main(void)
     }
     unit_add("P-07: the largest log carried to a larger plan", test_carry_largest, NULL);
     unit_add("V-13: what the grammar says", test_size, NULL);
+    unit_add("P-07: two limits of a log, not more", test_shared, NULL);
     unit_add("S-09: the largest log", test_largest, NULL);
     return unit_run();
 }

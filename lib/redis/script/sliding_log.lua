@@ -213,6 +213,24 @@ if number == 6 then
     return true
   end
 
+  -- of a larger limit's log, which has become one entry: nothing of it is cut off, or who asks under both would have it
+  -- back
+  local function settle_larger(all, larger)
+    local sum = all + units
+    sum = sum < 0 and 0 or clamp(sum, larger * UNIT)
+    if sum == all or (units < 0 and charged_at < FOREVER and gone(ticks(charged_at)) <= instant) then
+      return false
+    end
+    last = units > 0 and order() or last
+    if sum == 0 then
+      forget()
+    else
+      used, newest = sum, put(ticks(last), sum)
+    end
+    capacity = larger
+    return true
+  end
+
   local function take(d, kind)
     local patience = clamp(max_wait, AHEAD_MAX)
     local turn = turn_for(units)
@@ -257,8 +275,11 @@ if number == 6 then
       forget()
       capacity, last, at = count, 0, 0
     end
+    local all, larger = used, capacity
     local healed = open()
-    if kind == SETTLE then
+    if kind == SETTLE and larger > count and n > 0 then
+      changed = settle_larger(all, larger)
+    elseif kind == SETTLE then
       changed = settle()
     elseif units < 0 or units > burst then
       d.verdict = NEVER
@@ -266,10 +287,13 @@ if number == 6 then
       local taken = take(d, kind)
       changed = kind == TAKE and (taken or healed)
     end
-    report(d)
-    if changed then
-      return d, save()
+    if not changed then
+      report(d)
+      return d
     end
-    return d
+    local head, list, newest = save()
+    used = clamp(used, burst)
+    report(d)
+    return d, head, list, newest
   end
 end
