@@ -75,7 +75,7 @@ static const char *config_rule(cmd_parms *cmd, void *dir, int argc, char *const 
         return config_expected(cmd, "at most 16 rules in one section", rule->name);
     }
     conf->traits |= rule->traits;
-    rule->section_cost = &conf->cost;
+    rule->beside = conf;
     APR_ARRAY_PUSH(conf->rules, const rule_t *) = rule;
     if (rule->directory != NULL) {
         rule_compile_local(rule, cmd->pool);

@@ -142,6 +142,8 @@ struct cost_t {
     const cost_t *outer;        /* of a local one, what is said outside; NULL: one unit */
 };
 
+typedef struct dir_conf_t dir_conf_t;
+
 typedef enum { CHOICE_AUTO, CHOICE_NONE, CHOICE_NAMED } choice_t;
 
 /* What takes a closer look where one rule of a section, or the section, has it. */
@@ -171,16 +173,16 @@ typedef struct {
     bool methods_negated;
     const path_glob_t *path; /* NULL: all */
     const ap_expr_info_t *condition;
-    int priority;                      /* among alternatives */
-    unsigned traits;                   /* TRAIT_* */
-    const cost_t *cost;                /* NULL: that of the section */
-    const cost_t *const *section_cost; /* what RateLimitCost in the same section says */
-    const ap_expr_info_t *counts;      /* count=response:; a response that does not meet it is given
-                                          back; NULL: all count */
-    bool dry;                          /* mode=log */
-    bool marks;                        /* action=mark */
-    bool delays;                       /* action=delay */
-    rlp_time_t max_wait;               /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
+    int priority;             /* among alternatives */
+    unsigned traits;          /* TRAIT_* */
+    const cost_t *cost;       /* NULL: that of the section */
+    const dir_conf_t *beside; /* what else the same section says, as it is before sections merge */
+    const ap_expr_info_t *counts; /* count=response:; a response that does not meet it is given
+                                     back; NULL: all count */
+    bool dry;                     /* mode=log */
+    bool marks;                   /* action=mark */
+    bool delays;                  /* action=delay */
+    rlp_time_t max_wait;          /* behind it; RLP_TIME_NEVER: as RateLimitDelay says */
     bool plain; /* counts every request once, at once, and for good, whatever comes of it */
     const variant_t *usual; /* what judges addresses without a plan, if there is nothing else to be
                                done where the rule matches; NULL: it takes a closer look */
@@ -232,7 +234,6 @@ typedef struct {
 
 #define RLP_FIELDS_N 5 /* header fields of ours */
 
-typedef struct dir_conf_t dir_conf_t;
 typedef struct verdict_t verdict_t;
 typedef struct after_t after_t;
 

@@ -56,8 +56,7 @@ static void doubt_store(const rule_t *rule)
 /* The section's cost may be another one in all that lie deeper: so this is no error. */
 static void doubt_cost(const rule_t *rule, apr_pool_t *pool)
 {
-    const char *error =
-        rule->cost == NULL ? rule_check_cost(rule, *rule->section_cost, pool) : NULL;
+    const char *error = rule->cost == NULL ? rule_check_cost(rule, rule->beside->cost, pool) : NULL;
 
     if (error != NULL) {
         doubt_tell(rule->server, rule->file, rule->line,
@@ -116,6 +115,17 @@ static bool doubt_varies(const rule_t *rule)
         }
     }
     return varies;
+}
+
+/* Does the rule count apart (decide_is_dry())? As its own section says, or else its host: which
+   other sections a request is in is not known here. */
+static bool doubt_is_dry(const rule_t *rule)
+{
+    const dir_conf_t *outer =
+        ap_get_module_config(rule->server->lookup_defaults, &ratelimit_plans_module);
+    const int engine = rule->beside->engine == RLP_UNSET ? outer->engine : rule->beside->engine;
+
+    return engine == ENGINE_LOG_ONLY || rule->dry;
 }
 
 #define DOUBT_LIMITS 2 /* that a bucket is kept under (algorithm/second.h) */
@@ -206,7 +216,7 @@ static void doubt_variant(const rule_t *rule, const variant_t *variant, apr_hash
         const rlp_limit_t *limit = &variant->plan->limits[i];
 
         if (limit->algorithm->takes & RLP_TAKES_BURST) {
-            doubt_bucket(rule, limit, variant->signatures[rule->dry][i], buckets, pool);
+            doubt_bucket(rule, limit, variant->signatures[doubt_is_dry(rule)][i], buckets, pool);
         }
     }
 }

@@ -51,13 +51,16 @@ warns("a bucket of three sizes: $_->[0]", sections(map { "RateLimitRule r $_" } 
     [ 'the second limit', 'rate=10/min', 'rate=11/min', 'plan=none rate=1/s rate=9/min' ],
     [ 'the plan that takes over', 'rate=10/min', 'plan=free', 'plan=pro', "RateLimitPlan free rate=20/min\nRateLimitPlan pro quota=9/day then=one\nRateLimitPlan one rate=1/min" ],
     [ 'the default', 'rate=10/min', 'rate=20/min', 'cost=1', "RateLimitPlanDefault free\nRateLimitPlan free rate=30/min" ],
-    [ 'of one key', 'rate=10/min key=ip', 'rate=20/min', 'rate=30/min key=ip' ];
+    [ 'of one key', 'rate=10/min key=ip', 'rate=20/min', 'rate=30/min key=ip' ],
+    [ 'trials', 'rate=10/min mode=log', 'rate=20/min mode=log', "rate=30/min\nRateLimitEngine LogOnly" ];
 my $more = $server->file('more.conf', qq(<Location "/more">\nRateLimitRule r rate=9/s\n</Location>\n));
 warns('a bucket of three sizes, in two files', qq(Include "$more"\n) . sections('RateLimitRule r rate=1/s', 'RateLimitRule r rate=2/s'), 6,
     qr/the rule "r" has the bucket of line 2 of \Q$more\E and line 3 of \S.*tested[.]conf under a third limit/);
 passes("three buckets: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n" . sections("RateLimitRule $_->[1]", "RateLimitRule $_->[2]", 'RateLimitRule r rate=7/min') . ($_->[3] // ''))
     for [ 'by their stores', 'r rate=9/min', 'r rate=5/min store=beside', "RateLimitStore near shm\nRateLimitStore beside shm" ], [ 'a trial', 'r rate=9/min', 'r rate=5/min mode=log' ],
     [ 'by their names', 'r rate=100/min', 's rate=50/min' ], [ 'by their periods', 'r rate=100/min', 'r rate=50/s' ], [ 'by their kinds', 'r rate=100/min', 'r rate=50/min algorithm=sliding-log' ],
+    [ 'a section on trial', 'r rate=9/min', "r rate=5/min\nRateLimitEngine LogOnly", 'RateLimitEngine On' ],
+    [ 'a host on trial', 'r rate=9/min', "r rate=5/min\nRateLimitEngine On", 'RateLimitEngine LogOnly' ],
     [ 'of which two are one', 'r rate=100/min', 'r rate=100/min burst=100' ], [ 'by whom they count', 'r rate=9/min key=ip', 'r rate=5/min key=vhost' ];
 passes("three counters: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n" . sections(map { "RateLimitRule r $_" } @{$_}[1 .. 3]))
     for [ 'one for each page', map { "rate=$_/min key=ip+page=expr:%{REQUEST_URI}" } 2, 3, 4 ], [ 'quotas', map { "quota=$_/day" } 2, 3, 4 ],
