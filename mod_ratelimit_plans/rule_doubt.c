@@ -171,15 +171,20 @@ static const bucket_t *doubt_crowded(const rule_t *rule, const rlp_limit_t *limi
     return NULL;
 }
 
-/* Where the rules stand that a bucket has its limits from: of the same file the lines alone. */
+/* Where the rules stand that a bucket has its limits from: of the same file the lines alone, and
+   once where both limits are of one rule. */
 static const char *doubt_lines(const bucket_t *bucket, const rule_t *rule, apr_pool_t *pool)
 {
     const rule_t *a = bucket->rules[0], *b = bucket->rules[1];
+    const bool here = strcmp(a->file, rule->file) == 0 && strcmp(b->file, rule->file) == 0;
 
-    return strcmp(a->file, rule->file) == 0 && strcmp(b->file, rule->file) == 0
-               ? apr_psprintf(pool, "lines %d and %d", a->line, b->line)
-               : apr_psprintf(pool, "line %d of %s and line %d of %s", a->line, a->file, b->line,
-                              b->file);
+    if (a == b) {
+        return here ? apr_psprintf(pool, "line %d", a->line)
+                    : apr_psprintf(pool, "line %d of %s", a->line, a->file);
+    }
+    return here ? apr_psprintf(pool, "lines %d and %d", a->line, b->line)
+                : apr_psprintf(pool, "line %d of %s and line %d of %s", a->line, a->file, b->line,
+                               b->file);
 }
 
 /* A bucket that rules of one name count in, each with its own rate or burst (P-07). Plans change

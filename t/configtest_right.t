@@ -56,6 +56,12 @@ warns("a bucket of three sizes: $_->[0]", sections(map { "RateLimitRule r $_" } 
 my $more = $server->file('more.conf', qq(<Location "/more">\nRateLimitRule r rate=9/s\n</Location>\n));
 warns('a bucket of three sizes, in two files', qq(Include "$more"\n) . sections('RateLimitRule r rate=1/s', 'RateLimitRule r rate=2/s'), 6,
     qr/the rule "r" has the bucket of line 2 of \Q$more\E and line 3 of \S.*tested[.]conf under a third limit/);
+my $two = "RateLimitPlan pro rate=100/min quota=9/day then=one\nRateLimitPlan one rate=1/min\n";
+warns('a bucket of three sizes, two of one rule', sections('RateLimitRule r plan=pro', 'RateLimitRule r plan=none rate=30/min') . $two, 5,
+    'the rule "r" has the bucket of line 2 under a third limit');
+$more = $server->file('more.conf', qq(<Location "/more">\nRateLimitRule r plan=pro\n</Location>\n));
+warns('a bucket of three sizes, two of one rule in another file', qq(Include "$more"\n) . sections('RateLimitRule r plan=none rate=30/min') . $two, 3,
+    qr/the rule "r" has the bucket of line 2 of \Q$more\E under a third limit/);
 passes("three buckets: $_->[0]", "RateLimitIdentity page=expr:%{REQUEST_URI} ip\n" . sections("RateLimitRule $_->[1]", "RateLimitRule $_->[2]", 'RateLimitRule r rate=7/min') . ($_->[3] // ''))
     for [ 'by their stores', 'r rate=9/min', 'r rate=5/min store=beside', "RateLimitStore near shm\nRateLimitStore beside shm" ], [ 'a trial', 'r rate=9/min', 'r rate=5/min mode=log' ],
     [ 'by their names', 'r rate=100/min', 's rate=50/min' ], [ 'by their periods', 'r rate=100/min', 'r rate=50/s' ], [ 'by their kinds', 'r rate=100/min', 'r rate=50/min algorithm=sliding-log' ],
