@@ -60,26 +60,33 @@ static void action_charge(const action_t *action, rlp_charge_t *charge, const ru
     }
 }
 
-/* Is this limit of a counter met for the first time? Rules of one name share counters, each under a
-   limit of its own. *first: no other limit of the counter was met before. */
-static bool action_meets(const action_t *action, const rule_t *rule, const rlp_limit_t *limit,
-                         uint64_t signature, bool *first)
+/* What a counter goes by in action_t.met. */
+static const char *action_counter(const action_t *action, const rule_t *rule, uint64_t signature)
 {
-    apr_pool_t *pool = action->admin->r->pool;
-    const char *counter = apr_psprintf(pool, "%" APR_UINT64_T_HEX_FMT "@%pp", signature,
-                                       (const void *)stores_of(rule));
-    const char *own = apr_psprintf(pool, "%s %" APR_INT64_T_FMT " %" APR_INT64_T_FMT, counter,
-                                   limit->count, (apr_int64_t)limit->burst);
-    const bool met = apr_hash_get(action->met, own, APR_HASH_KEY_STRING) != NULL;
+    return apr_psprintf(action->admin->r->pool, "%" APR_UINT64_T_HEX_FMT "@%pp", signature,
+                        (const void *)stores_of(rule));
+}
 
-    *first = apr_hash_get(action->met, counter, APR_HASH_KEY_STRING) == NULL;
-    apr_hash_set(action->met, counter, APR_HASH_KEY_STRING, counter);
-    apr_hash_set(action->met, own, APR_HASH_KEY_STRING, own);
-    return !met;
+/* And a limit of it: rules of one name share counters, each under a limit of its own. */
+static const char *action_limit(const action_t *action, const char *counter,
+                                const rlp_limit_t *limit)
+{
+    return apr_psprintf(action->admin->r->pool, "%s %" APR_INT64_T_FMT " %" APR_INT64_T_FMT,
+                        counter, limit->count, (apr_int64_t)limit->burst);
+}
+
+static bool action_has_met(const action_t *action, const char *what)
+{
+    return apr_hash_get(action->met, what, APR_HASH_KEY_STRING) != NULL;
+}
+
+static void action_meet(const action_t *action, const char *what)
+{
+    apr_hash_set(action->met, what, APR_HASH_KEY_STRING, what);
 }
 
 /* Gives units back, whenever they were charged. By a charge of nothing a store that decides by
-   itself says that it is asked itself; and forgets what it remembers of the limit. */
+   itself says that it is asked itself; and what is remembered of the limit is learnt anew. */
 static apr_status_t action_give(rlp_charge_t *charge, rlp_units_t units)
 {
     rlp_question_t question = action_question();
@@ -101,37 +108,49 @@ static void action_remember(action_t *action, apr_status_t rv)
     action->rv = action->rv == APR_SUCCESS ? rv : action->rv;
 }
 
-/* Gives back under each limit that counts what comes and goes, not what is in flight; to each
-   counter once. */
+/* Gives back under a limit of a counter, to each counter once. */
+static void action_give_one(action_t *action, const rule_t *rule, const variant_t *variant, int i,
+                            bool dry)
+{
+    const char *counter = action_counter(action, rule, variant->signatures[dry][i]);
+    const char *limit = action_limit(action, counter, &variant->plan->limits[i]);
+    const rlp_units_t units = action_has_met(action, counter) ? 0 : action->units;
+    rlp_charge_t charge;
+
+    if (action_has_met(action, limit)) {
+        return;
+    }
+    action_meet(action, counter);
+    action_meet(action, limit);
+    action_charge(action, &charge, rule, variant, i, dry);
+    action_remember(action, action_give(&charge, units));
+}
+
+/* Gives back under each limit that counts what comes and goes, not what is in flight. */
 static void action_give_all(action_t *action, const rule_t *rule, const variant_t *variant,
                             bool dry)
 {
     for (int i = 0; i < variant->plan->n; i++) {
-        const rlp_limit_t *limit = &variant->plan->limits[i];
-        rlp_charge_t charge;
-        bool first;
-
-        if (!limit->algorithm->holds &&
-            action_meets(action, rule, limit, variant->signatures[dry][i], &first)) {
-            action_charge(action, &charge, rule, variant, i, dry);
-            action_remember(action, action_give(&charge, first ? action->units : 0));
+        if (!variant->plan->limits[i].algorithm->holds) {
+            action_give_one(action, rule, variant, i, dry);
         }
     }
 }
 
-/* Tells of each limit. */
+/* Tells of each limit, once. */
 static void action_tell(action_t *action, const rule_t *rule, const variant_t *variant)
 {
     for (int i = 0; i < variant->plan->n; i++) {
+        const char *counter = action_counter(action, rule, variant->signatures[rule->dry][i]);
+        const char *limit = action_limit(action, counter, &variant->plan->limits[i]);
         const rlp_question_t question = action_question();
         rlp_charge_t charge;
         rlp_answer_t answer;
-        bool first;
 
-        if (!action_meets(action, rule, &variant->plan->limits[i],
-                          variant->signatures[rule->dry][i], &first)) {
+        if (action_has_met(action, limit)) {
             continue;
         }
+        action_meet(action, limit);
         action_charge(action, &charge, rule, variant, i, rule->dry);
         const apr_status_t rv = rlp_peek(rlp_world->store, &charge, 1, &question, &answer);
 
