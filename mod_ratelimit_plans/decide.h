@@ -79,11 +79,8 @@ DECIDE_INLINE void decide_go_on(verdict_t *verdict, const verdict_t *before, con
     verdict->n = 0;
     verdict->outcomes = (outcome_t *)(verdict + 1);
     for (int i = 0; i < before->n; i++) {
-        outcome_t outcome = before->outcomes[i];
-
-        outcome.untold |= before->before == NULL && before->conf->fields == FIELDS_OFF;
-        if (all || !outcome.untold) {
-            verdict->outcomes[verdict->n++] = outcome;
+        if (all || !before->outcomes[i].untold) {
+            verdict->outcomes[verdict->n++] = before->outcomes[i];
         }
     }
 }

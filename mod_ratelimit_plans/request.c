@@ -174,7 +174,7 @@ DECIDE_INLINE void request_tell_usual(request_rec *r, const dir_conf_t *conf, co
             outcome->rule = rule;
             outcome->variant = rule->usual;
             outcome->limit = i;
-            outcome->untold = false; /* or all of them are: decide_go_on() */
+            outcome->untold = conf->fields == FIELDS_OFF;
             outcome->decision = charge->decision;
         }
     }

@@ -392,6 +392,18 @@ is($unknown->status, 403, 'a refusal without limits, whose page is made by a scr
 is(told($unknown), '', '... which has no say in it');
 is($unknown->header('X-Action'), 'deny', '... is a refusal for logs');
 
+# the same where addresses are all that counts, which are known from the second request on
+
+host 'address';
+for my $path ('/picky/c/last', '/untold/c/last') {
+    begin;
+    my $connection = RLP::Client->new($ENV{RLP_PORT});
+    for my $nth (1 .. 3) {
+        my $policy = get($path, connection => $connection)->header('RateLimit-Policy');
+        is($policy, '"last";q=9;w=60', "$path: request no $nth of a client tells of the section with fields");
+    }
+}
+
 done_testing;
 
 __DATA__
@@ -697,5 +709,28 @@ RateLimitPlan h-same rate=5/min
         RateLimitIdentity chain=header:X-Chain ip
         RateLimitRule unknown rate=1/min
         ErrorDocument 403 "/cgi/hit/chain?Retry-After=99&RateLimit=96"
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName address.test
+    RateLimitEngine On
+    RateLimitIdentity ip
+    AliasMatch "^/(?:picky|untold)/(.*)" "${T}/htdocs/rewritten/$1"
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteBase "/"
+        RewriteRule "^(.+)$" "/$1"
+    </Directory>
+    <Location "/picky">
+        RateLimitHeaders Off
+        RateLimitRule picky rate=4/min method=GET
+    </Location>
+    <Location "/untold">
+        RateLimitHeaders Off
+        RateLimitRule untold rate=4/min
+    </Location>
+    <Location "/c/last">
+        RateLimitRule last rate=9/min
     </Location>
 </VirtualHost>
