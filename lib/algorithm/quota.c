@@ -8,6 +8,8 @@
  * counted in the period that has already begun. A state left further ahead than that counts as the
  * current period's with all its used units, so nobody is given units again or locked out for longer
  * than a period. A quota never waits (max_wait is ignored): its renewal is hours away.
+ *
+ * What is used is one number, charged under each limit that asks for the key.
  */
 
 #include "rlp_algorithm.h"
@@ -15,7 +17,7 @@
 typedef struct {
     rlp_time_t begin; /* of the period, wall clock; 0 if never renewed */
     rlp_units_t used;
-    uint64_t seen; /* 1 once written */
+    rlp_units_t burst; /* the largest that it was charged under in this period; 0: never written */
 } quota_t;
 
 /* A state is kept that much longer than its period, by the store's time: a wall clock set back by
@@ -44,13 +46,14 @@ static period_t quota_period(const rlp_limit_t *limit, rlp_time_t at)
 
 static bool quota_sound(const quota_t *quota, const rlp_limit_t *limit)
 {
-    if (quota->seen != 1) {
-        return (quota->seen | (uint64_t)quota->used | (uint64_t)quota->begin) == 0;
+    if (quota->burst == 0) {
+        return (quota->used | quota->begin) == 0;
     }
     if (!limit->calendar && quota->begin != 0) {
         return false;
     }
-    return quota->used >= 0 && quota->used <= RLP_UNITS_MAX && quota->begin >= -QUOTA_TIME_MAX &&
+    return quota->burst > 0 && quota->burst <= RLP_UNITS_MAX && quota->used >= 0 &&
+           quota->used <= quota->burst && quota->begin >= -QUOTA_TIME_MAX &&
            quota->begin <= QUOTA_TIME_MAX;
 }
 
@@ -61,16 +64,18 @@ static bool quota_turn(quota_t *quota, period_t *period, const rlp_limit_t *limi
     bool healed = false;
 
     *period = quota_period(limit, wall);
-    if (!quota->seen) {
-        *quota = (quota_t){ .used = limit->burst - limit->initial, .seen = 1 };
-        quota->begin = period->begin;
+    if (!quota->burst) {
+        *quota = (quota_t){ .begin = period->begin, .used = limit->burst - limit->initial };
     } else if (quota->begin < period->begin) {
-        *quota = (quota_t){ .begin = period->begin, .seen = 1 };
+        *quota = (quota_t){ .begin = period->begin };
     } else if (quota->begin - wall > RLP_CLOCK_SKEW) {
         quota->begin = period->begin;
         healed = true;
     } else if (quota->begin >= period->end) {
         *period = quota_period(limit, quota->begin);
+    }
+    if (quota->burst < limit->burst) {
+        quota->burst = limit->burst;
     }
     return healed;
 }
@@ -81,16 +86,15 @@ static bool quota_charged(const quota_t *quota, const rlp_limit_t *limit, const 
     return !limit->calendar || op->wall - (op->now - op->charged_at) >= quota->begin;
 }
 
-/* What a larger plan has used stays so: who asks under both would have it back. */
-static void quota_settle(quota_t *quota, const rlp_limit_t *limit, rlp_units_t units)
+/* Cut at what the largest limit holds: what a larger plan has used stays so, and what is charged
+   late under a smaller one counts under it, too. */
+static void quota_settle(quota_t *quota, rlp_units_t units)
 {
-    const rlp_units_t most = quota->used > limit->burst ? quota->used : limit->burst;
-
     quota->used += units;
     if (quota->used < 0) {
         quota->used = 0;
-    } else if (quota->used > most) {
-        quota->used = most;
+    } else if (quota->used > quota->burst) {
+        quota->used = quota->burst;
     }
 }
 
@@ -142,9 +146,11 @@ static void quota_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     const rlp_time_t left = renewed ? period.end - op->wall : RLP_TIME_NEVER;
 
     if (op->kind == RLP_SETTLE) {
-        /* what is given back was charged in this period, or not at all */
-        d->changed = op->units > 0 || (kept->seen && quota_charged(&quota, limit, op));
-        quota_settle(&quota, limit, d->changed ? op->units : 0);
+        /* what is given back was charged in this period, or not at all; nothing is charged to a
+           key that is blocked for all */
+        d->changed = quota.burst > 0 &&
+                     (op->units > 0 || (kept->burst > 0 && quota_charged(&quota, limit, op)));
+        quota_settle(&quota, d->changed ? op->units : 0);
     } else {
         quota_take(&quota, d, left, limit, op);
         d->changed |= healed && op->kind == RLP_TAKE && d->verdict == RLP_DENY;

@@ -26,7 +26,7 @@
 #define SLAB_INLINE __attribute__((always_inline)) static inline
 
 #define SLAB_MAGIC "RLPSLAB"
-#define SLAB_LAYOUT 7
+#define SLAB_LAYOUT 8
 #define SLAB_LINE 64
 #define SLAB_PAGE 4096
 #define SLAB_WAYS 8 /* at most; always so many in the smallest class */

@@ -343,7 +343,9 @@ static void test_damage(void **state)
         for (size_t k = 0; k < UNIT_N(walk.state); k++) {
             walk.state[k] = unit_random(&walk.random) >> unit_below(&walk.random, 64);
         }
-        walk.state[2] = unit_below(&walk.random, 8) > 0; /* most as if they had been written */
+        if (unit_below(&walk.random, 8)) { /* most as if they had been written */
+            walk.state[2] = walk.state[1] + unit_below(&walk.random, 1000);
+        }
         walk.units = random_units(&walk);
         const rlp_op_t op = { .kind = (rlp_op_kind_t)unit_below(&walk.random, 4),
                               .units = walk.units,

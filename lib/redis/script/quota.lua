@@ -6,7 +6,8 @@ if number == 7 then
   local burst, initial, calendar, e0, e1, e2, e3, e4 = read('<dddddddd', args, pos)
   local edges = { e0, e1, e2, e3, e4 }
   local GRACE = 86400 * SECOND
-  local begin, used, seen, last -- last: the end of its period
+  -- largest: burst that it was charged under in this period, 0 if new; last: the end of the period
+  local begin, used, largest, last
 
   local function period(t)
     local i = 1
@@ -17,15 +18,15 @@ if number == 7 then
   end
 
   local function load(value, from, size)
-    if size ~= 16 then
+    if size ~= 24 then
       return false
     end
-    local b, u = read('<dd', value, from)
+    local b, u, most = read('<ddd', value, from)
     if not (b >= -TIME_MAX and b <= TIME_MAX and floor(b) == b and (calendar == 1 or b == 0)
-      and sound(u, TIME_MAX)) then
+      and sound(most, TIME_MAX) and most > 0 and sound(u, most)) then
       return false
     end
-    begin, used, seen = b, u, true
+    begin, used, largest = b, u, most
     return true
   end
 
@@ -36,26 +37,27 @@ if number == 7 then
     if calendar == 1 then
       first, last = period(wall)
     end
-    if not seen then
+    if largest == 0 then
       begin, used = first, burst - initial
     elseif begin < first then
-      begin, used = first, 0
+      begin, used, largest = first, 0, 0
     elseif begin - wall > SKEW then
       begin, healed = first, true
     elseif begin >= last then
       first, last = period(begin)
     end
+    largest = largest > burst and largest or burst
     return healed
   end
 
-  local function settle(wall)
+  local function settle(wall, seen)
     local charged = seen and (calendar == 0 or wall - (now - charged_at) >= begin)
-    if units <= 0 and not charged then
+    if largest == 0 or (units <= 0 and not charged) then
       return false
     end
-    local most = used > burst and used or burst -- what a larger plan has used stays so
     used = used + units
-    used = used < 0 and 0 or clamp(used, most)
+    -- what a larger plan has used stays so, and what is charged late under a smaller one counts under it, too
+    used = used < 0 and 0 or clamp(used, largest)
     return true
   end
 
@@ -80,12 +82,13 @@ if number == 7 then
     if calendar == 1 then
       wall = wall < e0 and e0 or clamp(wall, e4 - 1)
     end
-    begin, used, seen = 0, 0, false
+    begin, used, largest = 0, 0, 0
     d.damaged = value ~= nil and not load(value, from, size)
+    local seen = largest > 0
     local healed = turn(wall)
     local left = (last == FOREVER or burst == 0) and FOREVER or last - wall
     if kind == SETTLE then
-      changed = settle(wall)
+      changed = settle(wall, seen)
     else
       changed = take(d, kind, left)
       changed = changed or (healed and kind == TAKE and d.verdict == DENY)
@@ -95,6 +98,6 @@ if number == 7 then
     d.next = d.remaining > 0 and 0 or left
     d.turn = left
     d.expires = left == FOREVER and FOREVER or now + left + GRACE
-    return d, changed and write('<dd', begin, used) or nil
+    return d, changed and write('<ddd', begin, used, largest) or nil
   end
 end
