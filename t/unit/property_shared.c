@@ -2,7 +2,8 @@
 
 /*
  * One key under two limits that are asked in any order: none of them lets pass more than it would
- * alone, nor less than if all that passes had been charged to both.
+ * alone, nor less than if all that passes had been charged to both; nor more than that, where what
+ * passes costs more in the end.
  */
 
 #include "property_walk.h"
@@ -189,6 +190,65 @@ static void test_shared_less(void **state)
     }
 }
 
+/* All that passes is charged to both keys of their own. */
+static void shared_own(shared_t *shared, const rlp_op_t *charge)
+{
+    for (int k = 0; k < 2; k++) {
+        walk_step_of(shared->limits[k], shared->own[k], charge);
+    }
+}
+
+/* And so is what is settled under one of them. */
+static void shared_settle(shared_t *shared, int asked, rlp_units_t units)
+{
+    const rlp_time_t now = shared->walk.now;
+    const rlp_op_t charge = { .kind = RLP_SETTLE, .units = units, .now = now, .charged_at = now };
+
+    walk_step_of(shared->limits[asked], shared->walk.state, &charge);
+    shared_own(shared, &charge);
+}
+
+/* Each limit is charged all that passes under both, and what it costs more in the end: nothing of
+   that is lost because it was settled under the other one. */
+static void test_shared_late(void **state)
+{
+    shared_t shared = { .walk = walk_of(unit_row(state)) };
+    walk_t *walk = &shared.walk;
+
+    for (int i = 0; i < STEPS / REQUESTS / 4; i++) {
+        shared_begin(&shared);
+        for (int k = 0; k < REQUESTS; k++) {
+            shared_next(&shared, 0);
+            for (int both = 0; both < 2; both++) { /* both are known in each window */
+                shared_settle(&shared, both, 1);
+            }
+            const int asked = shared.asked;
+            const rlp_units_t most = shared.limits[unit_below(&walk->random, 2)]->burst;
+            rlp_op_t later = shared.op;
+
+            later.kind = RLP_PEEK;
+            later.now += ROUNDING;
+            const bool fits =
+                walk_step_of(walk->limit, shared.own[asked], &later).verdict == RLP_ALLOW;
+            const rlp_decision_t d = walk_step_of(walk->limit, walk->state, &shared.op);
+
+            walk_expect(walk, d.verdict != RLP_ALLOW || fits,
+                        "P-07: what passes fits the limit that is charged all, late costs, too");
+            if (d.verdict == RLP_ALLOW) {
+                rlp_op_t charge = shared.op;
+
+                charge.kind = RLP_SETTLE;
+                charge.charged_at = walk->now;
+                shared_own(&shared, &charge);
+            }
+            if (unit_below(&walk->random, 3) == 0) {
+                shared_settle(&shared, asked,
+                              (rlp_units_t)unit_below(&walk->random, (uint64_t)most) + 1);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     for (size_t i = 0; i < UNIT_N(shared_kinds); i++) {
@@ -198,6 +258,7 @@ int main(void)
 
         unit_add_case("P-07: two limits together, not more", what, test_shared_more, kind);
         unit_add_case("P-07: two limits together, not less", what, test_shared_less, kind);
+        unit_add_case("P-07: two limits together, late costs", what, test_shared_late, kind);
     }
     return unit_run();
 }
