@@ -187,10 +187,21 @@ static bool denial_teaches(const rlp_charge_t *charge)
     return !d->damaged && d->remaining >= 0 && (uint64_t)d->remaining < DENIAL_REMAINING_END;
 }
 
+/* Of two that are learnt in the wrong order the later one counts; but a time so far ahead is not
+   one of this clock. */
+static void denial_raise(rlp_time_t *time, rlp_time_t to, rlp_time_t ahead)
+{
+    const rlp_time_t known = __atomic_load_n(time, __ATOMIC_RELAXED);
+
+    if (to > known || known - to > ahead) {
+        __atomic_store_n(time, to, __ATOMIC_RELEASE);
+    }
+}
+
 static void denial_refund(redis_refund_t *refund, const redis_told_t *told)
 {
-    __atomic_store_n(&refund->server, told->server, __ATOMIC_RELAXED);
-    __atomic_store_n(&refund->answered, told->asked + told->lag, __ATOMIC_RELEASE);
+    denial_raise(&refund->server, told->server, REDIS_DENIAL_BELIEVED_MAX);
+    denial_raise(&refund->answered, told->asked + told->lag, RLP_CLOCK_SKEW);
 }
 
 /* May something have been given back since the entry was made? A time still to come is none. */

@@ -337,6 +337,36 @@ static void test_refund(void **state)
     }
 }
 
+/* Of two refunds the later one counts, however they are learnt. */
+static void test_refunds(void **state)
+{
+    static const struct {
+        rlp_time_t asked, server; /* of the second to be learnt, after the first's */
+        bool believed;            /* a refusal of 60 us before the first refund */
+    } rows[] = {
+        { -50, -50, false },
+        { 50, -100, false },
+        { -RLP_SECOND - 1, -50, true }, /* a clock that has begun anew */
+        { -50, -REDIS_DENIAL_BELIEVED_MAX - 1, true },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        rlp_charge_t charge, other;
+        rlp_answer_t answer;
+
+        denials_fresh();
+        charge_init(&charge, "user:1", "rate=5/hour");
+        charge_init(&other, "user:1", "rate=9/hour");
+        learn_denial(&charge, T0 - 60);
+        other.cost = -RLP_UNIT;
+        other.decision = (rlp_decision_t){ .verdict = RLP_ALLOW, .remaining = 1 };
+        learn(&other, T0, T0);
+        learn(&other, T0 + rows[i].asked, T0 + rows[i].server);
+        assert_int_equal(refuses(&charge, T0 + 200, &answer), rows[i].believed);
+    }
+}
+
 /* A refund in times to come is none: of a clock that has begun anew, or damaged. */
 static void test_refund_to_come(void **state)
 {
@@ -544,6 +574,7 @@ int main(void)
     unit_add("a refusal is of a cost", test_cost, NULL);
     unit_add("a refusal is of one limit of one identity", test_others, NULL);
     unit_add("something is given back", test_refund, NULL);
+    unit_add("something is given back twice", test_refunds, NULL);
     unit_add("something is given back in times to come", test_refund_to_come, NULL);
     unit_add("the order of answers", test_order, NULL);
     unit_add("one asks for all", test_await, NULL);
