@@ -44,7 +44,6 @@ static const kind_t shared_kinds[] = {
     { " algorithm=sliding-window", NULL, 2, false,
       false }, /* estimates of turns ahead: none waits */
     { NULL, NULL, 1, false, false },
-    { " algorithm=sliding-log", NULL, 1, false, false },
 };
 
 /* Two limits of one period that are small, so that requests meet both. */
