@@ -201,12 +201,19 @@ static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t 
     }
 }
 
-/* A reservation is of a window still to come. */
+/* Is there something that can be given back? A reservation is of a window still to come; whenever
+   it was charged, it may have been under the second limit alone. */
+static bool window_has(const window_t *window, const rlp_limit_t *limit, const rlp_op_t *op)
+{
+    return window->used > 0 ? window_number(op->charged_at, limit) >= window->number
+                            : window->second_used > 0 && op->charged_at >= RLP_TIME_EVER;
+}
+
 static bool window_settle(window_t *window, const rlp_limit_t *limit, const rlp_op_t *op)
 {
     const rlp_units_t most = window->used > limit->burst ? window->used : limit->burst;
 
-    if (op->units < 0 && (window_number(op->charged_at, limit) < window->number || !window->used)) {
+    if (op->units < 0 && !window_has(window, limit, op)) {
         return false;
     }
     window->used += op->units;

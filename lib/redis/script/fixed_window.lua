@@ -95,7 +95,9 @@ if number == 4 then
 
   local function settle(leased)
     local most = used > burst and used or burst
-    if units < 0 and (number_at(charged_at) < number or used == 0) then
+    -- whenever it was charged, it may have been under the second limit alone
+    local second_has = second and second_used > 0 and charged_at >= FOREVER
+    if units < 0 and (number_at(charged_at) < number or used == 0 and not second_has) then
       return false
     end
     -- of a lease that the other limit may have drawn while this one was full
