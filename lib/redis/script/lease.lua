@@ -59,7 +59,7 @@ local function lease(charge, pos)
   local slot = charge.slot
   local limit = slot.limit
   local value, from, size
-  local drawn = now -- not before that, what the host still has
+  local drawn = now -- no unit that the host still has was drawn before this
   if limit and limit.expires > now then
     value, from, size = limit.value, limit.from, limit.size
   end

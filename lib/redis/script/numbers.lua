@@ -162,7 +162,9 @@ end
 -- The step of an algorithm, by its number, for the parameters at a position of the arguments. The step gets a
 -- state as a part of a value, or none: step(kind, value, from, size). It answers a decision and, if it has
 -- changed, the state, in up to three strings. A state that cannot be its own is judged as none and told as
--- damaged. With n it is asked about so many units; leases are those of the limit (lease.lua): step(kind, value, from,
--- size, n, leases). A decision's turn is when the window of what is taken now ends; its cut is
--- what another plan, a larger one, has used beyond what this one has, in units. One function makes all of them, so that a call makes no more closures than it needs.
+-- damaged. For a lease it is asked about n units: step(kind, value, from, size, n, leases, drawn); leases are those of
+-- the limit (lease.lua), and no unit that the host still has was drawn before that instant. A decision's turn is when
+-- the window of what is taken now ends; its cut is what another plan, a larger one, has used beyond what this one has,
+-- in units; it is second where the state has another limit, too. One function makes all of them, so that a call makes
+-- no more closures than it needs.
 local function step_of(number, units, max_wait, charged_at, args, pos)
