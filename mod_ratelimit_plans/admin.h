@@ -5,7 +5,7 @@
 /*
  * What the pages share that tell people of limits and change what is counted: probe.c asks what the
  * configuration would do with a request, quota.c tells callers their own limits, admin.c lets
- * people in and answers, admin_target.c finds whom they speak of, admin_action.c and
+ * people in and answers, admin_target.c finds whom they speak of, admin_action.c, admin_order.c and
  * admin_explain.c do what they ask for, ordered.c has bans and plans given for a time.
  */
 
@@ -175,6 +175,14 @@ const char *admin_time(rlp_time_t moment, apr_pool_t *pool);
 const char *admin_get(admin_t *admin);
 const char *admin_reset(admin_t *admin);
 const char *admin_grant(admin_t *admin);
+
+/* --- admin_order.c: the same of bans, and plans given for a time */
+
+/* What there is of the target. False: neither a ban nor a plan. */
+bool admin_override(const admin_target_t *target, override_t *found);
+
+/* Tells whom it is about, and what there is. */
+void admin_tell_override(admin_t *admin, const admin_target_t *target);
 
 /* A ban; its end; a plan for a time, or its end. */
 const char *admin_ban(admin_t *admin);

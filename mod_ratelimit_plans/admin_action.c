@@ -1,7 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * ratelimit-admin about one identity: what it has left, and what people change of that.
+ * ratelimit-admin about the counters of one identity: what it has left, and what people give back.
  */
 
 #include "admin.h"
@@ -211,19 +211,6 @@ static const plan_t *action_mapped(const action_t *action, const rule_t *rule, b
     return plan;
 }
 
-static bool action_override(const action_t *action, override_t *found)
-{
-    const char *text = action->target.text;
-    const override_key_t key = ordered_key(text, strlen(text));
-
-    *found = (override_t){ .ban = 0 };
-    if (ordered_table() == NULL || !override_find(ordered_table(), &key, ordered_now(), found)) {
-        *found = (override_t){ .ban = 0 };
-        return false;
-    }
-    return true;
-}
-
 /* The rule's limits for the identity; NULL: none, or it is not known which. */
 static const variant_t *action_variant(action_t *action, const rule_t *rule)
 {
@@ -231,7 +218,7 @@ static const variant_t *action_variant(action_t *action, const rule_t *rule)
     bool known = true;
     override_t found;
 
-    if (who.plan == NULL && action_override(action, &found) && found.plan != 0) {
+    if (who.plan == NULL && admin_override(&action->target, &found) && found.plan != 0) {
         who.plan = ordered_plan(found.plan);
     }
     if (who.plan == NULL && rule->choice == CHOICE_AUTO) {
@@ -341,26 +328,11 @@ static const char *action_end(action_t *action)
     return "expected a store that answers: some counters could not be asked or changed";
 }
 
-/* Whom it is about, and what has been ordered. */
-static void action_tell_override(const action_t *action)
-{
-    json_out_t *out = &action->admin->out;
-    override_t found;
-
-    (void)action_override(action, &found);
-    const plan_t *plan = found.plan ? ordered_plan(found.plan) : NULL;
-
-    json_string(out, "identity", action->target.text);
-    json_string(out, "banned_until", admin_time(found.ban, out->pool));
-    json_string(out, "set_plan", plan ? plan->limits->name : NULL);
-    json_string(out, "set_plan_until", admin_time(found.until, out->pool));
-}
-
 static const char *action_tell_all(action_t *action)
 {
     json_out_t *out = &action->admin->out;
 
-    action_tell_override(action);
+    admin_tell_override(action->admin, &action->target);
     json_open(out, "limits", '[');
     action_each(action, action_tell_rule);
     json_close(out, ']');
@@ -442,173 +414,4 @@ const char *admin_grant(admin_t *admin)
         apr_psprintf(admin->r->pool, "grant %s to %s%s", json_member(admin->ask, "units")->text,
                      action.target.shown, action_of_rule(&action));
     return action_tell_all(&action);
-}
-
-/* --- bans, and plans given for a time */
-
-static const char *action_result(admin_t *admin, override_result_t result)
-{
-    switch (result) {
-    case OVERRIDE_FULL:
-        admin->status = HTTP_INSUFFICIENT_STORAGE;
-        return "expected fewer than 4096 bans and plans in force: end some, or wait for the ends "
-               "of others";
-    case OVERRIDE_BUSY:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected no other change under way for a second: try again";
-    case OVERRIDE_AWAY:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
-               "changed";
-    case OVERRIDE_LOST:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
-               "changed here, but it comes into force if Redis has carried it out";
-    case OVERRIDE_LATE:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected room among the bans and plans of this host, and no other change under way "
-               "for a second: it was ordered for all hosts, and comes into force here as soon as "
-               "it can";
-    case OVERRIDE_NONE:
-    case OVERRIDE_DONE:
-        break;
-    }
-    return NULL;
-}
-
-/* The line of what was changed, or may have been; NULL: nothing was. */
-static const char *action_audit(override_result_t result, const char *audit, apr_pool_t *pool)
-{
-    switch (result) {
-    case OVERRIDE_DONE:
-        return audit;
-    case OVERRIDE_LOST:
-        return apr_pstrcat(pool, audit, ", without an answer of Redis", NULL);
-    case OVERRIDE_LATE:
-        return apr_pstrcat(pool, audit, ", not in force on this host yet", NULL);
-    default:
-        return NULL;
-    }
-}
-
-/* Puts in force what is wanted of the target, and tells what then is. */
-static const char *action_order(action_t *action, order_t *order, const char *audit)
-{
-    admin_t *admin = action->admin;
-
-    if (ordered_table() == NULL) {
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected a store with room for bans and plans";
-    }
-    order->text = action->target.text;
-    order->shown = action->target.shown;
-    const override_result_t result = ordered_put(order, admin->r->pool);
-
-    admin->audit = action_audit(result, audit, admin->r->pool);
-    const char *error = action_result(admin, result);
-
-    if (error == NULL) {
-        json_bool(&admin->out, "changed", result == OVERRIDE_DONE);
-        action_tell_override(action);
-    }
-    return error;
-}
-
-const char *admin_ban(admin_t *admin)
-{
-    action_t action;
-    order_t order = { .is_plan = false };
-    const char *error = action_begin(&action, admin);
-
-    error = error ? error : admin_moment(&order.until, admin);
-    if (error != NULL) {
-        return error;
-    }
-    return action_order(&action, &order,
-                        apr_psprintf(admin->r->pool, "ban %s until %s", action.target.shown,
-                                     admin_time(order.until, admin->r->pool)));
-}
-
-const char *admin_unban(admin_t *admin)
-{
-    action_t action;
-    order_t order = { .is_plan = false };
-    const char *error = action_begin(&action, admin);
-
-    return error ? error
-                 : action_order(&action, &order,
-                                apr_psprintf(admin->r->pool, "unban %s", action.target.shown));
-}
-
-/* "plan": null ends what was set. */
-static bool action_ends_plan(const admin_t *admin)
-{
-    const json_t *plan = json_member(admin->ask, "plan");
-
-    return plan != NULL && plan->kind == JSON_NULL;
-}
-
-static const char *action_end_plan(action_t *action)
-{
-    const json_t *ask = action->admin->ask;
-    order_t order = { .is_plan = true };
-
-    if (json_member(ask, "for") != NULL || json_member(ask, "until") != NULL) {
-        return "expected no \"for\" and no \"until\" with \"plan\": null, which ends what was set "
-               "at once";
-    }
-    return action_order(action, &order,
-                        apr_psprintf(action->admin->r->pool, "set-plan of %s ends",
-                                     action->target.shown));
-}
-
-const char *admin_set_plan(admin_t *admin)
-{
-    action_t action;
-    order_t order = { .is_plan = true };
-    const char *error = action_begin(&action, admin);
-
-    if (error != NULL || action_ends_plan(admin)) {
-        return error ? error : action_end_plan(&action);
-    }
-    order.plan = admin_plan(admin, &error);
-    if (error == NULL && order.plan == NULL) {
-        error = "expected \"plan\": the name of a plan, or null to end what was set";
-    }
-    error = error ? error : admin_moment(&order.until, admin);
-    if (error != NULL) {
-        return error;
-    }
-    return action_order(&action, &order,
-                        apr_psprintf(admin->r->pool, "set-plan of %s to %s until %s",
-                                     action.target.shown, order.plan->limits->name,
-                                     admin_time(order.until, admin->r->pool)));
-}
-
-/* --- all of them */
-
-static void action_list_one(void *baton, const override_key_t *key, const char *shown,
-                            const override_t *found)
-{
-    json_out_t *out = baton;
-    const plan_t *plan = found->plan ? ordered_plan(found->plan) : NULL;
-
-    (void)key;
-    json_open(out, NULL, '{');
-    json_string(out, "identity", shown);
-    json_string(out, "banned_until", admin_time(found->ban, out->pool));
-    json_string(out, "set_plan", plan ? plan->limits->name : NULL);
-    json_string(out, "set_plan_until", admin_time(found->until, out->pool));
-    json_close(out, '}');
-}
-
-const char *admin_list(admin_t *admin)
-{
-    json_number(&admin->out, "room", OVERRIDES_MAX);
-    json_open(&admin->out, "overrides", '[');
-    if (ordered_table() != NULL) {
-        override_visit(ordered_table(), ordered_now(), action_list_one, &admin->out);
-    }
-    json_close(&admin->out, ']');
-    return NULL;
 }
