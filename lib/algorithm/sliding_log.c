@@ -418,6 +418,7 @@ static void log_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op, 
     }
     if (d->changed) {
         log_keep(&log, kept, ring);
+        /* what a larger limit has used beyond this one is kept, and not told */
         log.head.used = log.head.used < limit->burst ? log.head.used : (uint32_t)limit->burst;
     }
     log_report(d, &log, op->now);
