@@ -90,21 +90,18 @@ sub statuses { return join ' ', sort map { $_->{status} } @_ }
 
 sub actions { return map { $_->{fields}{'x-action'} || 'pass' } @_ }
 
-# Answers to n requests, those that wait at once; nobody passed before its turn, that of the i-th being $turn->(i), in
-# seconds. Those that do not wait come one after the other: of two at once, which have read the clock in one order and
-# are judged in the other, the second may have to wait for a microsecond.
+# Answers to n requests at once; nobody passed before its turn, that of the i-th being $turn->(i), in seconds.
 sub turns {
     my ($name, $server, $n, $path, $turn) = @_;
-    my $at_once = grep { $turn->($_) == 0 } 0 .. $n - 1;
     my $began = now();
-    my @answers = map { my @one = ask($server, 1, $path); answers(\@one) } 1 .. $at_once;
-    my @connections = ask($server, $n - $at_once, $path);
-    push @answers, answers(\@connections);
+    my @connections = ask($server, $n, $path);
+    my @answers = answers(\@connections);
     is(statuses(@answers), join(' ', (200) x $n), "$name: all pass");
     my @early = grep { $answers[$_]{at} - $began < $turn->($_) } 0 .. $#answers;
     is("@early", '', "$name: nobody before its turn") or diag(join ' ', map { sprintf '%.3f', $_->{at} - $began } @answers);
     cmp_ok(now() - $began, '<', $turn->($n - 1) + $late, "$name: the last one soon after its turn");
-    return ($n - $at_once, @answers);
+    my $delayed = grep { $turn->($_) > 0 } 0 .. $n - 1;
+    return ($delayed, @answers);
 }
 
 # In how many seconds there would be room, as a request hears that does not wait; 0 if there is.

@@ -77,7 +77,7 @@ none('lib/ and rlpctl/ include no httpd header',
     map { my $f = $_; map { "$f: $_" } grep { $_ =~ $httpd } includes($f) } grep { m{^(?:lib|rlpctl)/} } @production);
 
 none('an algorithm includes rlp_algorithm.h only, or what buckets share',
-    strangers(qr{^"(?:rlp_algorithm|algorithm/second)\.h"$}, grep { !m{/algorithms\.c$} } files(qr/\.c$/, 'lib/algorithm')));
+    strangers(qr{^"(?:rlp_algorithm|algorithm/(?:reading|second))\.h"$}, grep { !m{/algorithms\.[ch]$} } files(qr/\.[ch]$/, 'lib/algorithm')));
 
 none('the table of algorithms includes them and no more',
     strangers(qr{^(?:"algorithms\.h"|"rlp_algorithm\.h"|<stddef\.h>)$}, files(qr{/algorithms\.[ch]$}, 'lib/algorithm')));

@@ -6,6 +6,7 @@
  * bucket: a request costs `period`, a microsecond drains `count`.
  */
 
+#include "algorithm/reading.h"
 #include "algorithm/second.h"
 
 __extension__ typedef unsigned __int128 wide_t;
@@ -184,20 +185,22 @@ static void queue_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
         *kept = (queue_t){ 0 };
         d->damaged = true;
     }
+    const rlp_op_t judged = reading_judged(op, kept->at);
     queue_t queue = *kept;
     queue_turn(&queue, limit);
-    wide_t used = queue_used(&queue, op->now, limit);
+    wide_t used = queue_used(&queue, judged.now, limit);
 
     if (op->kind == RLP_SETTLE) {
-        queue_settle(&queue, d, limit, op);
-        used = queue_used(&queue, op->now, limit);
+        queue_settle(&queue, d, limit, &judged);
+        used = queue_used(&queue, judged.now, limit);
     } else if (op->units < 0 || queue_credit(op->units, limit) > queue_room(limit, op->max_wait)) {
         d->verdict = RLP_NEVER; /* not even into an empty queue */
     } else if (op->units > 0) {
-        used = queue_ask(&queue, d, limit, op);
+        used = queue_ask(&queue, d, limit, &judged);
     }
-    queue_report(d, used, op->now, limit);
-    second_report(&queue.second, op->now, limit, (uint64_t)limit->period, d);
+    queue_report(d, used, judged.now, limit);
+    second_report(&queue.second, judged.now, limit, (uint64_t)limit->period, d);
+    reading_tell(d, op, &judged);
     if (d->changed) {
         *kept = queue;
     }

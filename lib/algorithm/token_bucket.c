@@ -6,12 +6,12 @@
  * Kept is the used credit and the instant at which it was used; credit comes in units in which
  * nothing rounds: a request costs `period`, a microsecond earns `count`. The unit depends on the
  * period alone, so what is used stays used when another plan has another count or burst. This is
- * the same line as GCRA's theoretical arrival time (ITU-T I.371), read at another place: a request
- * whose clock reading is a little older than the state is judged further up that line and loses
- * nothing to the order. A request that waits for its turn has used its credit before it is earned:
- * what is used above the capacity is reserved, and who comes later queues behind it.
+ * the same line as GCRA's theoretical arrival time (ITU-T I.371), read at another place. A request
+ * that waits for its turn has used its credit before it is earned: what is used above the capacity
+ * is reserved, and who comes later queues behind it.
  */
 
+#include "algorithm/reading.h"
 #include "algorithm/second.h"
 
 __extension__ typedef unsigned __int128 wide_t;
@@ -266,12 +266,14 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
         *bucket = (bucket_t){ 0 };
         d->damaged = true;
     }
+    const rlp_op_t judged = reading_judged(op, bucket->at);
     bucket_t turned = *bucket;
 
     turned.mark &= ~BUCKET_BOTH;
     bucket_turn(&turned, limit);
-    bucket_ask(&turned, limit, op, d);
-    second_report(&turned.second, op->now, limit, 0, d);
+    bucket_ask(&turned, limit, &judged, d);
+    second_report(&turned.second, judged.now, limit, 0, d);
+    reading_tell(d, op, &judged);
     if (d->changed) {
         *bucket = turned;
         bucket->mark |= turned.second.mark ? BUCKET_BOTH : 0;

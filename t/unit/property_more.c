@@ -38,7 +38,9 @@ static void test_step_back(void **state)
         walk_use(&walk);
         const rlp_decision_t there = walk_try(&walk, RLP_PEEK, RLP_UNIT, walk.now);
 
-        walk.now -= unit_size(&walk.random, 15);
+        const rlp_time_t back = unit_size(&walk.random, 15);
+
+        walk.now -= back;
         walk.units = (rlp_units_t)unit_below(&walk.random, (uint64_t)walk.limit->burst) + 1;
         walk.max_wait = unit_wait(&walk.random, walk.longest);
         const rlp_op_t op = {
@@ -51,7 +53,11 @@ static void test_step_back(void **state)
         if (d.verdict == RLP_DENY) {
             walk_expect(&walk, d.retry <= walk_lockout(&walk, walk.longest),
                         "and locks out for one drain, what is reserved and the skew at most");
-            rule_refusal(&walk, &d);
+            if (back <= RLP_CLOCK_SKEW) {
+                rule_refusal(&walk, &d);
+            } else {
+                rule_refusal_back(&walk, &d);
+            }
         }
         walk_expect(&walk, d.wait <= walk_lockout(&walk, walk.longest),
                     "nor does it make wait longer");
@@ -68,7 +74,8 @@ static void insert(rlp_time_t moments[], int n, rlp_time_t moment)
 }
 
 /* Requests that meet under the lock in another order than they read the clock: those admitted keep
-   the promise by their own readings. */
+   the promise by when they were judged, which is not before their own readings, nor after the
+   latest of all so far. */
 static void test_skew(void **state)
 {
     enum { N = 64 };
@@ -89,14 +96,39 @@ static void test_skew(void **state)
             const rlp_op_t op = { .kind = RLP_TAKE, .units = RLP_UNIT, .now = walk.now - late };
 
             walk.last = walk_step_of(walk.limit, walk.state, &op);
+            walk_expect(&walk, walk.last.late <= late, "nobody is judged in the future");
             if (walk.last.verdict == RLP_ALLOW) {
-                insert(admitted, n++, op.now);
+                insert(admitted, n++, op.now + walk.last.late);
             }
         }
         for (int k = 0; k < n; k++) {
             walk.now = admitted[k];
             walk_expect(&walk, world_take(&walk, 0) == RLP_ALLOW,
                         "readings out of order gain nothing");
+        }
+    }
+}
+
+/* Who asks a full bucket for all that it has, in parts and at once, has it, whichever of them is
+   judged first. */
+static void test_at_once(void **state)
+{
+    walk_t walk = walk_of(unit_row(state));
+
+    for (int i = 0; i < STEPS / 40; i++) {
+        do {
+            walk_begin(&walk);
+        } while (walk.limit->initial < walk.limit->burst);
+        const rlp_units_t each = (walk.limit->burst + 9) / 10;
+        rlp_units_t had = 0;
+
+        for (; had + each <= walk.limit->burst; had += each) {
+            const rlp_op_t op = { .kind = RLP_TAKE,
+                                  .units = each,
+                                  .now = walk.now - (rlp_time_t)unit_below(&walk.random, 50) };
+
+            walk.last = walk_step_of(walk.limit, walk.state, &op);
+            walk_expect(&walk, walk.last.verdict == RLP_ALLOW, "T-24: a burst at once passes");
         }
     }
 }
@@ -385,6 +417,7 @@ static void test_damage(void **state)
 int main(void)
 {
     walk_add("a clock that steps back", test_step_back, WAITING);
+    walk_add("T-24: a burst at once", test_at_once, BURSTS);
     walk_add("turns in order, and not too many", test_turns, WAITING);
     walk_add("P-07: carried to another plan", test_carry, KINDS);
     walk_add("T-27: any bytes for a state", test_damage, KINDS);

@@ -40,6 +40,7 @@ void turn_steps(world_t *world, rlp_time_t now);
 
 #define KINDS 5
 #define WAITING 4 /* of them let requests wait, */
+#define BURSTS 2  /* and so many are buckets with a burst */
 
 extern const kind_t walk_kinds[KINDS];
 extern const kind_t *const walk_leaky; /* one of them */
@@ -105,5 +106,9 @@ int64_t world_remaining(const walk_t *walk);
 
 /* What holds for a refusal. */
 void rule_refusal(const walk_t *walk, const rlp_decision_t *d);
+
+/* The same after a clock has stepped back: it may be for longer than it need be, but not by more
+   than what two readings may lie apart. */
+void rule_refusal_back(const walk_t *walk, const rlp_decision_t *d);
 
 #endif

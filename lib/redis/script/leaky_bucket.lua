@@ -2,6 +2,7 @@
 if number == 3 then
   local count, period, burst, full_q, full_r, one_q, one_r, cost_q, cost_r, room_q, room_r = read('<ddddddddddd', args, pos)
   local kept_q, kept_r, at -- no at: a new key
+  local asked, now = now, now
   local full, second_count, second_burst, second -- second: there is another limit
 
   local function load(value, from, size)
@@ -131,6 +132,8 @@ if number == 3 then
     local d = decision()
     kept_q, kept_r, at, second = 0, 0, nil, nil
     d.damaged = value ~= nil and not load(value, from, size)
+    local late = lateness(at, asked)
+    now = asked + late
     local q, r = used_at(now)
     local changed
     if kind == SETTLE then
@@ -142,6 +145,9 @@ if number == 3 then
       q, r, changed = ask(d, kind, q, r)
     end
     report(d, q, r)
+    if late > 0 then
+      tell_late(d, late)
+    end
     return d, changed
   end
 end

@@ -99,6 +99,19 @@ local function used_after(kept_q, kept_r, passed, cap_q, cap_r, count)
   return q, kept_r
 end
 
+-- A bucket of credit takes who comes with an older reading of the clock than its state's for one that comes so much
+-- later (lib/algorithm/reading.h); the decision, in spans from the reading.
+
+local function lateness(at, now)
+  return at and at > now and at - now <= SKEW and at - now or 0
+end
+
+local function tell_late(d, late)
+  d.retry = d.retry > 0 and d.retry + late or 0
+  d.next = d.next > 0 and d.next < FOREVER and d.next + late or d.next
+  d.reset = d.reset > 0 and d.reset + late or 0
+end
+
 -- One counter under two limits (lib/algorithm/second.h): what they are told apart by, a burst and a count in 26 bits
 -- each; in how many microseconds the second earns so many thousandths; and the instant from which nothing is used under
 -- it, when units are charged or given back. A burst below 0 is of one that has been charged less than all (SECOND_CUT).

@@ -90,6 +90,8 @@ if number == 1 then
         drain_to(now, held)
       end
     end
+    local late = lateness(at, now)
+    local now = now + late
     if at then
       q, r = used_after(kept_q, kept_r, now - at, cap_q, cap_r, count)
     elseif less(cap_q, cap_r, q, r) then
@@ -187,6 +189,9 @@ if number == 1 then
     d.reset = span(q, r)
     local empty = now + d.reset
     d.expires = (full > empty and full or empty) + (fills == 1 and 0 or RETENTION)
+    if late > 0 then
+      tell_late(d, late)
+    end
     return d, state
   end
 end

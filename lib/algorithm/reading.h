@@ -1,0 +1,35 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#ifndef READING_H
+#define READING_H
+
+/*
+ * Requests meet under the lock in another order than they have read the clock. A bucket of credit
+ * takes who comes with a reading older than its state for one that comes at the state's instant,
+ * which lies between the reading and the moment in which it is judged: so of as many requests at
+ * once as a full bucket has units all pass, whichever is judged first. A reading that is older by
+ * more than RLP_CLOCK_SKEW is of a clock that has stepped back.
+ */
+
+#include "rlp_algorithm.h"
+
+/* The question as it is judged, of a state that was written at that instant. */
+static inline rlp_op_t reading_judged(const rlp_op_t *op, rlp_time_t at)
+{
+    rlp_op_t judged = *op;
+
+    judged.now += rlp_late(at, op->now);
+    return judged;
+}
+
+/* The decision on it in spans from the reading. */
+static inline void reading_tell(rlp_decision_t *d, const rlp_op_t *op, const rlp_op_t *judged)
+{
+    const rlp_time_t late = judged->now - op->now;
+
+    d->late = d->verdict <= RLP_WAIT ? (uint32_t)late : 0;
+    d->retry += d->retry > 0 ? late : 0;
+    d->next += d->next > 0 && d->next != RLP_TIME_NEVER ? late : 0;
+    d->reset += d->reset > 0 ? late : 0;
+}
+
+#endif
