@@ -256,12 +256,21 @@ const plan_map_t *plan_map_of(const server_conf_t *server, const char *type)
     return NULL;
 }
 
-/* What it is known by in the cache: the same in each generation. */
+/* What it is known by in the cache: the same in each generation. Hosts of one name have databases
+   of their own where their addresses differ. */
 static const char *plan_map_identity(const plan_map_t *map, apr_pool_t *pool)
 {
-    return map->provider->common ? map->words
-                                 : apr_psprintf(pool, "%s:%d %s %s", map->server->server_hostname,
-                                                map->server->port, map->type, map->words);
+    const server_rec *server = map->server;
+
+    if (map->provider->common) {
+        return map->words;
+    }
+    const char *text = apr_psprintf(pool, "%s:%d", server->server_hostname, server->port);
+
+    for (const server_addr_rec *at = server->addrs; at != NULL; at = at->next) {
+        text = apr_psprintf(pool, "%s %s:%d", text, at->virthost, at->host_port);
+    }
+    return apr_psprintf(pool, "%s %s %s", text, map->type, map->words);
 }
 
 apr_status_t plan_map_open(apr_pool_t *pool)

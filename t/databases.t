@@ -140,24 +140,57 @@ sub failures {
     return;
 }
 
+my $sqlite = program('sqlite3');
+
+# Runs statements in a file.
+sub sqlite {
+    my ($file, @statements) = @_;
+    open my $out, '|-', $sqlite, '-cmd', '.timeout 5000', $file or die "sqlite3: $!\n";
+    print {$out} map { "$_;\n" } @statements;
+    my $done = close $out;
+    chmod 0666, $file;
+    return $done;
+}
+
+# Hosts of one name and port have each a database of its own.
+sub hosts {
+    my $second = RLP::Httpd::free_port();
+    my $hosts = RLP::Httpd->new(modules => ['dbd']);
+    my @plans = qw(free pro);
+    my $config = "Listen 127.0.0.1:$second\nDBDriver sqlite3\nDBDMin 0\n$rules";
+    my $get = "GET /index.html HTTP/1.1\r\nHost: shop.test\r\nX-Key: one\r\nConnection: close\r\n\r\n";
+    my @limits;
+
+    for my $i (0, 1) {
+        my $port = ($hosts->port, $second)[$i];
+        my $file = $hosts->file("database$i");
+        sqlite($file, $table, "UPDATE customers SET plan = '$plans[$i]' WHERE id = 'one'");
+        $config .= qq{<VirtualHost 127.0.0.1:$port>\nServerName shop.test:80\nDBDParams "$file"\n}
+            . qq{RateLimitPlanMap key "dbd:$statement" timeout=${timeout}s\n</VirtualHost>\n};
+    }
+    $hosts->configure($config)->start;
+    for my $port ($hosts->port, $second, $hosts->port) {
+        my $connection = RLP::Httpd::Connection->new($port);
+        $connection->send($get);
+        push @limits, $connection->response('GET')->{fields}{'x-ratelimit-limit'};
+    }
+    is("@limits", '10 100 10', 'what one host of a name was answered is not remembered for another');
+    return;
+}
+
 # --- SQLite
 
-my $sqlite = program('sqlite3');
 SKIP: {
     skip 'sqlite3 is missing (Debian: sqlite3)', 1 if !$sqlite;
     my $server = server('sqlite3', '@DIR@/database');
-    my $sql = sub {
-        open my $out, '|-', $sqlite, '-cmd', '.timeout 5000', $server->file('database') or die "sqlite3: $!\n";
-        print {$out} @_, ";\n";
-        return close $out;
-    };
+    my $sql = sub { return sqlite($server->file('database'), @_) };
     $sql->($table);
-    chmod 0666, $server->file('database');
     if (my $error = $server->try_start) {
         skip 'APR-util has no SQLite here (Debian: libaprutil1-dbd-sqlite3)', 1 if $error =~ /sqlite3/;
         die $error;
     }
     answers('SQLite', $server, $sql);
+    hosts();
     my $lock;
     failures('SQLite, with the file locked', $server, $sql, sub {
         open $lock, '|-', $sqlite, $server->file('database') or die "sqlite3: $!\n";
