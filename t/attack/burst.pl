@@ -34,11 +34,9 @@ sub crowd {
     my $server = RLP::Attacked->start($name, five());
     my $cores = grep { /^processor/ } split /\n/, RLP::Httpd::slurp('/proc/cpuinfo');
     my $threads = 8 * $cores;
-    my @one = (fields => ['X-Forwarded-For: 10.9.9.9'], depth => 1, count => scaled(60_000, 3000), seconds => 20);
-    my $few = $server->flood(@one, connections => $cores);
-    my $many = $server->flood(@one, connections => $threads);
+    my %one = (fields => ['X-Forwarded-For: 10.9.9.9'], depth => 1, count => scaled(12_000, 1000), seconds => 20);
+    my ($few, $many, $share) = $server->in_turn({ %one, connections => $cores }, { %one, connections => $threads });
     my $passed = ($few->{200} // 0) + ($many->{200} // 0);
-    my $share = $few->{rate} ? $many->{rate} / $few->{rate} : 0;
 
     return ($passed <= 5 && !$few->{0} && !$many->{0} && $share > 0.5,
         sprintf '%d admitted; %.0f requests/s with %d at once, %.0f with %d', $passed, $few->{rate}, $cores, $many->{rate}, $threads);

@@ -10,13 +10,13 @@ use RLP::Attacked qw(five limits scaled);
 sub newcomers {
     my ($name) = @_;
     my $server = RLP::Attacked->start($name, five());
-    my @how = (count => 4_000_000, seconds => scaled(10, 2));
+    my @how = (count => 4_000_000, seconds => scaled(2, 1));
     # each request of mod_evasive's has a connection of its own, which has to be so in both
     my @known = $name eq 'mod_evasive' ? () : (fields => ['X-Forwarded-For: 10.9.9.9']);
-    my $free = $server->flood(@how, path => '/free.txt', @known);
+    my %free = (@how, path => '/free.txt', @known);
+    $server->flood(%free, seconds => 1);
     my $memory = $server->memory;
-    my $new = $server->flood(@how);
-    my $share = $free->{rate} ? $new->{rate} / $free->{rate} : 0;
+    my ($free, $new, $share) = $server->in_turn(\%free, {@how});
     my $grown = $server->memory - $memory;
     my $refused = $new->{sent} - ($new->{200} // 0);
 
