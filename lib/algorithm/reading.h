@@ -13,23 +13,9 @@
 #include "rlp_algorithm.h"
 
 /* The question as it is judged, of a state that was written at that instant. */
-static inline rlp_op_t reading_judged(const rlp_op_t *op, rlp_time_t at)
-{
-    rlp_op_t judged = *op;
+rlp_op_t reading_judged(const rlp_op_t *op, rlp_time_t at);
 
-    judged.now += rlp_late(at, op->now);
-    return judged;
-}
-
-/* The decision on it in spans from the reading. */
-static inline void reading_tell(rlp_decision_t *d, const rlp_op_t *op, const rlp_op_t *judged)
-{
-    const rlp_time_t late = judged->now - op->now;
-
-    d->late = d->verdict <= RLP_WAIT ? (uint32_t)late : 0;
-    d->retry += d->retry > 0 ? late : 0;
-    d->next += d->next > 0 && d->next != RLP_TIME_NEVER ? late : 0;
-    d->reset += d->reset > 0 ? late : 0;
-}
+/* Makes the decision on what is judged that on what was asked: its spans begin at the reading. */
+void reading_tell(rlp_decision_t *d, const rlp_op_t *op, const rlp_op_t *judged);
 
 #endif
