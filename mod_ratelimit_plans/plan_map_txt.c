@@ -24,6 +24,7 @@
 #define TXT_BUFFER 65536 /* bytes read at once; longer than a line */
 #define TXT_FILE_MAX ((apr_off_t)1 << 30)
 #define TXT_UNIT 4 /* bytes; records begin at multiples of it */
+#define TXT_CHANGED "expected a file that nobody changes while it is read"
 #define TXT_DIGEST "sha256:"
 #define TXT_DIGEST_LEN (sizeof(TXT_DIGEST) - 1)
 #define TXT_STEP                                                                                 \
@@ -230,9 +231,7 @@ static const char *txt_put(txt_t *txt, txt_word_t value, const plan_t *plan)
     if (txt->slots[at] != 0) {
         return "expected each value once";
     }
-    return txt_add(txt, at, value, digest, plan)
-               ? NULL
-               : "expected a file that nobody changes while it is read";
+    return txt_add(txt, at, value, digest, plan) ? NULL : TXT_CHANGED;
 }
 
 /* One line, without its end. NULL, or what was expected. */
@@ -361,19 +360,21 @@ static txt_t *txt_create(int fd, size_t lines, size_t bytes)
     return txt;
 }
 
-/* NULL, or what is wrong; "" when it was told to stop. */
-static const char *txt_lines(txt_t *txt, txt_reader_t *reader, const txt_request_t *request,
-                             apr_pool_t *pool)
+/* As many lines as were counted: for more there may be no free slot. NULL, or what is wrong; ""
+   when it was told to stop. */
+static const char *txt_lines(txt_t *txt, size_t lines, txt_reader_t *reader,
+                             const txt_request_t *request, apr_pool_t *pool)
 {
     txt_word_t line;
 
-    for (int n = 1; txt_next(reader, &line); n++) {
-        const char *error = txt_line(txt, line);
+    for (size_t n = 1; txt_next(reader, &line); n++) {
+        const char *error = n > lines ? TXT_CHANGED : txt_line(txt, line);
 
         if (error != NULL) {
-            return apr_psprintf(pool, "line %d of %s: %s", n, request->path, error);
+            return apr_psprintf(pool, "line %" APR_SIZE_T_FMT " of %s: %s", n, request->path,
+                                error);
         }
-        if (txt_stops(request, (size_t)n)) {
+        if (txt_stops(request, n)) {
             return "";
         }
     }
@@ -400,7 +401,7 @@ static const char *txt_load(txt_t **txt, txt_reader_t *reader, apr_off_t size,
     if (*txt == NULL) {
         return txt_failed("get memory for", request->path, errno, pool);
     }
-    error = txt_lines(*txt, reader, request, pool);
+    error = txt_lines(*txt, lines, reader, request, pool);
     if (error != NULL) {
         txt_close(*txt, (*txt)->size);
         *txt = NULL;

@@ -113,6 +113,13 @@ sub logged {
     ok($server->stop, 'it stops as ever');
 }
 
+# What of /proc says that a child has the file open.
+sub reading {
+    my ($server) = @_;
+    my $file = $server->file('keys');
+    return grep { (readlink // '') eq $file } map { glob "/proc/$_/fd/*" } $server->children;
+}
+
 # A map of many keys, in memory that unknown ones do not change.
 {
     my $server = RLP::Httpd->new(config => "${keys}RateLimitPlanMap key txt:keys\n");
@@ -130,13 +137,32 @@ sub logged {
 
     # who reads a new version is killed in the midst of it
     replace($server, 'keys', "${many}one free\n");
-    my $keys_file = $server->file('keys');
-    my $reader = RLP::Httpd::wait_for(sub {
-        limit($server, 'one');
-        return (grep { my $pid = $_; grep { (readlink // '') eq $keys_file } glob "/proc/$pid/fd/*" } $server->children)[0];
-    }, 15);
+    my ($reader) = RLP::Httpd::wait_for(sub { limit($server, 'one'); (reading($server))[0] }, 15) =~ m{/proc/(\d+)};
     ok($reader && kill('KILL', $reader), 'P-07 the child that reads a new version is killed');
     ok(becomes($server, 'one', 10), 'and another reads it');
+}
+
+# While it is read, somebody writes into it: where few long lines have been counted, there are many short ones then.
+{
+    my $server = RLP::Httpd->new(config => "${keys}RateLimitPlanMap key txt:keys\n");
+    my $file = $server->file('keys', "one free\n");
+    $server->start;
+    replace($server, 'keys', join '', map { sprintf "%0200x free\n", $_ } 1 .. 200_000);
+    my $short = join '', map { sprintf "%08x pro\n", $_ } 1 .. 150_000;
+    my $end = time + 15;
+    my $read = 0; # bytes
+    while ($read < length $short && time < $end) {
+        limit($server, 'one');
+        my ($reader) = reading($server);
+        ($read) = defined $reader ? RLP::Httpd::slurp($reader =~ s{/fd/}{/fdinfo/}r) =~ /^pos:\s+(\d+)/ : 0;
+        $read //= 0;
+    }
+    open my $out, '+<', $file or die "$file: $!\n";
+    syswrite $out, $short;
+    truncate $out, length $short;
+    close $out or die "$file: $!\n";
+    ok(becomes($server, '00000001', 100), 'P-07 what somebody has written into the file while it was read counts in the end');
+    ok($server->stop, 'and nobody reads for ever');
 }
 
 # --- expr
