@@ -59,6 +59,7 @@ typedef struct {
     const rlp_limit_t *limit;
     uint64_t seed;
     rlp_time_t now;
+    rlp_time_t behind; /* so much is Redis' clock */
     int hosts;
     host_t host[HOSTS_MAX];
     mail_t mails[MAILS];
@@ -270,7 +271,7 @@ static void world_deliver(world_t *world)
             continue;
         }
         if (!mail->executed) {
-            mail_execute(mail, world->now);
+            mail_execute(mail, world->now - world->behind);
             mail->executed = true;
         }
         if (mail->returns > world->now) {
@@ -293,7 +294,7 @@ static void world_deliver(world_t *world)
             mail->again = false;
             mail->returns = world->now + (rlp_time_t)unit_below(&world->seed, RLP_SECOND);
             mail->lost = true;
-            mail_execute(mail, world->now);
+            mail_execute(mail, world->now - world->behind);
         } else {
             mail->host = -1;
         }
@@ -453,6 +454,45 @@ static void test_other_plan(void **state)
     free(world);
 }
 
+typedef struct {
+    trial_t trial;
+    const char *then; /* another plan from that moment on; NULL: none */
+} set_back_t;
+
+static const set_back_t set_backs[] = {
+    { { .words = "rate=1000/s" }, NULL },
+    { { .words = "rate=1000/s burst=200" }, NULL },
+    { { .words = "rate=1000/s" }, "rate=1000/s burst=200" },
+};
+
+/* A server whose clock is set back, or another one that is behind, refuses for no longer than a
+   drain. */
+static void test_set_back(void **state)
+{
+    static const rlp_time_t steps[] = { RLP_SECOND / 2, 5 * RLP_SECOND, HOUR };
+    const set_back_t *set_back = unit_row(state);
+    uint64_t seed = unit_seed();
+
+    for (size_t i = 0; i < UNIT_N(steps); i++) {
+        world_t *world = malloc(sizeof(*world));
+
+        assert_non_null(world);
+        world_begin(world, &set_back->trial, unit_random(&seed), 2);
+        world_run(world, 700, 3 * RLP_SECOND);
+        world->behind = steps[i];
+        if (set_back->then != NULL) {
+            world->limit = &unit_plan(set_back->then)->limits[0];
+        }
+        world_run(world, 700, 3 * RLP_SECOND);
+        const int64_t before = world->admitted;
+
+        world_run(world, 700, 4 * RLP_SECOND);
+        assert_in_range(world->admitted - before, 3000 * RLP_UNIT, 5000 * RLP_UNIT);
+        world_end(world);
+        free(world);
+    }
+}
+
 int main(void)
 {
     const char *missing = redis_server_start();
@@ -473,6 +513,10 @@ int main(void)
     unit_add("another plan, and the next window", test_other_plan, NULL);
     for (size_t i = 0; i < UNIT_N(dues); i++) {
         unit_add_case("what is due", dues[i].trial.words, test_due, &dues[i]);
+    }
+    for (size_t i = 0; i < UNIT_N(set_backs); i++) {
+        unit_add_case("S-15: a clock that is set back", set_backs[i].trial.words, test_set_back,
+                      &set_backs[i]);
     }
     return unit_run();
 }

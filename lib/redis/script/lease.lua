@@ -104,7 +104,7 @@ local function lease(charge, pos)
       -- what a larger plan has used stays used while this one refuses, or who asked under both would have it back
       local d = run(PEEK, need)
       if need == 0 or d.verdict ~= ALLOW then
-        return d, { 0, most, d.turn, others }
+        return run(TAKE, need), { 0, most, d.turn, others }
       end
       run(SETTLE, owed)
     end
@@ -117,12 +117,9 @@ local function lease(charge, pos)
   local share = d.second and 0 or whole(d.remaining, #kept + 2) * UNIT
   local granted = clamp(want, #kept < LEASES_MAX and share or 0)
   granted = granted > need and granted or need
-  if granted > d.remaining * UNIT then
-    d = run(PEEK, need)
-    granted = d.verdict == ALLOW and need or 0
-  end
-  if granted > 0 then
+  if granted > 0 then -- one that is refused, too: that heals what a clock which stepped back has left in the future
     d = run(TAKE, granted)
+    granted = d.verdict == ALLOW and granted or 0
   end
   local spends = need > 0 and granted == need and d.turn == FOREVER and not charge.quota
   local ends = now + clamp(spends and soon or most, d.turn)
