@@ -35,7 +35,8 @@ static rlp_question_t action_question(void)
                              .charged_at = RLP_TIME_EVER };
 }
 
-/* Nothing is drawn ahead for an administrator, and what he gives comes back where all have it. */
+/* Nothing is drawn ahead for an administrator, and what he gives comes back where all have it, or
+   he is told that it does not. */
 static const rlp_terms_t *action_terms(const action_t *action, const rule_t *rule)
 {
     rlp_terms_t *terms = apr_pcalloc(action->admin->r->pool, sizeof(*terms));
@@ -44,6 +45,7 @@ static const rlp_terms_t *action_terms(const action_t *action, const rule_t *rul
         *terms = *rule->terms;
     }
     terms->sync = RLP_SYNC_EXACT;
+    terms->failure = action->units > 0 ? RLP_FAILURE_CLOSED : terms->failure;
     return terms;
 }
 
@@ -318,13 +320,19 @@ static const char *action_begin(action_t *action, admin_t *admin)
     return error;
 }
 
-/* NULL, or that the store could not be asked. */
+/* NULL, or that the store could not be asked; the line of what was changed says so, too. */
 static const char *action_end(action_t *action)
 {
+    admin_t *admin = action->admin;
+
     if (action->rv == APR_SUCCESS) {
         return NULL;
     }
-    action->admin->status = HTTP_SERVICE_UNAVAILABLE;
+    if (admin->audit != NULL) {
+        admin->audit =
+            apr_pstrcat(admin->r->pool, admin->audit, ", without an answer of the store", NULL);
+    }
+    admin->status = HTTP_SERVICE_UNAVAILABLE;
     return "expected a store that answers: some counters could not be asked or changed";
 }
 

@@ -39,16 +39,23 @@ RateLimitRule site rate=3600/hour quota=36000 cost=720
 END
 }
 
-sub admin {
+sub asked {
     my ($host, $ask) = @_;
     my $body = encode_json({ identity => 'ip:127.0.0.1', %{$ask} });
     my $connection = $host->connection;
     $connection->send(join "\r\n", 'POST /admin HTTP/1.1', 'Host: localhost', 'Connection: close',
         'Content-Type: application/json', 'Content-Length: ' . length $body, '', $body);
-    my $response = $connection->response('POST');
-    is($response->{status}, 200, $body) or diag($response->{body});
+    return $connection->response('POST');
+}
+
+sub admin {
+    my ($host, $ask) = @_;
+    my $response = asked($host, $ask);
+    is($response->{status}, 200, $ask->{action}) or diag($response->{body});
     return decode_json($response->{body});
 }
+
+my @away = ([ action => 'grant', units => 720 ], [ action => 'reset' ]);
 
 for my $options ('failure=local', 'failure=open') {
     my ($one, $two) = map { host("$options prefix=" . ($options =~ tr/a-z//cdr)) } 1 .. 2;
@@ -76,6 +83,10 @@ for my $options ('failure=local', 'failure=open') {
     is(join(' ', map { $one->get($_)->{status} } qw(/four /four /two)), '404 429 429', 'what is given back counts at once here, in both');
     admin($one, { action => 'reset', @shared });
     is(join(' ', map { $one->get($_)->{status} } qw(/four /two)), '404 404', 'in both');
+    $redis->kill9;
+    is(asked($one, {@{$_}})->{status}, 503, "Redis is away: no $_->[1]") for @away;
+    $redis->start;
+    like($one->log_text, qr/RLP072: [^\n]*: $_->[1] [^\n]*, without an answer of the store$/m, 'which the log says') for @away;
     ok($_->stop, 'stop') for $one, $two;
 }
 
