@@ -142,8 +142,10 @@ static void action_give_all(action_t *action, const rule_t *rule, const variant_
 /* Tells of each limit, once. */
 static void action_tell(action_t *action, const rule_t *rule, const variant_t *variant)
 {
+    const bool dry = rule_is_dry(rule);
+
     for (int i = 0; i < variant->plan->n; i++) {
-        const char *counter = action_counter(action, rule, variant->signatures[rule->dry][i]);
+        const char *counter = action_counter(action, rule, variant->signatures[dry][i]);
         const char *limit = action_limit(action, counter, &variant->plan->limits[i]);
         const rlp_question_t question = action_question();
         rlp_charge_t charge;
@@ -153,7 +155,7 @@ static void action_tell(action_t *action, const rule_t *rule, const variant_t *v
             continue;
         }
         action_meet(action, limit);
-        action_charge(action, &charge, rule, variant, i, rule->dry);
+        action_charge(action, &charge, rule, variant, i, dry);
         const apr_status_t rv = rlp_peek(rlp_world->store, &charge, 1, &question, &answer);
 
         action_remember(action, rv);
@@ -265,7 +267,7 @@ static void action_grant_rule(action_t *action, const rule_t *rule)
 {
     for (const variant_t *variant = action_variant(action, rule); variant;
          variant = variant->then) {
-        action_give_all(action, rule, variant, rule->dry);
+        action_give_all(action, rule, variant, rule_is_dry(rule));
     }
 }
 

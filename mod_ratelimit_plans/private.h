@@ -170,6 +170,10 @@ static inline bool rule_matches(const rule_t *rule, request_rec *r)
     return (rule->method_bits & METHOD_BIT(method)) != 0 && rule_matches_closely(rule, r);
 }
 
+/* Does the rule count apart (decide_is_dry())? As its own section says, or else its host: which
+   other sections a request is in is not known here. */
+bool rule_is_dry(const rule_t *rule);
+
 /* The rule's limits for this identity, NULL if it has none. The pool is the request's. */
 const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server,
                               apr_pool_t *pool);

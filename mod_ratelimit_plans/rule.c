@@ -407,6 +407,15 @@ static const plan_t *rule_chosen_plan(const rule_t *rule, const who_t *who,
     return rule->own == NULL ? server->plan_default : NULL;
 }
 
+bool rule_is_dry(const rule_t *rule)
+{
+    const dir_conf_t *outer =
+        ap_get_module_config(rule->server->lookup_defaults, &ratelimit_plans_module);
+    const int engine = rule->beside->engine == RLP_UNSET ? outer->engine : rule->beside->engine;
+
+    return engine == ENGINE_LOG_ONLY || rule->dry;
+}
+
 const variant_t *rule_variant(const rule_t *rule, const who_t *who, const server_conf_t *server,
                               apr_pool_t *pool)
 {

@@ -117,17 +117,6 @@ static bool doubt_varies(const rule_t *rule)
     return varies;
 }
 
-/* Does the rule count apart (decide_is_dry())? As its own section says, or else its host: which
-   other sections a request is in is not known here. */
-static bool doubt_is_dry(const rule_t *rule)
-{
-    const dir_conf_t *outer =
-        ap_get_module_config(rule->server->lookup_defaults, &ratelimit_plans_module);
-    const int engine = rule->beside->engine == RLP_UNSET ? outer->engine : rule->beside->engine;
-
-    return engine == ENGINE_LOG_ONLY || rule->dry;
-}
-
 #define DOUBT_LIMITS 2 /* that a bucket is kept under (algorithm/second.h) */
 
 /* Who counts in a bucket, each under a limit of its own. */
@@ -221,7 +210,7 @@ static void doubt_variant(const rule_t *rule, const variant_t *variant, apr_hash
         const rlp_limit_t *limit = &variant->plan->limits[i];
 
         if (limit->algorithm->takes & RLP_TAKES_BURST) {
-            doubt_bucket(rule, limit, variant->signatures[doubt_is_dry(rule)][i], buckets, pool);
+            doubt_bucket(rule, limit, variant->signatures[rule_is_dry(rule)][i], buckets, pool);
         }
     }
 }

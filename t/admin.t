@@ -487,6 +487,11 @@ is(join(' ', map { $server->statuses(@{$_}) } [ 3, '/five' ], [ 5, '/ten' ], [ 1
     '200 200 200 200 200 200 200 200 429 200 200 200 200 200 200 200 429', 'one rule in three sections');
 is($there->({ action => 'get' }), '0/5 2/10 0/7', 'get: each of its limits');
 is($there->({ action => 'grant', units => 1 }), '1/5 3/10 1/7', 'grant: to each counter once');
+my %dry = (identity => 'ip:127.0.0.1', rule => 'dry');
+done({ action => 'reset', %dry });
+is($server->statuses(2, '/dry'), '200 200', 'where the engine is LogOnly');
+is(done({ action => 'get', %dry })->{limits}[0]{remaining}, 0, 'get: the dry run');
+is(done({ action => 'grant', units => 1, %dry })->{limits}[0]{remaining}, 1, 'grant: to it');
 is(join(' ', map { $server->statuses(@{$_}) } [ 2, '/five' ], [ 3, '/ten' ], [ 2, '/weekly' ]), '200 429 200 200 429 200 429', 'as requests see it');
 is($there->({ action => 'reset' }), '5/5 10/10 7/7', 'reset: of every section');
 is(join(' ', map { left($_) } qw(/weekly /ten /five)), '6 9 3', 'for requests, too');
