@@ -130,10 +130,12 @@ static void lease_note_shortage(lease_t *lease, const lease_question_t *question
     }
 }
 
-/* Charges of an earlier window are told by their time. */
+/* Charges of an earlier window are told by their time; a clock that is set back begins anew. */
 static void lease_note_window(lease_t *lease, const lease_answer_t *answer)
 {
-    if (lease->terms.drain == 0 && answer->now >= lease->turns) {
+    const bool turns = answer->now >= lease->turns || answer->now < lease->turned;
+
+    if (lease->terms.drain == 0 && turns) {
         lease->turned = answer->now;
     }
     lease->turns = answer->turns == RLP_TIME_NEVER ? RLP_TIME_NEVER : answer->now + answer->turns;

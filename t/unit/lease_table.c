@@ -487,6 +487,25 @@ static void test_correction(void **state)
     assert_int_equal(question.need, 1000 * RLP_UNIT - (row->left > 0 ? row->left : 0));
 }
 
+/* What is charged by a clock of Redis' that was set back is of this window, too. */
+static void test_correction_set_back(void **state)
+{
+    const lease_charge_t charge = charge_of(WINDOW, RLP_UNIT);
+    const lease_charge_t back = charge_of(WINDOW, -RLP_UNIT);
+    const lease_charge_t all = charge_of(WINDOW, 1000 * RLP_UNIT);
+    lease_answer_t answer = answer_of(20 * RLP_UNIT, T0);
+
+    (void)state;
+    lease_begin(WINDOW, 10 * RLP_UNIT);
+    assert_int_equal(spend(&all, T0 + 1), LEASE_ASK);
+    answer.now -= HOUR;
+    granted(&answer, T0 + 1);
+    assert_int_equal(spend(&charge, T0 + 1), LEASE_SPENT);
+    assert_true(lease_settle(table, &back, result.id, result.charged_at, T0 + 1));
+    assert_int_equal(spend(&all, T0 + 1), LEASE_ASK);
+    assert_int_equal(question.has, 29 * RLP_UNIT);
+}
+
 /* --- what nobody waits for */
 
 /* Idle units go back: at once if all do, else after a while. */
@@ -635,6 +654,7 @@ int main(void)
     for (size_t i = 0; i < UNIT_N(corrections); i++) {
         unit_add_case("a correction", corrections[i].name, test_correction, &corrections[i]);
     }
+    unit_add("a correction, by a clock that was set back", test_correction_set_back, NULL);
     unit_add("what is idle", test_idle, NULL);
     unit_add("what is half gone", test_renewed, NULL);
     unit_add("the highest rates", test_fast, NULL);
