@@ -20,6 +20,7 @@
 #define LIMIT_DIGITS "0123456789"
 #define LIMIT_DRAIN_MAX (INT64_C(100) * 366 * 86400 * RLP_SECOND)
 #define LIMIT_PLACES_MAX 1000000
+#define LIMIT_LEASE_MIN RLP_SECOND         /* shorter ones end before a process has renewed them */
 #define LIMIT_BANDWIDTH_UNIT INT64_C(1024) /* what mod_ratelimit counts in */
 #define LIMIT_BANDWIDTH_END (INT64_C(2) << 30)
 
@@ -151,7 +152,12 @@ static const char *limit_lease(parser_t *parser, const char *word, const char *v
     }
     const char *error = rlp_duration_parse(&limit->lease, value, parser->pool);
 
-    return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
+    if (error != NULL) {
+        return apr_psprintf(parser->pool, "%s in \"%s\"", error, word);
+    }
+    return limit->lease < LIMIT_LEASE_MIN
+               ? limit_error(parser, "lease=PERIOD of at least 1s, so that it can be renewed", word)
+               : NULL;
 }
 
 /* "512K/s" in bytes; -1 if it is none, or none that mod_ratelimit can keep to. */

@@ -280,6 +280,8 @@ static const refused_t refused[] = {
     { "V-13", "concurrent=2 lease=60s lease=61s",
       "expected lease= once behind \"concurrent=2\", got \"lease=61s\"" },
     { "V-13", "concurrent=2 lease=60", SPAN "\"60\" in \"lease=60\"" },
+    { "C-09", "concurrent=2 lease=999ms",
+      "expected lease=PERIOD of at least 1s, so that it can be renewed, got \"lease=999ms\"" },
     { "V-13", "bandwidth=1M/s",
       "expected a rate=, quota= or concurrent= beside bandwidth=, got none" },
     { "V-13", "rate=1/s bandwidth=1M/s bandwidth=2M/s",
