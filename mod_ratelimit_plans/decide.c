@@ -388,7 +388,8 @@ static void decide_remember_apart(decide_t *d)
 
         decide_set_outcome(&outcome, d, i);
         if (!d->charges[i].spared &&
-            (verdict->apart.rule == NULL || respond_tighter(&outcome, &verdict->apart))) {
+            (verdict->apart.rule == NULL ||
+             (verdict->apart.variant != NULL && respond_tighter(&outcome, &verdict->apart)))) {
             verdict->apart = outcome;
             tightest = i;
         }
@@ -430,12 +431,35 @@ static void decide_ask_one_apart(decide_t *d)
     decide_remember_apart(d);
 }
 
+/* An unknown value whose map says unknown=deny, where the rule is on trial. */
+static void decide_would_refuse_unknown(decide_t *d, uint64_t bit)
+{
+    verdict_t *verdict = d->verdict;
+
+    if (d->stranger->marks) { /* that speaks of limits alone */
+        return;
+    }
+    d->judged |= bit;
+    verdict->apart.rule = d->stranger;
+    verdict->apart.variant = NULL;
+    verdict->apart_identity = NULL;
+    verdict->action = verdict->denied ? verdict->action : "would-deny";
+    stats_add(stats_counts(d->stranger, NULL), STATS_WOULD_REFUSE);
+}
+
 /* Judges each of these rules by itself, so that none holds another back. */
 static void decide_ask_apart(decide_t *d, uint64_t rules)
 {
     for (uint64_t bits = rules; bits != 0; bits &= bits - 1) {
+        const uint64_t bit = bits & -bits;
+
         d->n = 0;
-        if (decide_collect(d, bits & -bits) && d->n > 0) {
+        d->refuse = 0;
+        const bool fits = decide_collect(d, bit);
+
+        if (d->refuse) {
+            decide_would_refuse_unknown(d, bit);
+        } else if (fits && d->n > 0) {
             decide_ask_one_apart(d);
         }
     }

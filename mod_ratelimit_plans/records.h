@@ -256,7 +256,8 @@ struct verdict_t {
     const char *identity; /* NULL: nobody reads it */
     int n;
     outcome_t *outcomes;        /* of all redirects, in the order of the fields */
-    outcome_t apart;            /* of rules that refuse nobody, the tightest; no rule: none */
+    outcome_t apart;            /* of rules that refuse nobody, the tightest; no rule: none; no
+                                   variant: a map refuses */
     const char *apart_identity; /* NULL: nobody reads it */
     const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
     const char *own_fields[RLP_FIELDS_N];

@@ -361,6 +361,9 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     const rlp_time_t reset = outcome->decision.reset;
 
     apr_table_setn(env, respond_variables.rule, outcome->rule->name);
+    if (outcome->variant == NULL) {
+        return;
+    }
     apr_table_setn(env, respond_variables.plan, outcome->variant->plan_name);
     apr_table_setn(env, respond_variables.remaining,
                    respond_number(outcome->decision.remaining, r->pool));

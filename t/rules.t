@@ -145,8 +145,11 @@ is(told(2, '/choice/dry-last'), 'pass two 1, pass two 0', 'mode=log with a lower
 begin;
 is(told(3, '/limits/concurrent'), 'pass places 0, pass places 0, pass places 0', 'mode=log: places come back');
 is(told(2, '/limits/delay'), 'pass slow 0, would-deny slow 0', 'mode=log: nobody waits');
-is(told(1, '/limits/unknown', 'X-Key' => 'nobody'), '- - -', 'mode=log: an unknown value is not refused');
+is(told(1, '/limits/unknown', 'X-Key' => 'nobody'), 'would-deny keyed -', 'mode=log: an unknown value would have been refused');
 is(get('/limits/unknown', Host => 'apart.test', 'X-Key' => 'nobody')->status, 200, 'mode=log: but passes');
+is(told(2, '/limits/unknown/both', 'X-Key' => 'nobody'), 'would-deny keyed -, would-deny keyed -', 'mode=log: an unknown value, beside other rules');
+is(told(1, '/limits/unknown/mark', 'X-Key' => 'nobody'), '- - -', 'action=mark speaks of limits');
+is(told(1, '/limits/unknown/hard', 'X-Key' => 'nobody'), 'deny hard 0', 'mode=log: an unknown value that another rule refuses');
 is(told(3, '/limits/response'), 'pass answered 0, pass answered 0, pass answered 0', 'mode=log: what the response gives back');
 is(told(3, '/limits/rewritten'), 'pass before 0, would-deny before 0, would-deny before 0', 'mode=log: a redirect keeps what is told');
 
@@ -338,6 +341,17 @@ __DATA__
     RateLimitPlanMap rkey "txt:${RLP_TOP}/t/conf/no-keys.txt" unknown=deny
     <Location "/limits/unknown">
         RateLimitRule keyed rate=1/s mode=log key=rkey=header:X-Key
+    </Location>
+    <Location "/limits/unknown/both">
+        RateLimitRule before-keyed rate=1/min plan=none mode=log
+        RateLimitRule hard-enough rate=9/min plan=none
+        RateLimitRule trial rate=1/min plan=none mode=log key=vhost
+    </Location>
+    <Location "/limits/unknown/mark">
+        RateLimitRule keyed rate=1/s action=mark key=rkey
+    </Location>
+    <Location "/limits/unknown/hard">
+        RateLimitRule hard quota=0 plan=none
     </Location>
     <Location "/limits/response">
         RateLimitRule answered rate=1/min mode=log "count=response:%{REQUEST_STATUS} -eq 401"
