@@ -44,6 +44,23 @@ const apr_table_t *source_fields(const request_rec *r)
     return kept != NULL && kept->changed == r->headers_in ? kept->sent : r->headers_in;
 }
 
+/* NULL if a request can have a field or cookie of that name; else nobody would ever be counted. */
+static const char *source_check_name(const char *what, const char *name, const char *source,
+                                     const char *argument, apr_pool_t *pool)
+{
+    return *argument != '\0' && *ap_scan_http_token(argument) == '\0'
+               ? NULL
+               : apr_psprintf(pool, "expected the name of a %s, got \"%s=%s:%s\"", what, name,
+                              source, argument);
+}
+
+static const char *source_configure_header(void **settings, const char *name, const char *argument,
+                                           cmd_parms *cmd)
+{
+    *settings = apr_pstrdup(cmd->pool, argument);
+    return source_check_name("header field", name, "header", argument, cmd->pool);
+}
+
 static const char *source_header(void *settings, request_rec *r)
 {
     return apr_table_get(source_fields(r), settings);
@@ -58,10 +75,7 @@ static const char *source_configure_cookie(void **settings, const char *name, co
                                            cmd_parms *cmd)
 {
     *settings = apr_pstrdup(cmd->pool, argument);
-    return *argument != '\0' && *ap_scan_http_token(argument) == '\0'
-               ? NULL
-               : apr_psprintf(cmd->pool, "expected the name of a cookie, got \"%s=cookie:%s\"",
-                              name, argument);
+    return source_check_name("cookie", name, "cookie", argument, cmd->pool);
 }
 
 static const char *source_cookie(void *settings, request_rec *r)
@@ -101,9 +115,11 @@ static const char *source_expr(void *settings, request_rec *r)
     return value;
 }
 
-static const rlp_identity_provider_t source_of_header = {
-    .argument = "NAME", .any_case = true, .chosen = true, .value = source_header
-};
+static const rlp_identity_provider_t source_of_header = { .argument = "NAME",
+                                                          .any_case = true,
+                                                          .chosen = true,
+                                                          .configure = source_configure_header,
+                                                          .value = source_header };
 static const rlp_identity_provider_t source_of_cookie = {
     .argument = "NAME", .chosen = true, .configure = source_configure_cookie, .value = source_cookie
 };
