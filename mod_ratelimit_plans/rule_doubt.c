@@ -71,6 +71,11 @@ static void doubt_rule(const rule_t *rule, apr_pool_t *pool)
         doubt_tell(rule->server, rule->file, rule->line,
                    "no request may wait: RateLimitDelay max=DURATION allows it");
     }
+    if (rule->path != NULL && strchr(glob_text(rule->path), '?') != NULL) {
+        doubt_tell(rule->server, rule->file, rule->line,
+                   "path= is compared with the path alone, which has no query: "
+                   "\"if=%{QUERY_STRING} =~ /REGEX/\" asks for that");
+    }
     if (!doubt_has_limits(rule)) {
         doubt_tell(rule->server, rule->file, rule->line,
                    "the rule counts nobody: it has no limits, and there is neither a "

@@ -23,6 +23,7 @@ warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimi
 warns("an identity behind $_->[0]", "RateLimitEngine On\nRateLimitIdentity user $_->[0] vhost+user", 2, qr{nothing behind "\Q$_->[1]\E" is ever used})
     for map { ref ? $_ : [$_, $_] } 'ip', 'vhost', 'global', 'anonymous', 'vhost+ip', ['ip/24', 'ip/24,64'];
 passes("an identity behind $_", "RateLimitIdentity $_ ip") for 'user', 'vhost+user', 'cert', 'ip+user';
+warns('R-26 a query behind path=', 'RateLimitRule r rate=1/s path=/search?q=x', 1, 'path= is compared with the path alone, which has no query');
 warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
 warns('B-20 a section that costs more than its rule has', "RateLimitRule r rate=2/s\nRateLimitCost 5", 1,
