@@ -260,6 +260,10 @@ static void probe_enforce(probe_answer_t *told, decide_t *d, request_rec *made,
     if (probe_peek(d, &answer) != APR_SUCCESS) {
         told->failed = true;
         told->action = "error";
+        if (answer.refuses) {
+            told->status = HTTP_SERVICE_UNAVAILABLE;
+            refuse_retry(made, answer.retry);
+        }
         return;
     }
     if (answer.verdict == RLP_WAIT) {

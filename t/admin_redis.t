@@ -41,7 +41,7 @@ END
 
 sub asked {
     my ($host, $ask) = @_;
-    my $body = encode_json({ identity => 'ip:127.0.0.1', %{$ask} });
+    my $body = encode_json($ask->{action} eq 'explain' ? $ask : { identity => 'ip:127.0.0.1', %{$ask} });
     my $connection = $host->connection;
     $connection->send(join "\r\n", 'POST /admin HTTP/1.1', 'Host: localhost', 'Connection: close',
         'Content-Type: application/json', 'Content-Length: ' . length $body, '', $body);
@@ -88,6 +88,19 @@ for my $options ('failure=local', 'failure=open') {
     $redis->start;
     like($one->log_text, qr/RLP072: [^\n]*: $_->[1] [^\n]*, without an answer of the store$/m, 'which the log says') for @away;
     ok($_->stop, 'stop') for $one, $two;
+}
+
+# What explain says is what a request meets.
+my %while = map { $_ => host("failure=$_ prefix=$_:") } qw(closed open);
+$redis->stop;
+for my $failure (sort keys %while) {
+    my $host = $while{$failure};
+    my $explained = admin($host, { action => 'explain', url => '/index.html' });
+    my $response = $host->get('/index.html');
+    is($explained->{verdict}, 'error', "failure=$failure, Redis is away: explain says so");
+    is($explained->{status} // 200, $response->{status}, '... with the status of the answer');
+    is(!$explained->{headers}{'Retry-After'}, !$response->{fields}{'retry-after'}, '... and Retry-After');
+    ok($host->stop, 'stop');
 }
 
 done_testing();
