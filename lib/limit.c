@@ -13,6 +13,7 @@
 
 #include <apr_strings.h>
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
@@ -20,6 +21,7 @@
 #define LIMIT_DIGITS "0123456789"
 #define LIMIT_DRAIN_MAX (INT64_C(100) * 366 * 86400 * RLP_SECOND)
 #define LIMIT_PLACES_MAX 1000000
+#define LIMIT_EAST_END (24L * 3600)        /* strptime() takes up to 99 hours */
 #define LIMIT_LEASE_MIN RLP_SECOND         /* shorter ones end before a process has renewed them */
 #define LIMIT_BANDWIDTH_UNIT INT64_C(1024) /* what mod_ratelimit counts in */
 #define LIMIT_BANDWIDTH_END (INT64_C(2) << 30)
@@ -259,7 +261,7 @@ static bool limit_instant(rlp_time_t *instant, const char *text)
             const int day = tm.tm_mday;     /* and makes March of the 30th of February */
 
             *instant = ((rlp_time_t)timegm(&tm) - east) * RLP_SECOND;
-            return tm.tm_mday == day;
+            return tm.tm_mday == day && labs(east) < LIMIT_EAST_END;
         }
     }
     return false;
