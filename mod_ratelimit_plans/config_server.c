@@ -80,6 +80,9 @@ const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const argv[]
     if (error == NULL) {
         error = rlp_name_check(argv[0], cmd->pool);
     }
+    for (int i = 2; i < argc && error == NULL; i++) {
+        error = config_secret_quotes(argv[i], cmd->pool);
+    }
     if (error == NULL) {
         error = provider->configure(&settings, argv[0], (const char *const *)argv + 2, argc - 2,
                                     cmd->pool);

@@ -92,11 +92,30 @@ const char *config_expression(const ap_expr_info_t **expr, cmd_parms *cmd, const
                  : NULL;
 }
 
-const char *config_quotes(const char *word, apr_pool_t *pool)
+/* How many bytes of the word stand before its quotes; 0: it has none. */
+static size_t config_before_quotes(const char *word)
 {
     const size_t len = strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-=:");
 
-    if (word[len] != '"') {
+    return word[len] == '"' ? len : 0;
+}
+
+const char *config_secret_quotes(const char *word, apr_pool_t *pool)
+{
+    const int len = (int)config_before_quotes(word);
+
+    return len == 0 ? NULL
+                    : apr_psprintf(pool,
+                                   "expected the quotes around the whole word: write \"%.*s...\", "
+                                   "got %.*s\"...",
+                                   len, word, len, word);
+}
+
+const char *config_quotes(const char *word, apr_pool_t *pool)
+{
+    const size_t len = config_before_quotes(word);
+
+    if (len == 0) {
         return NULL;
     }
     const char *rest = word + len + 1;

@@ -91,6 +91,9 @@ bool config_is_said(const char *name);
    the word is not of that kind. */
 const char *config_quotes(const char *word, apr_pool_t *pool);
 
+/* The same without what is in the quotes, which may be a password. */
+const char *config_secret_quotes(const char *word, apr_pool_t *pool);
+
 /* " (NAME?)" for the known name (list ended by NULL, each with its "=" or ":") that the word is
    most like, up to its own "=" or ":", or nothing. And the same for the whole word. */
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);

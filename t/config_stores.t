@@ -214,6 +214,9 @@ for my $case (
         ['timeout', '1s'], ['connect', '1s'], ['recovery', '1s'], ['failure-threshold', 5], ['hosts', 2], ['failure', 'open'], ['sync', 'exact'], ['prefix', 'p:']),
     (map { ["$url $_->[0]=1", qq{got "$_->[0]" ($_->[1]=?)}] } ['timeuot', 'timeout'], ['conect', 'connect'], ['recovry', 'recovery'],
         ['failure-treshold', 'failure-threshold'], ['host', 'hosts'], ['hsots', 'hosts'], ['perfix', 'prefix'], ['snyc', 'sync'], ['failur', 'failure']),
+    # quotes
+    ['url="redis://:sesame@localhost"', 'expected the quotes around the whole word: write "url=...", got url="...'],
+    (map { ["$url $_=\"hush-hush\"", qq{write "$_=...", got $_="...}] } qw(prefix password secret tls-ca)),
     # words
     ["$url failure=", 'expected failure=local, open or closed, got "failure="'],
     ["$url failure=clsed", 'expected failure=local, open or closed, got "failure=clsed" (closed?)'],

@@ -75,6 +75,8 @@ my @wrong = (
     ['RateLimitRule r rate=1/s sync=leese', 'RateLimitRule: expected sync=exact or lease, got "sync=leese" (lease?)', 'V-13 a misspelt sync='],
     ['RateLimitRule r rate=1/s store=x store=x', 'RateLimitRule: expected store= once, got "store=x"'],
     ['RateLimitStore x shm sise=1M', 'RateLimitStore: expected size=SIZE or file=PATH, got "sise=1M"', 'V-13 an unknown store option'],
+    (map { ["RateLimitStore x shm $_\"hush-hush\"", qr/RateLimitStore: expected the quotes around the whole word: write "$_[.]{3}", got $_"[.]{3}(?!.*hush)/s, "$_ with quotes behind the word"] }
+        'file=', 'size='),
     ['RateLimitStore x shm 16M', 'expected size=SIZE or file=PATH, got "16M"'],
     ['RateLimitStore x shm file=', 'expected size=SIZE or file=PATH, got "file="'],
     (map { ["RateLimitStore x shm size=$_", qq{RateLimitStore: expected size=N with K, M or G, got "size=$_"}] }
