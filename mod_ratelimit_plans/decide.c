@@ -312,7 +312,7 @@ static void decide_unasked(decide_t *d, apr_status_t rv, const rlp_answer_t *ans
     tally_failed(d);
     if (answer->refuses) {
         d->refuse = HTTP_SERVICE_UNAVAILABLE;
-        d->verdict->retry = answer->retry;
+        d->verdict->retry = answer->retry > 0 ? answer->retry : RLP_SECOND;
     }
 }
 

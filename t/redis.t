@@ -232,6 +232,21 @@ subtest 'the server hangs' => sub {
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 200 }, 60), 'until it goes on');
 };
 
+subtest 'K-13 failure=closed with an ErrorDocument that has its own Retry-After' => sub {
+    plan skip_all => 'httpd has no mod_asis' if !RLP::Httpd::has_module('asis');
+    my $server = RLP::Httpd->new(modules => ['asis'], config => config("timeout=1s connect=1s recovery=30s failure-threshold=2 prefix=told: failure=closed",
+        "RateLimitRule site rate=100/hour\nErrorDocument 503 /busy.asis\n<Files \"*.asis\">\n    SetHandler send-as-is\n</Files>"));
+    $server->file('htdocs/busy.asis', "Status: 503 Busy\nRetry-After: 99\nContent-Type: text/plain\n\nbusy\n");
+    $server->start;
+    $redis->suspend;
+    my @answers = map { $server->get('/index.html') } 1 .. 4;
+    $redis->resume;
+    is(join(' ', map { "$_->{status} $_->{body}" } @answers), join(' ', ("503 busy\n") x 4), 'it is the body');
+    is(field($answers[0], 'retry-after'), 1, 'Retry-After: in a second, while each request asks,');
+    like(field($answers[3], 'retry-after'), qr/\A(?:2\d|3[0-6])\z/, 'then the time to the next probe');
+    ok($server->stop, 'it stops');
+};
+
 # Of eight, one in four: by what this host knows, and nothing of it in Redis.
 subtest 'B-34 who waits is counted on this host' => sub {
     my $few = $RLP::Httpd::mpm eq 'prefork' ? "ServerLimit 8\nStartServers 8\nMaxRequestWorkers 8\n"
