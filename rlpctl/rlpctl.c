@@ -19,6 +19,7 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -442,11 +443,27 @@ static int main_run(int argc, const char *const argv[], apr_pool_t *pool)
     return EXIT_USAGE;
 }
 
+/* Where one of these is closed, the next file to be opened would be it, such as a store, and what is
+   printed would go there: in its place stands one that can be neither read nor printed to. */
+static bool main_hold_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, const char *const *argv)
 {
     apr_pool_t *pool;
     int status = EXIT_USAGE;
 
+    if (!main_hold_standard()) {
+        return EXIT_IO;
+    }
     if (apr_initialize() != APR_SUCCESS || apr_pool_create(&pool, NULL) != APR_SUCCESS) {
         return EXIT_STORE;
     }

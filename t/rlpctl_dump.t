@@ -120,6 +120,12 @@ is(contents('by-pipe'), $one, 'all of it');
 my @overrides = (rlpctl('', 'overrides', '--json', "--file=$dir/by-pipe"))[1] =~ /"identity":"ip:192/g;
 is(@overrides, 202, 'bans and plans are known by that file\'s commands');
 
+# where output is closed, what is opened next is not taken for it: what is printed would go into the store
+for my $closed ('>&- 2>/dev/null', '<&- >&- 2>&-') {
+    is(system("'$ENV{RLPCTL}' dump --file='$dir/by-pipe' $closed") >> 8, 74, "dump $closed: cannot write");
+    is(contents('by-pipe'), $one, 'and the store has what it had');
+}
+
 # what a dump could not say, a server refuses as well
 for my $words ([qw(ban ip:192.0.2.1 2099-01-01T00:00:00Z)], [qw(ban ip:192.0.2.1 9999-12-31T23:59:59Z)], [qw(set-plan ip:192.0.2.1 free 2300-01-01T00:00:00Z)]) {
     refused("@{$words}", '', [ @{$words}, "--file=$dir/by-pipe" ], 65, qr/^rlpctl: expected ten years at most$/);
