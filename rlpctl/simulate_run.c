@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define RUN_LINE_BITS 40     /* of a line's number; above it stands that of its input */
@@ -178,15 +179,20 @@ static rlp_time_t run_peek(simulate_t *simulate, log_read_t *reader)
     return 0;
 }
 
-/* When a file begins; what cannot be looked at twice comes first. */
+/* When a file begins; what cannot be looked at twice comes first, and is not opened for that: who
+   writes into a pipe ends with its first reader. */
 static rlp_time_t run_first(simulate_t *simulate, const char *name)
 {
     rlp_time_t first = 0;
+    struct stat info;
     apr_pool_t *pool;
     log_read_t reader;
 
+    if (stat(name, &info) != 0 || !S_ISREG(info.st_mode)) {
+        return 0;
+    }
     apr_pool_create(&pool, simulate->pool);
-    if (log_read_open(&reader, name, pool) == NULL && reader.size > 0) {
+    if (log_read_open(&reader, name, pool) == NULL) {
         first = run_peek(simulate, &reader);
     }
     apr_pool_destroy(pool);

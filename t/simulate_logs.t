@@ -10,6 +10,7 @@ use warnings;
 use File::Basename qw(dirname);
 use IO::Compress::Gzip qw(gzip $GzipError);
 use JSON::PP qw(decode_json);
+use POSIX ();
 use Test::More;
 
 use lib dirname($0) . '/lib';
@@ -211,6 +212,27 @@ is(replay('', scratch('sum.gz', $wrong))->{status}, 66, 'a checksum that is not 
 sub at { return sprintf "%d %s\n", ($base + $_[0]) * 1_000_000, $_[1] }
 my @fine = ('--format=%{usec}t %h', '--plan=second=rate=1/s');
 my ($first, $second) = (scratch('1', at(0, 'a') . at(2, 'a')), scratch('2', at(1, 'a') . at(3, 'a')));
+{
+    # pipes with names: who writes into one is gone when it has been closed once
+    my @pipes = map { "$dir/pipe-$_" } 1 .. 2;
+    my @writers = map {
+        my $pipe = $_;
+        POSIX::mkfifo($pipe, 0600) or die "$pipe: $!\n";
+        my $pid = fork // die "fork: $!\n";
+        if (!$pid) {
+            alarm 60;
+            open my $out, '>', $pipe or POSIX::_exit(1);
+            print {$out} $good x 2000;
+            close $out;
+            POSIX::_exit(0);
+        }
+        $pid;
+    } @pipes;
+    my $out = qx(timeout 30 '$ENV{RLPCTL}' simulate --json --plan=one=quota=1 @pipes);
+    is($out =~ /^\{/ ? decode_json($out)->{lines} : 'none', 4000, 'pipes with names are read once');
+    kill 'TERM', @writers;
+    waitpid $_, 0 for @writers;
+}
 for my $order ([ $first, $second ], [ $second, $first ]) {
     $said = replay('', @fine, @{$order});
     is(join(' ', counts($said), $said->{late}, $said->{plans}[1]{refused}{most}), '0 4 0 4 1 0 0', 'two files that overlap, in any order');
