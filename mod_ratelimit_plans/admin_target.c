@@ -244,7 +244,9 @@ static const char *target_read(admin_target_t *target, const char *text, apr_poo
                             "expected \"identity\": TYPE:VALUE with a type that is counted (%s)",
                             target_labels(pool));
     }
-    if (identity->n == 1) {
+    if (strstr(colon, "%00") != NULL) { /* what stands before it is somebody else */
+        error = "expected an identity without %00, which no value has; a \"%\" is written %25";
+    } else if (identity->n == 1) {
         value = target_single(target, identity, colon + 1, &error, pool);
     } else if (target_is_escaped(colon + 1) && target_several(target, identity, colon + 1, pool)) {
         value = colon + 1;

@@ -257,6 +257,8 @@ my @bodies = (
     [ '{"action":"get"}',                                     400, qr/expected "identity": TYPE:VALUE with a type that is counted \(user:, ip:/ ],
     [ '{"action":"get","identity":"planet:mars"}',            400, qr/with a type that is counted/ ],
     [ '{"action":"get","identity":"ip:mars"}',                400, qr/expected an address behind "ip:"/ ],
+    [ '{"action":"reset","identity":"user:bob%00x"}',         400, qr/expected an identity without %00/ ],
+    [ '{"action":"ban","identity":"ip:192.0.2.1%00x","for":"1h"}', 400, qr/expected an identity without %00/ ],
     [ '{"action":"get","identity":"apikey:plainly"}',         400, qr/expected the digest of a value behind "apikey:"/ ],
     [ '{"action":"get","identity":"user","secret":"x"}',      400, qr/a type whose values clients choose/ ],
     [ '{"action":"get","identity":"ip:127.0.0.1","rule":"sit"}', 400, qr/expected a rule .* got "sit" \(site\?\)/ ],
