@@ -235,9 +235,11 @@ void walk_move(walk_t *walk)
     rlp_time_t gap = random_gap(walk);
 
     for (int i = 0; i < walk->n; i++) {
-        walk->kept |= walk->limits[i].initial < walk->limits[i].burst;
+        walk->kept |=
+            walk->limits[i].initial < walk->limits[i].burst || walk->limits[i].algorithm->holds;
     }
-    /* a key that starts with less than it holds is kept for 30 days after it is full */
+    /* a key that starts with less than it holds is kept for 30 days after it is full, a place for
+       520 weeks: C keeps both for good */
     gap = walk->kept ? gap % DAY : gap;
     if (unit_below(&walk->random, 8) == 0) {
         /* another server's clock, which is behind */
