@@ -5,8 +5,9 @@
  *
  * Kept is a ring of entries, one for each request whatever it costs, in the order of service. The
  * header knows what is in use, so that a step reads the header and the oldest entries and writes
- * the header and one entry. Entries may lie in the future: requests that wait for their turn. No
- * later request has its turn before them, so what has gone by the newest turn may be dropped.
+ * the header and one entry, as a rule. Entries may lie in the future: requests that wait for their
+ * turn. No later request has its turn before them, so what has gone by the newest turn may be
+ * dropped.
  */
 
 #include "rlp_algorithm.h"
@@ -17,7 +18,8 @@
 #define LOG_TIME_BITS 40
 #define LOG_TIME_MASK ((UINT64_C(1) << LOG_TIME_BITS) - 1)
 
-#define LOG_MOVED_MAX 512 /* entries, in one step */
+#define LOG_MOVED_MAX 512  /* entries, in one step */
+#define LOG_LOOKED_MAX 128 /* for one that has been given back, at each end */
 
 /* No ages of more ticks than this, so that low bits suffice. */
 #define LOG_PERIOD_MAX (INT64_C(1) << (LOG_TIME_BITS - 1))
@@ -165,8 +167,41 @@ static void log_widen(log_t *log, uint64_t *ring)
     head->capacity += more;
 }
 
+/* Closes the gap that an entry leaves, by the fewer of those before it and behind it. */
+static void log_remove(log_t *log, uint32_t i)
+{
+    head_t *head = &log->head;
+
+    head->n--;
+    if (i > head->n / 2) {
+        for (; i < head->n; i++) {
+            *log_entry(log, i) = *log_entry(log, i + 1);
+        }
+        return;
+    }
+    for (; i > 0; i--) {
+        *log_entry(log, i) = *log_entry(log, i - 1);
+    }
+    head->head = head->head + 1 < head->capacity ? head->head + 1 : 0;
+}
+
+/* Where the ring is full, one of the oldest or of the newest goes that has been given back. */
+static void log_make_room(log_t *log)
+{
+    const uint32_t n = log->head.n;
+
+    for (uint32_t i = 0; i < LOG_LOOKED_MAX && 2 * i < n && log->head.n == n; i++) {
+        if (log_units(*log_entry(log, i)) == 0) {
+            log_remove(log, i);
+        } else if (log_units(*log_entry(log, n - 1 - i)) == 0) {
+            log_remove(log, n - 1 - i);
+        }
+    }
+}
+
 /* Charges at a time not before the newest entry's. Where there is no room, and where the newest
-   entry is empty, that one takes it. */
+   entry is empty, that one takes it: what it has is not found any more by the time at which it was
+   charged. */
 static void log_push(log_t *log, uint64_t *ring, rlp_units_t units, rlp_time_t at)
 {
     const int64_t ticks = log_ticks(at, log->shift);
@@ -178,6 +213,9 @@ static void log_push(log_t *log, uint64_t *ring, rlp_units_t units, rlp_time_t a
     }
     log_widen(log, ring);
     const uint32_t newest = head->n > 0 ? log_units(*log_entry(log, head->n - 1)) : 0;
+    if (head->n == head->capacity && newest > 0) {
+        log_make_room(log);
+    }
     const bool merges = head->n == head->capacity || (head->n > 0 && newest == 0);
 
     head->n += !merges;

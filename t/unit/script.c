@@ -152,9 +152,11 @@ static void walk_ask(walk_t *walk, asked_t *asked)
     if (asked->call.op != SCRIPT_TAKE || answer.verdict > RLP_WAIT || asked->charges[0].cost <= 0) {
         return;
     }
-    walk->charged_at = walk->now;
-    walk->waited = answer.wait;
-    walk->taken = asked->charges[0].cost;
+    if (walk->taken == 0 || unit_below(&walk->random, 2)) { /* else one before it is corrected */
+        walk->charged_at = walk->now;
+        walk->waited = answer.wait;
+        walk->taken = asked->charges[0].cost;
+    }
     if (places && walk->holders_n < (int)UNIT_N(walk->holders)) {
         walk->holders[walk->holders_n++] = asked->call.holder;
     }

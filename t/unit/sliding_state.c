@@ -255,6 +255,33 @@ static void test_shared(void **state)
     }
 }
 
+/* What is given back, in whatever order and however often, is there again: no more is missing than
+   what was charged and not given back. */
+static void given_back_walk(shared_t *shared)
+{
+    for (int i = 0; i < SHARED_REQUESTS; i++) {
+        shared->now += (rlp_time_t)unit_below(&shared->random, RLP_SECOND / 20);
+        shared_back(shared, i - 1 - (int)unit_below(&shared->random, 4));
+        const rlp_op_t op = { .kind = RLP_TAKE, .units = RLP_UNIT, .now = shared->now };
+        const rlp_decision_t d = shared_do(shared, 0, &op);
+
+        shared->charges[i].counts = d.verdict == RLP_ALLOW;
+        shared->charges[i].at = shared->now;
+        assert_int_equal(d.remaining, shared->limits[0]->count - shared_sum(shared, 0));
+    }
+}
+
+static void test_given_back(void **state)
+{
+    shared_t shared = { .random = unit_seed() };
+
+    (void)state;
+    for (int i = 0; i < STEPS / 100; i++) {
+        shared_begin(&shared);
+        given_back_walk(&shared);
+    }
+}
+
 int main(void)
 {
     for (size_t i = 0; i < UNIT_N(unsound); i++) {
@@ -263,6 +290,7 @@ int main(void)
     unit_add("P-07: the largest log carried to a larger plan", test_carry_largest, NULL);
     unit_add("V-13: what the grammar says", test_size, NULL);
     unit_add("P-07: two limits of a log, not more", test_shared, NULL);
+    unit_add("a log has again what was given back", test_given_back, NULL);
     unit_add("S-09: the largest log", test_largest, NULL);
     return unit_run();
 }

@@ -4,7 +4,7 @@
 if number == 6 then
   local count, period, burst, tick = read('<dddd', args, pos)
   local HEAD, ENTRY, TIMES, SUMS = 32, 8, 1099511627776, 16777216
-  local AHEAD_MAX = 86400 * SECOND
+  local AHEAD_MAX, LOOKED_MAX = 86400 * SECOND, 128
   local n, base, capacity, last, at -- base: the sum before the first entry
   local list, first, newest -- newest: the last entry, where it is not in the list
   local used
@@ -111,6 +111,26 @@ if number == 6 then
     return ahead
   end
 
+  -- where it is full, one of the oldest or of the newest goes that has been given back
+  local function make_room()
+    local function remove(i)
+      list = sub(list, first, first + ENTRY * i - 1) .. sub(list, first + ENTRY * (i + 1), first + ENTRY * n - 1)
+      first, n = 1, n - 1
+    end
+    local before, latest = 0, used
+    for i = 0, clamp(floor((n + 1) / 2), LOOKED_MAX) - 1 do
+      local _, oldest = entry(i)
+      if oldest == before then
+        return remove(i)
+      end
+      local _, sum = entry(n - 2 - i)
+      if sum == latest then
+        return remove(n - 1 - i)
+      end
+      before, latest = oldest, sum
+    end
+  end
+
   local function push(more, t)
     local before = 0
     if n > 1 then
@@ -118,6 +138,9 @@ if number == 6 then
       _, before = entry(n - 2)
     end
     capacity = count
+    if n == capacity and n > 1 and used > before then
+      make_room()
+    end
     if not (n == capacity or (n > 0 and used == before)) then
       n = n + 1
       if newest then -- all there was
