@@ -242,8 +242,13 @@ const char *exempt_parse(const exempt_t **exempt, cmd_parms *cmd, int argc, char
     if (ap_cstr_casecmpn(argv[0], "expr=", 5) == 0 && argc == 1) {
         return config_expression(&made->expr, cmd, "expr=", argv[0] + 5, 0);
     }
+    /* one word too many, or the first is none of these */
+    const bool begun =
+        strncmp(argv[0], "file:", 5) == 0 || ap_cstr_casecmpn(argv[0], "expr=", 5) == 0;
+
     return apr_psprintf(cmd->pool, "expected ip CIDR..., file:PATH or \"expr=EXPR\", got \"%s\"%s",
-                        argv[argc - 1], config_near(argv[0], names, cmd->pool));
+                        argv[begun ? argc - 1 : 0],
+                        begun ? "" : config_near(argv[0], names, cmd->pool));
 }
 
 const char *exempt_describe(const exempt_t *exempt, apr_pool_t *pool)

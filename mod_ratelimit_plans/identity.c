@@ -113,6 +113,9 @@ static const char *identity_declare(const char *name, const char *source, cmd_pa
     const rlp_identity_provider_t *provider = NULL;
     const char *error = rlp_name_check(name, cmd->pool);
 
+    if (known != NULL && known->file == NULL) {
+        return apr_psprintf(cmd->pool, "expected another name than \"%s\": it is built in", name);
+    }
     if (error == NULL) {
         error = identity_provider(&provider, name, source, cmd->pool);
     }
@@ -135,11 +138,10 @@ static const char *identity_declare(const char *name, const char *source, cmd_pa
         return error;
     }
     if (known != NULL && !identity_same(known, type)) {
-        return apr_psprintf(cmd->pool, "expected another name than \"%s\": it is %s", name,
-                            known->file
-                                ? apr_psprintf(cmd->pool, "declared otherwise on line %d of %s",
-                                               known->line, known->file)
-                                : "built in");
+        return apr_psprintf(cmd->pool,
+                            "expected another name than \"%s\": it is declared otherwise on line "
+                            "%d of %s",
+                            name, known->line, known->file);
     }
     apr_hash_set(rlp_world->identity_types, name, APR_HASH_KEY_STRING, type);
     return NULL;

@@ -223,6 +223,7 @@ my @wrong = (
     ['RateLimitIdentity k=env:', 'RateLimitIdentity: expected a name behind the colon, got "k=env:"'],
     ['RateLimitIdentity =env:X', qq{RateLimitIdentity: $name_rule, got ""}],
     ['RateLimitIdentity 1k=env:X', qq{RateLimitIdentity: $name_rule, got "1k"}],
+    ['RateLimitIdentity ip=24', 'RateLimitIdentity: expected another name than "ip": it is built in'],
     ['RateLimitIdentity user=env:X', 'RateLimitIdentity: expected another name than "user": it is built in'],
     ["RateLimitIdentity k=env:X\nRateLimitIdentity k=env:Y",
         qq{RateLimitIdentity: expected another name than "k": it is declared otherwise on line 1 of $file}, 'an identity redefined'],
@@ -332,6 +333,8 @@ my @wrong = (
     ['RateLimitExempt', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR"'],
     ['RateLimitExempt ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
     ['RateLimitExempt 192.0.2.1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "192.0.2.1"'],
+    ['RateLimitExempt iip 192.0.2.1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "iip" (ip?)', 'V-13 a misspelt ip'],
+    ['RateLimitExempt user bob', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "user"'],
     ['RateLimitExempt fiel:networks', 'got "fiel:networks" (file:?)', 'V-13 a misspelt file:'],
     ['RateLimitExempt exp=true', 'got "exp=true" (expr=?)', 'V-13 a misspelt expr='],
     (map { ["RateLimitExempt ip 192.0.2.1 $_", qq{RateLimitExempt: expected an address or a network, such as 192.0.2.0/24 or 2001:db8::/32, got "$_"}] }
