@@ -19,6 +19,7 @@
 #include <time.h>
 
 #define LIMIT_DIGITS "0123456789"
+#define LIMIT_LONG INT64_C(-2)
 #define LIMIT_DRAIN_MAX (INT64_C(100) * 366 * 86400 * RLP_SECOND)
 #define LIMIT_PLACES_MAX 1000000
 #define LIMIT_EAST_END (24L * 3600)        /* strptime() takes up to 99 hours */
@@ -47,10 +48,15 @@ static const char *limit_error(const parser_t *parser, const char *expected, con
     return apr_psprintf(parser->pool, "expected %s, got \"%s\"", expected, got);
 }
 
-/* A count: 1 to 15 digits. -1 if it is none. */
+static const char limit_long[] = "a count of at most 15 digits";
+
+/* A count: 1 to 15 digits. -1 if it is none, LIMIT_LONG if it has more. */
 static int64_t limit_count(const char *text, size_t len)
 {
-    return len > 0 && len <= 15 && strspn(text, LIMIT_DIGITS) >= len ? apr_atoi64(text) : -1;
+    if (len == 0 || strspn(text, LIMIT_DIGITS) < len) {
+        return -1;
+    }
+    return len <= 15 ? apr_atoi64(text) : LIMIT_LONG;
 }
 
 /* Those that algorithm= may name, ended by NULL. */
@@ -93,6 +99,9 @@ static const char *limit_rate(parser_t *parser, const char *word, const char *va
                             "rate=4/5s; quota=0 blocks), got \"%s\"",
                             word);
     }
+    if (count == LIMIT_LONG) {
+        return limit_error(parser, limit_long, word);
+    }
     if (count < 0 || slash[1] == '\0') {
         return limit_error(parser, "rate=COUNT/PERIOD with a whole number, such as rate=10/min",
                            word);
@@ -111,6 +120,9 @@ static const char *limit_quota(parser_t *parser, const char *word, const char *v
     const int64_t count = limit_count(value, digits);
     rlp_limit_t *limit = &parser->draft.limit;
 
+    if (count == LIMIT_LONG) {
+        return limit_error(parser, limit_long, word);
+    }
     if (count < 0 || (value[digits] != '\0' && value[digits] != '/')) {
         return limit_error(parser, "quota=COUNT with a whole number, 0 to block", word);
     }
