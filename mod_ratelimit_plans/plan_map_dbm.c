@@ -11,6 +11,7 @@
 #include <http_log.h>
 
 #include <apr_dbm.h>
+#include <apr_file_io.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
@@ -76,20 +77,32 @@ static void dbm_close(dbm_file_t *file)
     }
 }
 
+/* Some kinds of DBM wait for who writes the file, with all requests behind them: it is locked for
+   reading before they look. They say too little of what is missing, too. */
+static apr_status_t dbm_lock(const char *path, apr_pool_t *pool)
+{
+    apr_file_t *file;
+    apr_status_t rv = apr_file_open(&file, path, APR_FOPEN_READ, APR_OS_DEFAULT, pool);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = apr_file_lock(file, APR_FLOCK_SHARED | APR_FLOCK_NONBLOCK);
+    return APR_STATUS_IS_EAGAIN(rv) ? rv : APR_SUCCESS; /* else there are no locks */
+}
+
 /* Opens the file and asks it something, since not every damage shows when it is opened. */
 static apr_status_t dbm_open(dbm_file_t *file, const dbm_state_t *state)
 {
     char probe[] = "key";
     const apr_datum_t key = { .dptr = probe, .dsize = strlen(probe) };
     apr_datum_t found = { .dptr = NULL };
-    apr_finfo_t info;
     apr_status_t rv = apr_pool_create_unmanaged_ex(&file->pool, NULL, NULL);
 
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    /* some kinds of DBM say too little of what is missing */
-    rv = apr_stat(&info, state->parts[0], APR_FINFO_TYPE, file->pool);
+    rv = dbm_lock(state->parts[0], file->pool);
     if (rv == APR_SUCCESS) {
         rv = apr_dbm_open_ex(&file->dbm, state->type, state->path, APR_DBM_READONLY, APR_OS_DEFAULT,
                              file->pool);

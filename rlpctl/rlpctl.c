@@ -443,8 +443,8 @@ static int main_run(int argc, const char *const argv[], apr_pool_t *pool)
     return EXIT_USAGE;
 }
 
-/* Where one of these is closed, the next file to be opened would be it, such as a store, and what is
-   printed would go there: in its place stands one that can be neither read nor printed to. */
+/* Where one of these is closed, the next file to be opened would be it, such as a store, and what
+   is printed would go there: in its place stands one that can be neither read nor printed to. */
 static bool main_hold_standard(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
