@@ -113,12 +113,19 @@ static const char *exempt_network(exempt_reading_t *reading, const char *text, a
     return NULL;
 }
 
-/* One line, with its end. NULL, or what was expected. */
-static const char *exempt_line(exempt_reading_t *reading, char *line, apr_pool_t *pool)
+/* One line, with its end unless it is the last. NULL, or what was expected. */
+static const char *exempt_line(exempt_reading_t *reading, char *line, bool last, apr_pool_t *pool)
 {
+    const size_t len = strlen(line);
     char *rest = NULL;
     const char *network;
 
+    if (len == EXEMPT_LINE_MAX - 1) {
+        return "expected lines of less than 510 bytes";
+    }
+    if (len == 0 || (line[len - 1] != '\n' && !last)) {
+        return "expected text, got a NUL byte"; /* as a crash of the system leaves files */
+    }
     line[strcspn(line, "#")] = '\0';
     network = apr_strtok(line, " \t\r\n", &rest);
     if (network == NULL) {
@@ -138,9 +145,8 @@ static const char *exempt_lines(exempt_reading_t *reading, apr_file_t *file, con
     apr_status_t rv;
 
     for (int n = 1; (rv = apr_file_gets(line, sizeof(line), file)) == APR_SUCCESS; n++) {
-        const char *error = strlen(line) == sizeof(line) - 1
-                                ? "expected lines of less than 510 bytes"
-                                : exempt_line(reading, line, pool);
+        const char *error = exempt_line(reading, line, apr_file_eof(file) == APR_EOF, pool);
+
         if (error != NULL) {
             return apr_psprintf(pool, "line %d of %s: %s", n, path, error);
         }

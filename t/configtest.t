@@ -351,6 +351,8 @@ my @wrong = (
         . '192.0.2.0/24 or 2001:db8::/32, got "192.0.2.0/33"'],
     ['RateLimitExempt file:networks-two', qq{RateLimitExempt: line 1 of $dir/networks-two: expected one address or network, and then "192.0.2.2"}],
     ['RateLimitExempt file:networks-long', "RateLimitExempt: line 2 of $dir/networks-long: expected lines of less than 510 bytes"],
+    ['RateLimitExempt file:networks-zero', "RateLimitExempt: line 2 of $dir/networks-zero: expected text, got a NUL byte"],
+    ['RateLimitExempt file:/dev/zero', 'RateLimitExempt: line 1 of /dev/zero: expected text, got a NUL byte'],
     ['RateLimitExempt expr=', 'RateLimitExempt: expected an expression behind expr=, got "": nothing is there'],
     ['RateLimitExempt "expr=%{REQUEST_METHOD} =="', qr/RateLimitExempt: expected an expression behind expr=, got "%\{REQUEST_METHOD} ==": \S/],
     ['RateLimitExempt expr="%{REQUEST_METHOD} == 1"', 'expected the quotes around the whole word: write "expr=%{REQUEST_METHOD}...", got expr="'],

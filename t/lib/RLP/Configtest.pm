@@ -37,6 +37,7 @@ sub server_with {
     $server->file('networks-wrong', "192.0.2.0/24\n\n# two more\n192.0.2.0/33\n");
     $server->file('networks-two', "192.0.2.1 192.0.2.2\n");
     $server->file('networks-long', "192.0.2.1\n#" . 'x' x 600 . "\n");
+    $server->file('networks-zero', "192.0.2.1\n192.0.2.2\0\n");
     $server->file("digest$_->[0]", "key free\nsha256:$_->[1] pro\n# end\nsha256:$_->[2] free\n")
         for [ 1, 'a' x 63, 'b' x 64 ], [ 2, 'a' x 65, 'b' x 64 ], [ 3, 'a' x 63 . 'g', 'b' x 64 ], [ 4, '', 'b' x 64 ], [ 5, 'aB' x 32, 'Ab' x 32 ],
         [ 'digests', 'a' x 64, 'b' x 64 ];
