@@ -13,7 +13,6 @@
 #include <http_log.h>
 
 #include <apr_strings.h>
-#include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 
 #include <signal.h>
@@ -43,9 +42,9 @@ struct ask_question_t {
 
 /* Of a child. */
 struct askers_t {
-    apr_thread_mutex_t *mutex; /* of all below, and of the questions */
-    apr_thread_cond_t *asked;
-    apr_thread_cond_t *answered;
+    pthread_mutex_t mutex; /* of all below, and of the questions */
+    pthread_cond_t asked;
+    pthread_cond_t answered;
     ask_question_t *first;
     ask_question_t **end;
     int queued;
@@ -136,7 +135,7 @@ static void ask_leave(ask_question_t *question)
 static ask_question_t *ask_next(askers_t *askers)
 {
     while (askers->first == NULL && !askers->stop) {
-        apr_thread_cond_wait(askers->asked, askers->mutex);
+        pthread_cond_wait(&askers->asked, &askers->mutex);
     }
     ask_question_t *question = askers->stop ? NULL : askers->first;
 
@@ -154,13 +153,13 @@ static void ask_serve(askers_t *askers, ask_question_t *question)
     const plan_t *plan = NULL;
 
     if (question->users == 2) { /* else nobody waits any more */
-        apr_thread_mutex_unlock(askers->mutex);
+        pthread_mutex_unlock(&askers->mutex);
         const ask_outcome_t outcome = ask_answer(&plan, question);
 
-        apr_thread_mutex_lock(askers->mutex);
+        pthread_mutex_lock(&askers->mutex);
         question->plan = plan;
         question->outcome = outcome;
-        apr_thread_cond_broadcast(askers->answered);
+        pthread_cond_broadcast(&askers->answered);
     }
     ask_leave(question);
 }
@@ -171,11 +170,11 @@ static void *APR_THREAD_FUNC ask_run(apr_thread_t *thread, void *data)
     ask_question_t *question;
 
     (void)thread;
-    apr_thread_mutex_lock(askers->mutex);
+    pthread_mutex_lock(&askers->mutex);
     while ((question = ask_next(askers)) != NULL) {
         ask_serve(askers, question);
     }
-    apr_thread_mutex_unlock(askers->mutex);
+    pthread_mutex_unlock(&askers->mutex);
     return NULL;
 }
 
@@ -197,13 +196,13 @@ static ask_question_t *ask_question(const plan_map_t *map, const char *value,
 }
 
 /* With the mutex. */
-static void ask_wait(const askers_t *askers, const ask_question_t *question)
+static void ask_wait(askers_t *askers, const ask_question_t *question)
 {
     const rlp_time_t end = rlp_clock_monotonic() + question->map->timeout;
     rlp_time_t left = question->map->timeout;
 
     while (question->outcome == ASK_WAITS && left > 0) {
-        apr_thread_cond_timedwait(askers->answered, askers->mutex, left);
+        (void)thread_await(&askers->answered, &askers->mutex, left);
         left = end - rlp_clock_monotonic();
     }
 }
@@ -214,7 +213,7 @@ static bool ask_queue(const plan_t **plan, askers_t *askers, ask_question_t *que
     *askers->end = question;
     askers->end = &question->next;
     askers->queued++;
-    apr_thread_cond_signal(askers->asked);
+    pthread_cond_signal(&askers->asked);
     ask_wait(askers, question);
     const bool answered = question->outcome == ASK_ANSWERED;
 
@@ -231,14 +230,14 @@ static bool ask_find_in_queue(const plan_t **plan, askers_t *askers, const plan_
 {
     bool answered = false;
 
-    apr_thread_mutex_lock(askers->mutex);
+    pthread_mutex_lock(&askers->mutex);
     if (askers->queued < ASK_QUEUE) {
         answered = ask_queue(plan, askers, question);
     } else {
         plan_map_failed(map, "the database does not keep up with the questions");
         free(question);
     }
-    apr_thread_mutex_unlock(askers->mutex);
+    pthread_mutex_unlock(&askers->mutex);
     return answered;
 }
 
@@ -279,10 +278,10 @@ static apr_status_t ask_end(void *data)
     askers_t *askers = data;
     apr_status_t rv;
 
-    apr_thread_mutex_lock(askers->mutex);
+    pthread_mutex_lock(&askers->mutex);
     askers->stop = true;
-    apr_thread_cond_broadcast(askers->asked);
-    apr_thread_mutex_unlock(askers->mutex);
+    pthread_cond_broadcast(&askers->asked);
+    pthread_mutex_unlock(&askers->mutex);
     for (int i = 0; i < askers->n; i++) {
         apr_thread_join(&rv, askers->threads[i]);
     }
@@ -309,13 +308,13 @@ static apr_status_t ask_share_pool(apr_pool_t *pchild)
 static apr_status_t ask_start(askers_t *askers, apr_pool_t *pchild)
 {
     const int n = askers->alone ? 1 : ASK_THREADS;
-    apr_status_t rv = apr_thread_mutex_create(&askers->mutex, APR_THREAD_MUTEX_DEFAULT, pchild);
+    apr_status_t rv = pthread_mutex_init(&askers->mutex, NULL);
 
     if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&askers->asked, pchild);
+        rv = thread_condition(&askers->asked);
     }
     if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&askers->answered, pchild);
+        rv = thread_condition(&askers->answered);
     }
     while (rv == APR_SUCCESS && askers->n < n) {
         rv = thread_spawn(&askers->threads[askers->n], ask_run, askers, pchild);

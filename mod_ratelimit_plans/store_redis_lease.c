@@ -12,8 +12,6 @@
 
 #include <apr_shm.h>
 #include <apr_strings.h>
-#include <apr_thread_cond.h>
-#include <apr_thread_mutex.h>
 
 #include <string.h>
 
@@ -105,12 +103,12 @@ static void renewer_add(void *baton, uint32_t index)
     thread_t *thread = baton;
     renewer_t *renewer = thread->data;
 
-    apr_thread_mutex_lock(thread->mutex);
+    pthread_mutex_lock(&thread->mutex);
     if (renewer->n < FAR_RENEWALS) {
         renewer->renewals[renewer->n++] = index;
-        apr_thread_cond_signal(thread->cond);
+        pthread_cond_signal(&thread->cond);
     }
-    apr_thread_mutex_unlock(thread->mutex);
+    pthread_mutex_unlock(&thread->mutex);
 }
 
 /* Waits until there is something to see to, or it is time to look, and takes it; false: it is to
@@ -119,14 +117,14 @@ static bool renewer_take(thread_t *thread, uint32_t renewals[FAR_RENEWALS], int 
 {
     renewer_t *renewer = thread->data;
 
-    apr_thread_mutex_lock(thread->mutex);
+    pthread_mutex_lock(&thread->mutex);
     if (renewer->n == 0 && !thread_is_stopped(thread)) {
-        apr_thread_cond_timedwait(thread->cond, thread->mutex, FAR_LEASE_EVERY);
+        (void)thread_await(&thread->cond, &thread->mutex, FAR_LEASE_EVERY);
     }
     memcpy(renewals, renewer->renewals, sizeof(renewer->renewals));
     *n = renewer->n;
     renewer->n = 0;
-    apr_thread_mutex_unlock(thread->mutex);
+    pthread_mutex_unlock(&thread->mutex);
     return !thread_is_stopped(thread);
 }
 

@@ -6,11 +6,15 @@
 
 #include "thread.h"
 
+#include "rlp.h"
+
 #include <apr_atomic.h>
 #include <apr_strings.h>
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define THREAD_NAPS 1000 /* of a patience */
@@ -29,6 +33,29 @@ apr_status_t thread_spawn(apr_thread_t **thread, apr_thread_start_t run, void *d
     return rv;
 }
 
+apr_status_t thread_condition(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+    apr_status_t rv = pthread_condattr_init(&attributes);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    rv = pthread_cond_init(cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return rv;
+}
+
+bool thread_await(pthread_cond_t *cond, pthread_mutex_t *mutex, apr_interval_time_t span)
+{
+    const rlp_time_t end = rlp_clock_monotonic() + span;
+    const struct timespec until = { .tv_sec = end / RLP_SECOND,
+                                    .tv_nsec = end % RLP_SECOND * 1000 };
+
+    return pthread_cond_timedwait(cond, mutex, &until) != ETIMEDOUT;
+}
+
 static apr_status_t thread_make(thread_t **made)
 {
     apr_pool_t *room;
@@ -40,9 +67,9 @@ static apr_status_t thread_make(thread_t **made)
     thread_t *thread = apr_pcalloc(room, sizeof(*thread));
 
     thread->room = room;
-    rv = apr_thread_mutex_create(&thread->mutex, APR_THREAD_MUTEX_DEFAULT, room);
+    rv = pthread_mutex_init(&thread->mutex, NULL);
     if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&thread->cond, room);
+        rv = thread_condition(&thread->cond);
     }
     if (rv != APR_SUCCESS) {
         apr_pool_destroy(room);
@@ -58,10 +85,10 @@ static void *APR_THREAD_FUNC thread_main(apr_thread_t *self, void *data)
 
     (void)self;
     thread->run(thread, thread->data);
-    apr_thread_mutex_lock(thread->mutex);
+    pthread_mutex_lock(&thread->mutex);
     thread->done = true;
-    apr_thread_cond_broadcast(thread->cond);
-    apr_thread_mutex_unlock(thread->mutex);
+    pthread_cond_broadcast(&thread->cond);
+    pthread_mutex_unlock(&thread->mutex);
     return NULL;
 }
 
@@ -91,41 +118,41 @@ bool thread_is_stopped(thread_t *thread)
 
 bool thread_sleep(thread_t *thread, apr_interval_time_t span)
 {
-    apr_thread_mutex_lock(thread->mutex);
+    pthread_mutex_lock(&thread->mutex);
     if (!thread_is_stopped(thread)) {
-        apr_thread_cond_timedwait(thread->cond, thread->mutex, span);
+        (void)thread_await(&thread->cond, &thread->mutex, span);
     }
-    apr_thread_mutex_unlock(thread->mutex);
+    pthread_mutex_unlock(&thread->mutex);
     return !thread_is_stopped(thread);
 }
 
 /* False: this is a signal's handler, in the midst of what has the mutex. */
-static bool thread_lock(const thread_t *thread, apr_interval_time_t patience)
+static bool thread_lock(thread_t *thread, apr_interval_time_t patience)
 {
-    apr_status_t rv = apr_thread_mutex_trylock(thread->mutex);
+    int rv = pthread_mutex_trylock(&thread->mutex);
 
-    for (int naps = 0; rv != APR_SUCCESS && naps < THREAD_NAPS; naps++) {
+    for (int naps = 0; rv != 0 && naps < THREAD_NAPS; naps++) {
         apr_sleep(patience / THREAD_NAPS);
-        rv = apr_thread_mutex_trylock(thread->mutex);
+        rv = pthread_mutex_trylock(&thread->mutex);
     }
-    return rv == APR_SUCCESS;
+    return rv == 0;
 }
 
 bool thread_stop(thread_t *thread, apr_interval_time_t patience)
 {
-    apr_status_t rv = APR_SUCCESS;
+    bool waits = true;
 
     apr_atomic_set32(&thread->stop, 1);
     if (!thread_lock(thread, patience)) {
         return false;
     }
-    apr_thread_cond_broadcast(thread->cond);
-    while (!thread->done && rv == APR_SUCCESS) {
-        rv = apr_thread_cond_timedwait(thread->cond, thread->mutex, patience);
+    pthread_cond_broadcast(&thread->cond);
+    while (!thread->done && waits) {
+        waits = thread_await(&thread->cond, &thread->mutex, patience);
     }
     const bool done = thread->done;
 
-    apr_thread_mutex_unlock(thread->mutex);
+    pthread_mutex_unlock(&thread->mutex);
     return done;
 }
 
@@ -155,9 +182,11 @@ apr_status_t thread_end(void *thread)
 
 static apr_status_t thread_free(void *data)
 {
-    const thread_t *thread = data;
+    thread_t *thread = data;
 
     if (thread->joined) {
+        pthread_cond_destroy(&thread->cond);
+        pthread_mutex_destroy(&thread->mutex);
         apr_pool_destroy(thread->room);
     }
     return APR_SUCCESS;

@@ -11,10 +11,9 @@
  */
 
 #include <apr_pools.h>
-#include <apr_thread_cond.h>
-#include <apr_thread_mutex.h>
 #include <apr_thread_proc.h>
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #pragma GCC visibility push(hidden)
@@ -26,8 +25,8 @@ typedef void thread_fn(thread_t *thread, void *data);
 struct thread_t {
     apr_pool_t *room; /* for what it works with: not the child's, which may end before it */
     apr_thread_t *thread;
-    apr_thread_mutex_t *mutex; /* of `done`, and of what it shares with requests */
-    apr_thread_cond_t *cond;   /* something of that has changed */
+    pthread_mutex_t mutex; /* of `done`, and of what it shares with requests */
+    pthread_cond_t cond;   /* something of that has changed */
     thread_fn *run;
     void *data;
     volatile apr_uint32_t stop;
@@ -58,6 +57,13 @@ apr_status_t thread_end(void *thread);
 /* Has it ended, by thread_end() or by what does more, when the child's pool begins to go, and freed
    with the pool. */
 void thread_end_with(apr_pool_t *pchild, thread_t *thread, apr_status_t (*end)(void *thread));
+
+/* A condition for thread_await(). */
+apr_status_t thread_condition(pthread_cond_t *cond);
+
+/* With the mutex: until it is signalled, or so long at most, whatever becomes of the wall clock,
+   which APR waits by; false: that is over. */
+bool thread_await(pthread_cond_t *cond, pthread_mutex_t *mutex, apr_interval_time_t span);
 
 /* Starts a thread to which no signals go: those are for the threads of the MPM. */
 apr_status_t thread_spawn(apr_thread_t **thread, apr_thread_start_t run, void *data,

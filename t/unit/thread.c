@@ -76,6 +76,25 @@ static void test_wake(void **state)
     check_end(1, 1000 * LONG);
 }
 
+/* By how much the wall clock is ahead when somebody begins to wait by it, and set back at once. */
+static apr_time_t ahead;
+
+/* In the place of APR's own. */
+apr_time_t apr_time_now(void)
+{
+    return rlp_clock_wall() + ahead;
+}
+
+static void test_clock(void **state)
+{
+    (void)state;
+    ahead = 1000 * LONG;
+    alarm(LONG / APR_USEC_PER_SEC);
+    check_end(3, SHORT);
+    alarm(0);
+    ahead = 0;
+}
+
 /* --- with the pool of its child */
 
 static apr_status_t late_freed(void *freed)
@@ -97,10 +116,10 @@ static apr_status_t late_request(void *data)
 
     assert_false(late->freed);
     assert_true(thread_is_stopped(late->thread));
-    apr_thread_mutex_lock(late->thread->mutex);
+    pthread_mutex_lock(&late->thread->mutex);
     late->late = late->thread->done;
-    apr_thread_cond_signal(late->thread->cond);
-    apr_thread_mutex_unlock(late->thread->mutex);
+    pthread_cond_signal(&late->thread->cond);
+    pthread_mutex_unlock(&late->thread->mutex);
     return APR_SUCCESS;
 }
 
@@ -153,7 +172,7 @@ static void end_hanging(bool locked)
         _exit(2);
     }
     if (locked) { /* as in the handler of a signal that came just then */
-        apr_thread_mutex_lock(thread->mutex);
+        pthread_mutex_lock(&thread->mutex);
     }
     if (thread_stop(thread, SHORT)) {
         _exit(3);
@@ -198,6 +217,7 @@ int main(void)
     static const unit_single_t singles[] = {
         { "a thread that is told to end", test_end },
         { "one that sleeps is woken", test_wake },
+        { "who sets the wall clock back makes no sleep longer", test_clock },
         { "with the pool of its child, after requests of other modules' threads", test_late },
         { "one that hangs keeps what it uses", test_hanging },
         { "and nobody waits for its mutex", test_locked },
