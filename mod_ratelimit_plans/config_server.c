@@ -76,9 +76,9 @@ const char *config_store(cmd_parms *cmd, void *dir, int argc, char *const argv[]
         return apr_pstrcat(cmd->pool, "RateLimitStore: expected ", config_store_usage(cmd->pool),
                            NULL);
     }
-    error = config_store_type(&provider, argv[1], cmd->pool);
+    error = config_store_type(&provider, config_shown(argv[1], cmd->pool), cmd->pool);
     if (error == NULL) {
-        error = rlp_name_check(argv[0], cmd->pool);
+        error = rlp_name_check(config_shown(argv[0], cmd->pool), cmd->pool);
     }
     for (int i = 2; i < argc && error == NULL; i++) {
         error = config_secret_quotes(argv[i], cmd->pool);

@@ -127,6 +127,31 @@ const char *config_quotes(const char *word, apr_pool_t *pool)
                         end ? "" : "...", word);
 }
 
+/* Where a password may begin in the word; NULL: nowhere. */
+static const char *config_password(const char *word)
+{
+    static const char *const begins[] = { "password=", "secret=", "//" };
+    const char *found = NULL;
+
+    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]) && found == NULL; i++) {
+        found = ap_strcasestr(word, begins[i]);
+        found = found ? found + strlen(begins[i]) : NULL;
+    }
+    return found;
+}
+
+const char *config_shown(const char *word, apr_pool_t *pool)
+{
+    const char *from = config_password(word);
+    const char *at = from ? strrchr(from, '@') : NULL;
+
+    if (from == NULL || (at == NULL && from[-1] == '/')) {
+        return word;
+    }
+    return apr_pstrcat(pool, apr_pstrmemdup(pool, word, (apr_size_t)(from - word)), "...",
+                       at ? at : "", NULL);
+}
+
 const char *config_near_whole(const char *word, const char *const known[], apr_pool_t *pool)
 {
     const char *nearest = rlp_nearest(word, known);

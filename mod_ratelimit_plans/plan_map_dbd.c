@@ -51,7 +51,7 @@ static const char *dbd_configure(void **settings, const rlp_plan_map_words_t *wo
         return apr_psprintf(cmd->pool,
                             "expected one %%s in the statement, where the value goes, as in "
                             "\"dbd:SELECT plan FROM customers WHERE key = %%s\", got \"dbd:%s\"",
-                            statement);
+                            config_shown(statement, cmd->pool));
     }
     if (strpbrk(statement, "'\"") != NULL && strstr(statement, "'%s'") != NULL) {
         return apr_psprintf(cmd->pool,

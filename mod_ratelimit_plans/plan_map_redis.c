@@ -53,7 +53,7 @@ static const char *map_configure(void **settings, const rlp_plan_map_words_t *wo
                             "expected a key with %%s where the value goes, or %%h for its digest, "
                             "as in \"redis:plan:%%s\", or a hash and a field, as in "
                             "\"redis:plans %%s\", got \"redis:%s\"",
-                            words->argument);
+                            config_shown(words->argument, cmd->pool));
     }
     return words->variant ? rlp_name_check(words->variant, cmd->pool) : NULL;
 }

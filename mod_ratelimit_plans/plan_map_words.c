@@ -61,7 +61,8 @@ static const char *plan_map_unknown(const char *word, const char *name, apr_pool
         }
     }
     APR_ARRAY_PUSH(begins, const char *) = NULL;
-    return apr_psprintf(pool, "expected %s, got \"%s\"%s", plan_map_forms(pool), word,
+    return apr_psprintf(pool, "expected %s, got \"%s\"%s", plan_map_forms(pool),
+                        config_shown(word, pool),
                         config_near(word, (const char *const *)begins->elts, pool));
 }
 

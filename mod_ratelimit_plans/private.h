@@ -94,6 +94,10 @@ const char *config_quotes(const char *word, apr_pool_t *pool);
 /* The same without what is in the quotes, which may be a password. */
 const char *config_secret_quotes(const char *word, apr_pool_t *pool);
 
+/* The word without a password: what stands before the "@" of a URL, or behind "password=" or
+   "secret=". Whoever leaves a word out has it in the place of another. */
+const char *config_shown(const char *word, apr_pool_t *pool);
+
 /* " (NAME?)" for the known name (list ended by NULL, each with its "=" or ":") that the word is
    most like, up to its own "=" or ":", or nothing. And the same for the whole word. */
 const char *config_near(const char *word, const char *const known[], apr_pool_t *pool);

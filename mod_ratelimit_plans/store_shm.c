@@ -60,8 +60,8 @@ static const char *shm_option(shm_settings_t *settings, const char *word, apr_po
         settings->path = ap_server_root_relative(pool, word + 5);
         return settings->path ? NULL : apr_psprintf(pool, "expected a path, got \"%s\"", word);
     }
-    return apr_psprintf(pool, "expected size=SIZE or file=PATH, got \"%s\"%s", word,
-                        config_near(word, names, pool));
+    return apr_psprintf(pool, "expected size=SIZE or file=PATH, got \"%s\"%s",
+                        config_shown(word, pool), config_near(word, names, pool));
 }
 
 static const char *shm_configure(void **made, const char *name, const char *const options[], int n,

@@ -140,7 +140,7 @@ const char *stores_rule_store(rule_t *rule, cmd_parms *cmd, const char *value)
     const char *error = stores_outside(cmd, "store=", value);
 
     rule->store_name = value;
-    return error ? error : rlp_name_check(value, cmd->pool);
+    return error ? error : rlp_name_check(config_shown(value, cmd->pool), cmd->pool);
 }
 
 const char *stores_rule_failure(rule_t *rule, cmd_parms *cmd, const char *value)

@@ -520,6 +520,27 @@ for my $map (qw(bad many twice planless swapped)) {
     unlike($said, qr/hush-hush/, "what it says of the map $map does not show the value");
 }
 
+# Whoever leaves a word out has the URL with its password in the place of another.
+for my $words (
+    'RateLimitStore redis url=redis://amy:hush-hush@127.0.0.1/0',
+    'RateLimitStore redis redis://amy:hush-hush@127.0.0.1/0',
+    'RateLimitStore redis://amy:hush-hush@127.0.0.1/0 redis url=redis://127.0.0.1',
+    'RateLimitStore s "redis url=redis://:hush-hush@127.0.0.1"',
+    'RateLimitStore s shm url=redis://amy:hush@hush-hush@127.0.0.1/0',
+    'RateLimitStore s shm password=hush-hush',
+    'RateLimitStore password=hush-hush redis',
+    'RateLimitStore s shm Secret=hush-hush',
+    'RateLimitRule r rate=1/s store=redis://amy:hush-hush@127.0.0.1/0',
+    'RateLimitPlanMap user redis://amy:hush-hush@127.0.0.1/0',
+    'RateLimitPlanMap user mysql://amy:hush-hush@127.0.0.1/plans',
+    'RateLimitPlanMap user dbd=mysql://amy:hush-hush@127.0.0.1/plans',
+) {
+    my ($code, $said) = tested($words);
+    isnt($code, 0, "refused: $words");
+    like($said, qr/expected .*, got ".*\.\.\./, 'and says what came');
+    unlike($said, qr/hush-hush/, 'without the password');
+}
+
 ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
 
 # --- with mod_dbd
