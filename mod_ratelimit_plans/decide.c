@@ -224,7 +224,8 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
         }
         return true;
     }
-    if (who->banned > 0 && !decide_is_apart(d->conf, rule)) {
+    /* of several the one who is banned longest: all have to be over */
+    if (who->banned > (d->banned ? d->banned->banned : 0) && !decide_is_apart(d->conf, rule)) {
         d->banned = who;
         d->stranger = rule;
     }

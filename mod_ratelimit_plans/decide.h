@@ -38,7 +38,7 @@ typedef struct {
     who_t *who;            /* the last one looked for; the first has its room in here */
     uint64_t judged;       /* rules of the section, a bit each */
     uint64_t unidentified; /* those that found nobody to count, and did not before */
-    const who_t *banned;   /* one of those whom rules count; NULL: nobody */
+    const who_t *banned;   /* of those whom rules count, for longest; NULL: nobody */
     int refuse;            /* status by which a map refuses an unknown value, or nobody is served */
     const rule_t *stranger; /* the rule that counts one refused by a map or a ban */
     size_t room;            /* for the text of RateLimit */

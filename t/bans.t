@@ -94,6 +94,22 @@ sub changes {
     ok($server->stop, 'stores: it stops as ever');
 }
 
+# --- several who are banned
+
+for my $case ([ 'ip:127.0.0.1' => 'global:global', 'b' ], [ 'global:global' => 'ip:127.0.0.1', 'a' ]) {
+    my ($short, $long, $rule) = @{$case};
+    my $server = server("RateLimitRule a rate=5/week key=ip\nRateLimitRule b rate=5/week key=global\n<Location /status>\n"
+            . "SetHandler ratelimit-status\nRateLimitEngine Off\n</Location>\n<Location /quota>\nSetHandler ratelimit-quota\n</Location>");
+    done($server, 'ban', identity => $short, for => '10min');
+    done($server, 'ban', identity => $long, for => '2h');
+    my $response = $server->get('/index.html');
+    is($response->{status}, 429, "both $short and $long are banned");
+    cmp_ok($response->{fields}{'retry-after'}, '>', 600, 'and who comes again after Retry-After is so after the longer ban');
+    cmp_ok(decode_json($server->get('/quota')->{body})->{banned}, '>', 600, 'as ratelimit-quota says');
+    like($server->get('/status?format=prometheus')->{body}, qr/\{rule="$rule",plan="",action="deny"\} 1\n/, 'it counts once, for the rule that counts who is banned so long');
+    ok($server->stop, 'it stops as ever');
+}
+
 # --- rules on Redis, with what they say of it themselves
 
 SKIP: {
