@@ -53,15 +53,19 @@ static void doubt_store(const rule_t *rule)
     }
 }
 
-/* The section's cost may be another one in all that lie deeper: so this is no error. */
+/* The section's cost may be another one in all that lie deeper: so this is no error. Where none is
+   said, another section that the request is in may say one. */
 static void doubt_cost(const rule_t *rule, apr_pool_t *pool)
 {
-    const char *error = rule->cost == NULL ? rule_check_cost(rule, rule->beside->cost, pool) : NULL;
+    static const cost_t one = { .units = RLP_UNIT };
+    const cost_t *cost = rule->beside->cost;
+    const char *error =
+        rule->cost == NULL ? rule_check_cost(rule, cost ? cost : &one, pool) : NULL;
 
-    if (error != NULL) {
+    if (error != NULL && (cost != NULL || !config_is_said("RateLimitCost"))) {
         doubt_tell(rule->server, rule->file, rule->line,
-                   apr_pstrcat(pool, "RateLimitCost of this section: ", error,
-                               ": each request is refused", NULL));
+                   apr_pstrcat(pool, cost ? "RateLimitCost of this section: " : "without cost=: ",
+                               error, ": each request is refused", NULL));
     }
 }
 
