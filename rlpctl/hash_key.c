@@ -62,7 +62,8 @@ static int hash_key_run(void)
     const char *error = NULL;
     ssize_t got;
 
-    for (int n = 1; error == NULL && (got = getline(&line, &size, stdin)) >= 0; n++) {
+    for (int n = 1; error == NULL && !ferror(stdout) && (got = getline(&line, &size, stdin)) >= 0;
+         n++) {
         const size_t len = hash_key_length(line, (size_t)got);
 
         error = hash_key_check(line, len);

@@ -105,13 +105,16 @@ is((rlpctl("0\n0\n", qw(try --delay=1s --delay=0 rate=1/s)))[1] =~ /wait/ ? 1 : 
 
 # what cannot be read or written
 SKIP: {
-    skip 'no /dev/full', 3 if !-c '/dev/full' || !open my $probe, '>', '/dev/full';
+    skip 'no /dev/full', 5 if !-c '/dev/full' || !open my $probe, '>', '/dev/full';
     for my $words ('try rate=1/s', 'hash-key', 'simulate --plan=a=rate=1/s') {
         my $input = $words =~ /^sim/ ? '' : "0\n";
         open my $pipe, '|-', "'$program' $words >/dev/full 2>/dev/null" or die "sh: $!\n";
         print {$pipe} $input;
         close $pipe or 1;
         is($? >> 8, 74, "$words: answers that cannot be written");
+    }
+    for my $words ('try rate=1/s', 'hash-key') {
+        is(system("yes 0 | timeout 10 '$program' $words >/dev/full 2>/dev/null") >> 8, 74, "$words: the same, of requests without end");
     }
 }
 for my $words ('try rate=1/s', 'hash-key') {
