@@ -160,14 +160,20 @@ static const char *exempt_file(exempt_reading_t *reading, const char *name, apr_
 {
     const char *path = *name ? ap_server_root_relative(pool, name) : NULL;
     apr_file_t *file;
+    apr_finfo_t info;
     char reason[120];
 
     if (path == NULL) {
         return apr_psprintf(pool, "expected file:PATH with a path, got \"file:%s\"", name);
     }
-    const apr_status_t rv =
-        apr_file_open(&file, path, APR_READ | APR_BUFFERED, APR_OS_DEFAULT, pool);
+    apr_status_t rv = apr_stat(&info, path, APR_FINFO_TYPE, pool);
 
+    if (rv == APR_SUCCESS && info.filetype == APR_PIPE) { /* to open it may take for ever */
+        return apr_psprintf(pool, "expected a file: %s", path);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_file_open(&file, path, APR_READ | APR_BUFFERED, APR_OS_DEFAULT, pool);
+    }
     if (rv != APR_SUCCESS) {
         return apr_psprintf(pool, "cannot open %s: %s", path,
                             apr_strerror(rv, reason, sizeof(reason)));

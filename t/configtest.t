@@ -7,6 +7,7 @@
 use strict;
 use warnings;
 
+use POSIX ();
 use Test::More;
 
 use RLP::Configtest;
@@ -17,6 +18,7 @@ plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 my $server = server_with('env');
 my $file = $server->config_file;
 my $dir = $server->dir;
+POSIX::mkfifo("$dir/pipe", 0600) or die "$dir/pipe: $!\n";
 
 # --- the nearest word for a wrong one
 
@@ -347,6 +349,7 @@ my @wrong = (
     ['RateLimitExempt file:networks ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
     ['RateLimitExempt file:missing', qr{RateLimitExempt: cannot open \Q$dir\E/missing: No such file}],
     ['RateLimitExempt file:logs', qr{RateLimitExempt: cannot .*\Q$dir\E/logs}, 'a directory as a file of networks'],
+    ['RateLimitExempt file:pipe', "RateLimitExempt: expected a file: $dir/pipe"],
     ['RateLimitExempt file:networks-wrong', qq{RateLimitExempt: line 4 of $dir/networks-wrong: expected an address or a network, such as }
         . '192.0.2.0/24 or 2001:db8::/32, got "192.0.2.0/33"'],
     ['RateLimitExempt file:networks-two', qq{RateLimitExempt: line 1 of $dir/networks-two: expected one address or network, and then "192.0.2.2"}],
