@@ -293,6 +293,36 @@ static void test_leases(void **state)
     assert_int_equal(ask.charges[0].decision.remaining, 1);
 }
 
+/* A place that nobody renews ends, even if the server's clock was set back; one of a longer
+   lease, in another section, is not mistaken for such a one. */
+static void test_places_set_back(void **state)
+{
+    ask_t ask;
+    ask_t other;
+
+    (void)state;
+    server_fresh(state);
+    ask_init(&ask, "concurrent=2 lease=10s");
+    ask_init(&other, "concurrent=2 lease=3minutes");
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 1), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 2), RLP_ALLOW);
+    ask.now -= DAY;
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 3), RLP_DENY);
+    ask.now += 59 * RLP_SECOND;
+    assert_int_equal(place(&ask, SCRIPT_RENEW, 2), RLP_ALLOW);
+    ask.now += RLP_SECOND;
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 3), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 4), RLP_DENY);
+    ask.now += 10 * RLP_SECOND;
+    for (int i = 0; i < 5; i++) {
+        other.now = ask.now;
+        assert_int_equal(place(&other, i == 0 ? SCRIPT_TAKE : SCRIPT_RENEW, 5), RLP_ALLOW);
+        ask.now += 59 * RLP_SECOND;
+        assert_int_equal(place(&ask, SCRIPT_TAKE, 6), RLP_ALLOW);
+        assert_int_equal(place(&ask, SCRIPT_TAKE, 7), RLP_DENY);
+    }
+}
+
 enum { MANY = 10000, MANY_HEAD = 24, MANY_PLACE = 16 };
 
 /* Holders are random numbers. */
@@ -400,6 +430,7 @@ int main(void)
     unit_add("places, taken and given back", test_places, NULL);
     unit_add("C-09: leases", test_leases, NULL);
     unit_add("C-09: random holders", test_holders, NULL);
+    unit_add("places after a clock was set back", test_places_set_back, NULL);
     unit_add("C-14: ten thousand places", test_many_places, NULL);
     return unit_run();
 }

@@ -5,6 +5,7 @@
 if number == 8 then
   local count, lease, holder = read('<ddc8', args, pos)
   local PLACE = 16
+  local LEASE_LEAST = 60000000 -- a minute
   local list, first, last -- last: behind its end
   local held, ends
 
@@ -24,6 +25,23 @@ if number == 8 then
       end
       first = first + PLACE
     end
+  end
+
+  -- A clock that stepped back has left places that end later than any lease from now: they have one from now. Those of
+  -- limits with longer leases keep theirs, up to three minutes, since they are renewed within a third of it.
+  local function heal()
+    local most = now + (lease > LEASE_LEAST and lease or LEASE_LEAST)
+    if first == last or read('<d', list, first + 8) <= most then
+      return false
+    end
+    local places = {}
+    for at = first, last - PLACE, PLACE do
+      local holder, expires = read('<c8d', list, at)
+      places[#places + 1] = write('<c8d', holder, clamp(expires, most))
+    end
+    list = table.concat(places)
+    first, last = 1, #list + 1
+    return true
   end
 
   -- where the holder's place stands; nil: nowhere
@@ -78,6 +96,7 @@ if number == 8 then
     list, first, last = '', 1, 1
     d.damaged = value ~= nil and not load(value, from, size)
     drop()
+    local healed = heal()
     held = (last - first) / PLACE
     ends = held > 0 and read('<d', list, last - 8) or now
     if kind == RELEASE then
@@ -88,6 +107,9 @@ if number == 8 then
       d.verdict = NEVER
     elseif units > 0 then
       changed, more = take(d, kind)
+    end
+    if healed and kind ~= PEEK and not changed then
+      changed = list
     end
     report(d)
     return d, changed, more
