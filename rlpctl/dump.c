@@ -65,11 +65,11 @@ static const char *dump_take_size(void *baton, const char *value)
     dump_job_t *job = baton;
 
     job->size = dump_size(value);
-    return job->size > 0 ? NULL : "expected a size";
+    return job->size > 0 ? NULL : "expected a size of 1M or more, in steps of 4K, such as 64M";
 }
 
-/* One option; false: it is none, or of the other command. */
-static bool dump_option(dump_job_t *job, const char *word)
+/* One option; NULL, or what was expected. */
+static const char *dump_option(dump_job_t *job, const char *word)
 {
     const option_t dumps[] = { { .name = "--with-key", .flag = &job->with_key }, { .name = NULL } };
     const option_t loads[] = { { .name = "--size=", .take = dump_take_size },
@@ -78,8 +78,9 @@ static bool dump_option(dump_job_t *job, const char *word)
                                { .name = "--json", .flag = &job->json },
                                { .name = NULL } };
 
-    return option_take(job->loads ? loads : dumps, word, 1, job) == NULL ||
-           option_place(&job->place, word, 1) == NULL;
+    const char *error = option_take(job->loads ? loads : dumps, word, 1, job);
+
+    return error == option_unknown ? option_place(&job->place, word, 1) : error;
 }
 
 /* What does not go together. */
@@ -96,17 +97,30 @@ static const char *dump_odd(const dump_job_t *job)
     return option_prefix_odd(job->place.prefix);
 }
 
+/* One word, in the same way. */
+static const char *dump_word(dump_job_t *job, const char *word)
+{
+    if (word[0] == '-' && word[1] != '\0') {
+        return dump_option(job, word);
+    }
+    if (!job->loads || job->name != NULL) {
+        return option_unknown;
+    }
+    job->name = word;
+    return NULL;
+}
+
 /* NULL, or what was expected. */
 static const char *dump_words(dump_job_t *job, int argc, const char *const argv[])
 {
     for (int i = 1; i < argc; i++) {
-        const bool option = argv[i][0] == '-' && argv[i][1] != '\0';
+        const char *error = dump_word(job, argv[i]);
 
-        if (option ? dump_option(job, argv[i]) : job->loads && job->name == NULL) {
-            job->name = option ? job->name : argv[i];
-        } else {
-            return apr_psprintf(job->pool, "expected a word as rlpctl %s --help has it, got \"%s\"",
-                                argv[0], argv[i]);
+        if (error == option_unknown) {
+            error = apr_psprintf(job->pool, "expected a word as rlpctl %s --help has it", argv[0]);
+        }
+        if (error != NULL) {
+            return apr_psprintf(job->pool, "%s, got \"%s\"", error, argv[i]);
         }
     }
     return dump_odd(job);
