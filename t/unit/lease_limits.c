@@ -91,6 +91,58 @@ static void test_downgrade(void **state)
     }
 }
 
+/* --- what an administrator gives back */
+
+/* As ratelimit-admin does: to the counter in Redis, whenever it was charged. */
+static void give_back(const char *words, rlp_units_t units)
+{
+    static const rlp_terms_t terms = { .sync = RLP_SYNC_EXACT };
+    rlp_question_t question = question_now();
+    rlp_charge_t charge;
+    rlp_answer_t answer;
+
+    question.charged_at = RLP_TIME_EVER;
+    charge_init(&charge, "user:42", "api", words);
+    charge.terms = &terms;
+    charge.cost = 0;
+    assert_int_equal(rlp_check(stores[0], &charge, 1, &question, &answer), APR_SUCCESS);
+    charge.cost = -units;
+    charge.counted_at = charge.counted_at != 0 ? RLP_TIME_EVER : 0;
+    assert_int_equal(rlp_settle(stores[0], &charge, 1, &question, &answer), APR_SUCCESS);
+}
+
+/* Units that hosts still hold are not given back: they would be spent beyond a full limit. */
+static void test_give_back_all(void **state)
+{
+    static const char *const kinds[] = { "rate=1000/day", "rate=1000/day algorithm=fixed-window",
+                                         "rate=1000/day algorithm=sliding-window",
+                                         "quota=1000/year", "quota=1000" };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(kinds); i++) {
+        hosts_fresh();
+        assert_int_equal(host_admits(0, 300, kinds[i]), 300);
+        assert_int_equal(host_admits(1, 300, kinds[i]), 300);
+        give_back(kinds[i], 5000 * RLP_UNIT);
+        assert_in_range(host_admits(1, 1500, kinds[i]) + host_admits(0, 1500, kinds[i]), 600, 1000);
+    }
+}
+
+/* Nor are those that they have drawn under the other of two limits. */
+static void test_give_back_both(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(larger); i++) {
+        hosts_fresh();
+        assert_int_equal(host_admits(0, 300, larger[i]), 300);
+        assert_int_equal(host_admits(1, 300, larger[i]), 300);
+        assert_int_equal(host_admits(0, 1, smaller[i]), 0);
+        give_back(smaller[i], 5000 * RLP_UNIT);
+        assert_in_range(host_admits(1, 1500, larger[i]) + host_admits(0, 1500, larger[i]), 600,
+                        1000);
+    }
+}
+
 /* --- several counters */
 
 /* Leased or not, all must admit. */
@@ -214,6 +266,8 @@ int main(void)
     unit_add("P-07: a refund under two limits", test_back_under_both, NULL);
     unit_add("another plan counts at once", test_upgrade, NULL);
     unit_add("P-07: a plan for a time, and the one before", test_downgrade, NULL);
+    unit_add("what is given back while hosts hold units", test_give_back_all, NULL);
+    unit_add("the same under two limits", test_give_back_both, NULL);
     unit_add("leased and other limits, all or none", test_mixed, NULL);
     unit_add("who is refused pays nothing, whatever becomes of the lease", test_refused_meanwhile,
              NULL);

@@ -93,7 +93,8 @@ if number == 4 then
     return true
   end
 
-  local function settle(leased)
+  local function settle(leased, held)
+    local least = clamp(held, used)
     local most = used > burst and used or burst
     -- whenever it was charged, it may have been under the second limit alone
     local second_has = second and second_used > 0 and charged_at >= FOREVER
@@ -102,7 +103,7 @@ if number == 4 then
     end
     -- of a lease that the other limit may have drawn while this one was full
     used = used + (leased and units < 0 and used >= burst and 0 or units)
-    used = used < 0 and 0 or clamp(used, most)
+    used = used < least and least or clamp(used, most)
     return true
   end
 
@@ -129,7 +130,7 @@ if number == 4 then
     d.turn = begin(number_at(now) + 1) - now
   end
 
-  return function(kind, value, from, size, n)
+  return function(kind, value, from, size, n, leases)
     local d = decision()
     local changed = false
     units = n or units
@@ -138,8 +139,9 @@ if number == 4 then
     d.cut = cut
     local healed = turn()
     d.second = second and true
+    local held = not n and leases and leases.held or 0
     if kind == SETTLE then
-      changed = settle(n and size == 40)
+      changed = settle(n and size == 40, held)
     elseif units < 0 or units > burst then
       d.verdict = NEVER
     elseif units > 0 and units > burst - used then
@@ -151,7 +153,9 @@ if number == 4 then
     end
     if changed and second and d.verdict <= WAIT then
       local most = second_most(units >= 0 and now + d.wait or n and now or charged_at)
+      held = clamp(held, second_used)
       second_used, second_cut = second_units(second_used, second_cut, units, charged_at, most)
+      second_used = second_used < held and held or second_used
     end
     report(d)
     if changed and second then

@@ -2,7 +2,8 @@
 -- Leases: units that a host has drawn ahead, to spend them without asking. They are charged when they are drawn,
 -- so the limit holds whatever becomes of them; but they are spent later. What a window counts does not mind that,
 -- since no lease outlives its window. What drains does: units drain from when they are told to be spent, at the
--- latest from the end of their lease, and until then the state is held above the sum of all leases.
+-- latest from the end of their lease, and until then the state is held above the sum of all leases. So is what a window
+-- counts when others give units back: those that hosts hold are still to be spent.
 
 local LEASE = 5
 local LEASE_SIZE = 40
@@ -33,13 +34,14 @@ end
 
 -- The leases in the order of their ends, and the sum of their units. What is none counts for nothing.
 local function leases_read(value, from, size)
-  local leases = { units = 0, ends = now }
+  local leases = { units = 0, held = 0, ends = now } -- held: those that are not void
   for at = from, from + size - LEASE_SIZE, LEASE_SIZE do
     local id, sequence, spent, units, ends = read('<c8dddd', value, at)
     if sound(sequence, EXACT) and sound(spent, EXACT) and sound(units, EXACT) and sound(ends, TIME_MAX) then
       ends = clamp(ends, now + LEASE_MOST)
       leases[#leases + 1] = { id = id, sequence = sequence, spent = spent, units = units, ends = ends }
       leases.units = leases.units + units
+      leases.held = leases.held + (ends > now and units or 0)
       leases.ends = ends > leases.ends and ends or leases.ends
     end
   end

@@ -50,14 +50,15 @@ if number == 7 then
     return healed
   end
 
-  local function settle(wall, seen)
+  local function settle(wall, seen, held)
     local charged = seen and (calendar == 0 or wall - (now - charged_at) >= begin)
     if largest == 0 or (units <= 0 and not charged) then
       return false
     end
+    local least = clamp(held, used)
     used = used + units
     -- what a larger plan has used stays so, and what is charged late under a smaller one counts under it, too
-    used = used < 0 and 0 or clamp(used, largest)
+    used = used < least and least or clamp(used, largest)
     return true
   end
 
@@ -74,7 +75,7 @@ if number == 7 then
     return false
   end
 
-  return function(kind, value, from, size, n)
+  return function(kind, value, from, size, n, leases)
     local d = decision()
     units = n or units
     local changed
@@ -88,7 +89,7 @@ if number == 7 then
     local healed = turn(wall)
     local left = (last == FOREVER or burst == 0) and FOREVER or last - wall
     if kind == SETTLE then
-      changed = settle(wall, seen)
+      changed = settle(wall, seen, not n and leases and leases.held or 0)
     else
       changed = take(d, kind, left)
       changed = changed or (healed and kind == TAKE and d.verdict == DENY)

@@ -77,19 +77,20 @@ if number == 5 then
     return turn > instant and turn or instant
   end
 
-  local function settle()
+  local function settle(held)
     local counts = { previous, current, reserved }
     local i = number_at(charged_at) - number + 2
     local still = i >= 1 and i <= 3
     i = still and i or 2
     if units < 0 and charged_at >= FOREVER then
-      local all = previous + current + reserved
+      held = clamp(held, current)
+      local all = previous + current + reserved - held
       local left = clamp(all + units, all)
       left = left > 0 and left or 0
       -- what counts longest goes first, and promises to those who wait go last
       reserved = clamp(reserved, left)
       previous = clamp(previous, left - reserved)
-      current = left - reserved - previous
+      current = held + left - reserved - previous
       return all > 0
     end
     if units < 0 and (not still or counts[i] == 0) then
@@ -136,7 +137,7 @@ if number == 5 then
     d.turn = begin(number_at(now) + 1) - now
   end
 
-  return function(kind, value, from, size, n)
+  return function(kind, value, from, size, n, leases)
     local d = decision()
     local changed = false
     units = n or units
@@ -154,7 +155,7 @@ if number == 5 then
     local first = begin(number)
     local instant = now > first and now or first
     if kind == SETTLE then
-      changed = settle()
+      changed = settle(not n and leases and leases.held or 0)
     elseif units < 0 or units > burst then
       d.verdict = NEVER
     elseif units > 0 then
