@@ -59,8 +59,7 @@ static void doubt_cost(const rule_t *rule, apr_pool_t *pool)
 {
     static const cost_t one = { .units = RLP_UNIT };
     const cost_t *cost = rule->beside->cost;
-    const char *error =
-        rule->cost == NULL ? rule_check_cost(rule, cost ? cost : &one, pool) : NULL;
+    const char *error = rule->cost == NULL ? rule_check_cost(rule, cost ? cost : &one, pool) : NULL;
 
     if (error != NULL && (cost != NULL || !config_is_said("RateLimitCost"))) {
         doubt_tell(rule->server, rule->file, rule->line,
