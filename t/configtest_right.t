@@ -30,7 +30,7 @@ warns('B-20 a section that costs more than its rule has', "RateLimitRule r rate=
     'RateLimitCost of this section: expected a cost of at most 2, which is all that "r" ever has at once, got 5: each request is refused');
 warns('B-20 and more than the plan of its rule has', "RateLimitPlan p rate=2/s\n<Location \"/x\">\nRateLimitCost 5\nRateLimitRule r plan=p\n</Location>", 4, 'expected a cost of at most 2, which is all that "p" ever has at once, got 5');
 warns('B-20 a rule that never has a unit', 'RateLimitRule r rate=5/s burst=.5', 1,
-    'without cost=: expected a cost of at most 0.5, which is all that "r" ever has at once, got 1: each request is refused');
+    'without cost=: expected a cost of at most 0.500, which is all that "r" ever has at once, got 1: each request is refused');
 passes("B-20 a rule that never has a unit, $_->[0]", "RateLimitRule r rate=5/s burst=.5 $_->[1]")
     for ['with a cost', 'cost=.5'], ['where a section may have one', "\n<Location \"/x\">\nRateLimitCost .5\n</Location>"];
 passes("a section that costs $_->[0]", "RateLimitRule r rate=2/s $_->[1]\n<Location \"/x\">\nRateLimitRule s rate=9/s\n$_->[2]\n</Location>")
