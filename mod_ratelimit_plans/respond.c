@@ -340,6 +340,18 @@ static bool respond_tells_apart(const verdict_t *verdict)
            (verdict->n == 0 || verdict->action[0] == 'w' || verdict->action[0] == 'm');
 }
 
+/* When it was decided, by the clock of the store that has: several have none in common. */
+static void respond_time(request_rec *r, const verdict_t *verdict)
+{
+    const rule_t *rule = verdict->n > 0 ? verdict->outcomes[0].rule : verdict->apart.rule;
+
+    if (verdict->at != 0 && rule != NULL) {
+        apr_table_setn(r->subprocess_env, respond_variables.time,
+                       respond_number(rlp_store_time(stores_of(rule)->store, verdict->at),
+                                      r->pool));
+    }
+}
+
 void respond_env(request_rec *r, const verdict_t *verdict)
 {
     apr_table_t *env = r->subprocess_env;
@@ -350,10 +362,7 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     if (identity != NULL) {
         apr_table_setn(env, respond_variables.identity, identity);
     }
-    if (verdict->at != 0) {
-        apr_table_setn(env, respond_variables.time,
-                       respond_number(rlp_store_time(rlp_world->store, verdict->at), r->pool));
-    }
+    respond_time(r, verdict);
     if (verdict->n == 0 && !apart) {
         return;
     }

@@ -248,4 +248,16 @@ RateLimitRule b plan=none concurrent=2 store=beside
     ok(RLP::Httpd::wait_for(sub { told($server, '/b') eq '200 "b";r=4' }), 'and goes away: its charge comes back there');
 }
 
+# --- when it was decided
+
+{
+    my $server = server("RateLimitEnv always\nHeader always set X-Time \"%{RATELIMIT_TIME}e\"\n<Location /near>\nRateLimitRule a rate=9/week store=near\n</Location>\n"
+            . "<Location /beside>\nRateLimitRule b rate=9/week store=beside\n</Location>\n<Location /dry>\nRateLimitRule c rate=9/week store=beside mode=log\n</Location>", clock => 0);
+    for my $path (qw(/near /beside /dry)) {
+        my $time = $server->get($path)->{fields}{'x-time'};
+        cmp_ok(abs($time / 1e6 - time), '<', 60, "RATELIMIT_TIME is of now, in microseconds since 1970, in one store of two: $path");
+    }
+    ok($server->stop, 'it stops as ever');
+}
+
 done_testing;
