@@ -358,6 +358,9 @@ DECIDE_INLINE void decide_ask(decide_t *d)
     }
     if (answer.unasked) {
         d->verdict->action = "error";
+        if (answer.verdict <= RLP_WAIT) {
+            tally_unasked(d);
+        }
     }
     d->verdict->at = question.now;
     if (answer.damaged) {

@@ -83,6 +83,9 @@ void tally_refused(const decide_t *d, stats_kind_t kind, int tightest);
 /* The store could not be asked. */
 void tally_failed(const decide_t *d);
 
+/* The store of some rules could not be asked; those of the others let the request pass. */
+void tally_unasked(const decide_t *d);
+
 /* These rules, a bit each, found nobody to count. */
 void tally_unidentified(const decide_t *d, uint64_t rules);
 

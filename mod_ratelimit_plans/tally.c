@@ -68,6 +68,21 @@ void tally_failed(const decide_t *d)
     }
 }
 
+/* Of these all charges are spared; of two plans the first counts, as above. */
+void tally_unasked(const decide_t *d)
+{
+    for (int i = 0, end = 0; i < d->n; i = end) {
+        bool asked = false;
+
+        for (; end < d->n && d->rules[end] == d->rules[i]; end++) {
+            asked |= !d->charges[end].spared;
+        }
+        if (!asked) {
+            tally_add(d, i, STATS_FAILED);
+        }
+    }
+}
+
 void tally_unidentified(const decide_t *d, uint64_t rules)
 {
     for (; rules != 0; rules &= rules - 1) {

@@ -207,14 +207,24 @@ SKIP: {
         my $server = server("RateLimitStore near shm size=1M file=near\nRateLimitStore far redis url=redis://127.0.0.1:" . $redis->port
                 . " timeout=5s connect=5s recovery=60s hosts=1 failure=$failure\n"
                 . "<Location /far>\nRateLimitRule far rate=9/week key=ip store=far\n</Location>\n"
+                . "<Location /beside>\nRateLimitRule far-a rate=9/week key=ip store=far\nRateLimitRule near-a rate=9/week key=ip\n</Location>\n"
+                . "<Location /within>\nRateLimitRule far-b rate=9/week key=ip store=far\nRateLimitRule far-c rate=9/week key=ip store=far failure=local\n</Location>\n"
                 . "<Location /near>\nRateLimitRule near rate=2/week key=ip\n</Location>\n");
         my ($statuses, $counts) = @{ $gone{$failure} };
+        my %beside = (
+            local => [ $ok->(3), 'far-a' => 'admitted 3', 'near-a' => 'admitted 3', 'far-b' => 'admitted 3', 'far-c' => 'admitted 3' ],
+            open => [ $ok->(3), 'far-a' => 'errors 3', 'near-a' => 'admitted 3', 'far-b' => 'errors 3', 'far-c' => 'admitted 3' ],
+            closed => [ '503 503 503', 'far-a' => 'errors 3', 'near-a' => 'errors 3', 'far-b' => 'errors 3', 'far-c' => 'errors 3' ],
+        );
         is($server->statuses(2, '/far'), '200 200', "Redis $failure: requests");
         is(counts(status($server), 'far', 'default'), 'admitted 2', "Redis $failure: are counted");
         $redis->kill9;
         is($server->statuses(3, '/far'), $statuses, "Redis $failure: requests without it");
         is($server->statuses(3, '/near'), '200 200 429', "Redis $failure: where another store counts");
+        my ($together, %rows) = @{ $beside{$failure} };
+        is($server->statuses(3, $_), $together, "Redis $failure: where both count, $_") for qw(/beside /within);
         my $status = status($server);
+        is(counts($status, $_, 'default'), $rows{$_}, "Redis $failure: each rule has all, $_") for sort keys %rows;
         is(counts($status, 'far', 'default'), $counts, "Redis $failure: are what they were");
         is(counts($status, 'near', 'default'), 'admitted 2, refused 1', "Redis $failure: nothing of it there");
         agree($server, "Redis $failure");
