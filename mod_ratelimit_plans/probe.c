@@ -266,6 +266,9 @@ static void probe_enforce(probe_answer_t *told, decide_t *d, request_rec *made,
         }
         return;
     }
+    if (answer.unasked) {
+        told->action = "error";
+    }
     if (answer.verdict == RLP_WAIT) {
         told->action = "delay";
     } else if (answer.verdict > RLP_WAIT) {

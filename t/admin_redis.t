@@ -27,7 +27,7 @@ RateLimitRule site rate=3600/hour quota=36000 cost=720
 <Location "/admin">
     SetHandler ratelimit-admin
 </Location>
-<LocationMatch "^/(?:two|four)">
+<LocationMatch "^/(?:two|four|some)">
     RateLimitRule site Off
 </LocationMatch>
 <Location "/two">
@@ -35,6 +35,10 @@ RateLimitRule site rate=3600/hour quota=36000 cost=720
 </Location>
 <Location "/four">
     RateLimitRule shared rate=4/day
+</Location>
+<Location "/some">
+    RateLimitRule there rate=4/day
+    RateLimitRule here  rate=4/day failure=local
 </Location>
 END
 }
@@ -100,6 +104,9 @@ for my $failure (sort keys %while) {
     is($explained->{verdict}, 'error', "failure=$failure, Redis is away: explain says so");
     is($explained->{status} // 200, $response->{status}, '... with the status of the answer');
     is(!$explained->{headers}{'Retry-After'}, !$response->{fields}{'retry-after'}, '... and Retry-After');
+    my $some = admin($host, { action => 'explain', url => '/some' });
+    is($some->{verdict}, 'error', '... where one rule is asked for here, too');
+    is($some->{headers}{RateLimit}, $failure eq 'open' ? '"here";r=4;t=86400' : undef, '... whose limit is told');
     ok($host->stop, 'stop');
 }
 
