@@ -11,6 +11,7 @@ use File::Basename qw(dirname);
 use MIME::Base64 ();
 use Test::More;
 
+use RLP::Http2;
 use RLP::Httpd;
 
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
@@ -121,6 +122,19 @@ SKIP: {
     is($?, 0, 'fail2ban takes the jail') || diag $dump;
     like($dump, qr/^\['set', 'ratelimit-plans', 'addfailregex', .*ratelimit_plans:info/m, 'with the filter') || diag $dump;
     like($dump, qr/^\['set', 'ratelimit-plans', 'maxretry', 5\]$/m, 'and its own numbers') || diag $dump;
+}
+
+# mod_http2 makes httpd write "remote" for the client.
+SKIP: {
+    skip 'fail2ban is missing (Debian: fail2ban)', 1 if !program('fail2ban-regex');
+    skip 'mod_http2 does not work with prefork', 1 if $RLP::Httpd::mpm eq 'prefork';
+    skip 'httpd has no mod_http2', 1 if !RLP::Httpd::has_module('http2');
+    my $server = RLP::Httpd->new(modules => ['http2'], config => "Protocols h2c http/1.1\nH2Direct on\nRateLimitEngine On\nRateLimitIdentity ip\nRateLimitRule site quota=0\n");
+    $server->start;
+    my $h2 = h2_begin($server);
+    is(h2_answers($h2, 20, h2_ask($h2, 'GET', '/index.html')), '429', 'a stream of HTTP/2 is refused');
+    ok($server->stop, 'it stops as ever');
+    is(found($server->file('logs/error.log')), '127.0.0.1', 'the filter of conf/fail2ban finds whose it was');
 }
 
 # --- the access log, and logs that are renamed
