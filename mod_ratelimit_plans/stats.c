@@ -49,13 +49,12 @@ static uint64_t stats_digest(const char *a, const char *b)
 }
 
 /* A name that is too long keeps what tells it from others. */
-static void stats_put_name(char *to, const char *name, uint64_t digest)
+static void stats_put_name(char *to, size_t size, const char *name, uint64_t digest)
 {
-    if (strlen(name) < STATS_NAME_MAX) {
-        apr_cpystrn(to, name, STATS_NAME_MAX);
+    if (strlen(name) < size) {
+        apr_cpystrn(to, name, size);
     } else {
-        apr_snprintf(to, STATS_NAME_MAX, "%.*s-%016" APR_UINT64_T_HEX_FMT, STATS_NAME_MAX - 18,
-                     name, digest);
+        apr_snprintf(to, size, "%.*s-%016" APR_UINT64_T_HEX_FMT, (int)size - 18, name, digest);
     }
 }
 
@@ -86,7 +85,7 @@ static uint64_t *stats_row(const char *rule, const char *plan)
         return area->crowd.counts;
     }
     if (__atomic_load_n(&row->named, __ATOMIC_ACQUIRE) != 1) {
-        stats_put_name(row->rule, rule, digest);
+        stats_put_name(row->rule, sizeof(row->rule), rule, digest);
         apr_cpystrn(row->plan, plan, sizeof(row->plan));
         __atomic_store_n(&row->named, 1, __ATOMIC_RELEASE);
     }
@@ -195,11 +194,12 @@ static void stats_replace(stats_area_top_t *top, uint64_t digest, const verdict_
                           bool plain, apr_pool_t *pool)
 {
     const rule_t *rule = verdict->outcomes[0].rule;
+    const char *who = identity_logged(verdict->identity, plain, pool);
 
     top->error = top->counts[0] + top->counts[1];
     top->plain = plain;
-    stats_put_name(top->rule, rule->scope, digest);
-    apr_cpystrn(top->identity, identity_logged(verdict->identity, plain, pool), STATS_WHO_MAX);
+    stats_put_name(top->rule, sizeof(top->rule), rule->scope, digest);
+    stats_put_name(top->identity, sizeof(top->identity), who, stats_digest(who, ""));
     top->digest = digest;
 }
 
@@ -260,7 +260,7 @@ void stats_note_map(const char *type, const char *path, bool sound)
         return;
     }
     if (__atomic_load_n(&map->named, __ATOMIC_ACQUIRE) != 1) {
-        stats_put_name(map->path, path, digest);
+        stats_put_name(map->path, sizeof(map->path), path, digest);
         apr_cpystrn(map->type, type, sizeof(map->type));
         __atomic_store_n(&map->named, 1, __ATOMIC_RELEASE);
     }

@@ -197,6 +197,19 @@ run(server("RateLimitDelay max=20s budget=90%\n"
     $server->stop;
 }
 
+# --- names that are too long for the list of who is refused most
+
+{
+    my $server = server("<Location /long>\nRateLimitRule long quota=0\n</Location>\n");
+    my $long = "\xfc" x 63;
+    is($server->get('/long', "X-Who: $long$_")->{status}, 429, "somebody with a long name, $_") for qw(a b);
+    my @named = map { $_->{identity} } @{ status($server)->{most_refused} };
+    is(scalar(@named), 2, 'two are refused');
+    isnt($named[0], $named[1], 'and told apart');
+    like($_, qr/\Awho:(?:%FC)+%?F?-[0-9a-f]{16}\z/, 'by what stands at the end') for @named;
+    $server->stop;
+}
+
 # --- a store in Redis beside one of shared memory, and without Redis
 
 SKIP: {
