@@ -105,6 +105,27 @@ subtest 'K-14 hosts= says the share, which begins with what is left' => sub {
     unlike($server->log_text, qr/RLP004|AH00052|exit signal/, 'nothing else went wrong');
 };
 
+subtest 'a full Redis that still answers what writes nothing is not back' => sub {
+    my $server = server("$patient prefix=full: failure=local hosts=1", 'RateLimitRule site quota=10/day "cost=expr=%{HTTP:X-Cost}"');
+    my $ask = sub {
+        my ($cost, $n) = @_;
+        return join ' ', map { $server->get('/index.html', "X-Cost: $cost")->{status} } 1 .. $n;
+    };
+    my $key = 'full:rlp:{ip:127.0.0.1}:site';
+    is($ask->(1, 3), '200 200 200', 'three of ten');
+    $redis->ask('CONFIG', 'SET', 'maxmemory', 1);
+    is($ask->(1, 9), join(' ', (200) x 7, (429) x 2), 'seven are left, counted on this host');
+    for my $round (1 .. 3) {
+        is($ask->(0, 8), join(' ', (200) x 8), 'Redis answers');
+        is($ask->(1, 2), '429 429', 'and no counter begins anew by that');
+    }
+    is(used($key), 3, 'Redis was told of none');
+    $redis->ask('CONFIG', 'SET', 'maxmemory', 0);
+    ok(RLP::Httpd::wait_for(sub { used($key) == 10 }), 'it is told of all when it has memory again') or diag used($key);
+    is($ask->(1, 2), '429 429', 'and has none left');
+    ok($server->stop, 'stop');
+};
+
 subtest 'K-14 the hosts that live are counted' => sub {
     my @servers = map { server("$patient prefix=n:", 'RateLimitRule site quota=10/year') } 1 .. 2;
     my $key = 'n:rlp:{ip:127.0.0.1}:site';

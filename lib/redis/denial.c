@@ -237,7 +237,9 @@ static void denial_learn_one(redis_denials_t *denials, const rlp_charge_t *charg
     words[WORD_RESET] = (uint64_t)d->reset;
     words[WORD_RETRY] = (uint64_t)d->retry;
     words[WORD_REQUEST] = denial_request(name.fingerprint, charge) | denial_said(charge);
-    words[WORD_SERVER] = (uint64_t)told->server;
+    if (!told->away || found < 0) {
+        words[WORD_SERVER] = (uint64_t)told->server;
+    }
     words[0] = denial_seal(name.fingerprint, words);
     denial_store(&denials->entries[found >= 0 ? (size_t)found
                                               : denial_victim(denials, &name, told->asked)],

@@ -44,12 +44,13 @@ typedef struct {
     rlp_time_t asked;  /* rlp_clock_monotonic(), as is now below */
     rlp_time_t lag;    /* from then to the answer */
     rlp_time_t server; /* on the server's clock: an older answer takes no newer one's place */
+    bool away;         /* it still cannot charge: the level stays the same one */
 } redis_told_t;
 
 /* A limit as it was when Redis spoke of it last. */
 typedef struct {
     rlp_time_t age;
-    rlp_time_t server; /* the server's time of it, another for each answer */
+    rlp_time_t server; /* the server's time of it, another for each answer, unless it is away */
     rlp_time_t reset;  /* until full again, or the end of the window; RLP_TIME_NEVER */
     int64_t remaining; /* whole units */
 } redis_level_t;

@@ -14,7 +14,7 @@
 /* What all processes of a host share; all zero at first. */
 typedef struct {
     redis_hosts_t hosts;
-    uint32_t away; /* 1: the latest question to Redis had no answer (redis_store_settings_t.away) */
+    uint32_t away; /* 1: Redis cannot charge, as far as is known (redis_store_settings_t.away) */
 } redis_local_shared_t;
 
 typedef struct {

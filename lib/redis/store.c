@@ -155,14 +155,32 @@ static apr_status_t batch_read(group_t *group, const redis_call_t *call)
     return APR_SUCCESS;
 }
 
-/* The line stays with all who read it, but when it changes. */
-static void batch_tell(uint32_t *away, apr_status_t rv)
+/* Has the answer come about by a write? A server without memory, or a replica, answers all else. */
+static bool batch_has_charged(const group_t *group)
 {
-    const uint32_t now = rv != APR_SUCCESS;
+    bool charged = false;
 
-    if (away != NULL && __atomic_load_n(away, __ATOMIC_RELAXED) != now) {
+    for (int i = 0; group->call.op == SCRIPT_TAKE && i < group->call.n; i++) {
+        const rlp_charge_t *charge = group->charges[i];
+
+        if (!charge->spared && charge->decision.verdict > RLP_WAIT) {
+            return false;
+        }
+        charged |= !charge->spared && charge->cost > 0;
+    }
+    return charged;
+}
+
+/* Is Redis away still? The line stays with all who read it, but when that changes. */
+static bool batch_tell(uint32_t *away, const group_t *group, apr_status_t rv)
+{
+    const uint32_t before = away != NULL ? __atomic_load_n(away, __ATOMIC_RELAXED) : 0;
+    const uint32_t now = rv != APR_SUCCESS || (before != 0 && !batch_has_charged(group)) ? 1 : 0;
+
+    if (away != NULL && before != now) {
         __atomic_store_n(away, now, __ATOMIC_RELAXED);
     }
+    return now != 0;
 }
 
 static apr_status_t batch_ask(batch_t *batch, const store_t *store, rlp_time_t deadline)
@@ -192,12 +210,12 @@ static apr_status_t batch_ask(batch_t *batch, const store_t *store, rlp_time_t d
         const apr_status_t one = batch_read(&batch->groups[i], &calls[i]);
 
         told.server = group->now;
+        told.away = batch_tell(store->settings.away, group, one);
         redis_denials_learn(one == APR_SUCCESS ? store->settings.denials : NULL, group->charges,
                             group->call.n, &told);
         rv = rv == APR_SUCCESS ? one : rv;
         freeReplyObject(calls[i].reply);
     }
-    batch_tell(store->settings.away, rv);
     return rv;
 }
 

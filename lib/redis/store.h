@@ -17,7 +17,8 @@ typedef struct {
     rlp_owners_t *owners;        /* the head's (rlp_store_t) */
     const unsigned char *secret; /* the head's */
     redis_denials_t *denials;    /* what is remembered of answers; NULL: nothing */
-    uint32_t *away; /* is told, for all processes, whether the latest question had none (1); NULL */
+    uint32_t *away; /* is told, for all processes, of a question without an answer (1), and of the
+                       first that is charged again (0); NULL */
     bool told_time; /* the question's now is the clock, not the server's: for tools and tests */
 } redis_store_settings_t;
 
