@@ -137,6 +137,31 @@ subtest 'a plan of several limits' => sub {
     ok(RLP::Httpd::wait_for(sub { $server->get('/index.html')->{status} == 429 }, 20), 'as before');
 };
 
+# What is used of the quota under a key that has nothing else, but leases (docs/redis-format.md).
+sub used {
+    my ($key) = @_;
+    my $value = substr $redis->ask('GET', $key), 4;
+    while (length $value) {
+        my ($size) = unpack 'x8 V', $value;
+        return unpack('x28 d<', $value) / 1000 if $size == 24;
+        substr $value, 0, 20 + $size, '';
+    }
+    return;
+}
+
+subtest 'who is refused by another limit for longer than a lease' => sub {
+    my $server = server('longer', "RateLimitRule day quota=100/day\nRateLimitRule two rate=2/hour algorithm=sliding-log");
+    my $end = time + 6;
+    my %seen;
+    while (time < $end) {
+        $seen{ $server->get('/index.html')->{status} }++;
+        select undef, undef, undef, 0.05;
+    }
+    is($seen{200}, 2, 'has two') or diag explain \%seen;
+    ok($server->stop, 'stop');
+    is(used($redis->keys_like('longer:rlp:*:day')), 2, 'and pays for no more');
+};
+
 subtest 'corrections' => sub {
     my $server = server('back', "RateLimitRefund \"expr=%{REQUEST_STATUS} == 404\"\nRateLimitRule site rate=8/hour");
     my @seen = map { $server->get_to_the_end('/nowhere')->{status} } 1 .. 20;

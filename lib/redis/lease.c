@@ -23,6 +23,7 @@ __extension__ typedef unsigned __int128 wide_t;
 
 #define LEASE_NUDGE (RLP_SECOND / 50)      /* between two requests for a renewal */
 #define LEASE_LOOK (RLP_SECOND / 4)        /* between two looks at all leases */
+#define LEASE_LAST RLP_SECOND              /* of a lease: what is unspent by then is given back */
 #define LEASE_DRAIN_MAX (INT64_C(1) << 50) /* longer ones are counted one by one */
 #define LEASE_SPENT_MAX (INT64_C(1) << 52) /* Redis' doubles are exact up to twice that */
 
@@ -508,6 +509,14 @@ static bool lease_is_idle(const lease_t *lease, bool all, rlp_time_t now)
     return lease->units != 0 && (all || now - lease->used >= LEASE_IDLE);
 }
 
+/* Its end is near, and its window's is not: what is void then would stay charged. So it is with
+   units that are spent and come back all the time, since another limit refuses. */
+static bool lease_fades(const lease_t *lease, rlp_time_t now)
+{
+    return lease->units > 0 && lease->ends - now <= LEASE_LAST &&
+           lease->turns - LEASE_LAST > lease->ends + lease->ahead;
+}
+
 static bool lease_is_low(const lease_t *lease, rlp_time_t now)
 {
     return lease->units > 0 && lease->units < lease->half && now >= lease->ask_after;
@@ -527,7 +536,7 @@ bool lease_due(lease_table_t *table, uint32_t index, bool all, rlp_time_t now,
         question->index = index;
         question->patience = table->patience;
         due = true;
-        if (lease_is_idle(lease, all, now)) {
+        if (lease_is_idle(lease, all, now) || lease_fades(lease, now)) {
             lease->units = lease_min(lease->units, 0);
             lease_claim(lease, now, question);
         } else if (lease_is_low(lease, now)) {

@@ -114,7 +114,8 @@ bool lease_settle(lease_table_t *table, const lease_charge_t *charge, uint64_t i
 void lease_reconsider(lease_table_t *table, const lease_charge_t *charge);
 
 /* Is there something to be done for a lease that nobody waits for? Then Redis is to be asked what
-   the question says: half of it is gone, it is idle, or (all) it is to be given back anyway. */
+   the question says: half of it is gone, it is idle or near its end, or (all) it is to be given
+   back anyway. */
 bool lease_due(lease_table_t *table, uint32_t index, bool all, rlp_time_t now,
                lease_question_t *question);
 

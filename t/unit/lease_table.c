@@ -539,6 +539,41 @@ static void test_idle(void **state)
     }
 }
 
+/* What is in use goes back before it is void, unless its window ends then. */
+static void test_fades(void **state)
+{
+    static const struct {
+        rlp_time_t turns; /* after the beginning */
+        rlp_time_t after;
+        bool due;
+    } rows[] = {
+        { RLP_TIME_NEVER, LEASE_SPAN - RLP_SECOND - 1, false },
+        { RLP_TIME_NEVER, LEASE_SPAN - RLP_SECOND, true },
+        { HOUR, LEASE_SPAN - RLP_SECOND, true },
+        { HOUR, LEASE_SPAN, false }, /* void already */
+        { LEASE_SPAN, LEASE_SPAN - RLP_SECOND, false },
+    };
+    const lease_charge_t charge = charge_of(WINDOW, RLP_UNIT);
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        lease_answer_t answer = answer_of(8 * RLP_UNIT, T0);
+
+        answer.turns = rows[i].turns;
+        table_setup();
+        assert_int_equal(spend(&charge, T0), LEASE_ASK);
+        assert_int_equal(granted(&answer, T0), LEASE_SPENT);
+        assert_int_equal(spend(&charge, T0 + LEASE_SPAN - RLP_SECOND - 1), LEASE_SPENT);
+        assert_int_equal(lease_due(table, result.index, false, T0 + rows[i].after, &question),
+                         rows[i].due);
+        if (rows[i].due) {
+            assert_int_equal(question.has, 0);
+            assert_int_equal(question.want, 0);
+            assert_int_equal(question.spent, 2 * RLP_UNIT);
+        }
+    }
+}
+
 /* With half of it gone it is renewed: who spends is told so, now and then, while nobody asks. */
 static void test_renewed(void **state)
 {
@@ -656,6 +691,7 @@ int main(void)
     }
     unit_add("a correction, by a clock that was set back", test_correction_set_back, NULL);
     unit_add("what is idle", test_idle, NULL);
+    unit_add("what is in use goes back before its end", test_fades, NULL);
     unit_add("what is half gone", test_renewed, NULL);
     unit_add("the highest rates", test_fast, NULL);
     unit_add("a debt", test_debt, NULL);
