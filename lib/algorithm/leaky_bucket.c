@@ -172,6 +172,8 @@ static wide_t queue_ask(queue_t *queue, rlp_decision_t *d, const rlp_limit_t *li
         used += passes ? cost : 0;
         queue_write(queue, used, op->now, limit, passes ? op->units : 0, op->now + d->wait);
         d->changed = true;
+    } else if (healed) {
+        queue->at = op->now; /* as a look sees it */
     }
     return used;
 }
@@ -200,7 +202,7 @@ static void queue_step(void *state, const rlp_limit_t *limit, const rlp_op_t *op
     }
     queue_report(d, used, judged.now, limit);
     second_report(&queue.second, judged.now, limit, (uint64_t)limit->period, d);
-    reading_tell(d, op, &judged);
+    reading_tell(d, op, &judged, queue.at);
     if (d->changed) {
         *kept = queue;
     }

@@ -15,7 +15,8 @@
 /* The question as it is judged, of a state that was written at that instant. */
 rlp_op_t reading_judged(const rlp_op_t *op, rlp_time_t at);
 
-/* Makes the decision on what is judged that on what was asked: its spans begin at the reading. */
-void reading_tell(rlp_decision_t *d, const rlp_op_t *op, const rlp_op_t *judged);
+/* Makes the decision on what is judged that on what was asked: its spans begin at the reading. The
+   state is of the instant `at` by now. */
+void reading_tell(rlp_decision_t *d, const rlp_op_t *op, const rlp_op_t *judged, rlp_time_t at);
 
 #endif

@@ -229,6 +229,8 @@ __attribute__((noinline)) static uint64_t bucket_queue(bucket_t *bucket, rlp_dec
     }
     if (d->changed) {
         bucket_write_both(bucket, (uint64_t)used, op->now, limit, charged, op->now + d->wait);
+    } else if (healed) {
+        bucket->at = op->now; /* as a look sees it */
     }
     return used < full + limit->capacity ? (uint64_t)used : full + limit->capacity;
 }
@@ -273,7 +275,7 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
     bucket_turn(&turned, limit);
     bucket_ask(&turned, limit, &judged, d);
     second_report(&turned.second, judged.now, limit, 0, d);
-    reading_tell(d, op, &judged);
+    reading_tell(d, op, &judged, turned.at);
     if (d->changed) {
         *bucket = turned;
         bucket->mark |= turned.second.mark ? BUCKET_BOTH : 0;

@@ -134,8 +134,7 @@ typedef struct {
                       the clock, which was later, came first (RLP_CLOCK_SKEW); else 0 */
     rlp_time_t wait;    /* WAIT: from then until its turn, at most op.max_wait; else 0 */
     rlp_time_t retry;   /* DENY: the smallest wait after which the same request (with the same
-                           max_wait) does not meet this answer, or where a clock has stepped back
-                           up to RLP_CLOCK_SKEW more; else 0 */
+                           max_wait) does not meet this answer; else 0 */
     rlp_time_t next;    /* until one whole unit is usable, 0 if one is now; RLP_TIME_NEVER */
     rlp_time_t reset;   /* until full again, or the end of the window; RLP_TIME_NEVER */
     rlp_time_t expires; /* instant from which the state is as good as a new one; RLP_TIME_NEVER */

@@ -38,9 +38,7 @@ static void test_step_back(void **state)
         walk_use(&walk);
         const rlp_decision_t there = walk_try(&walk, RLP_PEEK, RLP_UNIT, walk.now);
 
-        const rlp_time_t back = unit_size(&walk.random, 15);
-
-        walk.now -= back;
+        walk.now -= unit_size(&walk.random, 15);
         walk.units = (rlp_units_t)unit_below(&walk.random, (uint64_t)walk.limit->burst) + 1;
         walk.max_wait = unit_wait(&walk.random, walk.longest);
         const rlp_op_t op = {
@@ -53,11 +51,7 @@ static void test_step_back(void **state)
         if (d.verdict == RLP_DENY) {
             walk_expect(&walk, d.retry <= walk_lockout(&walk, walk.longest),
                         "and locks out for one drain, what is reserved and the skew at most");
-            if (back <= RLP_CLOCK_SKEW) {
-                rule_refusal(&walk, &d);
-            } else {
-                rule_refusal_back(&walk, &d);
-            }
+            rule_refusal(&walk, &d);
         }
         walk_expect(&walk, d.wait <= walk_lockout(&walk, walk.longest),
                     "nor does it make wait longer");

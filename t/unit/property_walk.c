@@ -347,14 +347,6 @@ void rule_refusal(const walk_t *walk, const rlp_decision_t *d)
                 "H-18: is refused a second before");
 }
 
-void rule_refusal_back(const walk_t *walk, const rlp_decision_t *d)
-{
-    const rlp_time_t least = d->retry - RLP_CLOCK_SKEW - 1;
-
-    walk_expect(walk, !walk_refused(walk, d->retry), "passes at retry");
-    walk_expect(walk, least <= 0 || walk_refused(walk, least), "is refused a second before");
-}
-
 void walk_add(const char *id, CMUnitTestFunction run, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

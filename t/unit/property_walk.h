@@ -107,8 +107,4 @@ int64_t world_remaining(const walk_t *walk);
 /* What holds for a refusal. */
 void rule_refusal(const walk_t *walk, const rlp_decision_t *d);
 
-/* The same after a clock has stepped back: it may be for longer than it need be, but not by more
-   than what two readings may lie apart. */
-void rule_refusal_back(const walk_t *walk, const rlp_decision_t *d);
-
 #endif

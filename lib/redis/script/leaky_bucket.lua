@@ -120,6 +120,7 @@ if number == 3 then
       d.wait = span(minus(need_q, need_r, one_q, one_r, count))
     end
     if kind ~= TAKE or not (passes or healed) then
+      at = healed and now or at -- as a look sees it
       return q, r
     end
     if passes then
@@ -145,8 +146,8 @@ if number == 3 then
       q, r, changed = ask(d, kind, q, r)
     end
     report(d, q, r)
-    if late > 0 then
-      tell_late(d, late)
+    if late > 0 or at and at > now then
+      tell_late(d, late, at > now and at - now or 0)
     end
     return d, changed
   end

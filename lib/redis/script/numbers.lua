@@ -100,16 +100,20 @@ local function used_after(kept_q, kept_r, passed, cap_q, cap_r, count)
 end
 
 -- A bucket of credit takes who comes with an older reading of the clock than its state's for one that comes so much
--- later (lib/algorithm/reading.h); the decision, in spans from the reading.
+-- later (lib/algorithm/reading.h); the decision, in spans from the reading, of a state that is so far ahead by now.
 
 local function lateness(at, now)
   return at and at > now and at - now <= SKEW and at - now or 0
 end
 
-local function tell_late(d, late)
-  d.retry = d.retry > 0 and d.retry + late or 0
-  d.next = d.next > 0 and d.next < FOREVER and d.next + late or d.next
-  d.reset = d.reset > 0 and d.reset + late or 0
+local function tell_late(d, late, ahead)
+  local function since(span)
+    if span == 0 or span >= FOREVER then
+      return span
+    end
+    return span > ahead and span + late or clamp(span, ahead - SKEW)
+  end
+  d.retry, d.next, d.reset = since(d.retry), since(d.next), since(d.reset)
 end
 
 -- One counter under two limits (lib/algorithm/second.h): what they are told apart by, a burst and a count in 26 bits

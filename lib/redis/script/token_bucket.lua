@@ -100,10 +100,12 @@ if number == 1 then
 
     -- the state; a second limit is charged the units, too, for that turn, or is given them back
     local function save(instant, charged, turn)
+      local was = at
+      at = instant
       if not second then
         return write('<ddddd', q, r, count, instant, burst)
       end
-      full, second_burst = second(full, second_burst, second_count, at, instant, turn, charged, 0)
+      full, second_burst = second(full, second_burst, second_count, was, instant, turn, charged, 0)
       return write('<dddddddd', q, r, count, instant, burst, full, second_count, second_burst)
     end
 
@@ -171,6 +173,7 @@ if number == 1 then
           end
         end
         state = changed and save(now, d.verdict == WAIT and units or 0, now + d.wait) or nil
+        at = healed and now or at -- as a look sees it
         local end_q, end_r = plus(full_q, full_r, cap_q, cap_r, count)
         if less(end_q, end_r, q, r) then
           q, r = end_q, end_r
@@ -189,8 +192,8 @@ if number == 1 then
     d.reset = span(q, r)
     local empty = now + d.reset
     d.expires = (full > empty and full or empty) + (fills == 1 and 0 or RETENTION)
-    if late > 0 then
-      tell_late(d, late)
+    if late > 0 or at and at > now then
+      tell_late(d, late, at > now and at - now or 0)
     end
     return d, state
   end
