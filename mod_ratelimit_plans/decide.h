@@ -3,8 +3,9 @@
 #define DECIDE_H
 
 /*
- * What the files share that judge a request: choose.c says which rules speak of it, decide.c whom
- * they count and what the store says, decide_wait.c lets it wait, request.c hooks that into httpd.
+ * What the files share that judge a request: choose.c says which rules speak of it,
+ * decide_collect.c whom they count, decide.c what the store says, decide_wait.c lets it wait,
+ * request.c hooks that into httpd.
  */
 
 #include "override.h"
@@ -145,10 +146,19 @@ uint64_t choose_rules(const decide_t *d);
 /* Those of the rules that refuse nobody. */
 uint64_t choose_apart(const dir_conf_t *conf, uint64_t rules);
 
-/* --- decide.c */
+/* --- decide_collect.c */
+
+/* Ready for a request in a section. */
+void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf);
+
+/* Adds those of the rules that have not been judged for the client's request. False: there is no
+   room for more. */
+bool decide_collect(decide_t *d, uint64_t rules);
 
 /* How long the request may wait for a turn under the rule. For what refuses nobody, none waits. */
 rlp_time_t decide_max_wait(const decide_t *d, const rule_t *rule);
+
+/* --- decide.c */
 
 /* Judges the rules of this section that have not been judged for the client's request. What the
    hook returns. A store that was asked and has failed (asked; NULL: it was not) is not asked again:
@@ -158,13 +168,6 @@ int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool
 
 /* Says that a counter was damaged, once a process. */
 void decide_log_damage(const request_rec *r);
-
-/* Adds those of the rules that have not been judged for the client's request. False: there is no
-   room for more. */
-bool decide_collect(decide_t *d, uint64_t rules);
-
-/* Ready for a request in a section. */
-void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf);
 
 /* --- ordered_request.c */
 
