@@ -1,86 +1,15 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * The table of leases, with answers of the test's own in place of Redis.
+ * The table of leases: what requests spend, ask for, are refused and give back.
  */
 
-#include "redis/lease.h"
+#include "lease_answers.h"
 
 #include "unit.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define T0 (1000 * RLP_SECOND)
-#define AHEAD (INT64_C(1700000000) * RLP_SECOND) /* Redis' clock, of ours */
-#define PATIENCE RLP_SECOND
-#define HOUR (3600 * RLP_SECOND)
-#define BUCKET "rate=1000/hour"
-#define WINDOW "rate=1000/hour algorithm=fixed-window"
-
-static lease_table_t *table;
-static lease_result_t result;
-static lease_question_t question;
-
-static lease_table_t *table_make(uint32_t leases)
-{
-    void *memory = aligned_alloc(64, (lease_table_size(leases) + 63) / 64 * 64);
-
-    assert_non_null(memory);
-    memset(memory, 0, lease_table_size(leases));
-    return lease_table_make(memory, leases, PATIENCE);
-}
-
-static int table_setup(void)
-{
-    free(table);
-    table = table_make(LEASE_TABLE_STEP);
-    return 0;
-}
-
-static lease_charge_t charge_of(const char *words, rlp_units_t cost)
-{
-    return (lease_charge_t){
-        .identity = 7, .signature = 42, .cost = cost, .limit = &unit_plan(words)->limits[0]
-    };
-}
-
-static lease_outcome_t spend(const lease_charge_t *charge, rlp_time_t now)
-{
-    lease_spend(table, charge, now, &result, &question);
-    return result.outcome;
-}
-
-/* An answer of a Redis that has much left. */
-static lease_answer_t answer_of(rlp_units_t granted, rlp_time_t now)
-{
-    return (lease_answer_t){ .now = now + AHEAD,
-                             .decision = { .remaining = 500, .reset = HOUR },
-                             .granted = granted,
-                             .lasts = LEASE_SPAN,
-                             .turns = RLP_TIME_NEVER };
-}
-
-static lease_outcome_t granted(const lease_answer_t *answer, rlp_time_t now)
-{
-    question.key_len = 3;
-    question.args_len = 4;
-    memcpy(question.key, "key", 3);
-    memcpy(question.args, "args", 4);
-    lease_granted(table, &question, answer, now, &result);
-    return result.outcome;
-}
-
-/* A lease of so many units, of which the first charge is spent. */
-static void lease_begin(const char *words, rlp_units_t units)
-{
-    const lease_charge_t charge = charge_of(words, RLP_UNIT);
-    const lease_answer_t answer = answer_of(units, T0);
-
-    table_setup();
-    assert_int_equal(spend(&charge, T0), LEASE_ASK);
-    assert_int_equal(granted(&answer, T0), LEASE_SPENT);
-}
 
 /* --- which charges */
 
@@ -506,164 +435,6 @@ static void test_correction_set_back(void **state)
     assert_int_equal(question.has, 29 * RLP_UNIT);
 }
 
-/* --- what nobody waits for */
-
-/* Idle units go back: at once if all do, else after a while. */
-static void test_idle(void **state)
-{
-    static const struct {
-        bool all;
-        rlp_time_t after;
-        bool due;
-    } rows[] = {
-        { false, 0, false }, { false, LEASE_IDLE - 1, false }, { false, LEASE_IDLE, true },
-        { true, 0, true },   { true, LEASE_SPAN - 1, true },   { true, LEASE_SPAN, false }
-    }; /* void already */
-
-    (void)state;
-    for (size_t i = 0; i < UNIT_N(rows); i++) {
-        lease_begin(BUCKET, 6 * RLP_UNIT);
-        assert_int_equal(lease_due(table, result.index, rows[i].all, T0 + rows[i].after, &question),
-                         rows[i].due);
-        if (rows[i].due) {
-            assert_int_equal(question.need, 0);
-            assert_int_equal(question.want, 0);
-            assert_int_equal(question.has, 0);
-            assert_int_equal(question.cost, 0);
-            assert_int_equal(question.spent, RLP_UNIT);
-            assert_memory_equal(question.key, "key", question.key_len);
-            assert_memory_equal(question.args, "args", question.args_len);
-            assert_int_equal(question.key_len, 3);
-            assert_false(lease_due(table, result.index, true, T0 + rows[i].after, &question));
-        }
-    }
-}
-
-/* What is in use goes back before it is void, unless its window ends then. */
-static void test_fades(void **state)
-{
-    static const struct {
-        rlp_time_t turns; /* after the beginning */
-        rlp_time_t after;
-        bool due;
-    } rows[] = {
-        { RLP_TIME_NEVER, LEASE_SPAN - RLP_SECOND - 1, false },
-        { RLP_TIME_NEVER, LEASE_SPAN - RLP_SECOND, true },
-        { HOUR, LEASE_SPAN - RLP_SECOND, true },
-        { HOUR, LEASE_SPAN, false }, /* void already */
-        { LEASE_SPAN, LEASE_SPAN - RLP_SECOND, false },
-    };
-    const lease_charge_t charge = charge_of(WINDOW, RLP_UNIT);
-
-    (void)state;
-    for (size_t i = 0; i < UNIT_N(rows); i++) {
-        lease_answer_t answer = answer_of(8 * RLP_UNIT, T0);
-
-        answer.turns = rows[i].turns;
-        table_setup();
-        assert_int_equal(spend(&charge, T0), LEASE_ASK);
-        assert_int_equal(granted(&answer, T0), LEASE_SPENT);
-        assert_int_equal(spend(&charge, T0 + LEASE_SPAN - RLP_SECOND - 1), LEASE_SPENT);
-        assert_int_equal(lease_due(table, result.index, false, T0 + rows[i].after, &question),
-                         rows[i].due);
-        if (rows[i].due) {
-            assert_int_equal(question.has, 0);
-            assert_int_equal(question.want, 0);
-            assert_int_equal(question.spent, 2 * RLP_UNIT);
-        }
-    }
-}
-
-/* With half of it gone it is renewed: who spends is told so, now and then, while nobody asks. */
-static void test_renewed(void **state)
-{
-    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
-    rlp_time_t now = T0;
-
-    (void)state;
-    lease_begin(BUCKET, 16 * RLP_UNIT);
-    for (int left = 14; left >= 8; left--) {
-        assert_int_equal(spend(&charge, ++now), LEASE_SPENT);
-        assert_false(result.renew);
-        assert_false(lease_due(table, result.index, false, now, &question));
-    }
-    assert_int_equal(spend(&charge, now), LEASE_SPENT);
-    assert_true(result.renew);
-    assert_int_equal(spend(&charge, now), LEASE_SPENT);
-    assert_false(result.renew);
-    now += RLP_SECOND / 50;
-    assert_int_equal(spend(&charge, now), LEASE_SPENT);
-    assert_true(result.renew);
-    assert_true(lease_due(table, result.index, false, now, &question));
-    assert_int_equal(question.has, 5 * RLP_UNIT);
-    assert_int_equal(question.need, 0);
-    assert_int_equal(question.cost, 0);
-    now += RLP_SECOND / 50;
-    assert_int_equal(spend(&charge, now), LEASE_SPENT); /* goes on meanwhile */
-    assert_false(result.renew);
-    const lease_answer_t answer = answer_of(20 * RLP_UNIT, now);
-
-    assert_int_equal(granted(&answer, now), LEASE_WAIT); /* there is no charge to be paid */
-    for (int left = 23; left >= 0; left--) {
-        assert_int_equal(spend(&charge, now), LEASE_SPENT);
-    }
-    assert_int_equal(spend(&charge, now), LEASE_ASK);
-}
-
-/* Units may be bytes: what is wanted follows the highest rates, up to its part of the burst. */
-static void test_fast(void **state)
-{
-    const char *words = "quota=1000000000000/day";
-    const rlp_units_t burst = INT64_C(1000000000000) * RLP_UNIT;
-    lease_charge_t charge = charge_of(words, burst);
-
-    (void)state;
-    lease_begin(words, RLP_UNITS_MAX);
-    for (int i = 0; i < 999; i++) {
-        assert_int_equal(spend(&charge, T0), LEASE_SPENT);
-    }
-    charge.cost = RLP_UNITS_MAX - RLP_UNIT - 999 * burst;
-    assert_int_equal(spend(&charge, T0), LEASE_SPENT);
-    charge.cost = RLP_UNIT;
-    assert_int_equal(spend(&charge, T0 + RLP_SECOND / 100), LEASE_ASK);
-    assert_int_equal(question.need, RLP_UNIT);
-    assert_int_equal(question.want, burst / 4);
-}
-
-/* A debt goes to Redis, and is paid by what it grants. */
-static void test_debt(void **state)
-{
-    const lease_charge_t more = charge_of(BUCKET, 12 * RLP_UNIT);
-    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
-
-    (void)state;
-    lease_begin(BUCKET, 10 * RLP_UNIT);
-    assert_true(lease_settle(table, &more, result.id, T0 + AHEAD, T0));
-    assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_ASK); /* it is not void */
-    assert_int_equal(question.has, -3 * RLP_UNIT);
-    assert_int_equal(question.need, RLP_UNIT);
-    const lease_answer_t answer = answer_of(5 * RLP_UNIT, T0 + LEASE_SPAN);
-
-    assert_int_equal(granted(&answer, T0 + LEASE_SPAN), LEASE_SPENT);
-    assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_SPENT);
-    assert_int_equal(spend(&charge, T0 + LEASE_SPAN), LEASE_ASK);
-}
-
-/* As a backend may say in header fields. */
-static void test_debts(void **state)
-{
-    const lease_charge_t more = charge_of(BUCKET, RLP_UNITS_MAX);
-    const lease_charge_t charge = charge_of(BUCKET, RLP_UNIT);
-
-    (void)state;
-    lease_begin(BUCKET, 10 * RLP_UNIT);
-    for (int i = 0; i < 10; i++) {
-        assert_true(lease_settle(table, &more, result.id, T0 + AHEAD, T0));
-    }
-    assert_int_equal(spend(&charge, T0), LEASE_ASK);
-    assert_int_equal(question.has, -RLP_UNITS_MAX);
-}
-
 int main(void)
 {
     for (size_t i = 0; i < UNIT_N(fits); i++) {
@@ -690,14 +461,8 @@ int main(void)
         unit_add_case("a correction", corrections[i].name, test_correction, &corrections[i]);
     }
     unit_add("a correction, by a clock that was set back", test_correction_set_back, NULL);
-    unit_add("what is idle", test_idle, NULL);
-    unit_add("what is in use goes back before its end", test_fades, NULL);
-    unit_add("what is half gone", test_renewed, NULL);
-    unit_add("the highest rates", test_fast, NULL);
-    unit_add("a debt", test_debt, NULL);
-    unit_add("debts upon debts", test_debts, NULL);
     const int failed = unit_run();
 
-    free(table);
+    table_free();
     return failed;
 }
