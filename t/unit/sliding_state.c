@@ -244,17 +244,6 @@ static void shared_walk(shared_t *shared)
     }
 }
 
-static void test_shared(void **state)
-{
-    shared_t shared = { .random = unit_seed() };
-
-    (void)state;
-    for (int i = 0; i < STEPS / 100; i++) {
-        shared_begin(&shared);
-        shared_walk(&shared);
-    }
-}
-
 /* What is given back, in whatever order and however often, is there again: no more is missing than
    what was charged and not given back. */
 static void given_back_walk(shared_t *shared)
@@ -271,14 +260,24 @@ static void given_back_walk(shared_t *shared)
     }
 }
 
-static void test_given_back(void **state)
+typedef struct {
+    const char *id;
+    void (*walk)(shared_t *shared);
+} shared_walk_t;
+
+static const shared_walk_t shared_walks[] = {
+    { "P-07: two limits of a log, not more", shared_walk },
+    { "a log has again what was given back", given_back_walk },
+};
+
+static void test_shared(void **state)
 {
+    const shared_walk_t *row = unit_row(state);
     shared_t shared = { .random = unit_seed() };
 
-    (void)state;
     for (int i = 0; i < STEPS / 100; i++) {
         shared_begin(&shared);
-        given_back_walk(&shared);
+        row->walk(&shared);
     }
 }
 
@@ -289,8 +288,9 @@ int main(void)
     }
     unit_add("P-07: the largest log carried to a larger plan", test_carry_largest, NULL);
     unit_add("V-13: what the grammar says", test_size, NULL);
-    unit_add("P-07: two limits of a log, not more", test_shared, NULL);
-    unit_add("a log has again what was given back", test_given_back, NULL);
+    for (size_t i = 0; i < UNIT_N(shared_walks); i++) {
+        unit_add(shared_walks[i].id, test_shared, &shared_walks[i]);
+    }
     unit_add("S-09: the largest log", test_largest, NULL);
     return unit_run();
 }
