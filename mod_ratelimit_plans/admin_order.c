@@ -43,50 +43,37 @@ void admin_tell_override(admin_t *admin, const admin_target_t *target)
 
 /* --- orders */
 
-static const char *order_refused(admin_t *admin, override_result_t result)
-{
-    switch (result) {
-    case OVERRIDE_FULL:
-        admin->status = HTTP_INSUFFICIENT_STORAGE;
-        return "expected fewer than 4096 bans and plans in force: end some, or wait for the ends "
-               "of others";
-    case OVERRIDE_BUSY:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected no other change under way for a second: try again";
-    case OVERRIDE_AWAY:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
-               "changed";
-    case OVERRIDE_LOST:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected an answer of Redis, which has bans and plans for all hosts: nothing was "
-               "changed here, but it comes into force if Redis has carried it out";
-    case OVERRIDE_LATE:
-        admin->status = HTTP_SERVICE_UNAVAILABLE;
-        return "expected room among the bans and plans of this host, and no other change under way "
-               "for a second: it was ordered for all hosts, and comes into force here as soon as "
-               "it can";
-    case OVERRIDE_NONE:
-    case OVERRIDE_DONE:
-        break;
-    }
-    return NULL;
-}
+/* What is told of a result: why it is an error, and how the audit's line of a change ends. */
+typedef struct {
+    int status;
+    const char *error; /* NULL: it is none */
+    const char *audit; /* NULL: nothing was changed */
+} order_result_t;
 
-/* The line of what was changed, or may have been; NULL: nothing was. */
-static const char *order_audit(override_result_t result, const char *audit, apr_pool_t *pool)
-{
-    switch (result) {
-    case OVERRIDE_DONE:
-        return audit;
-    case OVERRIDE_LOST:
-        return apr_pstrcat(pool, audit, ", without an answer of Redis", NULL);
-    case OVERRIDE_LATE:
-        return apr_pstrcat(pool, audit, ", not in force on this host yet", NULL);
-    default:
-        return NULL;
-    }
-}
+static const order_result_t order_results[] = {
+    [OVERRIDE_DONE] = { HTTP_OK, NULL, "" },
+    [OVERRIDE_NONE] = { HTTP_OK, NULL, NULL },
+    [OVERRIDE_FULL] = { HTTP_INSUFFICIENT_STORAGE,
+                        "expected fewer than 4096 bans and plans in force: end some, or wait for "
+                        "the ends of others",
+                        NULL },
+    [OVERRIDE_BUSY] = { HTTP_SERVICE_UNAVAILABLE,
+                        "expected no other change under way for a second: try again", NULL },
+    [OVERRIDE_AWAY] = { HTTP_SERVICE_UNAVAILABLE,
+                        "expected an answer of Redis, which has bans and plans for all hosts: "
+                        "nothing was changed",
+                        NULL },
+    [OVERRIDE_LOST] = { HTTP_SERVICE_UNAVAILABLE,
+                        "expected an answer of Redis, which has bans and plans for all hosts: "
+                        "nothing was changed here, but it comes into force if Redis has carried it "
+                        "out",
+                        ", without an answer of Redis" },
+    [OVERRIDE_LATE] = { HTTP_SERVICE_UNAVAILABLE,
+                        "expected room among the bans and plans of this host, and no other change "
+                        "under way for a second: it was ordered for all hosts, and comes into "
+                        "force here as soon as it can",
+                        ", not in force on this host yet" },
+};
 
 /* Puts in force what is wanted of the target, and tells what then is. */
 static const char *order_run(admin_t *admin, const admin_target_t *target, order_t *order,
@@ -98,16 +85,19 @@ static const char *order_run(admin_t *admin, const admin_target_t *target, order
     }
     order->text = target->text;
     order->shown = target->shown;
-    const override_result_t result = ordered_put(order, admin->r->pool);
+    const override_result_t done = ordered_put(order, admin->r->pool);
+    const order_result_t *result = &order_results[done];
 
-    admin->audit = order_audit(result, audit, admin->r->pool);
-    const char *error = order_refused(admin, result);
-
-    if (error == NULL) {
-        json_bool(&admin->out, "changed", result == OVERRIDE_DONE);
-        admin_tell_override(admin, target);
+    if (result->audit != NULL) {
+        admin->audit = apr_pstrcat(admin->r->pool, audit, result->audit, NULL);
     }
-    return error;
+    if (result->error != NULL) {
+        admin->status = result->status;
+        return result->error;
+    }
+    json_bool(&admin->out, "changed", done == OVERRIDE_DONE);
+    admin_tell_override(admin, target);
+    return NULL;
 }
 
 const char *admin_ban(admin_t *admin)
