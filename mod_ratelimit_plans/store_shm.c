@@ -49,6 +49,25 @@ static const char *shm_size(apr_size_t *size, const char *text, apr_pool_t *pool
     return NULL;
 }
 
+/* Can there be a file? NULL, or what stands against it. Who tests a configuration may not be
+   allowed to look everywhere. */
+static const char *shm_check_path(const char *path, apr_pool_t *pool)
+{
+    apr_finfo_t info;
+    char reason[120];
+
+    if (apr_stat(&info, path, APR_FINFO_TYPE, pool) == APR_SUCCESS) {
+        return info.filetype == APR_REG ? NULL : apr_psprintf(pool, "expected a file: %s", path);
+    }
+    const apr_status_t rv =
+        apr_stat(&info, ap_make_dirstr_parent(pool, path), APR_FINFO_TYPE, pool);
+
+    return APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv)
+               ? apr_psprintf(pool, "cannot create %s: %s", path,
+                              apr_strerror(rv, reason, sizeof(reason)))
+               : NULL;
+}
+
 static const char *shm_option(shm_settings_t *settings, const char *word, apr_pool_t *pool)
 {
     static const char *const names[] = { "size=", "file=", NULL };
@@ -58,7 +77,8 @@ static const char *shm_option(shm_settings_t *settings, const char *word, apr_po
     }
     if (ap_cstr_casecmpn(word, "file=", 5) == 0 && word[5] != '\0') {
         settings->path = ap_server_root_relative(pool, word + 5);
-        return settings->path ? NULL : apr_psprintf(pool, "expected a path, got \"%s\"", word);
+        return settings->path ? shm_check_path(settings->path, pool)
+                              : apr_psprintf(pool, "expected a path, got \"%s\"", word);
     }
     return apr_psprintf(pool, "expected size=SIZE or file=PATH, got \"%s\"%s",
                         config_shown(word, pool), config_near(word, names, pool));

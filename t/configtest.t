@@ -81,6 +81,10 @@ my @wrong = (
         'file=', 'size='),
     ['RateLimitStore x shm 16M', 'expected size=SIZE or file=PATH, got "16M"'],
     ['RateLimitStore x shm file=', 'expected size=SIZE or file=PATH, got "file="'],
+    ['RateLimitStore x shm file=none/x', "RateLimitStore: cannot create $dir/none/x: No such file or directory", 'V-13 a file in no directory'],
+    ['RateLimitStore x shm file=tested.conf/x', "RateLimitStore: cannot create $dir/tested.conf/x: Not a directory", 'V-13 a file in a file'],
+    ['RateLimitStore x shm file=run', "RateLimitStore: expected a file: $dir/run", 'V-13 a directory for a file'],
+    ['RateLimitStore x shm file=pipe', "RateLimitStore: expected a file: $dir/pipe", 'V-13 a pipe for a file'],
     (map { ["RateLimitStore x shm size=$_", qq{RateLimitStore: expected size=N with K, M or G, got "size=$_"}] }
         '', 'x', 'M', '-1M', '+1M', '1.5M', '16MB', '16T', '16 M' =~ s/ /%20/r, '0x10M', '1e3M'),
     (map { ["RateLimitStore x shm size=$_", qq{RateLimitStore: expected a size from 1M to 1024G, got "size=$_"}] }
