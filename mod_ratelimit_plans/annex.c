@@ -18,16 +18,15 @@ typedef struct {
     void *memory; /* NULL: none yet */
 } annex_retained_t;
 
-static void *annex_anonymous(void)
+void *annex_memory(const char *name, size_t size)
 {
-    annex_retained_t *retained = ap_retained_data_get(ANNEX_RETAINED);
+    annex_retained_t *retained = ap_retained_data_get(name);
 
     if (retained == NULL) {
-        retained = ap_retained_data_create(ANNEX_RETAINED, sizeof(*retained));
+        retained = ap_retained_data_create(name, sizeof(*retained));
     }
     if (retained->memory == NULL) {
-        void *memory =
-            mmap(NULL, RLP_ANNEX_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
         retained->memory = memory == MAP_FAILED ? NULL : memory;
     }
@@ -39,7 +38,7 @@ void *annex_open(void)
     void *annex = store_shm_annex();
 
     if (annex == NULL) {
-        annex = annex_anonymous();
+        annex = annex_memory(ANNEX_RETAINED, RLP_ANNEX_SIZE);
     }
     for (int i = 0; annex != NULL && i < ANNEX_AREAS; i++) {
         if (annex_area(annex, (annex_area_t)i) == NULL) {

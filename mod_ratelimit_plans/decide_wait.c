@@ -7,6 +7,8 @@
 
 #include "decide.h"
 
+#include <apr_strings.h>
+
 /* Is it only for places of concurrency limits that the charges are refused? What holds them may
    wait for some. */
 static bool wait_lacks_places(const decide_t *d)
@@ -94,6 +96,39 @@ static void wait_look_at_clock(const decide_t *d, rlp_question_t *question)
     question->wall = d->dated ? rlp_world->clock->wall() : 0;
 }
 
+/* Who waits is let in by the places that there are by now: there may have been a graceful
+   restart. */
+static void wait_follow(decide_t *d)
+{
+    for (int i = 0; i < d->n; i++) {
+        const rlp_limit_t *limit = d->charges[i].limit;
+        const int64_t count = limit->algorithm->holds
+                                  ? capacity_today(d->owners[i].variant, d->owners[i].limit)
+                                  : limit->count;
+
+        if (count != limit->count) {
+            rlp_limit_t *today = apr_pmemdup(d->r->pool, limit, sizeof(*limit));
+
+            today->count = count;
+            today->initial = today->burst = count * RLP_UNIT;
+            d->charges[i].limit = today;
+        }
+    }
+}
+
+/* No more are told than the limit has that the header fields speak of. */
+static void wait_tell(decide_t *d)
+{
+    for (int i = 0; i < d->n; i++) {
+        const int64_t told = d->owners[i].variant->plan->limits[d->owners[i].limit].count;
+        rlp_charge_t *charge = &d->charges[i];
+
+        if (charge->limit->count > told && charge->decision.remaining >= told) {
+            charge->decision.remaining = told - 1;
+        }
+    }
+}
+
 /* Asks again and again until there is a place, patience ends or waiting does; in the order of
    coming among the requests of this process. */
 static apr_status_t wait_queue(decide_t *d, rlp_question_t *question, rlp_answer_t *answer,
@@ -110,7 +145,9 @@ static apr_status_t wait_queue(decide_t *d, rlp_question_t *question, rlp_answer
 
         if (last || turn_first(&self)) {
             wait_look_at_clock(d, question);
+            wait_follow(d);
             rv = wait_check(d, question, answer);
+            wait_tell(d);
             lacks = rv == APR_SUCCESS && !last && wait_lacks_places(d);
         }
         if (lacks) {

@@ -77,6 +77,7 @@ static int plans_post_config(apr_pool_t *pool, apr_pool_t *log, apr_pool_t *temp
                      "RateLimitStore: cannot get memory for what is kept beside the counters");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    capacity_open(temp);
     ordered_open(pool);
     stats_open(server);
     const apr_status_t rv = plan_map_open(temp);

@@ -410,6 +410,15 @@ void after_insert_filter(request_rec *r);
 /* Registers what remembers them. */
 void after_register_filter(void);
 
+/* --- capacity.c */
+
+/* In the parent: writes down what concurrent= gives by the configuration that has been read. */
+void capacity_open(apr_pool_t *temp);
+
+/* COUNT of a limit of a rule by the configuration that was read last, of which this child may know
+   nothing. */
+int64_t capacity_today(const variant_t *variant, int i);
+
 /* --- turn.c */
 
 typedef enum { TURN_CAME, TURN_GONE, TURN_STOPPED } turn_t;

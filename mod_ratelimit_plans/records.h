@@ -373,6 +373,7 @@ typedef struct {
     void *annex;                              /* of one segment (annex.h) */
     rlp_store_t *annexed;                     /* the store in it; NULL: there is no segment */
     int annexed_at;                           /* its number */
+    uint64_t *capacities;                     /* what concurrent= gives today; NULL: not known */
     ordered_t *ordered;                       /* bans, and plans given for a time; NULL: none */
     const uint32_t *ordered_count;            /* of those that may be in force; never NULL */
     rlp_hold_t owner;                         /* this child in the first, for concurrency limits */

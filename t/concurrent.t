@@ -243,16 +243,22 @@ END
     my $waiting = ask($server, '/back/waiting');
     is(free($server, 0), 0, 'the one place is taken');
     is($backend->open, 1, 'and another request waits for it');
+    $server->configure("$server->{common}RateLimitRule site key=ip plan=none concurrent=5\n"
+        . qq{<Location "/back/other">\nRateLimitRule site key=ip plan=none concurrent=6\n</Location>\n});
+    kill 'USR1', $server->pid;
+    RLP::Httpd::wait_for(sub { $server->generations == 3 });
+    is(free($server, 4), 4, 'C-15 1 -> 5 or 6, as the section has it');
+    is($backend->open, 1, 'C-15 which of them is unknown where one waits: it waits on');
     $server->configure("$server->{common}RateLimitRule site key=ip plan=none concurrent=5\n");
     my $before = $server->generations;
     kill 'USR1', $server->pid;
     RLP::Httpd::wait_for(sub { $server->generations > $before });
-    is(free($server, 4), 4, 'C-15 1 -> 5: who comes now is admitted at once');
-    $backend->release(1);
-    is(statuses($held), '200', 'C-15 the first one is answered');
-    is($backend->until_open(1), 1, 'C-15 the one that waited has its place');
+    is($backend->until_open(2), 2, 'C-15 1 -> 5: the one that waits is admitted at once, in the child that it waits in');
+    is(free($server, 3), 3, 'C-15 so is who comes now');
     $backend->release;
-    is(statuses($waiting), '200', 'C-15 and is answered');
+    my @answers = map { $_->response('GET', $slow) } $held, $waiting;
+    is(join(' ', map { $_->{status} } @answers), '200 200', 'C-15 both are answered');
+    is($answers[1]{fields}{ratelimit}, '"site";r=0;t=1', 'C-15 and what the one is told fits to the limit that it was judged by');
     is(free($server, 5), 5, 'C-15 all five are free');
 
     $server->configure("$server->{common}RateLimitRule site key=ip plan=none concurrent=10000\n");
