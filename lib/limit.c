@@ -87,6 +87,14 @@ static const char *limit_unknown_algorithm(const parser_t *parser, const char *w
                         word, nearest ? apr_psprintf(parser->pool, " (%s?)", nearest) : "");
 }
 
+static const char *limit_zero(const parser_t *parser, const char *text)
+{
+    return apr_psprintf(parser->pool,
+                        "expected a count above 0 (a slower rate takes a longer period, as in "
+                        "rate=4/5s; quota=0 blocks), got \"%s\"",
+                        text);
+}
+
 static const char *limit_rate(parser_t *parser, const char *word, const char *value)
 {
     const char *slash = strchr(value, '/');
@@ -94,10 +102,7 @@ static const char *limit_rate(parser_t *parser, const char *word, const char *va
     rlp_limit_t *limit = &parser->draft.limit;
 
     if (count == 0) {
-        return apr_psprintf(parser->pool,
-                            "expected a count above 0 (a slower rate takes a longer period, as in "
-                            "rate=4/5s; quota=0 blocks), got \"%s\"",
-                            word);
+        return limit_zero(parser, word);
     }
     if (count == LIMIT_LONG) {
         return limit_error(parser, limit_long, word);
@@ -356,9 +361,12 @@ static const char *limit_unknown(const parser_t *parser, const char *word)
 
     if (limit != NULL && window != NULL) {
         const char *unit = window[strspn(window, LIMIT_DIGITS)] == '\0' ? "s" : "";
+        const char *text = apr_psprintf(parser->pool, "limit=%s window=%s", limit, window);
 
-        return apr_psprintf(parser->pool, "expected rate=%s/%s%s, got \"limit=%s window=%s\"",
-                            limit, window, unit, limit, window);
+        return limit_count(limit, strlen(limit)) == 0
+                   ? limit_zero(parser, text)
+                   : apr_psprintf(parser->pool, "expected rate=%s/%s%s, got \"%s\"", limit, window,
+                                  unit, text);
     }
     if (strchr(word, '/') != NULL && strchr(word, '=') == NULL) {
         return apr_psprintf(parser->pool, "expected rate=%s, got \"%s\"", word, word);

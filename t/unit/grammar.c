@@ -182,6 +182,8 @@ static const refused_t refused[] = {
     { "G-09", "rate=\xd9\xa5/s", RATE "\"rate=\xd9\xa5/s\"" },
     { "G-11", "rate=5/fortnight", SPAN "\"fortnight\" in \"rate=5/fortnight\"" },
     { "G-13", "limit=10 window=60", "expected rate=10/60s, got \"limit=10 window=60\"" },
+    { "S-14", "limit=0 window=60", ZERO "\"limit=0 window=60\"" },
+    { "S-14", "rate=0/60s algorithm=sliding-log", ZERO "\"rate=0/60s\"" },
     { "G-13", "window=60s limit=10", "expected rate=10/60s, got \"limit=10 window=60s\"" },
     { "V-01", "rate=1000000000000000/s",
       "expected a count of at most 15 digits, got \"rate=1000000000000000/s\"" },
