@@ -180,6 +180,12 @@ SKIP: {
         ok(RLP::Httpd::wait_for(sub { $server->get('/index.html'); lines($server, 'RLP032') }), "RLP032 $failure: it is back");
         @order = map { /\b(RLP03\d): /g } lines($server, 'RLP03[0-2]');
         is("@order[-2, -1]", 'RLP031 RLP032', "RLP032 $failure: one that asked has found out");
+        # one line a transition, whichever child makes it: each opening is followed by one look, the last one closes
+        my %times;
+        $times{$_}++ for @order;
+        is($times{RLP030}, $times{RLP031}, "K-20 $failure: opened as often as looked at");
+        is($times{RLP032}, 1, "K-20 $failure: closed once");
+        is("@order", join(' ', ('RLP030 RLP031') x $times{RLP030}, 'RLP032'), "K-20 $failure: in this order, each told once");
         ok($server->stop, "RLP032 $failure: it stops as ever");
     }
 }
