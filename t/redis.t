@@ -152,6 +152,10 @@ subtest 'I-06 what keys are called' => sub {
     is_deeply($keys->('n:', ''), ['n:rlp:{ip:127.0.0.1}:items'], 'one of the identity under a rule');
     is_deeply($keys->('r:', 'RateLimitPlanChange reset'), ['r:rlp:{ip:127.0.0.1}:items:default', 'r:rlp:{ip:127.0.0.1}:items:pro'],
         'with RateLimitPlanChange reset one for each plan');
+    my $escaped = server("$patient prefix=e:", 'RateLimitRule items rate=5/hour "key=who=expr:a b"');
+    is(field($escaped->get('/index.html'), 'x-ratelimit-remaining'), 4, 'an identity that has to be escaped, who:a%20b');
+    is_deeply($redis->ask('KEYS', 'e:rlp:{*'), ['e:rlp:{who:a%2520b}:items'], 'of what it is called, percent signs are');
+    ok($escaped->stop, 'it stops as ever');
     my @store = ("--store=redis://127.0.0.1:$port/0", '--prefix=r:');
     like((rlpctl('', 'get', @store, '--plan=pro', 'ip:127.0.0.1', 'items', 'rate=9/hour'))[1], qr/^allow\tremaining=8\t/, 'rlpctl finds it by its plan');
     is((rlpctl('', 'reset', @store, 'ip:127.0.0.1', 'items:pro'))[0], 0, 'and takes it away by its name');
