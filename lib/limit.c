@@ -369,7 +369,11 @@ static const char *limit_unknown(const parser_t *parser, const char *word)
                                   unit, text);
     }
     if (strchr(word, '/') != NULL && strchr(word, '=') == NULL) {
-        return apr_psprintf(parser->pool, "expected rate=%s, got \"%s\"", word, word);
+        parser_t trial = *parser; /* what is no rate is not proposed as one */
+        const char *error = limit_rate(&trial, word, word);
+
+        return error ? error
+                     : apr_psprintf(parser->pool, "expected rate=%s, got \"%s\"", word, word);
     }
     for (int i = 0; i < LIMIT_WORDS; i++) {
         names[i] = limit_words[i].name;
