@@ -142,6 +142,9 @@ static const char *explain_url(probe_t *probe, const admin_t *admin, const char 
 {
     apr_uri_t uri;
 
+    while (url != NULL && url[0] == '/' && url[1] == '/') {
+        url++; /* as httpd does with a request: no host stands there */
+    }
     if (url == NULL || apr_uri_parse(admin->r->pool, url, &uri) != APR_SUCCESS ||
         (url[0] != '/' && uri.hostname == NULL) || (uri.path != NULL && uri.path[0] != '/')) {
         return "expected \"url\": a path such as \"/api/items?q=1\", or the same with "

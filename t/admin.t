@@ -457,6 +457,10 @@ is(int($explained->{headers}{'X-RateLimit-Reset'} / 86400), int($server->get('/e
 is(done({ action => 'explain', url => '/off' })->{engine}, 'off', 'explain: engine off');
 is(done({ action => 'explain', url => '/dry' })->{engine}, 'log-only', 'explain: a dry run');
 is(done({ action => 'explain', url => 'http://other.test/site' })->{host}, 'other.test', 'explain: another host');
+for my $url (qw(//site ///site /./site /a/../site http://localhost//site)) {
+    my $answer = done({ action => 'explain', url => $url });
+    is("$answer->{host} $answer->{path}", 'localhost /site', "R-23 explain: $url is the path that a request for it has");
+}
 is(done({ action => 'explain', url => "/exempt" })->{verdict}, 'exempt', 'explain: who is exempt');
 $server->get('/site') for 1 .. 11;
 $explained = done({ action => 'explain', url => '/site', ip => '127.0.0.1' });
