@@ -221,8 +221,8 @@ static void plans_test_config(apr_pool_t *pool, server_rec *server)
 
 static void plans_register_hooks(apr_pool_t *pool)
 {
-    /* both change what the request is or has; a rule judges and speaks before them */
-    static const char *const successors[] = { "mod_dir.c", "mod_headers.c", NULL };
+    /* they answer, or change what the request is or has; a rule judges and speaks before them */
+    static const char *const successors[] = { "mod_dir.c", "mod_headers.c", "mod_speling.c", NULL };
     /* says what is pushed */
     static const char *const predecessors[] = { "mod_http2.c", NULL };
 

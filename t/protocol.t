@@ -212,6 +212,13 @@ END
     $server->stop;
 }
 
+SKIP: {
+    skip 'httpd has no mod_speling', 1 if !RLP::Httpd::has_module('speling');
+    my $server = server("CheckSpelling On\nRateLimitEngine On\nRateLimitRule site rate=2/week\n", modules => ['speling']);
+    is($server->statuses(3, '/fre'), '301 301 429', 'mod_speling, loaded before this module: it looks through a directory for nobody who is refused');
+    $server->stop;
+}
+
 # --- mod_cache
 
 my $ignore = 'CacheIgnoreHeaders RateLimit RateLimit-Policy X-RateLimit-Limit X-RateLimit-Remaining X-RateLimit-Reset';
