@@ -352,7 +352,7 @@ static void respond_time(request_rec *r, const verdict_t *verdict)
     }
 }
 
-void respond_env(request_rec *r, const verdict_t *verdict)
+static void respond_env_alone(request_rec *r, const verdict_t *verdict)
 {
     apr_table_t *env = r->subprocess_env;
     const bool apart = respond_tells_apart(verdict);
@@ -379,6 +379,14 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     if (reset != RLP_TIME_NEVER) {
         apr_table_setn(env, respond_variables.reset,
                        respond_number(reset > 0 ? rlp_seconds(reset) : 0, r->pool));
+    }
+}
+
+/* Behind redirects, too: what a log is to have (env=, expr=) is asked of the first request. */
+void respond_env(request_rec *r, const verdict_t *verdict)
+{
+    for (; r != NULL; r = r->prev) {
+        respond_env_alone(r, verdict);
     }
 }
 

@@ -188,4 +188,30 @@ SKIP: {
     is(scalar(grep { /exit signal|AH00052|RLP0(?!01)/ } map { $logged->($_) } 'error.log.1', 'error.log'), 0, 'and nothing went wrong');
 }
 
+# --- logs of some requests only
+
+SKIP: {
+    my @modules = qw(log_config rewrite);
+    skip 'httpd has no mod_log_config or mod_rewrite', 1 if grep { !RLP::Httpd::has_module($_) } @modules;
+    my $server = RLP::Httpd->new(modules => \@modules, config => <<'END');
+LogFormat "%r %{RATELIMIT_RULE}e" asked
+CustomLog logs/set.log asked env=RATELIMIT_ACTION
+CustomLog logs/refused.log asked "expr=%{reqenv:RATELIMIT_ACTION} == 'deny'"
+RateLimitEngine On
+RateLimitRule site rate=9/week
+<Files "index.html">
+    RateLimitRule front rate=1/week
+</Files>
+<Directory "@DIR@/htdocs">
+    RewriteEngine On
+    RewriteBase "/"
+    RewriteRule "^page/" "index.html"
+</Directory>
+END
+    $server->start;
+    is($server->statuses(3, '/page/x'), '200 429 429', 'a front controller has a rule of its own');
+    ok($server->stop, 'it stops as ever');
+    is(RLP::Httpd::slurp($server->file("logs/$_.log")), "GET /page/x HTTP/1.1 front\n" x 2, "refused behind a redirect, in a log of those $_") for qw(set refused);
+}
+
 done_testing;
