@@ -32,6 +32,8 @@ my @sections = (
     [ 'If, false', '/section/if/ok.txt', { 'X-If' => 'no' }, 'else/410 host/800 server/900' ],
     [ 'Proxy', '/section/proxy/ok.txt', {}, 'host/800 proxy/300 server/900' ],
     [ 'Proxy, in the place of Directory and Files', '/section/proxy/files.txt', {}, 'host/800 proxy/300 server/900' ],
+    [ 'Files, where SetHandler names the backend', '/section/handed/files.txt', {}, 'files/600 host/800 merged/50 server/900' ],
+    [ 'Directory, where its rewrite does', '/section/directory/handed', {}, 'directory/700 host/800 server/900' ],
 );
 begin;
 for my $case (@sections) {
@@ -175,7 +177,13 @@ RateLimitRule server rate=900/min "if=%{SERVER_NAME} in { 'sections.test', 'else
     Alias "/section/match" "${T}/htdocs/matched"
     Alias "/section/files" "${T}/htdocs/merge"
     ProxyPass "/section/proxy/" "http://127.0.0.1:${RLP_PORT}/"
+    Alias "/section/handed" "${T}/htdocs/merge"
+    <Location "/section/handed">
+        SetHandler "proxy:http://127.0.0.1:${RLP_PORT}"
+    </Location>
     <Directory "${T}/htdocs/directory">
+        RewriteEngine On
+        RewriteRule "^handed$" "http://127.0.0.1:${RLP_PORT}/ok.txt" [P]
         RateLimitRule directory rate=700/min
     </Directory>
     <DirectoryMatch "/matche[d]">
