@@ -204,11 +204,13 @@ Redirect "/alias/" "/elsewhere"
 END
     mkdir $server->dir . "/htdocs/$_" for qw(in in/alias);
     $server->file("htdocs/in/page.html.$_", "$_\n") for qw(de fr);
+    $server->file('htdocs/in/odd.unheard', "of no type\n");
     $server->start;
     is($server->get("/$_")->{status} =~ /^(?:302|403)$/, 1, "/$_ is answered by httpd") for qw(rewrite/x alias/x);
     is($server->statuses(1, "/in/$_->[0]", 'Accept: image/png'), $_->[1], "/in/$_->[0] is, too")
-        for [ 'page', 406 ], [ 'forbidden', 403 ], [ 'gone', 410 ], [ 'away', 302 ], [ 'alias/x', 302 ];
-    is($server->get('/in/page.html.de')->{fields}{'ratelimit'}, '"early";r=3;t=201600, "late";r=8;t=537600', 'early rules have counted what directories say, others nothing');
+        for [ 'page', 406 ], [ 'odd', 404 ], [ 'forbidden', 403 ], [ 'gone', 410 ], [ 'away', 302 ], [ 'alias/x', 302 ];
+    is($server->statuses(1, '/in/page', 'Negotiate: vlist'), 300, 'and for who asks for a list of /in/page');
+    is($server->get('/in/page.html.de')->{fields}{'ratelimit'}, '"early";r=1;t=67200, "late";r=8;t=537600', 'early rules have counted what directories say, others nothing');
     $server->stop;
 }
 
