@@ -66,9 +66,16 @@ static const char *source_header(void *settings, request_rec *r)
     return apr_table_get(source_fields(r), settings);
 }
 
+/* A redirect inside httpd renames the variables (REDIRECT_...); whose request it is stays the
+   same. */
 static const char *source_env(void *settings, request_rec *r)
 {
-    return apr_table_get(r->subprocess_env, settings);
+    const char *value = NULL;
+
+    for (; value == NULL && r != NULL; r = r->prev) {
+        value = apr_table_get(r->subprocess_env, settings);
+    }
+    return value;
 }
 
 static const char *source_configure_cookie(void **settings, const char *name, const char *argument,

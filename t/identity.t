@@ -240,6 +240,15 @@ isnt(identity('/c/chain', 'X-Org' => substr $digest, 4), $digest, 'I-14 nobody c
 is(answers(1, '/c/distinct', 'X-Org' => $_), 'A0', 'I-14 distinct values are distinct counters: ' . substr $_, 0, 20)
     for 'a b', 'a%20b', 'a:b', 'a', "a\tb", $long, "${long}y";
 
+# --- a variable that is set before a redirect inside httpd, which renames it
+
+host 'redirected';
+begin;
+is(answers(3, '/rewritten/acme/page'), 'A1 A0 D30', 'a variable of mod_rewrite, asked for behind its redirect: who was meant is counted');
+is(answers(1, '/rewritten/other/page'), 'A1', 'and nobody else');
+is(answers(1, '/ok.txt'), 'A', 'and without it nobody');
+host 'identity';
+
 # --- secrets
 
 begin;
@@ -417,4 +426,16 @@ RateLimitPlan i-session rate=2/min
     RemoteIPHeader X-Forwarded-For
     RemoteIPTrustedProxy 127.0.0.1
     RateLimitRule usual rate=1000/s
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
+    ServerName redirected.test
+    RateLimitEngine On
+    <Directory "${T}/htdocs/rewritten">
+        RewriteEngine On
+        RewriteRule "^([a-z]+)/" "/ok.txt" [E=SITE:$1]
+    </Directory>
+    <Files "ok.txt">
+        RateLimitRule front rate=2/min key=site=env:SITE
+    </Files>
 </VirtualHost>
