@@ -10,6 +10,7 @@
 #include <http_protocol.h>
 #include <http_request.h>
 #include <mod_core.h>
+#include <util_filter.h>
 
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -141,10 +142,25 @@ void refuse_retry(request_rec *r, rlp_time_t span)
     apr_table_setn(r->err_headers_out, "Retry-After", respond_number(rlp_seconds(span), r->pool));
 }
 
+/* mod_cache throws out what it has of a page when asking for it anew ends in an error, and any
+   client may demand that (max-age=0). A refusal says nothing of the page. */
+static void refuse_keep_cached(const request_rec *r)
+{
+    ap_filter_t *filter = r->output_filters;
+
+    while (filter != NULL && strcmp(filter->frec->name, "cache_remove_url") != 0) {
+        filter = filter->next;
+    }
+    if (filter != NULL) {
+        ap_remove_output_filter(filter);
+    }
+}
+
 int refuse_request(request_rec *r, int status)
 {
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
     refuse_drop_body(r);
+    refuse_keep_cached(r);
     return status;
 }
 

@@ -238,7 +238,7 @@ sub caching_server {
 
 SKIP: {
     my @modules = qw(cache cache_disk);
-    skip 'httpd has no mod_cache or mod_cache_disk', 10 if grep { !RLP::Httpd::has_module($_) } @modules;
+    skip 'httpd has no mod_cache or mod_cache_disk', 14 if grep { !RLP::Httpd::has_module($_) } @modules;
     my @cases = (
         # configuration, answers, what X-RateLimit-Remaining says in them
         [ '', [(200) x 6], '1 1 1 1 1 1' ],
@@ -258,6 +258,21 @@ SKIP: {
     my $index = caching_server(9, "CacheQuickHandler off\n$ignore\n<Files \"index.html\">\nRateLimitRule index rate=2/week\n</Files>", modules => [ 'dir', @modules ]);
     is(join(' ', map { $index->get_to_the_end('/')->{status} } 1 .. 3), '200 200 429', 'mod_cache, CacheQuickHandler off: it has the index, which has a rule of its own');
     $index->stop;
+
+    my @anew = ('Cache-Control: max-age=0');
+    my @kept = (
+        # configuration, answers to who asks for it anew and is refused, and to the next one
+        [ '', '200 429 429 200', 'has it still' ],
+        [ 'RateLimitDenyStatus 503', '200 200 200 200', 'has it for an error of the server' ],
+        [ "RateLimitDenyStatus 503\nCacheStaleOnError off", '200 503 503 200', 'does not, where that is said' ],
+    );
+    for my $case (@kept) {
+        my ($how, $expected, $what) = @{$case};
+        my $server = caching_server(1, $how, modules => \@modules);
+        my @answers = map { $server->get_to_the_end('/free', @{$_}) } [], \@anew, [ @anew, 'Accept: application/json' ], [];
+        is(join(' ', map { $_->{status} } @answers), $expected, "mod_cache, who is refused throws nothing out: it $what");
+        $server->stop;
+    }
 
     my $load = join '', map { qq{LoadModule ${_}_module "$RLP::Httpd::modules/mod_$_.so"\n} } grep { !RLP::Httpd::is_static($_) } @modules;
     my $server = caching_server(5, "${load}CacheQuickHandler off\n$ignore");
