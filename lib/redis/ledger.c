@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 __extension__ typedef unsigned __int128 wide_t;
 
@@ -135,20 +136,44 @@ void redis_ledger_note(redis_ledger_t *ledger, const rlp_charge_t *charge, rlp_u
     pthread_mutex_unlock(&ledger->mutex);
 }
 
+/* Are both of one counter? Of two outages, or under two limits. */
+static bool ledger_same_counter(const redis_debt_t *a, const redis_debt_t *b)
+{
+    const redis_subject_t *x = a->subject;
+    const redis_subject_t *y = b->subject;
+
+    return x->signature == y->signature && x->identity_len == y->identity_len &&
+           memcmp(x->bytes, y->bytes, x->identity_len) == 0;
+}
+
+/* The first of the list that is of none of the counters taken already; NULL in it: there is
+   none. */
+static redis_debt_t **ledger_other(redis_debt_t **list, redis_debt_t *const debts[], int taken)
+{
+    for (int i = 0; *list != NULL && i < taken; i++) {
+        if (ledger_same_counter(debts[i], *list)) {
+            list = &(*list)->next;
+            i = -1;
+        }
+    }
+    return list;
+}
+
 int redis_ledger_take(redis_ledger_t *ledger, redis_debt_t *debts[], int n)
 {
     int taken = 0;
 
     pthread_mutex_lock(&ledger->mutex);
-    while (taken < n && ledger->n > 0) {
-        redis_debt_t **list = &ledger->lists[ledger->first];
+    for (int lists = 0; taken < n && ledger->n > 0 && lists < LEDGER_LISTS;) {
+        redis_debt_t **at = ledger_other(&ledger->lists[ledger->first], debts, taken);
 
-        if (*list == NULL) {
+        if (*at == NULL) {
             ledger->first = (ledger->first + 1) % LEDGER_LISTS;
+            lists++;
             continue;
         }
-        debts[taken] = *list;
-        *list = debts[taken++]->next;
+        debts[taken] = *at;
+        *at = debts[taken++]->next;
         ledger->n--;
     }
     pthread_mutex_unlock(&ledger->mutex);

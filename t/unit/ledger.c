@@ -31,7 +31,8 @@ static void test_ledger(void **state)
     redis_ledger_note(ledger, &charge, 3 * RLP_UNIT, 1, 1050);
     redis_ledger_note(ledger, &charge, RLP_UNIT, 2, 1050);
     assert_int_equal(redis_ledger_size(ledger), 2);
-    assert_int_equal(redis_ledger_take(ledger, debts, 3), 2);
+    assert_int_equal(redis_ledger_take(ledger, debts, 3), 1); /* two outages of one counter */
+    assert_int_equal(redis_ledger_take(ledger, &debts[1], 2), 1);
     const redis_debt_t *first = debts[0]->outage == 1 ? debts[0] : debts[1];
 
     assert_int_equal(first->units, 2 * RLP_UNIT + 3 * RLP_UNIT);
@@ -39,6 +40,7 @@ static void test_ledger(void **state)
     assert_memory_equal(first->subject->bytes, "user:1", 6);
     assert_string_equal(first->subject->rule, "api");
     assert_int_equal(redis_ledger_size(ledger), 0);
+    assert_int_equal(redis_ledger_take(ledger, &debts[2], 1), 0);
     redis_debt_free(debts[0]);
     redis_debt_free(debts[1]);
     ledger_charge(&charge);

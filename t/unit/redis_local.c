@@ -331,6 +331,39 @@ static void test_hand_back(void **state)
     assert_int_equal(left("user:1", words), 3);
 }
 
+/* A counter has been charged in two outages, or under two plans: Redis is told of both. */
+static void test_hand_back_twice(void **state)
+{
+    const char *words = *(const char *const *)unit_row(state);
+
+    fresh(1);
+    assert_int_equal(admits("user:1", words, 1), 1);
+    assert_int_equal(admits_here("user:1", words, 3), 3);
+    assert_int_equal(admits("user:1", words, 1), 1);
+    assert_int_equal(admits_here("user:1", words, 2), 2);
+    for (int i = 0; i < 3; i++) {
+        shared.away = 0;
+        redis_local_maintain(local);
+    }
+    assert_int_equal(left("user:1", words), 3);
+}
+
+/* The same of a counter that was charged under two plans. */
+static void test_hand_back_plans(void **state)
+{
+    (void)state;
+    fresh(1);
+    assert_int_equal(admits("user:1", "rate=10/day", 1), 1);
+    assert_int_equal(admits("user:1", "rate=20/day", 1), 1);
+    assert_int_equal(admits_here("user:1", "rate=10/day", 3), 3);
+    assert_int_equal(admits_here("user:1", "rate=20/day", 4), 4);
+    for (int i = 0; i < 3; i++) {
+        shared.away = 0;
+        redis_local_maintain(local);
+    }
+    assert_int_equal(left("user:1", "rate=20/day"), 20 - 9);
+}
+
 /* That this host can tell that it lives shows that Redis is back. */
 static void test_back(void **state)
 {
@@ -541,10 +574,12 @@ static void add_with_server(void)
     for (size_t i = 0; i < UNIT_N(seeded); i++) {
         unit_add_case("K-14: begins with what is left", seeded[i], test_seed, &seeded[i]);
         unit_add_case("K-14: told when it is back", seeded[i], test_hand_back, &seeded[i]);
+        unit_add_case("K-14: told of each outage", seeded[i], test_hand_back_twice, &seeded[i]);
     }
     unit_add("what was said long ago", test_seed_old, NULL);
     unit_add("each outage begins anew", test_seed_again, NULL);
     unit_add("who tells that he lives hears that Redis does", test_back, NULL);
+    unit_add("told of each plan", test_hand_back_plans, NULL);
     unit_add("never above a full limit", test_hand_back_full, NULL);
     unit_add("corrections", test_correct, NULL);
     unit_add("a look charges nothing", test_peek, NULL);
