@@ -393,6 +393,14 @@ static void connection_tell(const redis_connection_t *connection, redis_call_t *
     }
 }
 
+/* It is asked again. */
+static void connection_renew(redis_call_t *again[], int *n, redis_call_t *call)
+{
+    freeReplyObject(call->reply);
+    call->reply = NULL;
+    again[(*n)++] = call;
+}
+
 void redis_connection_exchange(redis_connection_t *connection, redis_call_t *const calls[], int n,
                                rlp_time_t deadline)
 {
@@ -401,11 +409,13 @@ void redis_connection_exchange(redis_connection_t *connection, redis_call_t *con
 
     connection_round(connection, calls, n, deadline);
     for (int i = 0; i < n; i++) {
-        if (calls[i]->fault == REDIS_FAULT_NOSCRIPT && calls[i]->script != NULL) {
-            freeReplyObject(calls[i]->reply);
-            calls[i]->reply = NULL;
-            again[more++] = calls[i];
+        if (calls[i]->fault != REDIS_FAULT_NOSCRIPT || calls[i]->script == NULL) {
+            continue;
         }
+        if (calls[i]->asking != NULL) {
+            connection_renew(again, &more, calls[i]->asking);
+        }
+        connection_renew(again, &more, calls[i]);
     }
     if (more > 0) {
         connection_round(connection, again, more, deadline);

@@ -12,7 +12,7 @@
 #include "redis/session.h"
 
 /* One command. The caller sets the first part, and clears the second. */
-typedef struct {
+typedef struct redis_call_t {
     const char *key; /* by which a cluster is asked; NULL: any server */
     size_t key_len;
     int argc;
@@ -20,7 +20,8 @@ typedef struct {
     const size_t *argv_len;
     const char *script; /* the body, where argv is EVALSHA with its digest; else NULL */
     size_t script_len;
-    redisReply *reply; /* freeReplyObject(); an error reply too; NULL where none came */
+    struct redis_call_t *asking; /* that goes before it, whenever it is sent; NULL: none does */
+    redisReply *reply;           /* freeReplyObject(); an error reply too; NULL where none came */
     redis_fault_t fault;
 } redis_call_t;
 

@@ -241,7 +241,9 @@ static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, cons
     freeReplyObject(call->reply);
     call->reply = NULL;
     call->fault = REDIS_FAULT_NONE;
+    call->asking = ask ? &asking : NULL;
     redis_connection_exchange(node->connection, ask ? both : both + 1, ask ? 2 : 1, deadline);
+    call->asking = NULL;
     if (asking.reply != NULL) {
         freeReplyObject(asking.reply);
     }

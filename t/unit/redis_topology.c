@@ -29,6 +29,7 @@ struct scene_t {
     peer_t peers[2];
     atomic_int slots_asked;
     atomic_int asking[2];
+    atomic_bool asks; /* the last command of the one client was ASKING */
 };
 
 static const redis_settings_t settings = {
@@ -52,6 +53,19 @@ static void scene_fill(const scene_t *scene, const char *text, char filled[512])
     snprintf(filled + len, 512 - len, "%s", text);
 }
 
+/* A slot is on its way to the second peer, which takes those who say ASKING alone, and has no
+   script yet. */
+static const char *scene_run(const scene_t *scene, int i, bool whole)
+{
+    if (i == 0) {
+        return "-ASK 12182 127.0.0.1:#1\r\n";
+    }
+    if (!atomic_load(&scene->asks)) {
+        return "-MOVED 12182 127.0.0.1:#0\r\n";
+    }
+    return whole ? ":1\r\n" : "-NOSCRIPT No matching script.\r\n";
+}
+
 static bool scene_serve(peer_t *peer, int fd, const redisReply *command)
 {
     scene_t *scene = (scene_t *)(uintptr_t)peer->baton;
@@ -70,9 +84,12 @@ static bool scene_serve(peer_t *peer, int fd, const redisReply *command)
         answer = scene->slots[i];
     } else if (peer_is(command, "ASKING")) {
         atomic_fetch_add(&scene->asking[i], 1);
+    } else if (peer_is(command, "EVALSHA") || peer_is(command, "EVAL")) {
+        answer = scene_run(scene, i, peer_is(command, "EVAL"));
     } else if (peer_is(command, "ROLE")) {
         answer = scene->role[i];
     }
+    atomic_store(&scene->asks, peer_is(command, "ASKING"));
     scene_fill(scene, answer, text);
     return peer_say(fd, text);
 }
@@ -143,6 +160,32 @@ static void test_moved(void **state)
     assert_int_equal(scene_get(endpoint, "foo", &fault), 1); /* that slot is known by now */
     assert_int_equal(scene.peers[0].commands, 1);
     assert_int_equal(scene.peers[1].commands, 2);
+    scene_end(&scene);
+}
+
+/* Each command of a slot that is on its way has its own ASKING, that which brings the script,
+   too. */
+static void test_ask_script(void **state)
+{
+    static scene_t scene = { .url = "redis-cluster://127.0.0.1:#0",
+                             .slots = { ALL_OF_0, ALL_OF_0 } };
+    redis_endpoint_t *endpoint = scene_begin(&scene);
+    const char *argv[] = { "EVALSHA", "digest", "1", "foo" };
+    const size_t len[] = { 7, 6, 1, 3 };
+    redis_call_t call = { .key = "foo",
+                          .key_len = 3,
+                          .argc = 4,
+                          .argv = argv,
+                          .argv_len = len,
+                          .script = "return 1",
+                          .script_len = 8 };
+
+    (void)state;
+    redis_endpoint_exchange(endpoint, &call, 1, rlp_clock_monotonic() + TIMEOUT);
+    assert_int_equal(call.fault, REDIS_FAULT_NONE);
+    assert_int_equal(call.reply->integer, 1);
+    assert_int_equal(scene.asking[1], 2);
+    freeReplyObject(call.reply);
     scene_end(&scene);
 }
 
@@ -464,6 +507,7 @@ static void test_readonly(void **state)
 int main(void)
 {
     unit_add("MOVED is followed once and remembered", test_moved, NULL);
+    unit_add("ASK to who has no script yet", test_ask_script, NULL);
     unit_add("MOVED and ASK to nowhere", test_moved_nowhere, NULL);
     unit_add("MOVED to another port of the same host", test_moved_same_host, NULL);
     unit_add("a storm of MOVED: two contacts a request, slots once a second", test_storm, NULL);
