@@ -323,6 +323,33 @@ static void test_places_set_back(void **state)
     }
 }
 
+/* One of a shorter lease, in another section, comes and goes: the places of a longer one are
+   counted until their own end. */
+static void test_places_apart(void **state)
+{
+    ask_t ask;
+    ask_t other;
+
+    (void)state;
+    server_fresh(state);
+    ask_init(&ask, "concurrent=2 lease=10s");
+    ask_init(&other, "concurrent=2 lease=1min");
+    assert_int_equal(place(&other, SCRIPT_TAKE, 1), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 2), RLP_ALLOW);
+    ask.now += 11 * RLP_SECOND;
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 3), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 4), RLP_DENY);
+    assert_int_equal(place(&ask, SCRIPT_RELEASE, 3), RLP_ALLOW);
+    other.now += 59 * RLP_SECOND;
+    assert_int_equal(place(&other, SCRIPT_RENEW, 1), RLP_ALLOW);
+    ask.now = other.now;
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 5), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 6), RLP_DENY);
+    ask.now += 10 * RLP_SECOND;
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 6), RLP_ALLOW); /* and no longer */
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 7), RLP_DENY);
+}
+
 enum { MANY = 10000, MANY_HEAD = 24, MANY_PLACE = 16 };
 
 /* Holders are random numbers. */
@@ -431,6 +458,7 @@ int main(void)
     unit_add("C-09: leases", test_leases, NULL);
     unit_add("C-09: random holders", test_holders, NULL);
     unit_add("places after a clock was set back", test_places_set_back, NULL);
+    unit_add("places of leases of different length", test_places_apart, NULL);
     unit_add("C-14: ten thousand places", test_many_places, NULL);
     return unit_run();
 }

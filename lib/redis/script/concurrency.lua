@@ -1,7 +1,6 @@
 
--- A place is a holder's, 8 bytes that the caller chose, until its lease ends; each renewal puts it at the end
--- of the list. So the first end first, but for leases of different length: then a place may come free later
--- than its own lease says, when those before it have ended.
+-- A place is a holder's, 8 bytes that the caller chose, until its lease ends. The list is in the order of the ends: a
+-- place or its renewal comes last, but before those of longer leases.
 if number == 8 then
   local count, lease, holder = read('<ddc8', args, pos)
   local PLACE = 16
@@ -62,7 +61,8 @@ if number == 8 then
     return sub(list, first, at - 1) .. sub(list, at + PLACE, last - 1)
   end
 
-  -- a place for another lease: the one it has or, but for a renewal, which may come late, a new one
+  -- a place for another lease: the one it has or, but for a renewal, which may come late, a new one. The list with it,
+  -- in up to three parts
   local function take(d, kind)
     local at = own()
     if not at and (kind == RENEW or held >= count) then
@@ -74,8 +74,16 @@ if number == 8 then
     end
     local others = without(at)
     held = held + 1
-    ends = now + lease
-    return others, write('<c8d', holder, ends)
+    local expires = now + lease
+    local to = #others + 1
+    while to > 1 and read('<d', others, to - 8) > expires do
+      to = to - PLACE
+    end
+    if to > #others then
+      ends = expires
+      return others, write('<c8d', holder, expires)
+    end
+    return sub(others, 1, to - 1), write('<c8d', holder, expires), sub(others, to)
   end
 
   local function release()
@@ -92,7 +100,7 @@ if number == 8 then
 
   return function(kind, value, from, size)
     local d = decision()
-    local changed, more
+    local changed, more, rest
     list, first, last = '', 1, 1
     d.damaged = value ~= nil and not load(value, from, size)
     drop()
@@ -102,16 +110,16 @@ if number == 8 then
     if kind == RELEASE then
       changed = release()
     elseif kind == RENEW then
-      changed, more = take(d, kind)
+      changed, more, rest = take(d, kind)
     elseif units < 0 then
       d.verdict = NEVER
     elseif units > 0 then
-      changed, more = take(d, kind)
+      changed, more, rest = take(d, kind)
     end
     if healed and kind ~= PEEK and not changed then
       changed = list
     end
     report(d)
-    return d, changed, more
+    return d, changed, more, rest
   end
 end
