@@ -75,13 +75,14 @@ static apr_status_t shm_await(int fd, short type, shm_part_t part)
     return rv;
 }
 
-/* For a server: against all others, and tools beside it are waited for. One that takes its time
-   does not keep a server from starting. */
+/* For a server: against all others, and tools are waited for, those that have the store as well as
+   those beside it. One beside it that takes its time does not keep a server from starting. */
 static apr_status_t shm_take_lock(const shm_job_t *job, int fd)
 {
     apr_status_t rv = shm_lock(fd, F_WRLCK, SHM_ALL);
 
     if (rv == EAGAIN) {
+        (void)shm_await(fd, F_RDLCK, SHM_BESIDE); /* which a tool has, too, but no server at work */
         rv = shm_lock(fd, F_WRLCK, SHM_HAS);
         if (rv == APR_SUCCESS) {
             (void)shm_await(fd, F_WRLCK, SHM_ALL);
@@ -89,10 +90,10 @@ static apr_status_t shm_take_lock(const shm_job_t *job, int fd)
     }
     if (rv == EAGAIN) {
         *job->message = apr_psprintf(job->pool,
-                                     "the store file %s is in use by another server; give this one "
-                                     "a file= of its own",
+                                     "the store file %s is in use by another server or by rlpctl; "
+                                     "give a second server a file= of its own",
                                      job->path);
-        return rv;
+        return EBUSY;
     }
     return rv == APR_SUCCESS ? rv : shm_fail(job, "cannot lock the store file", rv);
 }

@@ -12,6 +12,8 @@
 #include <apr_strings.h>
 
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,6 +189,36 @@ static void test_in_use(void **state)
     assert_int_not_equal(rlp_segment_open(&other, path, MB, &boot, &message, unit_pool()),
                          APR_SUCCESS);
     assert_non_null(strstr(message, "is in use by another server"));
+    rlp_segment_close(&segment);
+    path_forget();
+}
+
+static void *close_soon(void *segment)
+{
+    poll(NULL, 0, 100);
+    rlp_segment_close(segment);
+    return NULL;
+}
+
+/* A tool that looked into the file of a stopped server keeps it from starting no longer than it
+   looks. */
+static void test_tool_first(void **state)
+{
+    const char *message;
+    rlp_segment_t tool;
+    rlp_segment_t segment;
+    pthread_t thread;
+
+    path_make(state);
+    segment = segment_open(MB);
+    rlp_segment_close(&segment);
+    assert_null(borrow_at(&tool, &boot));
+    assert_int_equal(pthread_create(&thread, NULL, close_soon, &tool), 0);
+    const apr_status_t rv = rlp_segment_open(&segment, path, MB, &boot, &message, unit_pool());
+
+    pthread_join(thread, NULL);
+    assert_int_equal(rv, APR_SUCCESS);
+    assert_null(message);
     rlp_segment_close(&segment);
     path_forget();
 }
@@ -504,6 +536,7 @@ int main(void)
     unit_add("a large log gets back what it gave", test_give, NULL);
     unit_add("a tool borrows a store", test_borrow, NULL);
     unit_add("one at a time", test_in_use, NULL);
+    unit_add("a server waits for a tool", test_tool_first, NULL);
     for (size_t i = 0; i < UNIT_N(spoiled); i++) {
         unit_add_case("is refused, and stays", spoiled[i].name, test_spoiled, &spoiled[i]);
     }
