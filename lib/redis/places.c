@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define PLACE_PAUSE_MAX (20 * RLP_SECOND)
+
 /* No more than a process has requests in flight: each can look through all. */
 struct redis_places_t {
     pthread_mutex_t mutex; /* of all */
@@ -40,9 +42,13 @@ redis_places_t *redis_places_create(apr_pool_t *pool)
     return places;
 }
 
-static rlp_time_t place_third(const rlp_limit_t *limit)
+/* Until it is renewed: a third of its lease, but never so long that a minute would not do, since
+   who asks under a limit with a shorter lease leaves it no more (script/concurrency.lua). */
+static rlp_time_t place_pause(const rlp_limit_t *limit)
 {
-    return script_lease(limit) / 3;
+    const rlp_time_t third = script_lease(limit) / 3;
+
+    return third < PLACE_PAUSE_MAX ? third : PLACE_PAUSE_MAX;
 }
 
 void redis_places_note(redis_places_t *places, const rlp_charge_t *charge, rlp_time_t now)
@@ -57,7 +63,7 @@ void redis_places_note(redis_places_t *places, const rlp_charge_t *charge, rlp_t
     }
     *place = (redis_place_t){ .subject = subject,
                               .holder = charge->holder,
-                              .due = now + place_third(charge->limit) };
+                              .due = now + place_pause(charge->limit) };
     pthread_mutex_lock(&places->mutex);
     place->next = places->first;
     places->first = place;
@@ -102,7 +108,7 @@ redis_place_t *redis_places_due(redis_places_t *places, rlp_time_t now)
     }
     if (place != NULL) {
         place->asked = true;
-        place->due = now + place_third(&place->subject->limit);
+        place->due = now + place_pause(&place->subject->limit);
     }
     pthread_mutex_unlock(&places->mutex);
     return place;

@@ -28,13 +28,13 @@ typedef struct redis_place_t {
 redis_places_t *redis_places_create(apr_pool_t *pool);
 
 /* Notes the place that a charge has just got, at the time now: it is due when a third of its lease
-   is over. Without memory for it, it is not renewed. */
+   is over, or 20 seconds are. Without memory for it, it is not renewed. */
 void redis_places_note(redis_places_t *places, const rlp_charge_t *charge, rlp_time_t now);
 
 /* Forgets it, as it is given back. */
 void redis_places_forget(redis_places_t *places, const rlp_charge_t *charge);
 
-/* One that is due, and the next time when another third is over; NULL: none. Redis is to be asked
+/* One that is due, and the next time after as long again; NULL: none. Redis is to be asked
    about it, and redis_places_told() to be called then. */
 redis_place_t *redis_places_due(redis_places_t *places, rlp_time_t now);
 

@@ -56,6 +56,25 @@ static void test_due(void **state)
     assert_true(places_none());
 }
 
+/* A long lease is renewed as often as one of a minute. */
+static void test_due_long(void **state)
+{
+    const rlp_limit_t *limit = &unit_plan("concurrent=2 lease=1h")->limits[0];
+
+    (void)state;
+    places = redis_places_create(unit_pool());
+    charge = place_of(7, "api");
+    charge.limit = limit;
+    redis_places_note(places, &charge, 0);
+    for (int i = 1; i <= 3; i++) {
+        assert_null(redis_places_due(places, i * 20 * RLP_SECOND - 1));
+        redis_place_t *place = redis_places_due(places, i * 20 * RLP_SECOND);
+
+        assert_non_null(place);
+        redis_places_told(places, place, true);
+    }
+}
+
 /* One that Redis does not know any more is not asked for again. */
 static void test_lost(void **state)
 {
@@ -111,6 +130,7 @@ int main(void)
 {
     static const unit_single_t singles[] = {
         { "C-09: a place is renewed", test_due },
+        { "C-09: one of a long lease, too", test_due_long },
         { "one that is lost", test_lost },
         { "one that is given back meanwhile", test_given_back },
         { "places of their own", test_apart },

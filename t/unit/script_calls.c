@@ -5,6 +5,7 @@
  * who ask at once. What is decided is in script.c; what damage does, in script_states.c.
  */
 
+#include "redis/places.h"
 #include "script_ask.h"
 
 #include <apr_strings.h>
@@ -350,6 +351,35 @@ static void test_places_apart(void **state)
     assert_int_equal(place(&ask, SCRIPT_TAKE, 7), RLP_DENY);
 }
 
+/* However long its lease is: who asks under a shorter one cannot tell it from one that a clock
+   which was set back has left, so it is renewed as if it had a minute (places.c). */
+static void test_places_long(void **state)
+{
+    ask_t ask;
+    ask_t other;
+    redis_places_t *places = redis_places_create(unit_pool());
+
+    (void)state;
+    server_fresh(state);
+    ask_init(&ask, "concurrent=2 lease=10s");
+    ask_init(&other, "concurrent=2 lease=1h");
+    assert_int_equal(place(&other, SCRIPT_TAKE, 1), RLP_ALLOW);
+    other.charges[0].holder = 1;
+    redis_places_note(places, &other.charges[0], other.now);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(place(&ask, SCRIPT_TAKE, 2), RLP_ALLOW);
+        assert_int_equal(place(&ask, SCRIPT_TAKE, 3), RLP_DENY);
+        ask.now += 3 * RLP_SECOND;
+        other.now = ask.now;
+        redis_place_t *due = redis_places_due(places, other.now);
+
+        if (due != NULL) {
+            assert_int_equal(place(&other, SCRIPT_RENEW, due->holder), RLP_ALLOW);
+            redis_places_told(places, due, true);
+        }
+    }
+}
+
 enum { MANY = 10000, MANY_HEAD = 24, MANY_PLACE = 16 };
 
 /* Holders are random numbers. */
@@ -459,6 +489,7 @@ int main(void)
     unit_add("C-09: random holders", test_holders, NULL);
     unit_add("places after a clock was set back", test_places_set_back, NULL);
     unit_add("places of leases of different length", test_places_apart, NULL);
+    unit_add("places of very different leases", test_places_long, NULL);
     unit_add("C-14: ten thousand places", test_many_places, NULL);
     return unit_run();
 }

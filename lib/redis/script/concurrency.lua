@@ -27,7 +27,7 @@ if number == 8 then
   end
 
   -- A clock that stepped back has left places that end later than any lease from now: they have one from now. Those of
-  -- limits with longer leases keep theirs, up to three minutes, since they are renewed within a third of it.
+  -- limits with longer leases have a minute, too, and are renewed within a third of it (lib/redis/places.c).
   local function heal()
     local most = now + (lease > LEASE_LEAST and lease or LEASE_LEAST)
     if first == last or read('<d', list, first + 8) <= most then
