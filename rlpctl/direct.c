@@ -368,32 +368,43 @@ static int file_list(const direct_t *job, const rlp_segment_t *segment)
     return list.n > 0 ? EXIT_SUCCESS : DIRECT_NOTHING;
 }
 
-/* TYPE and a secret become TYPE:DIGEST. */
-static const char *file_secret(direct_t *job)
+/* Reads the secret, if there is one: before the file is opened, since who is still to type it would
+   keep a server from starting. */
+static const char *file_read_secret(const direct_t *job, char secret[DIRECT_SECRET_MAX])
 {
-    char secret[DIRECT_SECRET_MAX];
-    char digest[33];
-
     if (!job->secret) {
         return NULL;
     }
-    if (fgets(secret, sizeof(secret), stdin) == NULL || strcspn(secret, "\r\n") == 0) {
+    if (fgets(secret, DIRECT_SECRET_MAX, stdin) == NULL || strcspn(secret, "\r\n") == 0) {
         return "expected a secret on standard input";
     }
-    rlp_store_digest(job->store, secret, strcspn(secret, "\r\n"), digest);
-    job->identity = apr_pstrcat(job->pool, job->identity, ":", digest, NULL);
     return NULL;
+}
+
+/* TYPE and a secret become TYPE:DIGEST. */
+static void file_identify(direct_t *job, const char *secret)
+{
+    char digest[33];
+
+    if (job->secret) {
+        rlp_store_digest(job->store, secret, strcspn(secret, "\r\n"), digest);
+        job->identity = apr_pstrcat(job->pool, job->identity, ":", digest, NULL);
+    }
 }
 
 /* NULL and the exit status, or an error. */
 static const char *direct_file(direct_t *job, int *status)
 {
-    const char *error = NULL;
+    char secret[DIRECT_SECRET_MAX];
+    const char *error = file_read_secret(job, secret);
     rlp_segment_t segment;
     rlp_clock_t clock;
     bool shared;
 
     *status = EX_DATAERR;
+    if (error != NULL) {
+        return error;
+    }
     rlp_clock_read(&clock);
     if (rlp_segment_join(&segment, job->place.file, &clock, &shared, &error, job->pool) !=
         APR_SUCCESS) {
@@ -402,7 +413,9 @@ static const char *direct_file(direct_t *job, int *status)
     if (rlp_shm_create(&job->store, &segment, job->pool) != APR_SUCCESS) {
         error = "the store in the file is damaged";
     }
-    error = error ? error : file_secret(job);
+    if (error == NULL) {
+        file_identify(job, secret);
+    }
     if (error == NULL && job->plan != NULL) {
         *status = EXIT_SUCCESS;
         error = direct_ask(job) == APR_SUCCESS ? NULL : "the store in the file cannot be asked";

@@ -74,7 +74,14 @@ for my $state (qw(running stopped)) {
     my ($status, undef, $err) = rlpctl('', 'get', @file, 'ip:127.0.0.2');
     is("$status $err", "1 rlpctl: nothing is counted of ip:127.0.0.2\n", "$state: of nobody");
 }
-$server->start;
+{
+    my @get = ($ENV{RLPCTL}, 'get', @file, qw(--secret apikey keys rate=100/week));
+    open my $typing, '|-', 'sh', '-c', 'exec "$@" >/dev/null', 'sh', @get or die "sh: $!\n";
+    select undef, undef, undef, 0.5; # until it waits for its secret
+    is($server->try_start, '', 'who is still to type a secret keeps no server from starting');
+    print {$typing} "key-of-zoe\n";
+    ok(close $typing, 'and has the answer then');
+}
 is(left(@file), '3 48', 'all of it is there after a restart');
 like(said('', 'grant', @file, '--json', qw(ip:127.0.0.1 1 site rate=5/week quota=50/year)), qr/"remaining":4,.*\n.*"remaining":49,/, 'grant beside the server');
 is(request($server), '200 3', 'which it knows at once');
