@@ -11,6 +11,7 @@
 #include <apr_strings.h>
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -380,6 +381,43 @@ static void test_places_long(void **state)
     }
 }
 
+static const struct no_end {
+    const char *name;
+    double end;
+} no_ends[] = {
+    { "no number", NAN },       { "infinity", INFINITY }, { "beyond all clocks", 1e300 },
+    { "in a century", 4.9e15 }, { "before time", -1 },
+};
+
+/* A place that somebody has put at the end of the list, with an end that no lease has. */
+static void test_places_damaged(void **state)
+{
+    const struct no_end *row = unit_row(state);
+    char value[24 + 2 * 16];
+    ask_t ask;
+
+    server_fresh(NULL);
+    ask_init(&ask, "concurrent=3");
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 1), RLP_ALLOW);
+    redisReply *one = redis_server_ask("GET %s", KEY);
+    const uint32_t size = 2 * 16;
+
+    assert_int_equal(one->len, 24 + 16);
+    memcpy(value, one->str, 24 + 16);
+    memcpy(value + 12, &size, sizeof(size));
+    memcpy(value + 24 + 16, "somebody", 8);
+    memcpy(value + 24 + 24, &row->end, sizeof(row->end));
+    freeReplyObject(redis_server_ask("SET %s %b PX 60000", KEY, value, sizeof(value)));
+    freeReplyObject(one);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(place(&ask, SCRIPT_TAKE, 2), RLP_ALLOW);
+        assert_int_equal(place(&ask, SCRIPT_RENEW, 1), RLP_ALLOW);
+        ask.now += 20 * RLP_SECOND;
+    }
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 3), RLP_ALLOW);
+    assert_int_equal(place(&ask, SCRIPT_TAKE, 4), RLP_DENY);
+}
+
 enum { MANY = 10000, MANY_HEAD = 24, MANY_PLACE = 16 };
 
 /* Holders are random numbers. */
@@ -490,6 +528,10 @@ int main(void)
     unit_add("places after a clock was set back", test_places_set_back, NULL);
     unit_add("places of leases of different length", test_places_apart, NULL);
     unit_add("places of very different leases", test_places_long, NULL);
+    for (size_t i = 0; i < UNIT_N(no_ends); i++) {
+        unit_add_case("a place that does not end", no_ends[i].name, test_places_damaged,
+                      &no_ends[i]);
+    }
     unit_add("C-14: ten thousand places", test_many_places, NULL);
     return unit_run();
 }

@@ -5,6 +5,7 @@ if number == 8 then
   local count, lease, holder = read('<ddc8', args, pos)
   local PLACE = 16
   local LEASE_LEAST = 60000000 -- a minute
+  local LEASE_LONGEST = 315619200000000 -- ten years
   local list, first, last -- last: behind its end
   local held, ends
 
@@ -27,10 +28,11 @@ if number == 8 then
   end
 
   -- A clock that stepped back has left places that end later than any lease from now: they have one from now. Those of
-  -- limits with longer leases have a minute, too, and are renewed within a third of it (lib/redis/places.c).
+  -- limits with longer leases have a minute, too, and are renewed within a third of it (lib/redis/places.c). Damage may
+  -- leave an end that no lease has; at the end of the list, it would stay there.
   local function heal()
     local most = now + (lease > LEASE_LEAST and lease or LEASE_LEAST)
-    if first == last or read('<d', list, first + 8) <= most then
+    if first == last or read('<d', list, first + 8) <= most and read('<d', list, last - 8) <= now + LEASE_LONGEST then
       return false
     end
     local places = {}
