@@ -188,6 +188,7 @@ if (!-x $httpd || !-e $module || !-x $rlpctl) {
     plan skip_all => 'httpd, the module or rlpctl is not there';
 }
 $ENV{PATH} = dirname(abs_path($rlpctl)) . ":$ENV{PATH}";
+$ENV{http_proxy} = 'http://192.0.2.1:3128'; # a user's, which nobody is to ask
 
 my $configurations = 0;
 for my $file (documents()) {

@@ -20,17 +20,6 @@ if ! "$PERL" -MApache::TestRun -e 1 2>/dev/null; then
     exit 1
 fi
 
-base=${TMPDIR:-/tmp}
-case $base in *[!A-Za-z0-9_./+-]*) base=/tmp ;; esac
-scratch=$(mktemp -d "$base/ratelimit-plans-httpd.XXXXXX")
-if test "$KEEP" = yes; then
-    echo "kept: $scratch"
-else
-    trap 'rm -rf -- "$scratch"' EXIT
-fi
-trap 'exit 1' INT TERM HUP
-chmod 755 "$scratch"
-
 # Apache::Test refuses root.
 run_unprivileged() {
     if test "$(id -u)" = 0; then
@@ -39,6 +28,18 @@ run_unprivileged() {
         "$@"
     fi
 }
+
+base=${TMPDIR:-/tmp}
+case $base in *[!A-Za-z0-9_./+-]*) base=/tmp ;; esac
+run_unprivileged test -x "$base" || base=/tmp # root's own may be closed to others
+scratch=$(mktemp -d "$base/ratelimit-plans-httpd.XXXXXX")
+if test "$KEEP" = yes; then
+    echo "kept: $scratch"
+else
+    trap 'rm -rf -- "$scratch"' EXIT
+fi
+trap 'exit 1' INT TERM HUP
+chmod 755 "$scratch"
 
 # rlpctl with the library it is linked to, without libtool's script around both
 copy_rlpctl() {

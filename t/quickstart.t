@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
-# ./quickstart, interrupted and called again: in a tree of the test's own, with programs of its own in place of those that
-# install and build.
+# ./quickstart where newcomers are: interrupted and called again, with a TMPDIR of root's own, behind a proxy. In a tree
+# of the test's own, with programs of its own in place of those that install and build.
 
 use strict;
 use warnings;
@@ -10,13 +10,15 @@ use warnings;
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
+use IO::Socket::INET;
 use POSIX ();
 use Test::More;
 
 use lib dirname($0) . '/lib';
-use RLP::Basics qw(slurp slurp_any spill);
+use RLP::Basics qw(configured free_port slurp slurp_any spill wait_for);
 
 my $top = abs_path($ENV{top_srcdir} || dirname(dirname($0)));
+my $build = abs_path($ENV{builddir} || '.');
 my $dir = tempdir('quickstart.XXXXXX', DIR => '/tmp', CLEANUP => 1);
 chmod 0755, $dir or die "$dir: $!\n";
 mkdir "$dir/$_" or die "$_: $!\n" for qw(bin system tree);
@@ -43,6 +45,7 @@ script("$dir/bin/$_", "exit 0\n") for qw(apt-cache systemctl update-rc.d);
 script("$dir/bin/dpkg-query", "echo installed\n");
 $ENV{PATH} = "$dir/bin:$ENV{PATH}";
 delete @ENV{qw(MAKEFLAGS MAKELEVEL TMPDIR PORT)};
+delete @ENV{ grep { /_proxy$/i } keys %ENV };
 
 # In a session of its own, as at a terminal; its process id.
 sub spawn {
@@ -93,5 +96,44 @@ script("$dir/bin/apt-get", "exit 1\n");
 like($said, qr/^quickstart: cannot install: apache2-bin /m, 'it says what it cannot install');
 is(there(), '', 'and nothing is left then either');
 script("$dir/bin/dpkg-query", "echo installed\n");
+
+# --- the demo
+
+SKIP: {
+    my $module = "$build/.libs/mod_ratelimit_plans.so";
+    skip 'httpd or the module is not there', 1 if !-x configured('HTTPD') || !-e $module;
+    system 'cp', '-R', '--no-preserve=mode', "$top/conf", "$tree/";
+    mkdir "$tree/build/.libs" or die "$!\n";
+    symlink $module, "$tree/build/.libs/mod_ratelimit_plans.so" or die "$!\n";
+    spill("$tree/build/Makefile", join '', "all:\n", map { "$_ = " . configured($_) . "\n" } qw(HTTPD HTTPD_MODULES));
+
+    mkdir "$dir/closed", 0700 or die "$!\n";
+    local $ENV{TMPDIR} = "$dir/closed";
+    my $port = local $ENV{PORT} = free_port();
+    my $pid = spawn('demo');
+    wait_for(sub { slurp_any("$dir/said") =~ /Ctrl-C/ || waitpid($pid, POSIX::WNOHANG()) > 0 });
+    my $socket = IO::Socket::INET->new("127.0.0.1:$port");
+    print {$socket} "GET /api/hello HTTP/1.0\r\n\r\n" if $socket;
+    is($socket && <$socket>, "HTTP/1.1 200 OK\r\n", 'a TMPDIR that is closed to others does not close the demo')
+        or diag(slurp("$dir/said"));
+    unlike(slurp("$dir/said"), qr/proxy/, 'nothing of a proxy');
+    ($status, $said) = quickstart('demo');
+    is($status, 1, 'a port that is taken ends another one');
+    like($said, qr/^quickstart: port $port of 127[.]0[.]0[.]1 is taken; choose another/m, 'which it says');
+    kill 'INT', -$pid;
+    waitpid $pid, 0;
+    is($?, 0, 'Ctrl-C ends the demo');
+    ok(!IO::Socket::INET->new("127.0.0.1:$port"), 'and its httpd');
+    is(join(' ', glob "$dir/closed/*"), '', 'and it leaves nothing');
+
+    local $ENV{http_proxy} = 'http://192.0.2.1:3128';
+    $pid = spawn('demo');
+    wait_for(sub { slurp_any("$dir/said") =~ /Ctrl-C/ || waitpid($pid, POSIX::WNOHANG()) > 0 });
+    like(slurp("$dir/said"), qr/Try:\n\n  export no_proxy=127[.]0[.]0[.]1\n/, 'behind a proxy curl is to know of it first');
+    kill 'INT', -$pid;
+    waitpid $pid, 0;
+    my $perl = qq{"$^X" -I"$top/t/lib" -MRLP::Basics -e 'print \$ENV{TMPDIR} // "/tmp", " \$ENV{no_proxy}"'};
+    is(qx($perl), ($> == 0 ? '/tmp' : "$dir/closed") . ' *', 'tests have neither');
+}
 
 done_testing;

@@ -17,6 +17,12 @@ our $patience = 30; # seconds that anything may take
 
 my $build = $ENV{builddir} || '.';
 
+# A proxy of the user's is not for 127.0.0.1.
+$ENV{no_proxy} = '*';
+
+# root's TMPDIR may be closed to httpd's children, who are www-data then.
+delete $ENV{TMPDIR} if $> == 0 && defined $ENV{TMPDIR} && system(qw(setpriv --reuid=www-data --regid=www-data --clear-groups test -x), $ENV{TMPDIR}) != 0;
+
 sub slurp {
     my ($file) = @_;
     open my $in, '<', $file or die "$file: $!\n";
