@@ -43,8 +43,7 @@ is(join(' ', grep { ((stat)[2] & 0444) != 0444 } @files), '', 'everybody can rea
 is(join(' ', grep { /[.]a$/ } map { s{.*/}{}r } grep { /modules/ } @files), '', 'and the module is none to link with');
 
 my $load = configured('modsavailabledir') . '/ratelimit_plans.load';
-SKIP: {
-    skip 'this httpd has no a2enmod', 1 if $load !~ m{^/};
+if ($load =~ m{^/}) { # where there is a2enmod
     my ($module) = slurp("$dir$load") =~ /^LoadModule ratelimit_plans_module (\S+)$/m;
     ok(-x "$dir$module", 'ratelimit_plans.load names the module');
 }
