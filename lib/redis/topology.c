@@ -45,18 +45,18 @@ static node_t *topology_add(redis_endpoint_t *endpoint, const redis_address_t *a
     return node->connection == NULL ? NULL : node;
 }
 
-static void topology_name(char name[TOPOLOGY_NAME_MAX], const redis_address_t *address)
+static void topology_name(char name[REDIS_NODE_NAME_MAX], const redis_address_t *address)
 {
     if (address->path != NULL) {
-        snprintf(name, TOPOLOGY_NAME_MAX, "%s", address->path);
+        snprintf(name, REDIS_NODE_NAME_MAX, "%s", address->path);
     } else {
-        snprintf(name, TOPOLOGY_NAME_MAX, "%s:%u", address->host, (unsigned)address->port);
+        snprintf(name, REDIS_NODE_NAME_MAX, "%s:%u", address->host, (unsigned)address->port);
     }
 }
 
 node_t *topology_node(redis_endpoint_t *endpoint, const redis_address_t *address)
 {
-    char name[TOPOLOGY_NAME_MAX];
+    char name[REDIS_NODE_NAME_MAX];
 
     for (int i = 0; i < REDIS_NODES_MAX; i++) {
         node_t *node = &endpoint->nodes[i];
@@ -88,7 +88,7 @@ static bool topology_begin(redis_endpoint_t *endpoint)
 {
     const redis_url_t *url = &endpoint->url;
     const redis_address_t nowhere = { .host = "" };
-    char name[TOPOLOGY_NAME_MAX];
+    char name[REDIS_NODE_NAME_MAX];
 
     if (url->kind == REDIS_SENTINEL) {
         endpoint->nodes[0].named = topology_add(endpoint, &nowhere, url->master) != NULL;
@@ -187,7 +187,7 @@ static bool topology_parse(redis_address_t *address, char *text, const node_t *f
     char *colon = strrchr(text, ':');
     const long port = colon == NULL ? 0 : strtol(colon + 1, NULL, 10);
 
-    if (port < 1 || port > 65535 || colon - text >= TOPOLOGY_NAME_MAX - 8) {
+    if (port < 1 || port > 65535 || colon - text >= REDIS_HOST_MAX) {
         return false;
     }
     *colon = '\0';
@@ -200,7 +200,7 @@ static bool topology_parse(redis_address_t *address, char *text, const node_t *f
 static node_t *topology_redirect(redis_endpoint_t *endpoint, const redis_call_t *call,
                                  const node_t *from)
 {
-    char text[TOPOLOGY_NAME_MAX + 32];
+    char text[REDIS_NODE_NAME_MAX + 32];
     redis_address_t address;
     int slot = -1, at = 0;
 

@@ -8,8 +8,10 @@
  */
 
 #include "redis/connection.h"
+#include "redis/wire.h"
 
 #define REDIS_NODES_MAX 128
+#define REDIS_NODE_NAME_MAX (REDIS_HOST_MAX + 8) /* with its port */
 
 typedef struct redis_endpoint_t redis_endpoint_t;
 
@@ -35,7 +37,7 @@ void redis_endpoint_maintain(redis_endpoint_t *endpoint);
 
 /* One of its servers, for a page. */
 typedef struct {
-    char name[128];
+    char name[REDIS_NODE_NAME_MAX];
     redis_breaker_look_t breaker;
     char why[REDIS_WHY_MAX]; /* what went wrong last; "" for nothing */
 } redis_server_t;

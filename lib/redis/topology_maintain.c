@@ -192,7 +192,7 @@ static bool topology_take_range(redis_endpoint_t *endpoint, const redis_address_
     const bool same = !reply_is_text(host) || host->len == 0;
 
     if (first < 0 || last >= REDIS_SLOTS || port < 1 || port > 65535 ||
-        (!same && (host->len >= TOPOLOGY_NAME_MAX - 8 || strcmp(host->str, "?") == 0))) {
+        (!same && (host->len >= REDIS_HOST_MAX || strcmp(host->str, "?") == 0))) {
         return false;
     }
     const redis_address_t address = { .host = same ? from->host : host->str,
@@ -225,7 +225,7 @@ static bool topology_take_slots(redis_endpoint_t *endpoint, const redis_address_
 }
 
 /* The address of a node that has slots and answers; false: there is none at i. */
-static bool topology_member(redis_endpoint_t *endpoint, int i, char host[TOPOLOGY_NAME_MAX],
+static bool topology_member(redis_endpoint_t *endpoint, int i, char host[REDIS_HOST_MAX],
                             redis_address_t *address)
 {
     const node_t *node = &endpoint->nodes[i];
@@ -234,7 +234,7 @@ static bool topology_member(redis_endpoint_t *endpoint, int i, char host[TOPOLOG
     const bool member = node->connection != NULL && node->mapped && topology_answers(node);
 
     if (member) {
-        memcpy(host, node->host, TOPOLOGY_NAME_MAX);
+        memcpy(host, node->host, REDIS_HOST_MAX);
         *address = (redis_address_t){ .host = host, .port = node->address.port };
     }
     pthread_mutex_unlock(&endpoint->mutex);
@@ -245,7 +245,7 @@ static void topology_maintain_cluster(redis_endpoint_t *endpoint)
 {
     static const char *const words[] = { "CLUSTER", "SLOTS" };
     const question_t question = { .words = words, .n = 2, .take = topology_take_slots };
-    char host[TOPOLOGY_NAME_MAX];
+    char host[REDIS_HOST_MAX];
     redis_address_t address;
 
     for (int i = 0; i < REDIS_NODES_MAX; i++) {

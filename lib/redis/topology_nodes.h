@@ -12,14 +12,13 @@
 
 #include <pthread.h>
 
-#define TOPOLOGY_NAME_MAX 128
 #define TOPOLOGY_NOWHERE ((int16_t)-1)
 
 /* One server. */
 typedef struct {
     redis_connection_t *connection; /* NULL: free */
     redis_address_t address;        /* host is in the name */
-    char host[TOPOLOGY_NAME_MAX];
+    char host[REDIS_HOST_MAX];
     int users;   /* threads that use it now */
     bool named;  /* in the URL: never dropped */
     bool mapped; /* has slots */

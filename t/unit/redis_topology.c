@@ -281,6 +281,34 @@ static void test_many_servers(void **state)
     scene_end(&scene);
 }
 
+/* Names as long as DNS has them: each is another server, and none is cut off. */
+static void test_long_names(void **state)
+{
+    static scene_t scene = { .url = "redis-cluster://127.0.0.1:#0", .slots = { ALL_OF_0, NULL } };
+    redis_server_t servers[3];
+    redis_endpoint_t *endpoint = scene_begin(&scene);
+    char host[256];
+    redis_fault_t fault;
+
+    (void)state;
+    memset(host, 'a', sizeof(host) - 1);
+    host[sizeof(host) - 1] = '\0';
+    for (int i = 1; i <= 2; i++) {
+        char answer[300];
+        char name[300];
+
+        const char *key = i == 1 ? "foo" : "bar";
+
+        snprintf(answer, sizeof(answer), "-MOVED %d %s:%d\r\n", redis_slot(key, 3), host, 6378 + i);
+        snprintf(name, sizeof(name), "%s:%d", host, 6378 + i);
+        scene.get[0] = answer;
+        scene_get(endpoint, key, &fault);
+        assert_int_equal(redis_endpoint_servers(endpoint, servers, 3), 1 + i);
+        assert_string_equal(servers[i].name, name);
+    }
+    scene_end(&scene);
+}
+
 static void test_ask(void **state)
 {
     static scene_t scene = {
@@ -512,6 +540,7 @@ int main(void)
     unit_add("MOVED to another port of the same host", test_moved_same_host, NULL);
     unit_add("a storm of MOVED: two contacts a request, slots once a second", test_storm, NULL);
     unit_add("servers without end are not remembered", test_many_servers, NULL);
+    unit_add("names of servers as long as may be", test_long_names, NULL);
     unit_add("ASK: ASKING goes ahead, and nothing is remembered", test_ask, NULL);
     unit_add("keys of two servers", test_two_servers, NULL);
     unit_add("CLUSTER SLOTS without sense", test_slots_damaged, NULL);
