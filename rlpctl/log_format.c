@@ -139,7 +139,7 @@ static const char *format_strftime(log_format_t *format, const char *text, bool 
 {
     const char *error = NULL;
 
-    for (; *text && error == NULL; text++) {
+    for (; error == NULL && *text; text++) {
         if (*text != '%') {
             format_literal(format, *text);
         } else if (text[1] == '%') {
