@@ -106,12 +106,24 @@ static void refuse_drop_body(request_rec *r)
     }
 }
 
+/* httpd's own pages of errors have no filters and fields of what was asked for, such as those that
+   say how long it may be kept, but those for errors: nor has this. */
+static void refuse_start_over(request_rec *r)
+{
+    while (r->output_filters != NULL && r->output_filters->frec->ftype < AP_FTYPE_PROTOCOL) {
+        r->output_filters = r->output_filters->next;
+    }
+    apr_table_clear(r->headers_out);
+    ap_run_insert_error_filter(r);
+}
+
 /* problem+json of RFC 9457, with the type and the member that the header fields' draft defines.
    Names of plans and rules need no escapes. */
 int refuse_write_json(request_rec *r, const verdict_t *verdict)
 {
     const char *separator = "";
 
+    refuse_start_over(r);
     r->status = verdict->status;
     r->content_encoding = NULL; /* of the file that was asked for, as its language */
     r->content_languages = NULL;

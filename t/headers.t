@@ -138,6 +138,8 @@ for my $case (@bodies) {
 my $refused = after(6, '/c/h-05-packed', Accept => 'application/json');
 is($refused->header('Content-Type'), 'application/problem+json', 'H-05 JSON in place of a compressed file in German');
 is($refused->header($_), undef, "is neither: $_") for qw(Content-Encoding Content-Language);
+is_deeply([ $refused->all('Cache-Control') ], ['no-store'], 'H-05 nor is it kept as long as the file: Header set is for that');
+is($refused->header('X-Always'), 'yes', 'H-05 Header always set is for errors, too');
 $refused = get('/c/h-05', Accept => 'application/json');
 my $problem = eval { decode_json($refused->body) } || {};
 is($problem->{status}, 429, 'H-05 the problem has the status');
@@ -483,6 +485,8 @@ RateLimitPlan h-same rate=5/min
         RateLimitRule h-05 rate=5/min
     </Location>
     <Location "/c/h-05-packed">
+        Header set Cache-Control "public, max-age=60"
+        Header always set X-Always yes
         AddEncoding gzip .txt
         AddLanguage de .txt
         RateLimitRule h-05-packed rate=5/min

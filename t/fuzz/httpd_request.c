@@ -286,6 +286,11 @@ apr_status_t ap_pass_brigade(ap_filter_t *filter, apr_bucket_brigade *bucket)
     return APR_SUCCESS;
 }
 
+void ap_run_insert_error_filter(request_rec *r)
+{
+    (void)r;
+}
+
 int ap_invoke_handler(request_rec *r)
 {
     (void)r;
