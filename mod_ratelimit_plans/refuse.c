@@ -123,8 +123,8 @@ int refuse_write_json(request_rec *r, const verdict_t *verdict)
 {
     const char *separator = "";
 
-    refuse_start_over(r);
     r->status = verdict->status;
+    refuse_start_over(r);
     r->content_encoding = NULL; /* of the file that was asked for, as its language */
     r->content_languages = NULL;
     ap_set_content_type(r, "application/problem+json");

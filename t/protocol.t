@@ -238,7 +238,7 @@ sub caching_server {
 
 SKIP: {
     my @modules = qw(cache cache_disk);
-    skip 'httpd has no mod_cache or mod_cache_disk', 14 if grep { !RLP::Httpd::has_module($_) } @modules;
+    skip 'httpd has no mod_cache or mod_cache_disk', 17 if grep { !RLP::Httpd::has_module($_) } @modules;
     my @cases = (
         # configuration, answers, what X-RateLimit-Remaining says in them
         [ '', [(200) x 6], '1 1 1 1 1 1' ],
@@ -271,6 +271,7 @@ SKIP: {
         my $server = caching_server(1, $how, modules => \@modules);
         my @answers = map { $server->get_to_the_end('/free', @{$_}) } [], \@anew, [ @anew, 'Accept: application/json' ], [];
         is(join(' ', map { $_->{status} } @answers), $expected, "mod_cache, who is refused throws nothing out: it $what");
+        is(scalar(grep { $_->{status} == 200 && ($_->{fields}{'content-type'} // '') ne ($answers[0]{fields}{'content-type'} // '') } @answers), 0, 'mod_cache, what it has is of its own type') || diag join ' ', map { $_->{fields}{'content-type'} // '-' } @answers;
         $server->stop;
     }
 
