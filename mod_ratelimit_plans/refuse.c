@@ -106,15 +106,19 @@ static void refuse_drop_body(request_rec *r)
     }
 }
 
-/* httpd's own pages of errors have no filters and fields of what was asked for, such as those that
-   say how long it may be kept, but those for errors: nor has this. */
+/* As httpd's own pages of errors (ap_send_error_response()), this has no filters and fields of what
+   was asked for, such as those that say how long it may be kept, but those for errors. */
 static void refuse_start_over(request_rec *r)
 {
+    apr_table_t *dropped = r->headers_out;
+
     while (r->output_filters != NULL && r->output_filters->frec->ftype < AP_FTYPE_PROTOCOL) {
         r->output_filters = r->output_filters->next;
     }
-    apr_table_clear(r->headers_out);
-    ap_run_insert_error_filter(r);
+    ap_run_insert_error_filter(r); /* mod_cache may put what it has in the place of this */
+    r->headers_out = r->err_headers_out;
+    r->err_headers_out = dropped;
+    apr_table_clear(dropped);
 }
 
 /* problem+json of RFC 9457, with the type and the member that the header fields' draft defines.
