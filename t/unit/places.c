@@ -66,7 +66,7 @@ static void test_due_long(void **state)
     charge = place_of(7, "api");
     charge.limit = limit;
     redis_places_note(places, &charge, 0);
-    for (int i = 1; i <= 3; i++) {
+    for (rlp_time_t i = 1; i <= 3; i++) {
         assert_null(redis_places_due(places, i * 20 * RLP_SECOND - 1));
         redis_place_t *place = redis_places_due(places, i * 20 * RLP_SECOND);
 

@@ -392,6 +392,7 @@ static const struct no_end {
 /* A place that somebody has put at the end of the list, with an end that no lease has. */
 static void test_places_damaged(void **state)
 {
+    static const unsigned char somebody[8] = { 's', 'o', 'm', 'e', 'b', 'o', 'd', 'y' };
     const struct no_end *row = unit_row(state);
     char value[24 + 2 * 16];
     ask_t ask;
@@ -405,7 +406,7 @@ static void test_places_damaged(void **state)
     assert_int_equal(one->len, 24 + 16);
     memcpy(value, one->str, 24 + 16);
     memcpy(value + 12, &size, sizeof(size));
-    memcpy(value + 24 + 16, "somebody", 8);
+    memcpy(value + 24 + 16, somebody, sizeof(somebody));
     memcpy(value + 24 + 24, &row->end, sizeof(row->end));
     freeReplyObject(redis_server_ask("SET %s %b PX 60000", KEY, value, sizeof(value)));
     freeReplyObject(one);
