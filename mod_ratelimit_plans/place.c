@@ -157,13 +157,26 @@ static bool place_is_file(const request_rec *r)
 /* Do our fields stand alone? After a redirect the one table is that of the request before, too. */
 static bool place_is_alone(const request_rec *r, const verdict_t *verdict)
 {
-    int n = 0;
-
-    for (int i = 0; i < RLP_FIELDS_N; i++) {
-        n += verdict->fields[i] != NULL;
-    }
     return r->prev == NULL && apr_is_empty_table(r->headers_out) &&
-           apr_table_elts(r->err_headers_out)->nelts == n;
+           apr_table_elts(r->err_headers_out)->nelts == verdict->sent;
+}
+
+static void place_swap(request_rec *r)
+{
+    apr_table_t *const fields = r->err_headers_out;
+
+    r->err_headers_out = r->headers_out;
+    r->headers_out = fields;
+}
+
+/* The table of what errors keep has room for five fields, the other for twelve; a file's own come
+   to ours, and the table would grow. Both are still empty. */
+void place_begin(request_rec *r)
+{
+    if (r->handler == NULL && r->prev == NULL && apr_is_empty_table(r->headers_out) &&
+        apr_is_empty_table(r->err_headers_out)) {
+        place_swap(r);
+    }
 }
 
 void place_response(request_rec *r, const verdict_t *verdict)
@@ -171,10 +184,7 @@ void place_response(request_rec *r, const verdict_t *verdict)
     if (!place_is_plain(r)) {
         place_guard(r, verdict);
     } else if (place_is_file(r) && place_is_alone(r, verdict)) {
-        apr_table_t *const fields = r->err_headers_out;
-
-        r->err_headers_out = r->headers_out;
-        r->headers_out = fields;
+        place_swap(r);
     }
 }
 

@@ -509,6 +509,9 @@ int refuse_write_json(request_rec *r, const verdict_t *verdict);
 void place_guard(request_rec *r, const verdict_t *verdict);
 void place_register_filter(void);
 
+/* Before the first fields of a request: makes room. */
+void place_begin(request_rec *r);
+
 /* Now that it is known who answers: what has fields of its own is guarded, and those of a file
    stand where errors drop them, as httpd need not merge two tables then. */
 void place_response(request_rec *r, const verdict_t *verdict);
