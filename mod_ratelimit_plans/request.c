@@ -100,12 +100,15 @@ DECIDE_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, const
     if (variant == NULL || address == NULL) {
         return false;
     }
-    for (int i = 0; i < variant->plan->n; i++, charge++) {
+    int i = 0;
+
+    do { /* a plan has limits */
         rlp_charge_init(charge, address->text, address->len, variant->signatures[0][i],
                         &variant->plan->limits[i]);
         charge->entry.key.fingerprint = address->fingerprint;
         charge->rule = variant->scope;
-    }
+        charge++;
+    } while (++i < variant->plan->n);
     usual->n += variant->plan->n;
     return true;
 }
@@ -206,7 +209,9 @@ DECIDE_INLINE bool request_passes(const request_rec *r, usual_t *usual, asked_t 
 /* Do all rules judge all requests here, and header fields tell of none? */
 DECIDE_INLINE bool request_is_silent(const dir_conf_t *conf)
 {
-    return conf->traits == 0 && conf->fields == FIELDS_OFF;
+    _Static_assert(FIELDS_OFF == 0, "one look at both");
+
+    return (conf->traits | (unsigned)conf->fields) == 0;
 }
 
 /* This allocates nothing. */
@@ -214,6 +219,19 @@ DECIDE_INLINE void request_pass_silently(const request_rec *r, const dir_conf_t 
 {
     ap_set_module_config(r->request_config, &ratelimit_plans_module,
                          (void *)(uintptr_t)&conf->passed);
+}
+
+/* The first request of a connection takes the short way, too, when its address is known; what is
+   not usual is decided in full. */
+__attribute__((noinline)) static int
+request_decide_else(request_rec *r, const dir_conf_t *conf, const asked_t *asked,
+                    int (*again)(request_rec *, const dir_conf_t *))
+{
+    const rule_t *rule = APR_ARRAY_IDX(conf->rules, 0, const rule_t *);
+
+    return identity_meet(decide_chain(rule, conf), r, server_conf(r->server))
+               ? again(r, conf)
+               : decide_request(r, conf, PHASE_BOTH, false, asked);
 }
 
 /* Most requests: rules that count addresses, and a client that passes them. */
@@ -225,7 +243,7 @@ __attribute__((noinline)) static int request_decide_usual(request_rec *r, const 
 
     asked.rv = APR_SUCCESS;
     if (!request_collect_usual(&usual, r, conf) || !request_passes(r, &usual, &asked)) {
-        return decide_request(r, conf, PHASE_BOTH, false, &asked);
+        return request_decide_else(r, conf, &asked, request_decide_usual);
     }
     request_tally_usual(conf, usual.judged);
     if (request_is_silent(conf)) {
@@ -247,7 +265,7 @@ __attribute__((noinline)) static int request_decide_single(request_rec *r, const
     asked.rv = APR_SUCCESS;
     if (!rule_matches(rule, r) || !request_add_usual(&usual, r, conf, rule) ||
         !request_passes(r, &usual, &asked)) {
-        return decide_request(r, conf, PHASE_BOTH, false, &asked);
+        return request_decide_else(r, conf, &asked, request_decide_single);
     }
     request_tally_rule(rule);
     request_tell_usual(r, conf, &usual);
@@ -264,7 +282,7 @@ __attribute__((noinline)) static int request_decide_silently(request_rec *r, con
 
     asked.rv = APR_SUCCESS;
     if (!request_add_usual(&usual, r, conf, rule) || !request_passes(r, &usual, &asked)) {
-        return decide_request(r, conf, PHASE_BOTH, false, &asked);
+        return request_decide_else(r, conf, &asked, request_decide_silently);
     }
     request_tally_rule(rule);
     request_pass_silently(r, conf);
@@ -423,15 +441,21 @@ __attribute__((noinline)) static int request_fixups_in_full(request_rec *r, cons
                : decide_request(r, conf, request_phases_left(r, conf), false, NULL);
 }
 
+/* A client's own request for what has no handler yet, of which nothing was decided: one look at all
+   of that. */
+DECIDE_INLINE bool request_is_fresh(const request_rec *r)
+{
+    return ((uintptr_t)r->prev | (uintptr_t)r->main | (uintptr_t)r->handler |
+            (uintptr_t)r->connection->master | (uintptr_t)request_verdict(r)) == 0;
+}
+
 /* What most requests are is told without a call. */
 int request_fixups(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
-    const bool usual = request_is_usual(conf) && conf->rules->nelts == 1 && r->prev == NULL &&
-                       r->main == NULL && r->handler == NULL && r->connection->master == NULL &&
-                       request_verdict(r) == NULL && !ordered_any();
 
-    if (!usual) {
+    if (!request_is_usual(conf) || conf->rules->nelts != 1 || !request_is_fresh(r) ||
+        ordered_any()) {
         return request_fixups_in_full(r, conf);
     }
     return request_is_silent(conf) ? request_decide_silently(r, conf)
@@ -511,13 +535,13 @@ int request_handler(request_rec *r)
 {
     const dir_conf_t *conf = ap_get_module_config(r->per_dir_config, &ratelimit_plans_module);
     verdict_t *verdict = ap_get_module_config(r->request_config, &ratelimit_plans_module);
-    const bool done =
-        verdict == &conf->passed || (request_is_judged(r, verdict, conf) && !verdict->denied);
+    const bool passed = verdict == &conf->passed;
 
-    if (!done || *r->handler == 'r') {
+    if (*r->handler == 'r' ||
+        (!passed && (!request_is_judged(r, verdict, conf) || verdict->denied))) {
         return request_handle_in_full(r, conf);
     }
-    if (verdict->fields != NULL) {
+    if (!passed && verdict->fields != NULL) {
         place_response(r, verdict);
     }
     return DECLINED;

@@ -294,14 +294,17 @@ SLAB_INLINE int slab_lock_all(const slab_t *slab, held_t *held, const place_t pl
     return rv == 0 && held->n > 1 ? slab_lock_more(slab, held) : rv;
 }
 
-SLAB_INLINE void slab_load(rlp_entry_t *entry, const slot_t *slot, rlp_time_t now)
+/* All that is written of a state, so that nothing else of the caller's memory gets into the
+   slot. */
+SLAB_INLINE void slab_load(rlp_entry_t *entry, const place_t *place, rlp_time_t now)
 {
+    const uint32_t size = place->lines > 1 ? entry->key.size : RLP_STATE_MAX;
+
     entry->dirty = false;
-    if (slot == NULL || slab_expired(slot, now)) {
-        /* all that is written of it: nothing else of the caller's memory gets into the slot */
-        memset(entry->state, 0, entry->key.size > RLP_STATE_MAX ? entry->key.size : RLP_STATE_MAX);
+    if (place->slot == NULL || slab_expired(place->slot, now)) {
+        memset(entry->state, 0, size);
     } else {
-        state_copy(entry->state, slot->state, entry->key.size);
+        state_copy(entry->state, place->slot->state, size);
     }
 }
 
@@ -516,7 +519,7 @@ SLAB_INLINE int slab_run(slab_t *slab, rlp_entry_t *entries[], int n, rlp_time_t
     }
     for (int i = 0; i < n; i++) {
         places[i].slot = slab_find(slab, &places[i], &entries[i]->key);
-        slab_load(entries[i], places[i].slot, now);
+        slab_load(entries[i], &places[i], now);
     }
     fn(entries, n, now, baton);
     const bool fits =
