@@ -56,8 +56,11 @@ static const char *shm_check_path(const char *path, apr_pool_t *pool)
     apr_finfo_t info;
     char reason[120];
 
-    if (apr_stat(&info, path, APR_FINFO_TYPE, pool) == APR_SUCCESS) {
-        return info.filetype == APR_REG ? NULL : apr_psprintf(pool, "expected a file: %s", path);
+    if (apr_stat(&info, path, APR_FINFO_LINK | APR_FINFO_TYPE, pool) == APR_SUCCESS) {
+        return info.filetype == APR_REG
+                   ? NULL
+                   : apr_pstrcat(pool, "expected a file: ", path,
+                                 info.filetype == APR_LNK ? " is a symbolic link" : "", NULL);
     }
     const apr_status_t rv =
         apr_stat(&info, ap_make_dirstr_parent(pool, path), APR_FINFO_TYPE, pool);

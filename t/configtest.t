@@ -19,6 +19,7 @@ my $server = server_with('env');
 my $file = $server->config_file;
 my $dir = $server->dir;
 POSIX::mkfifo("$dir/pipe", 0600) or die "$dir/pipe: $!\n";
+symlink 'nowhere', "$dir/link" or die "$dir/link: $!\n";
 
 # --- the nearest word for a wrong one
 
@@ -84,6 +85,7 @@ my @wrong = (
     ['RateLimitStore x shm file=none/x', "RateLimitStore: cannot create $dir/none/x: No such file or directory", 'V-13 a file in no directory'],
     ['RateLimitStore x shm file=tested.conf/x', "RateLimitStore: cannot create $dir/tested.conf/x: Not a directory", 'V-13 a file in a file'],
     ['RateLimitStore x shm file=run', "RateLimitStore: expected a file: $dir/run", 'V-13 a directory for a file'],
+    ['RateLimitStore x shm file=link', "RateLimitStore: expected a file: $dir/link is a symbolic link", 'V-13 a symbolic link for a file'],
     ['RateLimitStore x shm file=pipe', "RateLimitStore: expected a file: $dir/pipe", 'V-13 a pipe for a file'],
     (map { ["RateLimitStore x shm size=$_", qq{RateLimitStore: expected size=N with K, M or G, got "size=$_"}] }
         '', 'x', 'M', '-1M', '+1M', '1.5M', '16MB', '16T', '16 M' =~ s/ /%20/r, '0x10M', '1e3M'),
