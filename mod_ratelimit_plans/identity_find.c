@@ -209,7 +209,7 @@ static const address_t *identity_kept_address(const request_rec *r)
 static bool identity_is_address(const identity_t *identity, const request_rec *r,
                                 const server_conf_t *server)
 {
-    return identity->usual_ip && r->useragent_addr == r->connection->client_addr &&
+    return identity->usual_ip && r->useragent_ip == r->connection->client_ip &&
            (server->maps->nelts == 0 || plan_map_of(server, "ip") == NULL);
 }
 

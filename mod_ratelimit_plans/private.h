@@ -292,12 +292,12 @@ typedef struct {
 
 /* The most common case is one look at the connection: nobody but the address is counted, and no map
    has plans for addresses. NULL: it has to be found out. mod_remoteip puts another address into the
-   request. */
+   request; other modules put another text of it there alone, which is what counts. */
 static inline const address_t *identity_known_address(const chain_t *chain, const request_rec *r,
                                                       const server_conf_t *server)
 {
     const address_t *address =
-        chain->items[0].usual_ip && r->useragent_addr == r->connection->client_addr &&
+        chain->items[0].usual_ip && r->useragent_ip == r->connection->client_ip &&
                 server->maps->nelts == 0
             ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
             : NULL;

@@ -267,7 +267,7 @@ SKIP: {
         }
     }
     none('what docs/extending.md quotes stands so in its file', keys %quoted > 4 ? @wrong : 'nothing is quoted');
-    my @examples = grep { !m{/mod_rlp_(?:misfits|starved)[.]c$} } files(qr/[.]c$/, 't/c-modules');
+    my @examples = grep { !m{/mod_rlp_(?:forwarded|misfits|starved)[.]c$} } files(qr/[.]c$/, 't/c-modules');
     none('docs/extending.md quotes every example', grep { !$quoted{$_} } @examples);
     my $header = slurp('mod_ratelimit_plans/mod_ratelimit_plans.h');
     my @kinds = $header =~ /^#define (RLP_\w+_GROUP) /mg;

@@ -540,6 +540,28 @@ END
     ok($server->stop, 'httpd stops: nobody is stuck');
 }
 
+# --- a module that changes the address of a request in place, as mod_rpaf does
+
+SKIP: {
+    skip 'httpd has no mod_headers', 1 if !RLP::Httpd::has_module('headers');
+    my $examples = $ENV{C_MODULES} || ($ENV{builddir} || '.') . '/t/c-modules';
+    my $server = server(<<"END", modules => ['headers']);
+LoadModule rlp_forwarded_module "$examples/mod_rlp_forwarded.so"
+Header always set X-Who "%{RATELIMIT_IDENTITY}e"
+RateLimitEngine On
+RateLimitEnv always
+RateLimitRule all rate=1000/week key=ip
+END
+    my $connection = $server->connection;
+    my $who = sub {
+        $connection->send(head('GET', '/free', map { "X-Forwarded-For: $_" } @_));
+        return $connection->response->{fields}{'x-who'};
+    };
+    is($who->($_), "ip:$_", "I-10 on one connection of a proxy: $_") for qw(192.0.2.1 192.0.2.2 192.0.2.1);
+    is($who->(), 'ip:127.0.0.1', 'I-10 and the proxy itself');
+    is($who->('192.0.2.2'), 'ip:192.0.2.2', 'I-10 and its clients behind that');
+}
+
 # --- mod_remoteip
 
 SKIP: {
