@@ -114,12 +114,27 @@ static const char *identity_certificate(request_rec *r)
     return verified != NULL && strcmp(verified, "SUCCESS") == 0 ? identity_ssl(r, subject) : NULL;
 }
 
+/* Behind a redirect inside httpd, whom authentication found before it; where that ended in an
+   error, it may have found nobody. */
+static const char *identity_user(const request_rec *r)
+{
+    const char *user = r->user;
+
+    for (const request_rec *prev = r->prev; prev != NULL; prev = prev->prev) {
+        if (prev->status >= HTTP_BAD_REQUEST) {
+            return r->user;
+        }
+        user = user ? user : prev->user;
+    }
+    return user;
+}
+
 /* What the request says of a type; NULL or empty for nothing. */
 static const char *identity_value(const identity_type_t *type, request_rec *r)
 {
     switch (type->source) {
     case SOURCE_USER:
-        return r->user;
+        return identity_user(r);
     case SOURCE_IP:
         return r->useragent_ip;
     case SOURCE_VHOST:

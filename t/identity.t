@@ -247,6 +247,13 @@ begin;
 is(answers(3, '/rewritten/acme/page'), 'A1 A0 D30', 'a variable of mod_rewrite, asked for behind its redirect: who was meant is counted');
 is(answers(1, '/rewritten/other/page'), 'A1', 'and nobody else');
 is(answers(1, '/ok.txt'), 'A', 'and without it nobody');
+
+# --- and a user, whom authentication has found before one
+
+begin;
+is(answers(3, '/rewritten/1/page', user('ann')), 'A1 A0 D30', 'a user, asked for behind a redirect to where nobody logs in: ann is counted');
+is(answers(1, '/rewritten/1/page', user('bob')), 'A1', 'and bob by himself');
+is(answers(3, '/rewritten/2/page', user('carl')), 'A A A', 'who was not let in is not who he says, wherever the page of the error leads');
 host 'identity';
 
 # --- secrets
@@ -434,8 +441,22 @@ RateLimitPlan i-session rate=2/min
     <Directory "${T}/htdocs/rewritten">
         RewriteEngine On
         RewriteRule "^([a-z]+)/" "/ok.txt" [E=SITE:$1]
+        RewriteRule "^[12]/" "/ok.txt"
     </Directory>
+    <LocationMatch "^/rewritten/[12]/">
+        AuthType Basic
+        AuthName "any name"
+        AuthBasicProvider anon
+        Anonymous ann bob
+        Anonymous_VerifyEmail off
+        Anonymous_MustGiveEmail off
+        Require valid-user
+    </LocationMatch>
+    <Location "/rewritten/2/">
+        ErrorDocument 401 "/cgi/hit/stranger?Status=200&Location=/ok.txt"
+    </Location>
     <Files "ok.txt">
         RateLimitRule front rate=2/min key=site=env:SITE
+        RateLimitRule members rate=2/min key=user
     </Files>
 </VirtualHost>
