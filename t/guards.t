@@ -239,6 +239,9 @@ SKIP: {
     my $needed = slurp('debian/control') =~ s/^(?!Build-Depends:|  ).*\n//mgr;
     none('the package is built with what ./quickstart build installs',
         $packages ? grep { /-dev$/ && $_ ne 'libc6-dev' && $needed !~ /\b\Q$_\E\b/ } split ' ', $packages : 'no packages found');
+    my ($by_hand) = slurp('CONTRIBUTING.md') =~ /`apt-get install (.*?)`/s;
+    none('and CONTRIBUTING.md says so to who builds by hand',
+        $by_hand ? grep { $by_hand !~ /(?<!\S)\Q$_\E(?!\S)/ } split ' ', $packages : 'no packages found');
 }
 
 # --- the access log's own format
