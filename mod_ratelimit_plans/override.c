@@ -212,6 +212,8 @@ static void override_write(override_entry_t *entry, const override_key_t *key,
 {
     const size_t len = strlen(shown);
 
+    /* who reads any of it for whom it was before finds that the tag is gone */
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     memset(entry->shown, 0, sizeof(entry->shown));
     memcpy(entry->shown, shown, len < OVERRIDE_SHOWN ? len : OVERRIDE_SHOWN);
     __atomic_store_n(&entry->ban, wanted->ban, __ATOMIC_RELAXED);
