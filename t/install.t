@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
-# make install: what it puts where others look for it they can read, under any umask; make uninstall takes it all away;
-# configure refuses what cannot be loaded then. Needs builddir, and top_srcdir.
+# make install: what it puts where others look for it they can read, under any umask; make uninstall takes it all away,
+# and make distclean the builds of their own; configure refuses what cannot be loaded then. Needs builddir, and top_srcdir.
 
 use strict;
 use warnings;
@@ -49,6 +49,17 @@ if ($load =~ m{^/}) { # where there is a2enmod
 }
 made('uninstall');
 is(join(' ', files()), '', 'make uninstall leaves nothing');
+
+# Builds of their own, which some targets make in the one they are called in, and what else they leave there.
+{
+    my %own = map { $_ => 1 } 'bench', map { slurp($_) =~ /\b(?:dir=|cd )(\w+)(?: && \\$|;| sanitizer)/mg } glob "\Q$top\E/t/*/*.am";
+    my @own = sort keys %own;
+    cmp_ok(@own, '>', 5, "builds of their own: @own");
+    my ($recipe) = qx(make -n -C "$build" distclean-local) =~ /^(rm .*)/m;
+    mkdir "$dir/$_" or die "$dir/$_: $!\n" for @own;
+    is(system(qq(cd "$dir" && @{ [ $recipe // 'false' ] })), 0, 'make distclean');
+    is(join(' ', grep { -e "$dir/$_" } @own), '', '  ends them, too');
+}
 
 # Of configure with an option, why it ends.
 sub refused {
