@@ -8,7 +8,8 @@
  * failures, and closes only by an answer that a probe got after it opened. When the server is there
  * for good, it is closed again: nothing is refused for ever.
  *
- * MUTANT: late news of requests from before it opened close it.
+ * MUTANT: late news of requests from before it opened close it. EAGER: who has seen that a probe is
+ * due sends one, whoever else did so since. HASTY: the first failure opens it.
  */
 
 #define CHILDREN 2
@@ -30,6 +31,7 @@ byte now;
 bool up = true;
 byte changes;
 byte opened;    /* how often it opened */
+byte told;      /* failures in a row, told of while it was closed */
 byte probes;    /* under way and not given up */
 byte done;
 
@@ -46,7 +48,12 @@ inline ask()
     :: t_phase != closed && t_at <= now ->
         atomic {
             if
+#ifdef EAGER
+            :: true ->
+#else
             :: SAME ->
+#endif
+                assert(phase != closed && at <= now);
                 if
                 :: phase == half -> probes-- /* given up */
                 :: else
@@ -79,7 +86,18 @@ inline closes()
     fi;
     phase = closed;
     failures = 0;
-    at = 0
+    at = 0;
+    told = 0
+}
+
+inline opens()
+{
+    assert(probe || told >= THRESHOLD);
+    phase = open;
+    failures = 0;
+    at = now + RECOVERY;
+    opened++;
+    told = 0
 }
 
 inline succeed()
@@ -102,16 +120,21 @@ inline fail()
     atomic {
         if
         :: !probe && phase == closed ->
+            told++;
             failures++;
             if
             :: failures == 1 -> at = now
             :: else
             fi;
             if
-            :: failures >= THRESHOLD -> phase = open; failures = 0; at = now + RECOVERY; opened++
+#ifdef HASTY
+            :: failures >= 1 -> opens()
+#else
+            :: failures >= THRESHOLD -> opens()
+#endif
             :: else
             fi
-        :: probe && SAME -> phase = open; at = now + RECOVERY; opened++; probes--
+        :: probe && SAME -> opens(); probes--
         :: else
         fi
     }

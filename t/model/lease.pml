@@ -7,9 +7,11 @@
  *
  * What the hosts let pass never exceeds the bucket, which drains from the moment a unit is spent;
  * Redis has it drain from when it is told. A question that was overtaken changes nothing, and Redis
- * knows of all units that a host may spend.
+ * knows of all units that a host may spend. Nor does it hold more against them than it has leased or
+ * was told of: what an answer that was lost has granted is there again for the next question.
  *
- * MUTANT: the bucket in Redis drains below what is leased.
+ * MUTANT: the bucket in Redis drains below what is leased. MISER: what is charged is not corrected by
+ * what the host says that it has.
  */
 
 #define HOSTS 2
@@ -25,6 +27,7 @@ byte leased[HOSTS];   /* units of its record */
 bool lives[HOSTS];    /* there is a record */
 byte known[HOSTS];    /* of what the host has spent */
 byte latest[HOSTS];   /* the number of its latest question */
+byte past;            /* told of as spent, or void at a lease's end, and not drained since */
 
 /* the promise */
 byte level; /* of the bucket as it really is */
@@ -61,6 +64,10 @@ inline drain()
 {
     ticks++;
     if
+    :: past > 0 -> past--
+    :: else
+    fi;
+    if
     :: used > leased[0] + leased[1] -> used--
     :: else ->
 #ifdef MUTANT
@@ -86,11 +93,15 @@ inline execute(h, n)
     :: n <= latest[h] -> skip /* overtaken */
     :: else ->
         if
-        :: lives[h] -> cover = leased[h] + known[h] - MAIL(h, n).spent
+        :: lives[h] ->
+            cover = leased[h] + known[h] - MAIL(h, n).spent;
+            past = past + MAIL(h, n).spent - known[h]
         :: else -> cover = 0
         fi;
+#ifndef MISER
         /* corrects what the record says by what the host says */
         used = (used + MAIL(h, n).has - cover > BURST -> BURST : used + MAIL(h, n).has - cover);
+#endif
         leased[h] = MAIL(h, n).has;
         taken = 0;
         do
@@ -107,6 +118,7 @@ inline execute(h, n)
         :: used < leased[0] + leased[1] -> used = leased[0] + leased[1]
         :: else
         fi;
+        assert(used <= leased[0] + leased[1] + past);
         taken = 0;
         cover = 0
     fi
@@ -174,6 +186,7 @@ end:
                 lasts[h] = false;
                 lives[h] = false;
                 latest[h] = 0;
+                past = past + leased[h];
                 leased[h] = 0;
                 n = 1;
                 do
