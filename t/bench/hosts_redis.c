@@ -28,6 +28,13 @@ typedef struct {
     record_t record[];
 } records_t;
 
+/* How the state of a bucket begins (lib/algorithm/token_bucket.c). */
+typedef struct {
+    uint64_t used; /* credit: a unit's thousandth is the limit's price, a microsecond its count */
+    rlp_time_t at;
+    uint64_t mark; /* 0: a new one */
+} bucket_t;
+
 struct redis_sim_t {
     rlp_store_t head;
     const rlp_limit_t *limit;
@@ -173,17 +180,21 @@ static rlp_decision_t sim_step(redis_sim_t *redis, uint32_t key, rlp_op_kind_t k
     return d;
 }
 
-/* At that instant no fewer units are in use than are leased. What is in use is told in
-   microseconds, so it may become one microsecond's worth more. */
+/* At that instant no fewer units are in use than are leased: to the last bit, as the script has it,
+   so the state is looked into. */
 static void sim_hold(redis_sim_t *redis, uint32_t key, rlp_units_t held, rlp_time_t now)
 {
     const rlp_limit_t *limit = redis->limit;
-    const rlp_time_t reset = sim_step(redis, key, RLP_PEEK, 0, now).reset;
-    const wide_t credit = reset > 0 ? (wide_t)(reset - 1) * (uint64_t)limit->count : 0;
-    const rlp_units_t used = (rlp_units_t)(credit / (uint64_t)limit->price);
+    bucket_t *bucket = sim_state(redis, key);
+    const rlp_units_t missing = held - (limit->burst - limit->initial);
+    const wide_t drained = (wide_t)(uint64_t)(now - bucket->at) * (uint64_t)limit->count;
+    const wide_t least = (wide_t)(uint64_t)held * (uint64_t)limit->price;
 
-    if (used < held) {
-        (void)sim_step(redis, key, RLP_SETTLE, held - used, now);
+    if (bucket->mark == 0 && missing > 0) {
+        (void)sim_step(redis, key, RLP_SETTLE, missing, now);
+    } else if (bucket->mark != 0 && bucket->used < least + drained) {
+        bucket->used = (uint64_t)least;
+        bucket->at = now;
     }
 }
 

@@ -293,6 +293,7 @@ static const char *const plans[] = {
     "rate=20/hour",
     "rate=20/hour algorithm=fixed-window",
     "rate=20/hour algorithm=leaky-bucket",
+    "rate=20/hour algorithm=stepped-bucket",
     "rate=20/hour algorithm=sliding-window",
     "rate=20/hour algorithm=sliding-log",
     "quota=20/day",
