@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #define PLACE_PAUSE_MAX (20 * RLP_SECOND)
+#define PLACE_AGAIN \
+    8 /* a part of the pause, after which Redis is asked again that did not answer */
 
 /* No more than a process has requests in flight: each can look through all. */
 struct redis_places_t {
@@ -98,27 +100,36 @@ void redis_places_forget(redis_places_t *places, const rlp_charge_t *charge)
     pthread_mutex_unlock(&places->mutex);
 }
 
+/* The one that has waited longest: where one server of several is away, others get their turn. */
 redis_place_t *redis_places_due(redis_places_t *places, rlp_time_t now)
 {
-    pthread_mutex_lock(&places->mutex);
-    redis_place_t *place = places->first;
+    redis_place_t *due = NULL;
 
-    while (place != NULL && (place->due > now || place->asked)) {
-        place = place->next;
+    pthread_mutex_lock(&places->mutex);
+    for (redis_place_t *place = places->first; place != NULL; place = place->next) {
+        if (!place->asked && place->due <= (due != NULL ? due->due - 1 : now)) {
+            due = place;
+        }
     }
-    if (place != NULL) {
-        place->asked = true;
-        place->due = now + place_pause(&place->subject->limit);
+    if (due != NULL) {
+        const rlp_time_t pause = place_pause(&due->subject->limit);
+
+        due->asked = true;
+        due->due = now + pause;
+        due->again = now + pause / PLACE_AGAIN;
     }
     pthread_mutex_unlock(&places->mutex);
-    return place;
+    return due;
 }
 
-void redis_places_told(redis_places_t *places, redis_place_t *place, bool there)
+void redis_places_told(redis_places_t *places, redis_place_t *place, redis_place_told_t told)
 {
     pthread_mutex_lock(&places->mutex);
     place->asked = false;
-    if (place->gone || !there) {
+    if (told == REDIS_PLACE_UNKNOWN) {
+        place->due = place->again;
+    }
+    if (place->gone || told == REDIS_PLACE_LOST) {
         place_remove(places, place);
     }
     pthread_mutex_unlock(&places->mutex);

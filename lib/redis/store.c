@@ -462,24 +462,28 @@ static apr_status_t store_renew(const store_t *store, redis_place_t *place,
     redis_subject_charge(&charge, place->subject);
     charge.holder = place->holder;
     const apr_status_t rv = store_ask(store, &charge, 1, SCRIPT_RENEW, question);
+    const bool there = charge.decision.verdict == RLP_ALLOW;
 
     redis_places_told(store->places, place,
-                      rv != APR_SUCCESS || charge.decision.verdict == RLP_ALLOW);
+                      rv != APR_SUCCESS ? REDIS_PLACE_UNKNOWN
+                      : there           ? REDIS_PLACE_KEPT
+                                        : REDIS_PLACE_LOST);
     return rv;
 }
 
+/* A server that is away keeps those of others waiting for one timeout at most. */
 void redis_store_renew(rlp_store_t *head, const rlp_question_t *question)
 {
     const store_t *store = (const store_t *)((const whole_t *)head)->scripted;
-    apr_status_t rv = APR_SUCCESS;
+    const rlp_time_t end = rlp_clock_monotonic() + store->settings.timeout;
 
-    for (int i = 0; rv == APR_SUCCESS && i < STORE_RENEWALS; i++) {
+    for (int i = 0; i < STORE_RENEWALS; i++) {
         redis_place_t *place = redis_places_due(store->places, question->now);
 
-        if (place == NULL) {
+        if (place == NULL ||
+            (store_renew(store, place, question) != APR_SUCCESS && rlp_clock_monotonic() >= end)) {
             return;
         }
-        rv = store_renew(store, place, question);
     }
 }
 

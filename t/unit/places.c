@@ -50,7 +50,7 @@ static void test_due(void **state)
         assert_memory_equal(place->subject->bytes, "user:1", 6);
         assert_string_equal(place->subject->rule, "api");
         assert_null(redis_places_due(places, i * THIRD));
-        redis_places_told(places, place, true);
+        redis_places_told(places, place, REDIS_PLACE_KEPT);
     }
     redis_places_forget(places, &charge);
     assert_true(places_none());
@@ -71,7 +71,7 @@ static void test_due_long(void **state)
         redis_place_t *place = redis_places_due(places, i * 20 * RLP_SECOND);
 
         assert_non_null(place);
-        redis_places_told(places, place, true);
+        redis_places_told(places, place, REDIS_PLACE_KEPT);
     }
 }
 
@@ -80,10 +80,38 @@ static void test_lost(void **state)
 {
     (void)state;
     places_fresh();
-    redis_places_told(places, redis_places_due(places, THIRD), false);
+    redis_places_told(places, redis_places_due(places, THIRD), REDIS_PLACE_LOST);
     assert_true(places_none());
     redis_places_forget(places, &charge);
     assert_true(places_none());
+}
+
+/* Of which Redis says nothing, it is asked again long before the next third; but first of others,
+   which may be with another server. */
+static void test_unknown(void **state)
+{
+    rlp_charge_t other = place_of(9, "site");
+
+    (void)state;
+    places_fresh();
+    redis_places_note(places, &other, THIRD / 16);
+    for (rlp_time_t now = THIRD + THIRD / 16; now < 2 * THIRD; now += THIRD / 8) {
+        uint64_t holders = 0;
+
+        for (int i = 0; i < 2; i++) {
+            redis_place_t *place = redis_places_due(places, now);
+
+            holders += place->holder;
+            redis_places_told(places, place, REDIS_PLACE_UNKNOWN);
+        }
+        assert_int_equal(holders, 7 + 9);
+        assert_null(redis_places_due(places, now + THIRD / 8 - 1));
+    }
+    redis_place_t *place = redis_places_due(places, 2 * THIRD + THIRD / 16);
+
+    redis_places_told(places, place, REDIS_PLACE_KEPT);
+    assert_ptr_not_equal(redis_places_due(places, 3 * THIRD), place);
+    assert_null(redis_places_due(places, 3 * THIRD));
 }
 
 /* The request ends while Redis is asked: what is asked about stays until then. */
@@ -96,7 +124,7 @@ static void test_given_back(void **state)
     redis_places_forget(places, &charge);
     assert_int_equal(place->holder, 7);
     assert_true(places_none());
-    redis_places_told(places, place, true);
+    redis_places_told(places, place, REDIS_PLACE_KEPT);
     assert_true(places_none());
 }
 
@@ -118,7 +146,7 @@ static void test_apart(void **state)
         redis_places_forget(places, &charge);
     }
     for (redis_place_t *place; (place = redis_places_due(places, THIRD + N / 2)) != NULL; due++) {
-        redis_places_told(places, place, due % 2);
+        redis_places_told(places, place, due % 2 ? REDIS_PLACE_KEPT : REDIS_PLACE_LOST);
     }
     assert_int_equal(due, N / 2 / 3 * 2);
     for (; redis_places_due(places, INT64_MAX / 2) != NULL; due++) { /* nobody tells of these */
@@ -132,6 +160,7 @@ int main(void)
         { "C-09: a place is renewed", test_due },
         { "C-09: one of a long lease, too", test_due_long },
         { "one that is lost", test_lost },
+        { "C-09: one of which nothing is heard", test_unknown },
         { "one that is given back meanwhile", test_given_back },
         { "places of their own", test_apart },
     };

@@ -199,6 +199,26 @@ static void test_lost(void **state)
     }
 }
 
+/* C-09: while Redis is away for half of the lease, the place is not lost. */
+static void test_outage(void **state)
+{
+    rlp_store_t *hosts[] = { store_told(), store_told() };
+    const rlp_time_t begin = 1000 * RLP_SECOND;
+    rlp_charge_t charges[2];
+
+    (void)state;
+    store_fresh();
+    assert_int_equal(told_take(hosts[0], &charges[0], RLP_UNIT, begin), RLP_ALLOW);
+    freeReplyObject(redis_server_ask("CONFIG SET maxmemory 1"));
+    for (int tenths = 20; tenths < 90; tenths++) {
+        if (tenths == 65) {
+            freeReplyObject(redis_server_ask("CONFIG SET maxmemory 0"));
+        }
+        told_renew(hosts[0], begin + tenths * RLP_SECOND / 10);
+    }
+    assert_int_equal(told_take(hosts[1], &charges[1], RLP_UNIT, begin + 9 * RLP_SECOND), RLP_DENY);
+}
+
 /* One that a free request did not take is not asked for. */
 static void test_free_request(void **state)
 {
@@ -523,6 +543,7 @@ int main(void)
     unit_add("a charge is corrected", test_settle, NULL);
     unit_add("places come back", test_places, NULL);
     unit_add("C-09: a place that is renewed", test_renewed, NULL);
+    unit_add("C-09: a place in an outage", test_outage, NULL);
     unit_add("one that is lost", test_lost, NULL);
     unit_add("one that is free", test_free_request, NULL);
     unit_add("a key has a name without signs, and a TTL", test_keys, NULL);

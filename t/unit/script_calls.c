@@ -376,7 +376,7 @@ static void test_places_long(void **state)
 
         if (due != NULL) {
             assert_int_equal(place(&other, SCRIPT_RENEW, due->holder), RLP_ALLOW);
-            redis_places_told(places, due, true);
+            redis_places_told(places, due, REDIS_PLACE_KEPT);
         }
     }
 }
