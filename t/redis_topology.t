@@ -18,6 +18,7 @@ plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 plan skip_all => 'the topology is the same with each MPM: once is enough' if $RLP::Httpd::mpm ne 'event';
 
 my $limit = 400;
+my $few = 12; # of the rule that some requests are counted by, too
 my $patience = 60;
 
 # Without seeds: one host, whose limits are those of all.
@@ -29,6 +30,7 @@ RateLimitEngine On
 SetEnvIf X-Client (.+) CLIENT=\$1
 RateLimitIdentity client=env:CLIENT ip
 RateLimitRule site rate=$limit/30d
+RateLimitRule also rate=$few/30d concurrent=2 "if=-n req('X-Also')"
 CONF
 }
 
@@ -126,6 +128,32 @@ subtest 'a Cluster' => sub {
         $requests->($limit);
         is($other + $bad, 0, 'nobody is told of it');
         is($served + $more, $limit, 'and nothing was forgotten, or counted twice');
+        unlike($server->log_text, qr/RLP03[03]/, 'without a line in the log');
+    };
+
+    # a rule that some requests meet is a key, which may be elsewhere, or not be there yet
+    subtest 'slots move in which clients have two keys' => sub {
+        my %seen;
+        my $requests = sub {
+            my ($client, $n) = @_;
+            $seen{ $server->get('/index.html', "X-Client: $client", 'X-Also: yes')->{status} }++ for 1 .. $n;
+        };
+        my $moves = sub {
+            my ($client, $before, @keys) = @_;
+            my (undef, $slot) = $cluster->home(key($client));
+            $requests->($client, $before);
+            $cluster->migrate($slot, 0, 1);
+            is($cluster->move_key($_, 0, 1), 'OK', 'a key goes') for @keys;
+            $requests->($client, $few + 2 - $before);
+            $cluster->move_keys($slot, 0, 1);
+            $cluster->settle($slot, 1);
+            my $left = $server->get('/index.html', "X-Client: $client")->{fields}{'x-ratelimit-remaining'};
+            is($left, $limit - $few - 1, 'what one key refuses is not charged to the other');
+        };
+        my $both = client_at($cluster, 0, 'both');
+        $moves->($both, 2, key($both));
+        $moves->(client_at($cluster, 0, 'neither'), 0);
+        is_deeply(\%seen, { 200 => 2 * $few, 429 => 4 }, 'nobody is told of it');
         unlike($server->log_text, qr/RLP03[03]/, 'without a line in the log');
     };
 

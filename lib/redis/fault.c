@@ -10,7 +10,7 @@ static const struct {
     redis_fault_t fault;
 } fault_words[] = {
     { "NOSCRIPT", REDIS_FAULT_NOSCRIPT }, { "MOVED", REDIS_FAULT_MOVED },
-    { "ASK", REDIS_FAULT_ASK },           { "TRYAGAIN", REDIS_FAULT_AWAY },
+    { "ASK", REDIS_FAULT_ASK },           { "TRYAGAIN", REDIS_FAULT_APART },
     { "CLUSTERDOWN", REDIS_FAULT_AWAY },  { "MASTERDOWN", REDIS_FAULT_AWAY },
     { "LOADING", REDIS_FAULT_AWAY },      { "BUSY", REDIS_FAULT_AWAY },
     { "MISCONF", REDIS_FAULT_AWAY },      { "NOREPLICAS", REDIS_FAULT_AWAY },
@@ -43,6 +43,7 @@ static const redis_remedy_t fault_remedies[] = {
     [REDIS_FAULT_NOSCRIPT] = { "script unknown", .status = APR_EGENERAL },
     [REDIS_FAULT_MOVED] = { "slot moved", .status = APR_EGENERAL, .moves = true },
     [REDIS_FAULT_ASK] = { "slot moving", .status = APR_EGENERAL },
+    [REDIS_FAULT_APART] = { "slot moving", .status = APR_EAGAIN },
     [REDIS_FAULT_AWAY] = { "server not ready", .counts = true, .status = APR_EAGAIN,
                            .moves = true },
     [REDIS_FAULT_READONLY] = { "server is a replica", .closes = true, .counts = true, .moves = true,

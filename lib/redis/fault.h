@@ -17,6 +17,7 @@ typedef enum {
     REDIS_FAULT_NOSCRIPT, /* it does not know the script yet */
     REDIS_FAULT_MOVED,    /* the slot is elsewhere */
     REDIS_FAULT_ASK,      /* ... for this once */
+    REDIS_FAULT_APART,    /* ..., but the keys are not all in one place while it moves */
     REDIS_FAULT_AWAY,     /* it loads its data, its script runs on, its cluster is down */
     REDIS_FAULT_READONLY, /* it is a replica by now */
     REDIS_FAULT_MEMORY,   /* it has none left and may not evict */

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "redis/key.h"
 #include "redis/places.h"
+#include "redis/question.h"
 #include "redis/swap.h"
 #include "store/joint.h"
 
@@ -23,205 +24,9 @@ typedef struct {
     char sha[SCRIPT_SHA_SIZE];
 } store_t;
 
-/* The charges of one identity: one call. */
-typedef struct {
-    script_call_t call;
-    rlp_charge_t *charges[RLP_ENTRIES_MAX];
-    script_key_t keys[RLP_ENTRIES_MAX];
-    script_packet_t packet;
-    rlp_time_t now; /* the server's, of the answer; 0: there was none */
-} group_t;
-
-/* All calls of one question. */
-typedef struct {
-    group_t *groups;
-    int n;
-    char *text; /* of the keys */
-} batch_t;
-
-/* --- calls */
-
-static bool batch_same_identity(const rlp_charge_t *a, const rlp_charge_t *b)
-{
-    const rlp_key_t *x = &a->entry.key;
-    const rlp_key_t *y = &b->entry.key;
-
-    return x->identity_len == y->identity_len &&
-           (x->identity == y->identity || memcmp(x->identity, y->identity, x->identity_len) == 0);
-}
-
-/* The number of each charge's identity; how many there are. */
-static int batch_identities(int identity[], const rlp_charge_t charges[], int n)
-{
-    int identities = 1;
-
-    identity[0] = 0;
-    for (int i = 1; i < n; i++) {
-        int same = 0;
-
-        while (!batch_same_identity(&charges[same], &charges[i])) {
-            same++;
-        }
-        identity[i] = same == i ? identities++ : identity[same];
-    }
-    return identities;
-}
-
-/* Whose the places are: a number that nobody else has. */
-static uint64_t batch_holder(void)
-{
-    uint64_t holder = 0;
-
-    (void)apr_generate_random_bytes((unsigned char *)&holder, sizeof(holder));
-    return holder | 1;
-}
-
-static void batch_add(group_t *group, const script_key_t *key, rlp_charge_t *charge, script_op_t op,
-                      const rlp_question_t *question)
-{
-    if (group->call.n == 0) {
-        const bool takes = op == SCRIPT_TAKE;
-
-        group->call = (script_call_t){ .op = op,
-                                       .charges = group->charges,
-                                       .keys = group->keys,
-                                       .wall = question->wall,
-                                       .charged_at = takes ? 0 : charge->counted_at,
-                                       .holder = takes ? 0 : charge->holder };
-    }
-    if (op == SCRIPT_TAKE && charge->limit->algorithm->holds && group->call.holder == 0) {
-        group->call.holder = batch_holder();
-    }
-    group->keys[group->call.n] = *key;
-    group->charges[group->call.n++] = charge;
-}
-
-static void batch_free(batch_t *batch)
-{
-    free(batch->groups);
-    free(batch->text);
-}
-
-static apr_status_t batch_make(batch_t *batch, const store_t *store, rlp_charge_t charges[], int n,
-                               script_op_t op, const rlp_question_t *question)
-{
-    int identity[RLP_ENTRIES_MAX] = { 0 };
-    size_t room = 1;
-
-    for (int i = 0; i < n; i++) {
-        room += redis_key_room(store->settings.prefix, &charges[i]);
-    }
-    batch->n = batch_identities(identity, charges, n);
-    batch->groups = calloc((size_t)batch->n, sizeof(*batch->groups));
-    batch->text = malloc(room);
-    if (batch->groups == NULL || batch->text == NULL) {
-        return APR_ENOMEM;
-    }
-    char *at = batch->text;
-
-    for (int i = 0; i < n; i++) {
-        script_key_t key;
-
-        at = redis_key_make(&key, at, store->settings.prefix, &charges[i]);
-        batch_add(&batch->groups[identity[i]], &key, &charges[i], op, question);
-    }
-    for (int i = 0; i < batch->n; i++) {
-        batch->groups[i].call.clock = store->settings.told_time ? &question->now : NULL;
-        if (!script_pack(&batch->groups[i].packet, &batch->groups[i].call, store->sha)) {
-            return APR_EINVAL;
-        }
-    }
-    return APR_SUCCESS;
-}
-
-/* --- the exchange */
-
-/* Reads what came for one call. */
-static apr_status_t batch_read(group_t *group, const redis_call_t *call)
-{
-    const redisReply *reply = call->reply;
-
-    if (call->fault != REDIS_FAULT_NONE) {
-        return redis_remedy(call->fault)->status;
-    }
-    if (reply == NULL || reply->type != REDIS_REPLY_STRING ||
-        !script_unpack(&group->call, reply->str, reply->len, &group->now)) {
-        return APR_EGENERAL;
-    }
-    for (int i = 0; group->call.op == SCRIPT_TAKE && i < group->call.n; i++) {
-        group->charges[i]->counted_at = group->now;
-        group->charges[i]->holder = group->call.holder;
-    }
-    return APR_SUCCESS;
-}
-
-/* Has the answer come about by a write? A server without memory, or a replica, answers all else. */
-static bool batch_has_charged(const group_t *group)
-{
-    bool charged = false;
-
-    for (int i = 0; group->call.op == SCRIPT_TAKE && i < group->call.n; i++) {
-        const rlp_charge_t *charge = group->charges[i];
-
-        if (!charge->spared && charge->decision.verdict > RLP_WAIT) {
-            return false;
-        }
-        charged |= !charge->spared && charge->cost > 0;
-    }
-    return charged;
-}
-
-/* Is Redis away still? The line stays with all who read it, but when that changes. */
-static bool batch_tell(uint32_t *away, const group_t *group, apr_status_t rv)
-{
-    const uint32_t before = away != NULL ? __atomic_load_n(away, __ATOMIC_RELAXED) : 0;
-    const uint32_t now = rv != APR_SUCCESS || (before != 0 && !batch_has_charged(group)) ? 1 : 0;
-
-    if (away != NULL && before != now) {
-        __atomic_store_n(away, now, __ATOMIC_RELAXED);
-    }
-    return now != 0;
-}
-
-static apr_status_t batch_ask(batch_t *batch, const store_t *store, rlp_time_t deadline)
-{
-    redis_call_t calls[REDIS_CALLS_MAX];
-    apr_status_t rv = APR_SUCCESS;
-    size_t text_len;
-    const char *text = script_text(&text_len);
-    const rlp_time_t begin = rlp_clock_monotonic();
-
-    for (int i = 0; i < batch->n; i++) {
-        group_t *group = &batch->groups[i];
-
-        calls[i] = (redis_call_t){ .key = group->keys[0].bytes,
-                                   .key_len = group->keys[0].len,
-                                   .argc = group->packet.argc,
-                                   .argv = group->packet.argv,
-                                   .argv_len = group->packet.lens,
-                                   .script = text,
-                                   .script_len = text_len };
-    }
-    redis_endpoint_exchange(store->settings.endpoint, calls, batch->n, deadline);
-    redis_told_t told = { .asked = begin, .lag = rlp_clock_monotonic() - begin };
-
-    for (int i = 0; i < batch->n; i++) {
-        const group_t *group = &batch->groups[i];
-        const apr_status_t one = batch_read(&batch->groups[i], &calls[i]);
-
-        told.server = group->now;
-        told.away = batch_tell(store->settings.away, group, one);
-        redis_denials_learn(one == APR_SUCCESS ? store->settings.denials : NULL, group->charges,
-                            group->call.n, &told);
-        rv = rv == APR_SUCCESS ? one : rv;
-        freeReplyObject(calls[i].reply);
-    }
-    return rv;
-}
-
 /* --- all or none */
 
-static bool store_refused(const group_t *group)
+static bool store_refused(const redis_group_t *group)
 {
     bool refused = false;
 
@@ -231,7 +36,7 @@ static bool store_refused(const group_t *group)
     return refused;
 }
 
-static bool store_has_taken(const group_t *group)
+static bool store_has_taken(const redis_group_t *group)
 {
     return group->now != 0 && !store_refused(group);
 }
@@ -247,18 +52,18 @@ static bool store_returns(const rlp_charge_t *charge, script_op_t op)
 static apr_status_t store_ask(const store_t *store, rlp_charge_t charges[], int n, script_op_t op,
                               const rlp_question_t *question)
 {
-    batch_t batch;
-    apr_status_t rv = batch_make(&batch, store, charges, n, op, question);
+    redis_question_t made = { .settings = &store->settings, .sha = store->sha };
+    apr_status_t rv = redis_question_make(&made, charges, n, op, question);
 
     if (rv == APR_SUCCESS) {
-        rv = batch_ask(&batch, store, rlp_clock_monotonic() + store->settings.timeout);
+        rv = redis_question_ask(&made, rlp_clock_monotonic() + store->settings.timeout);
     }
-    batch_free(&batch);
+    redis_question_free(&made);
     return rv;
 }
 
 /* Gives back what one identity was charged, and has its decisions tell what is there now. */
-static void store_return(const store_t *store, const group_t *group, script_op_t op,
+static void store_return(const store_t *store, const redis_group_t *group, script_op_t op,
                          const rlp_question_t *question)
 {
     rlp_charge_t *copies = malloc((size_t)group->call.n * sizeof(*copies));
@@ -283,18 +88,18 @@ static void store_return(const store_t *store, const group_t *group, script_op_t
 }
 
 /* Where one identity is refused, or could not be asked for, the others are not charged either. */
-static void store_return_all(const store_t *store, const batch_t *batch,
+static void store_return_all(const store_t *store, const redis_question_t *made,
                              const rlp_question_t *question)
 {
     int taken = 0;
 
-    for (int i = 0; i < batch->n; i++) {
-        taken += store_has_taken(&batch->groups[i]);
+    for (int i = 0; i < made->n; i++) {
+        taken += store_has_taken(made->groups[i]);
     }
-    for (int i = 0; taken < batch->n && i < batch->n; i++) {
-        if (store_has_taken(&batch->groups[i])) {
-            store_return(store, &batch->groups[i], SCRIPT_SETTLE, question);
-            store_return(store, &batch->groups[i], SCRIPT_RELEASE, question);
+    for (int i = 0; taken < made->n && i < made->n; i++) {
+        if (store_has_taken(made->groups[i])) {
+            store_return(store, made->groups[i], SCRIPT_SETTLE, question);
+            store_return(store, made->groups[i], SCRIPT_RELEASE, question);
         }
     }
 }
@@ -349,7 +154,7 @@ static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n
     const store_t *store = (const store_t *)head;
     const rlp_time_t deadline = rlp_clock_monotonic() + store->settings.timeout;
     rlp_time_t *asking = NULL;
-    batch_t batch;
+    redis_question_t made = { .settings = &store->settings, .sha = store->sha };
 
     if (kind <= RLP_PEEK && store_remembers(store, charges, n, answer, &asking)) {
         return APR_SUCCESS;
@@ -357,28 +162,28 @@ static apr_status_t store_decide(rlp_store_t *head, rlp_charge_t *charges, int n
     if (kind == RLP_RELEASE) {
         store_let_go(store, charges, n);
     }
-    apr_status_t rv = batch_make(&batch, store, charges, n, (script_op_t)kind, question);
-
-    const bool made = rv == APR_SUCCESS;
+    apr_status_t rv = redis_question_make(&made, charges, n, (script_op_t)kind, question);
+    const bool asks = rv == APR_SUCCESS;
 
     answer->retry = 0;
-    if (made) {
-        rv = batch_ask(&batch, store, deadline);
+    if (asks) {
+        rv = redis_question_ask(&made, deadline);
     }
     redis_denials_asked(asking);
-    if (made && kind == RLP_TAKE) {
-        store_return_all(store, &batch, question);
+    if (asks && kind == RLP_TAKE) {
+        store_return_all(store, &made, question);
     }
     if (rv == APR_SUCCESS) {
         check_answer(charges, n, answer);
         if (kind == RLP_TAKE && answer->verdict <= RLP_WAIT) {
             store_hold(store, charges, n, question->now);
         }
-    } else if (batch.groups != NULL && batch.text != NULL) {
-        answer->retry = redis_endpoint_wait(store->settings.endpoint, batch.groups[0].keys[0].bytes,
-                                            batch.groups[0].keys[0].len);
+    } else if (made.n > 0 && made.groups[0]->call.n > 0) {
+        const script_key_t *key = &made.groups[0]->keys[0];
+
+        answer->retry = redis_endpoint_wait(store->settings.endpoint, key->bytes, key->len);
     }
-    batch_free(&batch);
+    redis_question_free(&made);
     return rv;
 }
 
@@ -421,7 +226,7 @@ static void whole_choose(int part[], const rlp_charge_t charges[], int n)
 {
     int identity[RLP_ENTRIES_MAX] = { 0 };
 
-    (void)batch_identities(identity, charges, n);
+    (void)redis_identities(identity, charges, n);
     for (int i = 0; i < n; i++) {
         part[i] = script_has(charges[i].limit) ? 0 : 1 + identity[i];
     }

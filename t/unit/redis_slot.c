@@ -50,7 +50,7 @@ static const struct {
     { "NOSCRIPT No matching script.", REDIS_FAULT_NOSCRIPT, false, false },
     { "MOVED 3999 127.0.0.1:6381", REDIS_FAULT_MOVED, false, false },
     { "ASK 3999 127.0.0.1:6381", REDIS_FAULT_ASK, false, false },
-    { "TRYAGAIN Multiple keys request", REDIS_FAULT_AWAY, false, true },
+    { "TRYAGAIN Multiple keys request", REDIS_FAULT_APART, false, false },
     { "CLUSTERDOWN Hash slot not served", REDIS_FAULT_AWAY, false, true },
     { "MASTERDOWN Link with MASTER is down", REDIS_FAULT_AWAY, false, true },
     { "LOADING Redis is loading the dataset", REDIS_FAULT_AWAY, false, true },

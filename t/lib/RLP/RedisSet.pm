@@ -87,12 +87,17 @@ sub migrate {
     return;
 }
 
-# Its keys go.
+# One of its keys goes.
+sub move_key {
+    my ($self, $key, $from, $to) = @_;
+    return $self->{servers}[$from]->ask('MIGRATE', '127.0.0.1', $self->{servers}[$to]->port, $key, 0, 5000);
+}
+
+# All that it has.
 sub move_keys {
     my ($self, $slot, $from, $to) = @_;
-    my $port = $self->{servers}[$to]->port;
     while (my @keys = @{ $self->{servers}[$from]->ask('CLUSTER', 'GETKEYSINSLOT', $slot, 100) }) {
-        $self->{servers}[$from]->ask('MIGRATE', '127.0.0.1', $port, $_, 0, 5000) for @keys;
+        $self->move_key($_, $from, $to) for @keys;
     }
     return;
 }
