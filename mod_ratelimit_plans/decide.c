@@ -172,7 +172,7 @@ static void decide_remember_apart(decide_t *d)
 /* Asks the store about the charges of one rule that refuses nobody. */
 static void decide_ask_one_apart(decide_t *d)
 {
-    const rlp_question_t question = decide_question(d);
+    rlp_question_t question = decide_question(d);
     rlp_answer_t answer;
     const apr_status_t rv = wait_check(d, &question, &answer);
 

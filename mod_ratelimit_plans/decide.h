@@ -186,7 +186,7 @@ int ordered_refuse(const decide_t *d, bool in_handler);
 /* --- decide_wait.c */
 
 /* Asks the store. Before anybody is refused for a place, those of dead processes come back. */
-apr_status_t wait_check(decide_t *d, const rlp_question_t *question, rlp_answer_t *answer);
+apr_status_t wait_check(decide_t *d, rlp_question_t *question, rlp_answer_t *answer);
 
 /* The same for a request that may wait: refused when too many do, or when its turn is too far
    away. */

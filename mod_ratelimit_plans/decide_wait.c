@@ -7,6 +7,8 @@
 
 #include "decide.h"
 
+#include <http_connection.h>
+
 #include <apr_strings.h>
 
 /* Is it only for places of concurrency limits that the charges are refused? What holds them may
@@ -29,12 +31,36 @@ static bool wait_lacks_places(const decide_t *d)
     return lacks;
 }
 
-/* Before anybody is refused for a place, those of dead processes come back. */
-apr_status_t wait_check(decide_t *d, const rlp_question_t *question, rlp_answer_t *answer)
+/* A quota is of the period in which the place comes: an instant of the one before would be taken
+   for a wall clock that has been set back. */
+static void wait_look_at_clock(const decide_t *d, rlp_question_t *question)
+{
+    question->now = rlp_world->clock->monotonic();
+    question->wall = d->dated ? rlp_world->clock->wall() : 0;
+}
+
+/* httpd keeps the answers to pipelined requests until there are some, and what those requests hold,
+   or get back by their responses, comes back with them. False: there were none to send. */
+static bool wait_send_answers(const decide_t *d, rlp_question_t *question)
+{
+    if (!d->r->connection->data_in_output_filters) {
+        return false;
+    }
+    ap_flush_conn(d->r->connection);
+    wait_look_at_clock(d, question);
+    return true;
+}
+
+/* Before anybody is refused, what the same client's requests before it still have comes back, and
+   for a place, those of dead processes do. */
+apr_status_t wait_check(decide_t *d, rlp_question_t *question, rlp_answer_t *answer)
 {
     const apr_status_t rv = rlp_check(rlp_world->store, d->charges, d->n, question, answer);
 
-    if (rv != APR_SUCCESS || d->plain || !wait_lacks_places(d) || !stores_sweep()) {
+    if (rv != APR_SUCCESS || d->plain || answer->verdict <= RLP_WAIT) {
+        return rv;
+    }
+    if (!wait_send_answers(d, question) && !(wait_lacks_places(d) && stores_sweep())) {
         return rv;
     }
     return rlp_check(rlp_world->store, d->charges, d->n, question, answer);
@@ -87,14 +113,6 @@ static void wait_set_patience(decide_t *d, rlp_time_t spent)
 /* between two looks for a place: in shared memory, and where each asks a server */
 #define WAIT_NAP (2 * INT64_C(1000))
 #define WAIT_NAP_REMOTE (50 * INT64_C(1000))
-
-/* A quota is of the period in which the place comes: an instant of the one before would be taken
-   for a wall clock that has been set back. */
-static void wait_look_at_clock(const decide_t *d, rlp_question_t *question)
-{
-    question->now = rlp_world->clock->monotonic();
-    question->wall = d->dated ? rlp_world->clock->wall() : 0;
-}
 
 /* Who waits is let in by the places that there are by now: there may have been a graceful
    restart. */
@@ -177,7 +195,7 @@ static turn_t wait_out(decide_t *d, const rlp_question_t *question, const rlp_an
 
 /* Those who need not wait take nothing of the budget of those who do; but nobody passes those who
    wait for the same place. True: it is decided. */
-static bool wait_check_at_once(decide_t *d, const rlp_question_t *question, rlp_answer_t *answer,
+static bool wait_check_at_once(decide_t *d, rlp_question_t *question, rlp_answer_t *answer,
                                apr_status_t *rv)
 {
     const uint64_t key = wait_queue_key(d);
@@ -243,6 +261,7 @@ apr_status_t wait_for_turn(decide_t *d, rlp_question_t *question, rlp_answer_t *
     if (wait_check_at_once(d, question, answer, &rv)) {
         return rv;
     }
+    (void)wait_send_answers(d, question); /* nor do they wait for this one */
     if (!turn_enter(d->server)) {
         return wait_check_crowded(d, question, answer);
     }

@@ -203,6 +203,8 @@ sub abort {
         gone2 => "$each action=delay",
         empty => 'rate=1/20s burst=5 initial=0 algorithm=stepped-bucket action=delay:100ms',
         leaky => 'rate=1/20s burst=2 algorithm=leaky-bucket action=delay',
+        piped => "$each action=delay",
+        held => 'concurrent=1 action=delay',
     ));
     for my $case (
         # name, path, how many wait, how many are refused
@@ -221,6 +223,14 @@ sub abort {
         abort(0, @connections);
         between(until_look($server, $path, 0, 20), 0, 20, "$name: until they go away");
     }
+    my $piped = $server->connection;
+    $piped->send("HEAD /piped HTTP/1.1\r\nHost: localhost\r\n\r\n" x 2);
+    is($piped->response('HEAD', $late)->{status}, 200, 'pipelined: who has passed is answered while the request behind waits');
+    between(until_look($server, 'piped', 21, 40), 21, 40, 'pipelined: which does');
+    abort(0, $piped);
+    $piped = $server->connection;
+    $piped->send("HEAD /held HTTP/1.1\r\nHost: localhost\r\n\r\n" x 3);
+    is(join(' ', map { $piped->response('HEAD', $late)->{status} } 1 .. 3), '200 200 200', 'pipelined: nobody waits for a place of the request before');
     my $refused = $server->get('/empty');
     is($refused->{status}, 429, 'B-17 nothing to begin with');
     between($refused->{fields}{'retry-after'} // 0, 1, 20, 'B-17 and the first turn is too far away');

@@ -62,6 +62,23 @@ my $text = RLP::Client::request_text('GET', '/ok.txt', undef, Host => 'once.test
 $connection->send_text($text x 3);
 is(join(' ', map { answer($connection->response) } 1 .. 3), 'A6 A5 A4', 'pipelined: each is charged');
 
+# the answers to pipelined requests may be sent together, but what each of them has back comes before the next
+host 'pipelined';
+for my $case (
+    # what, path, status
+    [ 'a place is free for the request behind', '/place/missing', 404 ],
+    [ 'a script has one, too', '/cgi/hit/place', 200 ],
+    [ 'what does not count is given back before the request behind', '/guess/missing', 404 ],
+    [ 'and what is refunded', '/refund/missing', 404 ],
+) {
+    my ($what, $path, $status) = @{$case};
+    begin;
+    $connection = RLP::Client->new($ENV{RLP_PORT});
+    $connection->send_text(RLP::Client::request_text('GET', $path, undef, Host => 'pipelined.test') x 4);
+    is(join(' ', map { $connection->response->status } 1 .. 4), join(' ', ($status) x 4), "pipelined: $what");
+}
+host 'once';
+
 # --- no way around a rule: <Files login.html> has two a minute
 
 my @ways = (
@@ -136,6 +153,20 @@ __DATA__
     RateLimitEngine On
     RateLimitRule index rate=2/min "if=%{REQUEST_URI} == '/directory/index.html'"
     RateLimitRule reading rate=8/min method=GET
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName pipelined.test
+    RateLimitEngine On
+    <LocationMatch "place">
+        RateLimitRule place concurrent=1
+    </LocationMatch>
+    <Location "/guess">
+        RateLimitRule guess rate=1/hour "count=response:%{REQUEST_STATUS} -eq 401"
+    </Location>
+    <Location "/refund">
+        RateLimitRule refund rate=1/hour
+        RateLimitRefund "expr=%{REQUEST_STATUS} -eq 404"
+    </Location>
 </VirtualHost>
 <VirtualHost *:${RLP_PORT}>
     ServerName once.test
