@@ -20,11 +20,12 @@ static const struct {
     { "DENIED", REDIS_FAULT_DENIED }, /* protected mode */
 };
 
-/* Errors without a word of their own. */
+/* Errors that their first word does not tell. */
 static const struct {
     const char *start;
     redis_fault_t fault;
 } fault_starts[] = {
+    { "CLUSTERDOWN Hash slot not served", REDIS_FAULT_UNSERVED },
     { "ERR max number of clients", REDIS_FAULT_CROWDED },
     { "ERR invalid password", REDIS_FAULT_DENIED },                     /* before 6 */
     { "ERR AUTH", REDIS_FAULT_DENIED },                                 /* a password for none */
@@ -44,6 +45,7 @@ static const redis_remedy_t fault_remedies[] = {
     [REDIS_FAULT_MOVED] = { "slot moved", .status = APR_EGENERAL, .moves = true },
     [REDIS_FAULT_ASK] = { "slot moving", .status = APR_EGENERAL },
     [REDIS_FAULT_APART] = { "slot moving", .status = APR_EAGAIN },
+    [REDIS_FAULT_UNSERVED] = { "slot not served", .status = APR_EAGAIN, .moves = true },
     [REDIS_FAULT_AWAY] = { "server not ready", .counts = true, .status = APR_EAGAIN,
                            .moves = true },
     [REDIS_FAULT_READONLY] = { "server is a replica", .closes = true, .counts = true, .moves = true,
@@ -91,19 +93,19 @@ redis_fault_t redis_fault_of(const char *text, size_t len)
 
     text += skip;
     len -= skip;
+    for (size_t i = 0; i < sizeof(fault_starts) / sizeof(fault_starts[0]); i++) {
+        const size_t start = strlen(fault_starts[i].start);
+
+        if (start <= len && memcmp(text, fault_starts[i].start, start) == 0) {
+            return fault_starts[i].fault;
+        }
+    }
     const char *space = memchr(text, ' ', len);
     const size_t word = space == NULL ? len : (size_t)(space - text);
 
     for (size_t i = 0; i < sizeof(fault_words) / sizeof(fault_words[0]); i++) {
         if (strlen(fault_words[i].word) == word && memcmp(text, fault_words[i].word, word) == 0) {
             return fault_words[i].fault;
-        }
-    }
-    for (size_t i = 0; i < sizeof(fault_starts) / sizeof(fault_starts[0]); i++) {
-        const size_t start = strlen(fault_starts[i].start);
-
-        if (start <= len && memcmp(text, fault_starts[i].start, start) == 0) {
-            return fault_starts[i].fault;
         }
     }
     return REDIS_FAULT_ERROR;

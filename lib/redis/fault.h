@@ -18,6 +18,7 @@ typedef enum {
     REDIS_FAULT_MOVED,    /* the slot is elsewhere */
     REDIS_FAULT_ASK,      /* ... for this once */
     REDIS_FAULT_APART,    /* ..., but the keys are not all in one place while it moves */
+    REDIS_FAULT_UNSERVED, /* nobody has the slot */
     REDIS_FAULT_AWAY,     /* it loads its data, its script runs on, its cluster is down */
     REDIS_FAULT_READONLY, /* it is a replica by now */
     REDIS_FAULT_MEMORY,   /* it has none left and may not evict */

@@ -263,6 +263,40 @@ static void topology_repeat(redis_call_t *call, const node_t *node, rlp_time_t d
     redis_connection_exchange(node->connection, &call, 1, deadline);
 }
 
+/* Could nobody be asked, where any server would do? */
+static bool topology_is_lost(redis_endpoint_t *endpoint, const redis_call_t *call)
+{
+    const redis_fault_t fault = call->fault;
+
+    if (endpoint->url.kind != REDIS_CLUSTER ||
+        (fault != REDIS_FAULT_NAME && fault != REDIS_FAULT_CONNECT &&
+         fault != REDIS_FAULT_BREAKER)) {
+        return false;
+    }
+    pthread_mutex_lock(&endpoint->mutex);
+    const bool mapped = endpoint->mapped;
+
+    pthread_mutex_unlock(&endpoint->mutex);
+    return !mapped;
+}
+
+/* Before the slots are known, the others that the URL names are asked in turn: the first may be
+   gone for good. Who was asked last. */
+static const node_t *topology_try(redis_endpoint_t *endpoint, redis_call_t *call,
+                                  const node_t *first, rlp_time_t deadline)
+{
+    const node_t *node = first;
+
+    for (int i = 0; i < endpoint->url.n && topology_is_lost(endpoint, call); i++) {
+        if (&endpoint->nodes[i] != first) {
+            node = &endpoint->nodes[i];
+            call->fault = REDIS_FAULT_NONE;
+            redis_connection_exchange(node->connection, &call, 1, deadline);
+        }
+    }
+    return node;
+}
+
 void redis_endpoint_exchange(redis_endpoint_t *endpoint, redis_call_t calls[], int n,
                              rlp_time_t deadline)
 {
@@ -274,8 +308,10 @@ void redis_endpoint_exchange(redis_endpoint_t *endpoint, redis_call_t calls[], i
     while ((count = topology_gather(endpoint, calls, asked, n, gathered, &node)) > 0) {
         redis_connection_exchange(node->connection, gathered, count, deadline);
         for (int i = 0; i < count; i++) {
-            topology_repeat(gathered[i], node, deadline);
-            topology_follow(endpoint, gathered[i], node, deadline);
+            const node_t *asked_last = topology_try(endpoint, gathered[i], node, deadline);
+
+            topology_repeat(gathered[i], asked_last, deadline);
+            topology_follow(endpoint, gathered[i], asked_last, deadline);
         }
         topology_leave(endpoint, node);
     }

@@ -215,6 +215,7 @@ static bool topology_take_slots(redis_endpoint_t *endpoint, const redis_address_
     }
     pthread_mutex_lock(&endpoint->mutex);
     topology_sweep(endpoint);
+    endpoint->mapped = true;
     endpoint->remap = false;
     for (size_t i = 0; i < reply->elements; i++) {
         all &= topology_take_range(endpoint, from, reply->element[i]);

@@ -33,6 +33,7 @@ struct redis_endpoint_t {
     pthread_mutex_t mutex; /* of what follows */
     node_t nodes[REDIS_NODES_MAX];
     int16_t slots[REDIS_SLOTS]; /* the node that has it */
+    bool mapped;                /* it has been said which node has which */
     bool remap;                 /* the slots are not where we thought */
     /* the maintenance thread's */
     rlp_time_t asked;

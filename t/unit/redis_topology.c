@@ -329,6 +329,24 @@ static void test_ask(void **state)
     scene_end(&scene);
 }
 
+/* Of those that the URL names the first may be gone for good: a new process asks the next. */
+static void test_first_gone(void **state)
+{
+    static scene_t scene = { .slots = { "", "" } };
+    redis_fault_t fault;
+
+    (void)state;
+    scene.url = apr_psprintf(unit_pool(), "redis-cluster://127.0.0.1:%d,127.0.0.1:#1", peer_port());
+    redis_endpoint_t *endpoint = scene_begin(&scene);
+
+    for (int i = 1; i <= 5; i++) { /* also when it is not asked any more */
+        assert_int_equal(scene_get(endpoint, "foo", &fault), 1);
+        assert_int_equal(fault, REDIS_FAULT_NONE);
+        assert_int_equal(scene.peers[1].commands, i);
+    }
+    scene_end(&scene);
+}
+
 static void test_two_servers(void **state)
 {
     static scene_t scene = {
@@ -542,6 +560,7 @@ int main(void)
     unit_add("servers without end are not remembered", test_many_servers, NULL);
     unit_add("names of servers as long as may be", test_long_names, NULL);
     unit_add("ASK: ASKING goes ahead, and nothing is remembered", test_ask, NULL);
+    unit_add("the first server is gone for good", test_first_gone, NULL);
     unit_add("keys of two servers", test_two_servers, NULL);
     unit_add("CLUSTER SLOTS without sense", test_slots_damaged, NULL);
     for (size_t i = 0; i < UNIT_N(sentinels); i++) {
