@@ -11,6 +11,7 @@
 #include "stats.h"
 
 #include <ap_provider.h>
+#include <http_connection.h>
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
@@ -122,6 +123,11 @@ apr_socket_t *ap_get_conn_socket(conn_rec *c)
 {
     (void)c;
     return NULL;
+}
+
+void ap_flush_conn(conn_rec *c)
+{
+    (void)c;
 }
 
 const char *ap_run_http_scheme(const request_rec *r)

@@ -112,7 +112,7 @@ static void act_die(scene_t *scene)
     assert_true(slab_locate(slab, act.pointers, places, act.n) > 0);
     for (int i = 0; i < act.n; i++) {
         places[i].slot = slab_find(slab, &places[i], &act.entries[i].key);
-        slab_load(&act.entries[i], places[i].slot, scene->now);
+        slab_load(&act.entries[i], &places[i], scene->now);
     }
     act_update(act.pointers, act.n, scene->now, &act);
     if (slab_changes(act.pointers, places, act.n, scene->now) <= SLAB_UNDO_LINES) {
