@@ -95,6 +95,22 @@ static const char *limit_zero(const parser_t *parser, const char *text)
                         text);
 }
 
+/* The span of a rate. Months and years, and days of a time zone, are those of a quota. */
+static const char *limit_period(const parser_t *parser, rlp_time_t *period, const char *value,
+                                const char *word)
+{
+    const char *text = strchr(value, '/') + 1;
+    const char *error = rlp_duration_parse(period, text, parser->pool);
+    const rlp_calendar_t *calendar;
+
+    if (error == NULL) {
+        return NULL;
+    }
+    return calendar_parse(&calendar, period, text, parser->source, parser->pool) == NULL
+               ? apr_psprintf(parser->pool, "expected quota=%s, got \"%s\"", value, word)
+               : apr_psprintf(parser->pool, "%s in \"%s\"", error, word);
+}
+
 static const char *limit_rate(parser_t *parser, const char *word, const char *value)
 {
     const char *slash = strchr(value, '/');
@@ -107,16 +123,14 @@ static const char *limit_rate(parser_t *parser, const char *word, const char *va
     if (count == LIMIT_LONG) {
         return limit_error(parser, limit_long, word);
     }
-    if (count < 0 || slash[1] == '\0') {
+    if (slash == NULL || count < 0 || slash[1] == '\0') {
         return limit_error(parser, "rate=COUNT/PERIOD with a whole number, such as rate=10/min",
                            word);
     }
-    const char *error = rlp_duration_parse(&limit->period, slash + 1, parser->pool);
-
     limit->algorithm = limit_algorithms(parser)[0];
     limit->count = count;
     limit->burst = count * RLP_UNIT;
-    return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
+    return limit_period(parser, &limit->period, value, word);
 }
 
 static const char *limit_quota(parser_t *parser, const char *word, const char *value)
@@ -216,23 +230,32 @@ static const char *limit_then(parser_t *parser, const char *word, const char *va
     return error ? apr_psprintf(parser->pool, "%s in \"%s\"", error, word) : NULL;
 }
 
+/* NULL, or what is wrong with a number of units. */
+static const char *limit_units(const parser_t *parser, rlp_units_t *units, const char *value,
+                               const char *expected, const char *word)
+{
+    const bool exceeds = limit_count(value, strcspn(value, ".")) == LIMIT_LONG;
+
+    return rlp_units_parse(units, value, parser->pool) == NULL
+               ? NULL
+               : limit_error(parser, exceeds ? limit_long : expected, word);
+}
+
 static const char *limit_burst(parser_t *parser, const char *word, const char *value)
 {
-    const char *error = rlp_units_parse(&parser->draft.limit.burst, value, parser->pool);
+    static const char expected[] = "burst=N above 0, with at most three decimals";
+    rlp_units_t *burst = &parser->draft.limit.burst;
+    const char *error = limit_units(parser, burst, value, expected, word);
 
     parser->draft.given |= RLP_TAKES_BURST;
-    if (error != NULL || parser->draft.limit.burst == 0) {
-        return limit_error(parser, "burst=N above 0, with at most three decimals", word);
-    }
-    return NULL;
+    return error == NULL && *burst == 0 ? limit_error(parser, expected, word) : error;
 }
 
 static const char *limit_initial(parser_t *parser, const char *word, const char *value)
 {
     parser->draft.given |= RLP_TAKES_INITIAL;
-    return rlp_units_parse(&parser->draft.limit.initial, value, parser->pool) == NULL
-               ? NULL
-               : limit_error(parser, "initial=N with at most three decimals", word);
+    return limit_units(parser, &parser->draft.limit.initial, value,
+                       "initial=N with at most three decimals", word);
 }
 
 static const rlp_algorithm_t *limit_find_algorithm(const parser_t *parser, const char *name)
@@ -352,6 +375,15 @@ static const char *limit_value(const parser_t *parser, const char *name)
     return NULL;
 }
 
+/* What is meant for a rate. What is none is not proposed as one. */
+static const char *limit_propose(const parser_t *parser, const char *rate, const char *text)
+{
+    parser_t trial = *parser;
+    const char *error = limit_rate(&trial, text, rate);
+
+    return error ? error : apr_psprintf(parser->pool, "expected rate=%s, got \"%s\"", rate, text);
+}
+
 /* Words of other systems and typos get an answer that says what to write. */
 static const char *limit_unknown(const parser_t *parser, const char *word)
 {
@@ -361,19 +393,12 @@ static const char *limit_unknown(const parser_t *parser, const char *word)
 
     if (limit != NULL && window != NULL) {
         const char *unit = window[strspn(window, LIMIT_DIGITS)] == '\0' ? "s" : "";
-        const char *text = apr_psprintf(parser->pool, "limit=%s window=%s", limit, window);
 
-        return limit_count(limit, strlen(limit)) == 0
-                   ? limit_zero(parser, text)
-                   : apr_psprintf(parser->pool, "expected rate=%s/%s%s, got \"%s\"", limit, window,
-                                  unit, text);
+        return limit_propose(parser, apr_pstrcat(parser->pool, limit, "/", window, unit, NULL),
+                             apr_psprintf(parser->pool, "limit=%s window=%s", limit, window));
     }
     if (strchr(word, '/') != NULL && strchr(word, '=') == NULL) {
-        parser_t trial = *parser; /* what is no rate is not proposed as one */
-        const char *error = limit_rate(&trial, word, word);
-
-        return error ? error
-                     : apr_psprintf(parser->pool, "expected rate=%s, got \"%s\"", word, word);
+        return limit_propose(parser, word, word);
     }
     for (int i = 0; i < LIMIT_WORDS; i++) {
         names[i] = limit_words[i].name;

@@ -138,7 +138,8 @@ const char *rlp_nearest(const char *word, const char *const known[])
     for (; *known != NULL; known++) {
         const size_t distance = text_distance(word, *known);
 
-        if (distance < least) {
+        /* the word itself is wrong for another reason */
+        if (distance < least && strcmp(word, *known) != 0) {
             least = distance;
             nearest = *known;
         }

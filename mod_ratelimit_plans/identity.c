@@ -147,6 +147,20 @@ static const char *identity_declare(const char *name, const char *source, cmd_pa
     return NULL;
 }
 
+/* A source without a name is the commonest slip. NULL, or what was expected. */
+static const char *identity_check_name(const char *text, const cmd_parms *cmd)
+{
+    const size_t len = strcspn(text, ":");
+    const char *word = apr_pstrmemdup(cmd->pool, text, len);
+
+    return text[len] == ':' && !config_is_htaccess(cmd) &&
+                   provider_find(&provider_identities, word, cmd->pool) != NULL
+               ? apr_psprintf(cmd->pool,
+                              "expected a name before the source, as in id=%s, got \"%s\"", text,
+                              text)
+               : rlp_name_check(text, cmd->pool);
+}
+
 static const char *identity_parse_part(identity_t *identity, const char *text, cmd_parms *cmd)
 {
     identity_part_t *part = &identity->parts[identity->n];
@@ -172,7 +186,7 @@ static const char *identity_parse_part(identity_t *identity, const char *text, c
         part->name = "ip";
         return identity_bits(part, text + 3, cmd->pool);
     }
-    return rlp_name_check(text, cmd->pool);
+    return identity_check_name(text, cmd);
 }
 
 /* The printed type: names without sources, bits only where they are not the usual ones. */

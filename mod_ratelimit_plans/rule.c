@@ -270,6 +270,9 @@ static const char *rule_parse_word(rule_t *rule, cmd_parms *cmd, const char *wor
                    ? error
                    : rule_options[i].parse(rule, cmd, word + len);
     }
+    if (ap_cstr_casecmpn(word, "then=", 5) == 0) {
+        return apr_psprintf(cmd->pool, "expected then= in a RateLimitPlan alone, got \"%s\"", word);
+    }
     if (!rlp_limit_word(word) && strchr(word, '=') != NULL &&
         ap_strcasestr(word, "limit=") == NULL && ap_strcasestr(word, "window=") == NULL) {
         return rule_unknown(word, cmd->pool);
@@ -292,10 +295,6 @@ static const char *rule_contradiction(const rule_t *rule, apr_pool_t *pool)
     }
     if (rule->dry && rule->marks) {
         return "expected no action=mark with mode=log, which refuses nobody either";
-    }
-    if (rule->own != NULL && rule->own->then != NULL) {
-        return apr_psprintf(pool, "expected then= in a RateLimitPlan alone, got \"then=%s\"",
-                            rule->own->then);
     }
     return NULL;
 }
@@ -338,6 +337,10 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
     rule->section = config_section(cmd);
     rule->file = cmd->directive->filename;
     rule->line = cmd->directive->line_num;
+    if (argc == 1 && ap_cstr_casecmp(argv[0], "Off") == 0) {
+        return apr_psprintf(cmd->pool, "expected NAME Off, with the name of a rule, got \"%s\"",
+                            argv[0]);
+    }
     if (error == NULL && argc == 2 && ap_cstr_casecmp(argv[1], "Off") == 0) {
         rule->off = true;
         rule->traits |= TRAIT_CHOOSY;

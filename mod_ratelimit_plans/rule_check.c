@@ -24,24 +24,37 @@ static bool rule_error(server_rec *server, const char *file, int line, const cha
     return false;
 }
 
-const char *rule_near_plan(const char *name, apr_pool_t *pool)
+/* The nearest plan that may be named; behind the then= of a plan, no plan that has one. */
+static const char *rule_near(const char *name, bool behind_then, apr_pool_t *pool)
 {
     const int n = rlp_world->plan_list->nelts;
     const char **names = apr_pcalloc(pool, sizeof(char *) * ((apr_size_t)n + 1));
+    int named = 0;
 
     for (int i = 0; i < n; i++) {
-        names[i] = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *)->limits->name;
+        const rlp_plan_t *plan = APR_ARRAY_IDX(rlp_world->plan_list, i, const plan_t *)->limits;
+
+        if (!behind_then || plan->then == NULL) {
+            names[named++] = plan->name;
+        }
     }
     const char *nearest = rlp_nearest(name, names);
 
     return nearest ? apr_psprintf(pool, " (%s?)", nearest) : "";
 }
 
-static const char *rule_unknown_plan(const char *name, apr_pool_t *pool)
+const char *rule_near_plan(const char *name, apr_pool_t *pool)
+{
+    return rule_near(name, false, pool);
+}
+
+static const char *rule_unknown_plan(const char *name, bool behind_then, apr_pool_t *pool)
 {
     return apr_psprintf(pool, "expected the name of a plan, got \"%s\"%s", name,
-                        rule_near_plan(name, pool));
+                        rule_near(name, behind_then, pool));
 }
+
+static const char rule_then[] = "RateLimitPlan: then=";
 
 /* The plan of that name, which is used from now on; NULL with the error logged. */
 static plan_t *rule_use_plan(server_rec *server, const char *directive, const char *name,
@@ -50,8 +63,9 @@ static plan_t *rule_use_plan(server_rec *server, const char *directive, const ch
     plan_t *plan = apr_hash_get(rlp_world->plans, name, APR_HASH_KEY_STRING);
 
     if (plan == NULL) {
-        (void)rule_error(server, file, line,
-                         apr_pstrcat(pool, directive, ": ", rule_unknown_plan(name, pool), NULL));
+        const char *error = rule_unknown_plan(name, directive == rule_then, pool);
+
+        (void)rule_error(server, file, line, apr_pstrcat(pool, directive, ": ", error, NULL));
     } else {
         plan->used = true;
     }
@@ -64,7 +78,7 @@ static const char *rule_check_plan(const rule_t *rule, apr_pool_t *pool)
     return rule->choice != CHOICE_NAMED ||
                    apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING) != NULL
                ? NULL
-               : rule_unknown_plan(rule->plan_name, pool);
+               : rule_unknown_plan(rule->plan_name, false, pool);
 }
 
 /* What a limit needs of the store: NULL, or what was expected. */
@@ -147,7 +161,7 @@ static bool rule_check_then(server_rec *server, plan_t *plan, apr_pool_t *pool)
     if (name == NULL) {
         return true;
     }
-    plan->then = rule_use_plan(server, "RateLimitPlan: then=", name, plan->file, plan->line, pool);
+    plan->then = rule_use_plan(server, rule_then, name, plan->file, plan->line, pool);
     if (plan->then == NULL) {
         return false;
     }

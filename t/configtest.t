@@ -119,6 +119,9 @@ my @wrong = (
     ["RateLimitPlan r rate=1/s\nRateLimitPlan q quota=5 then=r\nRateLimitPlan p quota=9 like=q then=q",
         'which has no then= of its own (no chains), got "then=q"', 'then= with the plan that like= names', 3],
     ["RateLimitPlan q rate=1/s\nRateLimitRule r quota=5 then=q", 'RateLimitRule: expected then= in a RateLimitPlan alone, got "then=q"'],
+    ["RateLimitPlan q rate=1/s\nRateLimitRule r rate=5/s then=q", 'RateLimitRule: expected then= in a RateLimitPlan alone, got "then=q"'],
+    ['RateLimitPlan p rate=1/s then=p', 'RateLimitPlan: expected a quota= beside then=, got "then=p"'],
+    ['RateLimitPlan pro quota=5 then=pr0', qr/RateLimitPlan: then=: expected the name of a plan, got "pr0"(?! \()/, 'then= near a plan that cannot stand there'],
     ['RateLimitPlan p rate=1/s bandwidth=1M/s', 'RateLimitPlan: expected mod_ratelimit to be loaded for bandwidth='],
     ['RateLimitRule r rate=1/s bandwidth=1M/s', 'RateLimitRule: expected mod_ratelimit to be loaded for bandwidth='],
     ['RateLimitPlan p concurrent=2 lease=60s', 'RateLimitPlan: expected no lease= with a store of this host: a child\'s death frees what it held'],
@@ -238,6 +241,10 @@ my @wrong = (
     ["RateLimitIdentity k=env:X\nRateLimitRule r rate=1/s key=k=header:X",
         qq{RateLimitRule: expected another name than "k": it is declared otherwise on line 1 of $file}],
 
+    (map { ["RateLimitRule r rate=1/s key=$_", qq{RateLimitRule: expected a name before the source, as in id=$_, got "$_"}] }
+        qw(header:X-Key cookie:sid env:ORG expr:%{HTTP:X-Key})),
+    ['RateLimitIdentity header:X-Key ip', 'RateLimitIdentity: expected a name before the source, as in id=header:X-Key, got "header:X-Key"'],
+    (map { ["RateLimitRule $_", qq{RateLimitRule: expected NAME Off, with the name of a rule, got "$_"}] } qw(Off off)),
     ['RateLimitRule', 'RateLimitRule: expected NAME [LIMIT...] [option=...]..., or NAME Off'],
     ['RateLimitRule 1r rate=1/s', qq{RateLimitRule: $name_rule, got "1r"}],
     ['RateLimitRule r@h rate=1/s', qq{RateLimitRule: $name_rule, got "r\@h"}],
@@ -340,6 +347,7 @@ my @wrong = (
 
     ['RateLimitExempt', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR"'],
     ['RateLimitExempt ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
+    ['RateLimitExempt ip', qr/got "ip"(?! \()/, 'V-13 a word is not like itself'],
     ['RateLimitExempt 192.0.2.1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "192.0.2.1"'],
     ['RateLimitExempt iip 192.0.2.1', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "iip" (ip?)', 'V-13 a misspelt ip'],
     ['RateLimitExempt user bob', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "user"'],
@@ -487,7 +495,6 @@ my @limits = (
     ['', 'lease=60s', qr/expected concurrent=N before it, got "lease=60s"/],
     ['', 'bandwidth=1M/s', qr/expected a rate=, quota= or concurrent= beside bandwidth=/],
     ['', 'rate=1/s bandwidth=1000/s', qr/expected bandwidth=SIZE\/s with K, M or G, .*got "bandwidth=1000\/s"/],
-    ['', 'rate=1/s then=p', qr/expected a quota= beside then=, got "then=p"/],
     ['', join(' ', ('rate=1/s') x 9), qr/expected at most 8 limits in one plan/],
     ['', 'fast', qr/expected .*got "fast"/],
 );

@@ -109,6 +109,7 @@ static void test_nearest(void **state)
     } rows[] = {
         { "fre", "free" }, { "PRO", "pro" },      { "enterprize", "enterprise" },
         { "porn", "pro" }, { "unlimited", NULL }, { "", NULL },
+        { "pro", NULL },
     };
 
     (void)state;
