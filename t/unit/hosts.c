@@ -20,7 +20,7 @@ typedef struct {
     world_settings_t world;
     int above; /* what passes above the limit, in bursts of a key for each outage, at most */
     int due;   /* of what one counter would have admitted, at least so many thousandths pass: with
-                  most   seeds, since when breakers open is chance */
+                  most seeds, since when breakers open is chance */
     int trips; /* for each request, in thousandths, at most */
 } row_t;
 
