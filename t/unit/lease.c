@@ -179,18 +179,18 @@ static void world_send(world_t *world, int host, const rlp_charge_t *charge,
 
 /* --- what the promise is */
 
-/* The charge, made by the algorithm itself. */
-static bool world_admits(world_t *world, rlp_units_t units, rlp_op_kind_t kind,
+/* The charge, made by the algorithm itself: under the limit that it was asked for. */
+static bool world_admits(world_t *world, const lease_charge_t *charge, rlp_op_kind_t kind,
                          rlp_time_t charged_at)
 {
     rlp_decision_t decision;
     const rlp_op_t op = { .kind = kind,
-                          .units = units,
+                          .units = charge->cost,
                           .now = world->now,
                           .wall = world->now,
                           .charged_at = charged_at };
 
-    world->limit->algorithm->step(world->room, world->limit, &op, &decision);
+    charge->limit->algorithm->step(world->room, charge->limit, &op, &decision);
     return decision.verdict == RLP_ALLOW;
 }
 
@@ -198,7 +198,7 @@ static void world_spent(world_t *world, int host, const lease_charge_t *paid,
                         const lease_result_t *result)
 {
     world->admitted += paid->cost;
-    if (!world_admits(world, paid->cost, RLP_TAKE, 0)) {
+    if (!world_admits(world, paid, RLP_TAKE, 0)) {
         fail_msg("%s: above the promise at %" PRId64 " (seed %" PRIu64 ")", world->trial->words,
                  world->now - EPOCH, world->seed);
     }
@@ -210,7 +210,7 @@ static void world_spent(world_t *world, int host, const lease_charge_t *paid,
         if (lease_settle(world->host[host].table, &back, result->id, result->charged_at,
                          world_clock(world, host))) {
             world->admitted -= paid->cost;
-            world_admits(world, back.cost, RLP_SETTLE, world->now);
+            world_admits(world, &back, RLP_SETTLE, world->now);
         }
     }
 }
@@ -279,9 +279,10 @@ static void world_deliver(world_t *world)
         }
         if (!mail->lost && !mail->answered) {
             lease_result_t result;
-            const lease_charge_t paid = {
-                .identity = 7, .signature = 42, .cost = mail->question.cost, .limit = world->limit
-            };
+            const lease_charge_t paid = { .identity = 7,
+                                          .signature = 42,
+                                          .cost = mail->question.cost,
+                                          .limit = mail->charge.limit };
 
             lease_granted(world->host[mail->host].table, &mail->question, &mail->answer,
                           world_clock(world, mail->host), &result);
