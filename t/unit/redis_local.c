@@ -35,13 +35,13 @@ rlp_time_t __wrap_rlp_clock_monotonic(void)
 }
 /* NOLINTEND(bugprone-reserved-identifier) */
 
-#define ID_OF(n) ((const unsigned char[REDIS_HOST_ID]){ 1, 2, 3, 4, 5, 6, 7, (n) })
-
-static redis_hosts_settings_t hosts_of(const unsigned char *id, rlp_time_t ttl)
+static redis_hosts_settings_t hosts_of(const unsigned char *id)
 {
-    return (redis_hosts_settings_t){
-        .endpoint = endpoint, .prefix = "t:", .id = id, .timeout = 20 * RLP_SECOND, .ttl = ttl
-    };
+    return (redis_hosts_settings_t){ .endpoint = endpoint,
+                                     .prefix = "t:",
+                                     .id = id,
+                                     .timeout = 20 * RLP_SECOND,
+                                     .ttl = REDIS_HOSTS_TTL };
 }
 
 static void redis_open(void)
@@ -61,11 +61,9 @@ static void redis_open(void)
 static void fresh(int64_t hosts)
 {
     static const unsigned char id[REDIS_HOST_ID] = "nobody:";
-    redis_local_settings_t settings = { .redis = redis,
-                                        .denials = &denials,
-                                        .shared = &shared,
-                                        .hosts = hosts,
-                                        .own = hosts_of(id, REDIS_HOSTS_TTL) };
+    redis_local_settings_t settings = {
+        .redis = redis, .denials = &denials, .shared = &shared, .hosts = hosts, .own = hosts_of(id)
+    };
 
     freeReplyObject(redis_server_ask("FLUSHALL"));
     memset(&denials, 0, sizeof(denials));
@@ -168,83 +166,19 @@ static void test_share(void **state)
     }
 }
 
-/* --- how many hosts live */
-
-static bool tell(const unsigned char *id, rlp_time_t ttl)
-{
-    const redis_hosts_settings_t settings = hosts_of(id, ttl);
-
-    shared.hosts.due = 0;
-    return redis_hosts_tell(&shared.hosts, &settings, rlp_clock_monotonic());
-}
-
-static void test_hosts(void **state)
+/* ... of as many as Redis says live. */
+static void test_share_living(void **state)
 {
     (void)state;
     fresh(0);
-    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
-    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
-    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
-    assert_true(tell(ID_OF(2), REDIS_HOSTS_TTL));
-    assert_true(tell(ID_OF(3), REDIS_HOSTS_TTL));
-    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
-    assert_int_equal(redis_hosts_living(&shared.hosts), 3);
-    assert_int_equal(admits_here("user:1", "rate=30/hour", 40), 10);
-    redisReply *reply = redis_server_ask("PTTL t:rlp:hosts");
+    for (unsigned char i = 1; i <= 3; i++) {
+        const unsigned char id[REDIS_HOST_ID] = { i };
+        const redis_hosts_settings_t settings = hosts_of(id);
 
-    assert_in_range(reply->integer, 1, REDIS_HOSTS_TTL / 1000);
-    freeReplyObject(reply);
-    reply = redis_server_ask("STRLEN t:rlp:hosts");
-    assert_int_equal(reply->integer, 3 * 16);
-    freeReplyObject(reply);
-}
-
-/* Who has not told for a while is gone. */
-static void test_hosts_gone(void **state)
-{
-    const rlp_time_t begin = rlp_clock_monotonic();
-
-    (void)state;
-    fresh(0);
-    assert_true(tell(ID_OF(1), RLP_SECOND / 10));
-    do {
-        assert_true(tell(ID_OF(2), RLP_SECOND / 10));
-        assert_true(rlp_clock_monotonic() - begin < 20 * RLP_SECOND);
-    } while (redis_hosts_living(&shared.hosts) == 2);
-    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
-}
-
-/* Of all processes one tells, every other second. */
-static void test_hosts_due(void **state)
-{
-    const unsigned char *id = ID_OF(1);
-    const redis_hosts_settings_t settings = hosts_of(id, REDIS_HOSTS_TTL);
-
-    (void)state;
-    fresh(0);
-    for (int i = 0; i < 41; i++) {
-        assert_int_equal(redis_hosts_tell(&shared.hosts, &settings,
-                                          RLP_SECOND + i * RLP_SECOND / 10),
-                         i % 20 == 0);
+        shared.hosts.due = 0;
+        assert_true(redis_hosts_tell(&shared.hosts, &settings, rlp_clock_monotonic()));
     }
-    assert_true(redis_hosts_tell(&shared.hosts, &settings, 0)); /* after a boot */
-}
-
-static void test_hosts_damaged(void **state)
-{
-    (void)state;
-    fresh(0);
-    freeReplyObject(redis_server_ask("SET t:rlp:hosts garbage"));
-    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
-    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
-    freeReplyObject(
-        redis_server_ask("SET t:rlp:hosts %b", "0123456789abcdef0123456789abcdef", (size_t)32));
-    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
-    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
-    freeReplyObject(redis_server_ask("DEL t:rlp:hosts"));
-    freeReplyObject(redis_server_ask("LPUSH t:rlp:hosts x"));
-    assert_true(tell(ID_OF(1), REDIS_HOSTS_TTL));
-    assert_int_equal(redis_hosts_living(&shared.hosts), 1);
+    assert_int_equal(admits_here("user:1", "rate=30/hour", 40), 10);
 }
 
 /* --- what it begins with */
@@ -567,10 +501,7 @@ static void add_with_server(void)
 {
     redis_open();
     unit_add("K-14: each host has its share", test_share, NULL);
-    unit_add("hosts that live are counted", test_hosts, NULL);
-    unit_add("hosts that are gone are not", test_hosts_gone, NULL);
-    unit_add("one process of a host tells", test_hosts_due, NULL);
-    unit_add("a damaged list of hosts", test_hosts_damaged, NULL);
+    unit_add("K-14: ... of the hosts that live", test_share_living, NULL);
     for (size_t i = 0; i < UNIT_N(seeded); i++) {
         unit_add_case("K-14: begins with what is left", seeded[i], test_seed, &seeded[i]);
         unit_add_case("K-14: told when it is back", seeded[i], test_hand_back, &seeded[i]);
