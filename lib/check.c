@@ -27,11 +27,11 @@ typedef struct {
 #define CHECK_INLINE __attribute__((always_inline)) static inline
 
 /* How many requests of such a cost, or of one unit, the limit holds. */
-static float check_requests(const rlp_limit_t *limit, rlp_units_t cost)
+static int64_t check_requests(const rlp_limit_t *limit, rlp_units_t cost)
 {
     const uint64_t units = cost < 0 ? 0 - (uint64_t)cost : (uint64_t)cost;
 
-    return units <= RLP_UNIT ? limit->requests : (float)limit_requests(limit, units);
+    return units <= RLP_UNIT ? limit->requests : limit_requests(limit, units);
 }
 
 /* What forgetting the counter would lose, in requests like the one that is charged, or corrected:
@@ -39,11 +39,12 @@ static float check_requests(const rlp_limit_t *limit, rlp_units_t cost)
    share of the capacity would not do, of which one request is much where the limit is small. */
 CHECK_INLINE float check_loss(const rlp_charge_t *charge)
 {
-    const float held = __builtin_expect(charge->cost == RLP_UNIT, 1)
-                           ? charge->limit->requests
-                           : check_requests(charge->limit, charge->cost);
+    const int64_t held = __builtin_expect(charge->cost == RLP_UNIT, 1)
+                             ? charge->limit->requests
+                             : check_requests(charge->limit, charge->cost);
 
-    return held * (float)charge->decision.loss * ((float)RLP_LOSS_REQUEST / (float)RLP_LOSS_FULL);
+    return (float)held * (float)charge->decision.loss *
+           ((float)RLP_LOSS_REQUEST / (float)RLP_LOSS_FULL);
 }
 
 /* Asks the step of one charge what is written in op. */

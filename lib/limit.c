@@ -511,7 +511,7 @@ static const char *limit_finish(parser_t *parser)
     }
     limit->state_size = limit->algorithm->holds ? RLP_OWNERS_USUAL * (uint32_t)sizeof(rlp_hold_t)
                                                 : limit->algorithm->state_size;
-    limit->requests = (float)limit_requests(limit, RLP_UNIT);
+    limit->requests = limit_requests(limit, RLP_UNIT);
     error = limit_derive(parser, limit);
     if (error != NULL) {
         return error;

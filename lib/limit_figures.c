@@ -28,7 +28,7 @@ void rlp_limit_share(rlp_limit_t *limit, int64_t hosts)
     limit->count = limit->count / hosts > 1 ? limit->count / hosts : 1;
     limit->burst = limit->burst / hosts > RLP_UNIT ? limit->burst / hosts : RLP_UNIT;
     limit->initial = full ? limit->burst : limit->initial / hosts;
-    limit->requests = (float)limit_requests(limit, RLP_UNIT);
+    limit->requests = limit_requests(limit, RLP_UNIT);
     if (limit->period > 0) {
         limit->capacity = (uint64_t)limit->burst * (uint64_t)limit->price;
         limit->drain =

@@ -58,7 +58,7 @@ typedef struct {
     uint64_t mark;     /* tells its count and burst from others (algorithm/second.h) */
     unsigned ordinal;  /* among the limits of the plan that are otherwise equal */
     uint32_t state_size;            /* bytes of state of one key, a multiple of 8, above 0 */
-    float requests;                 /* of one unit, that the burst has room for: 1 to 2^32 */
+    int64_t requests;               /* of one unit, that the burst has room for: 1 to UINT32_MAX */
     const rlp_calendar_t *calendar; /* a quota of calendar periods, whose usual length is `period`;
                                        NULL: none */
     rlp_time_t lease;               /* concurrency in Redis; 0: not given */
