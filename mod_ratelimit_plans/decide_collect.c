@@ -96,7 +96,7 @@ DECIDE_INLINE const who_t *decide_who(decide_t *d, const rule_t *rule)
     if (d->who != NULL && d->who->chain == chain) {
         return d->who;
     }
-    const address_t *address = identity_known_address(chain, d->r, d->server);
+    const address_t *address = identity_known_address(&chain->items[0], d->r, d->server);
 
     if (address == NULL || d->who != NULL) {
         decide_find_who(d, chain);

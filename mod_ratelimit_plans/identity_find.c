@@ -198,51 +198,42 @@ static bool identity_try(who_t *who, const identity_t *identity, request_rec *r,
     return true;
 }
 
-/* What is kept with the connection, from now on; NULL: it is too long. */
+/* The address of the connection alone, and no map has plans for addresses. What is kept of it, now
+   or before; NULL: another case, or too long. */
 static const address_t *identity_keep_address(const identity_t *identity, request_rec *r,
                                               const server_conf_t *server)
 {
-    address_t *address = NULL;
+    const conn_rec *c = r->connection;
+    address_t *address;
     who_t who;
 
-    if (identity_try(&who, identity, r, server) && who.len <= sizeof(address->text)) {
-        address = apr_palloc(r->connection->pool, sizeof(*address));
+    if (!identity->usual_ip || r->useragent_ip != c->client_ip ||
+        (server->maps->nelts > 0 && plan_map_of(server, "ip") != NULL)) {
+        return NULL;
+    }
+    address = ap_get_module_config(c->conn_config, &ratelimit_plans_module);
+    if (address == NULL && identity_try(&who, identity, r, server) &&
+        who.len <= sizeof(address->text)) {
+        address = apr_palloc(c->pool, sizeof(*address));
         memcpy(address->text, who.room, who.len);
         address->len = who.len;
         address->fingerprint = rlp_store_fingerprint(rlp_world->store, who.room, who.len);
-        ap_set_module_config(r->connection->conn_config, &ratelimit_plans_module, address);
+        ap_set_module_config(c->conn_config, &ratelimit_plans_module, address);
     }
     return address;
 }
 
-static const address_t *identity_kept_address(const request_rec *r)
+bool identity_meet(const identity_t *identity, request_rec *r, const server_conf_t *server)
 {
-    return ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module);
-}
-
-/* Is it that of the connection alone, and without a plan of its own? */
-static bool identity_is_address(const identity_t *identity, const request_rec *r,
-                                const server_conf_t *server)
-{
-    return identity->usual_ip && r->useragent_ip == r->connection->client_ip &&
-           (server->maps->nelts == 0 || plan_map_of(server, "ip") == NULL);
-}
-
-bool identity_meet(const chain_t *chain, request_rec *r, const server_conf_t *server)
-{
-    return identity_is_address(&chain->items[0], r, server) && identity_kept_address(r) == NULL &&
-           identity_keep_address(&chain->items[0], r, server) != NULL;
+    return ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module) == NULL &&
+           identity_keep_address(identity, r, server) != NULL;
 }
 
 static bool identity_find_one(who_t *who, const identity_t *identity, request_rec *r,
                               const server_conf_t *server)
 {
-    const address_t *address = NULL;
+    const address_t *address = identity_keep_address(identity, r, server);
 
-    if (identity_is_address(identity, r, server)) {
-        address = identity_kept_address(r);
-        address = address ? address : identity_keep_address(identity, r, server);
-    }
     if (address == NULL) {
         return identity_try(who, identity, r, server);
     }

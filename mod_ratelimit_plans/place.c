@@ -157,8 +157,13 @@ static bool place_is_file(const request_rec *r)
 /* Do our fields stand alone? After a redirect the one table is that of the request before, too. */
 static bool place_is_alone(const request_rec *r, const verdict_t *verdict)
 {
+    int n = 0;
+
+    for (int i = 0; i < RLP_FIELDS_N; i++) {
+        n += verdict->fields[i] != NULL;
+    }
     return r->prev == NULL && apr_is_empty_table(r->headers_out) &&
-           apr_table_elts(r->err_headers_out)->nelts == verdict->sent;
+           apr_table_elts(r->err_headers_out)->nelts == n;
 }
 
 static void place_swap(request_rec *r)

@@ -250,37 +250,6 @@ const char *identity_near(const char *name, apr_pool_t *pool);
 /* Finds the types of all parts. NULL, or what is wrong; *chain says where. */
 const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
-/* --- plan_map_words.c */
-
-/* Parses the source of a map, such as "txt:FILE". NULL, or what was expected. */
-const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word);
-
-/* Parses ttl= or timeout=, if it is one; *known says so. NULL, or what was expected. */
-const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known);
-
-/* --- plan_map.c */
-
-/* Opens the map's source. NULL, or what is wrong. */
-const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
-
-/* Opens what children share of slow maps, in the parent. What is in the pool need not last. */
-apr_status_t plan_map_open(apr_pool_t *pool);
-
-/* Makes ready for a child, which looks for what changes. */
-void plan_map_begin(apr_pool_t *pchild, server_rec *server);
-
-/* What the map's source is called. */
-const char *plan_map_describe(const plan_map_t *map);
-
-/* The map of that type for this server, NULL for none. */
-const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
-
-/* Adds how many of its values have each plan to counts, by plan_t.index, as far as it is known. */
-void plan_map_count(const plan_map_t *map, uint32_t counts[], apr_pool_t *pool);
-
-/* The plan that the map says the value has; NULL: the value is unknown. */
-const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);
-
 /* --- identity_find.c */
 
 /* The address of a connection as an identity, found once and kept with it. */
@@ -290,14 +259,15 @@ typedef struct {
     char text[64];
 } address_t;
 
-/* The most common case is one look at the connection: nobody but the address is counted, and no map
-   has plans for addresses. NULL: it has to be found out. mod_remoteip puts another address into the
-   request; other modules put another text of it there alone, which is what counts. */
-static inline const address_t *identity_known_address(const chain_t *chain, const request_rec *r,
+/* The most common case is one look at the connection: nobody but the address is counted, and there
+   are no maps. NULL: it has to be found out. mod_remoteip puts another address into the request;
+   other modules put another text of it there alone, which is what counts. */
+static inline const address_t *identity_known_address(const identity_t *identity,
+                                                      const request_rec *r,
                                                       const server_conf_t *server)
 {
     const address_t *address =
-        chain->items[0].usual_ip && r->useragent_ip == r->connection->client_ip &&
+        identity->usual_ip && r->useragent_ip == r->connection->client_ip &&
                 server->maps->nelts == 0
             ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
             : NULL;
@@ -306,7 +276,7 @@ static inline const address_t *identity_known_address(const chain_t *chain, cons
 }
 
 /* Finds it out, where that is the case and the connection new. True: it is known from now on. */
-bool identity_meet(const chain_t *chain, request_rec *r, const server_conf_t *server);
+bool identity_meet(const identity_t *identity, request_rec *r, const server_conf_t *server);
 
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
 void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server);
@@ -350,6 +320,37 @@ void denial_log_expression(const request_rec *r, const char *what, const char *n
 
 /* Tells of a refusal, unless it was told lately or there is too much to tell. */
 void denial_log(const request_rec *r, const verdict_t *verdict, const server_conf_t *server);
+
+/* --- plan_map_words.c */
+
+/* Parses the source of a map, such as "txt:FILE". NULL, or what was expected. */
+const char *plan_map_source(plan_map_t *map, cmd_parms *cmd, const char *word);
+
+/* Parses ttl= or timeout=, if it is one; *known says so. NULL, or what was expected. */
+const char *plan_map_option(plan_map_t *map, cmd_parms *cmd, const char *word, bool *known);
+
+/* --- plan_map.c */
+
+/* Opens the map's source. NULL, or what is wrong. */
+const char *plan_map_load(plan_map_t *map, apr_pool_t *pool);
+
+/* Opens what children share of slow maps, in the parent. What is in the pool need not last. */
+apr_status_t plan_map_open(apr_pool_t *pool);
+
+/* Makes ready for a child, which looks for what changes. */
+void plan_map_begin(apr_pool_t *pchild, server_rec *server);
+
+/* What the map's source is called. */
+const char *plan_map_describe(const plan_map_t *map);
+
+/* The map of that type for this server, NULL for none. */
+const plan_map_t *plan_map_of(const server_conf_t *server, const char *type);
+
+/* Adds how many of its values have each plan to counts, by plan_t.index, as far as it is known. */
+void plan_map_count(const plan_map_t *map, uint32_t counts[], apr_pool_t *pool);
+
+/* The plan that the map says the value has; NULL: the value is unknown. */
+const plan_t *plan_map_find(const plan_map_t *map, const char *value, request_rec *r);
 
 /* --- cost.c */
 

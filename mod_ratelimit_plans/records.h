@@ -261,7 +261,6 @@ struct verdict_t {
     const char *apart_identity; /* NULL: nobody reads it */
     const char **fields;        /* RLP_FIELDS_N values; NULL: none is sent */
     const char *own_fields[RLP_FIELDS_N];
-    int sent;    /* how many of the fields stand in the response */
     char *text;  /* room for the fields' text */
     size_t room; /* of it */
 };

@@ -94,7 +94,8 @@ DECIDE_INLINE bool request_add_usual(usual_t *usual, const request_rec *r, const
 {
     const server_conf_t *server = server_conf(r->server);
     const variant_t *variant = rule->usual;
-    const address_t *address = identity_known_address(decide_chain(rule, conf), r, server);
+    const address_t *address =
+        identity_known_address(&decide_chain(rule, conf)->items[0], r, server);
     rlp_charge_t *charge = &usual->charges[usual->n];
 
     if (variant == NULL || address == NULL) {
@@ -229,7 +230,7 @@ request_decide_else(request_rec *r, const dir_conf_t *conf, const asked_t *asked
 {
     const rule_t *rule = APR_ARRAY_IDX(conf->rules, 0, const rule_t *);
 
-    return identity_meet(decide_chain(rule, conf), r, server_conf(r->server))
+    return identity_meet(&decide_chain(rule, conf)->items[0], r, server_conf(r->server))
                ? again(r, conf)
                : decide_request(r, conf, PHASE_BOTH, false, asked);
 }

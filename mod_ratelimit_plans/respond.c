@@ -241,26 +241,23 @@ static void respond_legacy(char *to, verdict_t *verdict, bool epoch)
     }
 }
 
-/* Sends those from one field up to another; how many those are. */
-RESPOND_INLINE int respond_send_some(request_rec *r, const char *const fields[], int from, int to)
+/* Sends those from one field up to another. */
+RESPOND_INLINE void respond_send_some(request_rec *r, const char *const fields[], int from, int to)
 {
     /* in an empty one nothing need be looked for */
     void (*const send)(apr_table_t *, const char *, const char *) =
         apr_is_empty_table(r->err_headers_out) ? apr_table_addn : apr_table_setn;
-    int sent = 0;
 
     for (int i = from; i < to; i++) {
         if (fields[i] != NULL) {
             send(r->err_headers_out, respond_names[i], fields[i]);
-            sent++;
         }
     }
-    return sent;
 }
 
 void respond_send(request_rec *r, const char *const fields[])
 {
-    (void)respond_send_some(r, fields, 0, RLP_FIELDS_N);
+    respond_send_some(r, fields, 0, RLP_FIELDS_N);
 }
 
 /* What was told before a redirect is told anew, or not any more; a filter has the pointers. */
@@ -316,9 +313,8 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf)
     if (set & FIELDS_LEGACY) {
         respond_legacy(to, told, conf->fields_epoch == 1);
     }
-    verdict->sent =
-        respond_send_some(r, verdict->fields, set & FIELDS_IETF ? FIELD_POLICY : FIELD_X_LIMIT,
-                          set & FIELDS_LEGACY ? RLP_FIELDS_N : FIELD_X_LIMIT);
+    respond_send_some(r, verdict->fields, set & FIELDS_IETF ? FIELD_POLICY : FIELD_X_LIMIT,
+                      set & FIELDS_LEGACY ? RLP_FIELDS_N : FIELD_X_LIMIT);
     if (r->handler != NULL || r->content_type != NULL || r->proxyreq != PROXYREQ_NONE) {
         place_guard(r, verdict);
     }
