@@ -215,6 +215,24 @@ END
 }
 
 SKIP: {
+    skip 'httpd has no mod_allowmethods or mod_lua', 3 if grep { !RLP::Httpd::has_module($_) } qw(allowmethods lua);
+    my $server = server(<<'END', modules => [qw(allowmethods lua)]);
+RateLimitEngine On
+RateLimitRule late rate=9/week
+LuaHookFixups "@DIR@/answers.lua" answer
+<Location "/">
+    RateLimitRule early rate=9/week phase=early key=ip
+    AllowMethods GET
+</Location>
+END
+    $server->file('answers.lua', "function answer(r)\n  return r.uri == '/lua' and 410 or apache2.DECLINED\nend\n");
+    is($server->request('POST', '/free')->{status}, 405, 'AllowMethods refuses');
+    is($server->get('/lua')->{status}, 410, 'LuaHookFixups answers');
+    is($server->get('/free')->{fields}{'ratelimit'}, '"early";r=6;t=403200, "late";r=8;t=537600', 'early rules have counted both, others neither');
+    $server->stop;
+}
+
+SKIP: {
     skip 'httpd has no mod_speling', 1 if !RLP::Httpd::has_module('speling');
     my $server = server("CheckSpelling On\nRateLimitEngine On\nRateLimitRule site rate=2/week\n", modules => ['speling']);
     is($server->statuses(3, '/fre'), '301 301 429', 'mod_speling, loaded before this module: it looks through a directory for nobody who is refused');
