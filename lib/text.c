@@ -133,10 +133,14 @@ static size_t text_distance(const char *a, const char *b)
 const char *rlp_nearest(const char *word, const char *const known[])
 {
     const char *nearest = NULL;
-    size_t least = strlen(word) / 3 + 2;
+    const size_t len = strlen(word);
+    size_t least = len / 3 + 2;
 
     for (; *known != NULL; known++) {
-        const size_t distance = text_distance(word, *known);
+        const size_t typed = text_distance(word, *known);
+        /* what is cut short is as near as one wrong letter */
+        const size_t distance =
+            len >= 3 && typed > 1 && strncasecmp(word, *known, len) == 0 ? 1 : typed;
 
         /* the word itself is wrong for another reason */
         if (distance < least && strcmp(word, *known) != 0) {

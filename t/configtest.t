@@ -25,7 +25,7 @@ symlink 'nowhere', "$dir/link" or die "$dir/link: $!\n";
 
 for my $case (
     # directive, what comes behind the word
-    ['RateLimitEngine Onn', 'On'], ['RateLimitEngine LogOny', 'LogOnly'], ['RateLimitStore x shmm', 'shm'], ['RateLimitStore x shm szie=1M', 'size='],
+    ['RateLimitEngine Onn', 'On'], ['RateLimitEngine LogOny', 'LogOnly'], ['RateLimitEngine log', 'LogOnly'], ['RateLimitStore x shmm', 'shm'], ['RateLimitStore x shm szie=1M', 'size='],
     ['RateLimitStore x shm flie=x', 'file='], ['RateLimitPlan p rate=1/s algoritm=token-bucket', 'algorithm='], ['RateLimitPlan p rate=1/s algorithm=token-buckt', 'token-bucket'],
     ['RateLimitPlan p conurrent=5', 'concurrent='], ['RateLimitPlan p qouta=5', 'quota='], ["${plans}RateLimitPlan p rate=1/s like=fere", 'free'],
     ["${plans}RateLimitPlanDefault fere", 'free'], ['RateLimitPlanChange cary', 'carry'], ["${plans}RateLimitPlanMap usr txt:keys", 'user'],

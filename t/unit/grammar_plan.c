@@ -107,9 +107,9 @@ static void test_nearest(void **state)
         const char *word;
         const char *nearest;
     } rows[] = {
-        { "fre", "free" }, { "PRO", "pro" },      { "enterprize", "enterprise" },
-        { "porn", "pro" }, { "unlimited", NULL }, { "", NULL },
-        { "pro", NULL },
+        { "fre", "free" }, { "PRO", "pro" },          { "enterprize", "enterprise" },
+        { "porn", "pro" }, { "unlimited", NULL },     { "", NULL },
+        { "pro", NULL },   { "Enter", "enterprise" }, { "en", NULL },
     };
 
     (void)state;
