@@ -95,19 +95,53 @@ static bool explain_named(const apr_array_header_t *names, const char *host, boo
     return named;
 }
 
-/* The first host of that name; else the one that is asked. */
-static const server_rec *explain_host(const server_rec *asked, const server_rec *servers,
-                                      const char *host)
+static bool explain_is_called(const server_rec *server, const char *host)
 {
-    for (const server_rec *server = servers; host != NULL && server; server = server->next) {
-        if ((server->server_hostname != NULL &&
-             ap_cstr_casecmp(host, server->server_hostname) == 0) ||
-            explain_named(server->names, host, false) ||
-            explain_named(server->wild_names, host, true)) {
-            return server;
+    return (server->server_hostname != NULL &&
+            ap_cstr_casecmp(host, server->server_hostname) == 0) ||
+           explain_named(server->names, host, false) ||
+           explain_named(server->wild_names, host, true);
+}
+
+/* port: 0 for any. */
+static bool explain_is_on(const server_rec *server, apr_port_t port)
+{
+    bool on = port == 0;
+
+    for (const server_addr_rec *at = server->addrs; at != NULL && !on; at = at->next) {
+        on = at->host_port == 0 || at->host_port == port;
+    }
+    return on;
+}
+
+/* The virtual host of that name that is configured first: httpd's list has the last one first. */
+static const server_rec *explain_virtual(const char *host, apr_port_t port)
+{
+    const server_rec *found = NULL;
+
+    for (const server_rec *server = ap_server_conf->next; server != NULL; server = server->next) {
+        if (explain_is_on(server, port) && explain_is_called(server, host)) {
+            found = server;
         }
     }
-    return asked;
+    return found;
+}
+
+/* The virtual host that has the name on that port; else whoever has the name, he who is asked
+   before others; else he who is asked. */
+static const server_rec *explain_host(const server_rec *asked, const apr_uri_t *uri)
+{
+    const apr_port_t port = uri->port_str ? uri->port : apr_uri_port_of_scheme(uri->scheme);
+    const char *host = uri->hostname;
+    const server_rec *found = host ? explain_virtual(host, port) : NULL;
+
+    if (host == NULL || (found == NULL && explain_is_called(asked, host))) {
+        return asked;
+    }
+    if (found == NULL) {
+        found = explain_is_called(ap_server_conf, host) ? ap_server_conf : explain_virtual(host, 0);
+    }
+    return found ? found : asked;
 }
 
 /* The members of an object of strings. NULL, or what was expected. */
@@ -152,7 +186,7 @@ static const char *explain_url(probe_t *probe, const admin_t *admin, const char 
     }
     probe->path = apr_pstrcat(admin->r->pool, uri.path ? uri.path : "/", uri.query ? "?" : "",
                               uri.query ? uri.query : "", NULL);
-    probe->host = explain_host(admin->r->server, ap_server_conf, uri.hostname);
+    probe->host = explain_host(admin->r->server, &uri);
     return NULL;
 }
 

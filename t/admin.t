@@ -169,11 +169,23 @@ RemoteIPHeader X-Forwarded-For
     RateLimitExempt ip 127.0.0.0/8
     RateLimitRule site rate=10/10min
 </Location>
+<VirtualHost *:1>
+    ServerName other.test
+    RateLimitEngine Off
+</VirtualHost>
 <VirtualHost *:@PORT@>
     ServerName localhost
+    <Location "/hosted">
+        RateLimitEngine LogOnly
+    </Location>
 </VirtualHost>
 <VirtualHost *:@PORT@>
     ServerName other.test
+</VirtualHost>
+<VirtualHost *:@PORT@>
+    ServerName wild.test
+    ServerAlias *.test
+    RateLimitEngine Off
 </VirtualHost>
 END
 }
@@ -457,6 +469,19 @@ is(int($explained->{headers}{'X-RateLimit-Reset'} / 86400), int($server->get('/e
 is(done({ action => 'explain', url => '/off' })->{engine}, 'off', 'explain: engine off');
 is(done({ action => 'explain', url => '/dry' })->{engine}, 'log-only', 'explain: a dry run');
 is(done({ action => 'explain', url => 'http://other.test/site' })->{host}, 'other.test', 'explain: another host');
+for my $case (
+    [ 'http://other.test:@PORT@/site', 'on',       'of several hosts of a name the first on that port' ],
+    [ 'http://any.test:@PORT@/site',   'off',      'one by its alias' ],
+    [ 'http://other.test:1/site',      'off',      'and the one on another port' ],
+    [ 'http://other.test:2/site',      'off',      'the first, where none is on that port' ],
+    [ 'http://localhost:@PORT@/hosted', 'log-only', 'a virtual host, not the server of that name' ],
+    [ 'http://localhost/hosted',       'log-only', 'who is asked, if he has the name' ],
+    [ '/hosted',                       'log-only', 'who is asked, where no host is said' ],
+    )
+{
+    my ($url, $engine, $name) = @{$case};
+    is(done({ action => 'explain', url => $url =~ s/\@PORT\@/$server->port/er })->{engine}, $engine, "explain: $name");
+}
 for my $url (qw(//site ///site /./site /a/../site http://localhost//site)) {
     my $answer = done({ action => 'explain', url => $url });
     is("$answer->{host} $answer->{path}", 'localhost /site', "R-23 explain: $url is the path that a request for it has");
