@@ -390,7 +390,7 @@ static void stats_read_maps(stats_t *stats, const stats_area_t *area)
             continue;
         }
         stats_get_name(to->type, map->type, sizeof(to->type));
-        stats_get_name(to->path, map->path, sizeof(to->path));
+        apr_cpystrn(to->path, map->path, sizeof(to->path)); /* of any signs, which pages escape */
         to->failures = stats_load(&map->read[0]);
         to->reloads = stats_load(&map->read[1]);
         stats->n_maps++;

@@ -421,7 +421,7 @@ SKIP: {
     my $map;
     my $read = sub { ($map) = @{ status($server)->{maps} }; return $map && $map->{reloads} + $map->{failed_reloads} == $_[0] };
     ok(RLP::Httpd::wait_for(sub { $read->(1) }), 'a changed map is read again');
-    is("$map->{identity} $map->{file} $map->{reloads} $map->{failed_reloads}", "user $map->{file} 1 0", 'and told of');
+    is("$map->{identity} $map->{file} $map->{reloads} $map->{failed_reloads}", "user $users 1 0", 'and told of, by its name');
     $server->file('users', "ann nonesuch\n");
     utime 2000, 2000, $users;
     ok(RLP::Httpd::wait_for(sub { $read->(2) }), 'a wrong one is not');
