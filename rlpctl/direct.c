@@ -139,6 +139,9 @@ static const char *direct_operands(direct_t *job, const char *const words[], int
         if (n == 0 || (strchr(words[0], ':') == NULL && !job->secret)) {
             return "expected IDENTITY, such as ip:192.0.2.1, and RULE";
         }
+        if (job->secret && strchr(words[0], ':') != NULL) {
+            return "expected TYPE alone, such as apikey, with --secret";
+        }
         job->identity = words[i++];
     }
     if (direct_is(job, "grant") &&
@@ -204,6 +207,9 @@ static const char *direct_plan(direct_t *job)
     };
     const char *error = rlp_plan_parse(&job->plan, &source, job->pool);
 
+    if (error == NULL && (job->plan->then != NULL || job->plan->bandwidth > 0)) {
+        return "expected neither then= nor bandwidth=, which mean something in a server alone";
+    }
     for (int i = 0; error == NULL && i < job->plan->n; i++) {
         error = direct_refuses(job, &job->plan->limits[i]);
     }

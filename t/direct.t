@@ -197,6 +197,8 @@ for my $row (
     [ qr/expected UNITS/,                             'grant', @file, 'ip:127.0.0.1', 'many', 'site', 'rate=5/week' ],
     [ qr/expected UNITS/,                             'grant', @file, 'ip:127.0.0.1', '0', 'site', 'rate=5/week' ],
     [ qr/expected RULE/,                              'grant', @file, 'ip:127.0.0.1', '1' ],
+    [ qr/expected neither then= nor bandwidth=/,      'get', @file, qw(ip:127.0.0.1 site quota=5/year then=pro) ],
+    [ qr/expected neither then= nor bandwidth=/,      'grant', @file, qw(ip:127.0.0.1 1 site rate=5/week bandwidth=64K/s) ],
     [ qr/expected no concurrent= with --file=/,       'get', @file, qw(ip:127.0.0.1 site concurrent=4 rate=5/week) ],
     [ qr/expected no concurrent= with --file=/,       'grant', @file, qw(ip:127.0.0.1 1 site rate=5/week concurrent=4) ],
     [ qr/expected the limits/,                        'grant', @file, 'ip:127.0.0.1', '1', 'site' ],
@@ -213,6 +215,7 @@ for my $row (
 }
 refused('a file that is not there', '', [ 'get', '--file=' . $server->file('none'), 'ip:127.0.0.1' ], 65, qr/cannot open the store file/);
 refused('no store',                 '', [ 'get', "--file=$dump", 'ip:127.0.0.1' ],                    65, qr/not a store of this module|unusable/);
+refused('a type and more', "key-of-zoe\n", [ 'get', @file, '--secret', 'apikey:' ], 64, qr/expected TYPE alone, such as apikey, with --secret/);
 refused('no secret', '', [ 'get', @file, '--secret', 'apikey' ], 65, qr/expected a secret on standard input/);
 ($status, $out) = rlpctl('', 'help', 'stores');
 ok($status == 0 && $out =~ /^usage: rlpctl COMMAND --file=PATH/, 'rlpctl help stores');

@@ -202,5 +202,9 @@ is((rlpctl('', 'unban', '--file=' . $server->file('none'), 'ip:127.0.0.1'))[0], 
 ok(!-e $server->file('none'), 'and not made');
 like((rlpctl('', 'ban', "--file=$file", 'ip:127.0.0.1', 'soon'))[2], qr/expected a span/, 'no moment');
 like((rlpctl('', 'ban', "--file=$file", 'amy', '1h'))[2], qr/expected TYPE:VALUE/, 'no identity');
+for my $type ('apikey:', 'apikey:x') {
+    my ($got, $printed, $complaint) = rlpctl("key-of-zoe\n", 'ban', "--file=$file", '--secret', $type, '1h');
+    is("$got $printed$complaint", "65 rlpctl: expected TYPE alone, such as apikey, with --secret\n", "$type is no type: nobody whom that would ban");
+}
 
 done_testing();
