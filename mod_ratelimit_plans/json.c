@@ -365,7 +365,11 @@ static size_t json_put_character(json_out_t *out, const char *text)
     if (c >= 0x80) {
         const size_t len = json_utf8((const unsigned char *)text);
 
-        json_put(out, len ? text : "\xef\xbf\xbd", len ? len : 3);
+        if (len > 0 || out->raw) {
+            json_put(out, text, len ? len : 1);
+        } else {
+            json_put(out, "\xef\xbf\xbd", 3);
+        }
         return len ? len : 1;
     }
     if (c < ' ' || c == 0x7f || c == '<' || c == '>' || c == '&') {

@@ -40,6 +40,7 @@ typedef struct {
     size_t len;
     size_t room;
     bool more; /* a value stands before the next one */
+    bool raw;  /* bytes that are no UTF-8 stay as they are */
 } json_out_t;
 
 #pragma GCC visibility push(hidden)

@@ -8,7 +8,9 @@
 #include "outline.h"
 #include "post.h"
 #include "redis_orders.h"
+#include "rlp.h"
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <stdio.h>
@@ -265,10 +267,15 @@ static void ask_put_when(json_out_t *out, const char *when)
                 when);
 }
 
+/* JSON has a digit before each point, and no zeros before other digits. */
 static void ask_put_units(json_out_t *out, const char *units)
 {
-    if (*units != '\0' && units[strspn(units, "0123456789.")] == '\0') {
-        json_figure(out, "units", units);
+    const char *figure = units + strspn(units, "0");
+    rlp_units_t number;
+
+    if (rlp_units_parse(&number, units, out->pool) == NULL) {
+        json_figure(out, "units",
+                    apr_pstrcat(out->pool, apr_isdigit(*figure) ? "" : "0", figure, NULL));
     } else {
         json_string(out, "units", units); /* the server says what it expected */
     }
@@ -321,6 +328,7 @@ static const char *ask_question(const ask_t *ask, const char *secret)
                     { "method", ask->method }, { "ip", ask->ip },     { "user", ask->user } };
     json_out_t out = json_out(ask->pool);
 
+    out.raw = true; /* names and keys are whatever bytes clients send */
     json_open(&out, NULL, '{');
     json_string(&out, "action", ask->command->name);
     for (int i = 0; i < ask->words->nelts; i++) {
@@ -363,6 +371,14 @@ static const char *ask_plain(const char *text, apr_pool_t *pool)
     return plain;
 }
 
+/* Of a server that gives no reason itself. */
+static const char *ask_reason(int status)
+{
+    return status == 401   ? "expected --login=NAME and --password=FILE of a user whom it lets in"
+           : status == 403 ? "it does not let you"
+                           : "it is not ratelimit-admin that has this path";
+}
+
 static int ask_print(const ask_t *ask, const post_answer_t *answer)
 {
     const json_t *value = NULL;
@@ -374,7 +390,7 @@ static int ask_print(const ask_t *ask, const post_answer_t *answer)
         return option_fail(apr_psprintf(ask->pool, "the server answers %d: %s", answer->status,
                                         detail && detail->kind == JSON_STRING
                                             ? ask_plain(detail->text, ask->pool)
-                                            : "it is not ratelimit-admin that has this path"),
+                                            : ask_reason(answer->status)),
                            answer->status == 200 ? EX_UNAVAILABLE : ask_status(answer->status));
     }
     if (ask->json) {

@@ -40,7 +40,7 @@ RateLimitRule keys key=apikey=header:X-API-Key
 END
 );
 $server->file('users', "amy:{SHA}qvTGHdzF6KLavt4PO0gs2a6pQ00=\n"); # hello
-$server->file('keys', "key-of-zoe pro\n");
+$server->file('keys', "key-of-zoe pro\nclef-\xe9 pro\n");
 $server->start;
 my $port = $server->port;
 my $url = "http://127.0.0.1:$port/ratelimit-admin";
@@ -98,6 +98,16 @@ is((rlpctl('', 'plans', @secured, '--login=amy', '--password=' . $server->file('
 {
     local $ENV{RLPCTL_URL} = $url;
     is((rlpctl('', 'plans'))[0], 0, 'the URL from the environment');
+}
+
+# a key need not be UTF-8
+{
+    my @key = ("X-API-Key: clef-\xe9");
+    is_deeply([ map { "$_->{rule} $_->{plan}" } @{ answer('explain', '/x', "--header=$key[0]")->{rules} } ], [ 'site default', 'keys pro' ],
+        'a key in another encoding is known');
+    is((rlpctl("clef-\xe9\n", 'ban', "--url=$url", '--secret', 'apikey', '1h'))[0], 0, 'and banned');
+    is($server->get('/index.html', @key)->{status}, 429, 'itself');
+    is((rlpctl("clef-\xe9\n", 'unban', "--url=$url", '--secret', 'apikey'))[0], 0, 'until that is ended');
 }
 
 # a UNIX socket: somebody hands the octets on
