@@ -8,6 +8,7 @@
 
 #include <apr_strings.h>
 
+#include <inttypes.h>
 #include <string.h>
 
 #define TEXT_HOURS 24 /* lines of the table */
@@ -49,8 +50,9 @@ static void text_malformed(const text_t *text)
     }
     fprintf(text->out, "%s not understood:", text_number(text, simulate->malformed));
     for (uint64_t i = 0; i < simulate->malformed && i < SIMULATE_MALFORMED; i++) {
-        fprintf(text->out, " %s:%s", report_plain(simulate->malformed_at[i].input, text->pool),
-                text_number(text, simulate->malformed_at[i].line));
+        fprintf(text->out, " %s:%" PRIu64,
+                report_plain(simulate->malformed_at[i].input, text->pool),
+                simulate->malformed_at[i].line);
     }
     fputs(simulate->malformed > SIMULATE_MALFORMED ? " ...\n" : "\n", text->out);
 }

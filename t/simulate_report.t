@@ -126,6 +126,9 @@ is_deeply(
     'five lines: the JSON object'
 );
 
+(undef, $out) = rlpctl(coarse(map { [ $_, 'a' ] } 1 .. 1233) . "bad\nbad\n", 'simulate', @coarse, @plans);
+like($out, qr/^2 not understood: standard input:1234 standard input:1235$/m, 'numbers of lines are one word each');
+
 # The tables of a page, each as its caption and its rows of cells.
 sub tables {
     my ($page) = @_;
