@@ -7,7 +7,7 @@
 
 #include "decide.h"
 
-#include <http_connection.h>
+#include <util_filter.h>
 
 #include <apr_strings.h>
 
@@ -43,10 +43,13 @@ static void wait_look_at_clock(const decide_t *d, rlp_question_t *question)
    or get back by their responses, comes back with them. False: there were none to send. */
 static bool wait_send_answers(const decide_t *d, rlp_question_t *question)
 {
-    if (!d->r->connection->data_in_output_filters) {
+    const conn_rec *c = d->r->connection;
+
+    if (!c->data_in_output_filters) {
         return false;
     }
-    ap_flush_conn(d->r->connection);
+    /* by ap_flush_conn() the connection would end, as mod_ssl understands it */
+    (void)ap_fflush(c->output_filters, apr_brigade_create(d->r->pool, c->bucket_alloc));
     wait_look_at_clock(d, question);
     return true;
 }

@@ -125,11 +125,6 @@ apr_socket_t *ap_get_conn_socket(conn_rec *c)
     return NULL;
 }
 
-void ap_flush_conn(conn_rec *c)
-{
-    (void)c;
-}
-
 const char *ap_run_http_scheme(const request_rec *r)
 {
     (void)r;
@@ -289,6 +284,13 @@ apr_status_t ap_pass_brigade(ap_filter_t *filter, apr_bucket_brigade *bucket)
 {
     (void)filter;
     (void)bucket;
+    return APR_SUCCESS;
+}
+
+apr_status_t ap_fflush(ap_filter_t *filter, apr_bucket_brigade *brigade)
+{
+    (void)filter;
+    (void)brigade;
     return APR_SUCCESS;
 }
 
