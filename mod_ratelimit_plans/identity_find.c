@@ -212,9 +212,12 @@ static const address_t *identity_keep_address(const identity_t *identity, reques
         return NULL;
     }
     address = ap_get_module_config(c->conn_config, &ratelimit_plans_module);
-    if (address == NULL && identity_try(&who, identity, r, server) &&
-        who.len <= sizeof(address->text)) {
+    if (address != NULL) {
+        return address->ip == c->client_ip ? address : NULL;
+    }
+    if (identity_try(&who, identity, r, server) && who.len <= sizeof(address->text)) {
         address = apr_palloc(c->pool, sizeof(*address));
+        address->ip = c->client_ip;
         memcpy(address->text, who.room, who.len);
         address->len = who.len;
         address->fingerprint = rlp_store_fingerprint(rlp_world->store, who.room, who.len);

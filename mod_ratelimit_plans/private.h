@@ -254,25 +254,25 @@ const char *identity_resolve(const chain_t **chain, apr_pool_t *pool);
 
 /* The address of a connection as an identity, found once and kept with it. */
 typedef struct {
+    const char *ip; /* of the connection then, which lives as long */
     size_t len;
     uint64_t fingerprint;
     char text[64];
 } address_t;
 
 /* The most common case is one look at the connection: nobody but the address is counted, and there
-   are no maps. NULL: it has to be found out. mod_remoteip puts another address into the request;
-   other modules put another text of it there alone, which is what counts. */
+   are no maps. NULL: it has to be found out. mod_remoteip puts another address into the request,
+   other modules another text alone, there or into the connection, too: the text is what counts. */
 static inline const address_t *identity_known_address(const identity_t *identity,
                                                       const request_rec *r,
                                                       const server_conf_t *server)
 {
     const address_t *address =
-        identity->usual_ip && r->useragent_ip == r->connection->client_ip &&
-                server->maps->nelts == 0
+        identity->usual_ip && server->maps->nelts == 0
             ? ap_get_module_config(r->connection->conn_config, &ratelimit_plans_module)
             : NULL;
 
-    return address;
+    return address != NULL && address->ip == r->useragent_ip ? address : NULL;
 }
 
 /* Finds it out, where that is the case and the connection new. True: it is known from now on. */

@@ -558,7 +558,7 @@ END
     ok($server->stop, 'httpd stops: nobody is stuck');
 }
 
-# --- a module that changes the address of a request in place, as mod_rpaf does
+# --- modules that change the address of a request in place, as mod_rpaf does, or of its connection, as mod_cloudflare does
 
 SKIP: {
     skip 'httpd has no mod_headers', 1 if !RLP::Httpd::has_module('headers');
@@ -578,6 +578,17 @@ END
     is($who->($_), "ip:$_", "I-10 on one connection of a proxy: $_") for qw(192.0.2.1 192.0.2.2 192.0.2.1);
     is($who->(), 'ip:127.0.0.1', 'I-10 and the proxy itself');
     is($who->('192.0.2.2'), 'ip:192.0.2.2', 'I-10 and its clients behind that');
+    $server->stop;
+
+    for my $env ('', "RateLimitEnv always\n") {
+        my $usual = server(qq{LoadModule rlp_forwarded_module "$examples/mod_rlp_forwarded.so"\n${env}RateLimitEngine On\n}
+                . "RateLimitRule all rate=1000/week key=ip\n");
+        my $proxy = $usual->connection;
+        $proxy->send(join '', map { head('GET', '/free', "X-Connecting-IP: 192.0.2.$_") } qw(1 2 1 2 3));
+        is(join(' ', map { $proxy->response->{fields}{'x-ratelimit-remaining'} } 1 .. 5), '999 999 998 998 999',
+            'I-10 I-16 clients on one connection whose address is changed, ' . ($env ? 'with' : 'without') . ' variables: each has a counter of its own');
+        $usual->stop;
+    }
 }
 
 # --- mod_remoteip

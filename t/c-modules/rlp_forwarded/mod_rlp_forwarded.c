@@ -2,7 +2,8 @@
 
 /*
  * No example: whom X-Forwarded-For names is the client, as mod_rpaf has it. It gives the request
- * another text of its address, but writes the address itself into that of the connection.
+ * another text of its address, but writes the address itself into that of the connection. And whom
+ * X-Connecting-IP names is, as mod_cloudflare has it: that gives the connection another text, too.
  */
 
 #include <httpd.h>
@@ -28,7 +29,12 @@ static apr_status_t forwarded_restore(void *data)
 static int forwarded_read(request_rec *r)
 {
     const char *client = apr_table_get(r->headers_in, "X-Forwarded-For");
+    const char *connecting = apr_table_get(r->headers_in, "X-Connecting-IP");
 
+    if (connecting != NULL) {
+        r->connection->client_ip = apr_pstrdup(r->connection->pool, connecting);
+        r->useragent_ip = r->connection->client_ip;
+    }
     if (client != NULL && r->useragent_addr->family == APR_INET &&
         inet_pton(AF_INET, client, &r->useragent_addr->sa.sin.sin_addr) == 1) {
         r->useragent_ip = apr_pstrdup(r->pool, client);
