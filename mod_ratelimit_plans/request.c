@@ -521,6 +521,17 @@ static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verd
                                       : decide_request(r, conf, PHASE_BOTH, true, NULL);
 }
 
+/* What mod_dir puts in the place of the resource has none of its filters, and may have fields of
+   its own, whether it is judged or not. */
+static void request_guard(request_rec *r)
+{
+    const verdict_t *verdict = request_verdict(r);
+
+    if (verdict != NULL) {
+        place_guard(r, verdict);
+    }
+}
+
 /* The one hook for handlers, as each costs every request something. The names of pages of ours
    begin alike; httpd has given every request the name of a handler by now. */
 __attribute__((noinline)) static int request_handle_in_full(request_rec *r, const dir_conf_t *conf)
@@ -528,6 +539,9 @@ __attribute__((noinline)) static int request_handle_in_full(request_rec *r, cons
     const verdict_t *verdict = request_verdict(r);
     const int rv = verdict == &conf->passed ? DECLINED : request_judge_late(r, conf, verdict);
 
+    if (rv == DECLINED) {
+        request_guard(r);
+    }
     return rv == DECLINED && *r->handler == 'r' ? status_handler(r) : rv;
 }
 

@@ -278,6 +278,26 @@ for my $case (@late) {
 begin;
 is(get("/index/?Status=429&$theirs")->header('X-RateLimit-Limit'), 999, 'H-07 a script that is an index and says 429 itself is believed');
 
+# --- one that stands where no rule is judged, or none is told of
+
+host 'overtaken';
+begin;
+my $alone = told(get('/alone'));
+for my $case (
+    # where, path
+    [ 'no rule is', '/unruled/' ],
+    [ 'the engine is off', '/off/' ],
+    [ 'its client is exempt', '/exempt/' ],
+    [ 'no rule is, and a backend answers', '/proxied/' ],
+    [ 'a rule is told of on refusals alone', '/denied/' ],
+    [ 'a rule is not told of', '/quiet/' ],
+) {
+    my ($where, $path) = @{$case};
+    begin;
+    is(told(get("$path?$theirs")), $alone, "H-07 ours replace those of a script that takes over where $where");
+    is(told(get("$path?Status=429&$theirs")) =~ tr/|//, 5, 'H-07 ... and says 429 itself: it is believed');
+}
+
 # --- a script that is known before authentication, where a rule has been judged by then
 
 host 'foreseen';
@@ -310,6 +330,7 @@ my @pages = (
     [ 'a backend, whose status httpd takes', '/c/proxied', 200, $page_told ],
     [ 'a script, where only Retry-After is told', '/c/off', 429, 'Retry-After: 12' ],
     [ 'a script, where waiting does not help', '/c/never', 429, '' ],
+    [ 'a script that is the index of a directory', '/c/indexed', 429, $page_told ],
 );
 for my $case (@pages) {
     my ($who, $path, $status, $told) = @{$case};
@@ -591,6 +612,50 @@ RateLimitPlan h-same rate=5/min
 </VirtualHost>
 
 <VirtualHost *:${RLP_PORT}>
+    ServerName overtaken.test
+    RateLimitEngine On
+    AliasMatch "^/(?:unruled|proxied|off|exempt|denied|quiet)/" "${T}/htdocs/directory/"
+    Alias "/alone" "${T}/htdocs/ok.txt"
+    <LocationMatch "^/(?:alone$|unruled/|proxied/|off/|exempt/|denied/|quiet/)">
+        RateLimitRule whole rate=5/min
+    </LocationMatch>
+    <Location "/unruled">
+        DirectoryIndex /cgi/hit/h-07
+    </Location>
+    ProxyPass "/backend/" "http://127.0.0.1:${RLP_PORT}/"
+    <Location "/proxied">
+        DirectoryIndex /backend/cgi/hit/h-07
+    </Location>
+    <Location "/off">
+        DirectoryIndex /cgi/hit/h-07-off
+    </Location>
+    <Location "/exempt">
+        DirectoryIndex /cgi/hit/h-07-exempt
+    </Location>
+    <Location "/denied">
+        DirectoryIndex /cgi/hit/h-07-denied
+    </Location>
+    <Location "/quiet">
+        DirectoryIndex /cgi/hit/h-07-quiet
+    </Location>
+    <LocationMatch "^/cgi/hit/h-07-">
+        RateLimitRule script rate=9/min
+    </LocationMatch>
+    <Location "/cgi/hit/h-07-off">
+        RateLimitEngine Off
+    </Location>
+    <Location "/cgi/hit/h-07-exempt">
+        RateLimitExempt ip 127.0.0.1
+    </Location>
+    <Location "/cgi/hit/h-07-denied">
+        RateLimitHeaders Both denied
+    </Location>
+    <Location "/cgi/hit/h-07-quiet">
+        RateLimitHeaders Off
+    </Location>
+</VirtualHost>
+
+<VirtualHost *:${RLP_PORT}>
     ServerName foreseen.test
     ScriptAlias "/" "${T}/logs/h-07-scripts/"
     RateLimitEngine On
@@ -609,11 +674,18 @@ RateLimitPlan h-same rate=5/min
     ProxyPass "/backend/" "http://127.0.0.1:${RLP_PORT}/"
     AddType httpd/send-as-is .asis
     ErrorDocument 429 "/cgi/hit/explained?Retry-After=99&X-RateLimit-Limit=98&X-RateLimit-Used=97&RateLimit=96"
-    <LocationMatch "^/(c/script|c/proxied|sent.asis)$">
+    <LocationMatch "^/(c/script|c/proxied|c/indexed|sent.asis)$">
         RateLimitRule page rate=5/min
     </LocationMatch>
     <Location "/c/proxied">
         ErrorDocument 429 "/backend/cgi/hit/explained?Retry-After=99&X-RateLimit-Limit=98&X-RateLimit-Used=97&RateLimit=96"
+    </Location>
+    <Location "/c/indexed">
+        ErrorDocument 429 "/explained/?Retry-After=99&X-RateLimit-Limit=98&X-RateLimit-Used=97&RateLimit=96"
+    </Location>
+    Alias "/explained" "${T}/htdocs/directory"
+    <Location "/explained">
+        DirectoryIndex /cgi/hit/explained
     </Location>
     <Location "/c/off">
         RateLimitHeaders Off
