@@ -287,7 +287,9 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
     if (!verdict->denied) {
         return DECLINED;
     }
-    denial_log(d->r, verdict, d->server);
+    if (!d->left) {
+        denial_log(d->r, verdict, d->server);
+    }
     stats_note(verdict, d->server, d->r->pool);
     return refuse_limited(d->r, verdict, d->conf, in_handler);
 }

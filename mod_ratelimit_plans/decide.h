@@ -47,6 +47,7 @@ typedef struct {
     bool plain;             /* nothing is to be done after the decision */
     bool waits;             /* may have to wait */
     bool delayed;           /* has waited */
+    bool left;              /* the client hung up meanwhile, or the server stops */
     bool dated;             /* the wall clock is asked for */
     rlp_units_t cost;       /* by the section */
     int group;              /* of the next branches */

@@ -24,6 +24,7 @@ void decide_begin(decide_t *d, request_rec *r, const dir_conf_t *conf)
     d->plain = true;
     d->waits = false;
     d->delayed = false;
+    d->left = false;
     d->dated = false;
     d->group = 0;
     d->n = 0;

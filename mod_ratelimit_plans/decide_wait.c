@@ -252,6 +252,7 @@ static apr_status_t wait_check_turn(decide_t *d, rlp_question_t *question, rlp_a
     }
     if (turn != TURN_CAME) {
         wait_turn_down(answer, answer);
+        d->left = true;
     }
     return rv;
 }

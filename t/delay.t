@@ -254,6 +254,23 @@ sub abort {
     }
 }
 
+# --- who hangs up while it waits is not told of as one who was refused: fail2ban would lock out the impatient
+
+{
+    my $server = server(20, "RateLimitDelay max=60s budget=90%\n" . rules(left => 'rate=1/20s burst=1 algorithm=stepped-bucket action=delay'));
+    my $ended = sub { return scalar(() = RLP::Httpd::slurp($server->file('logs/access')) =~ m{^/left 429 deny$}mg) };
+    my $told = sub { return scalar(() = $server->log_text =~ /RLP001: rule left, plan default refuses/g) };
+    is($server->get('/left')->{status}, 200, 'RLP001: one passes');
+    abort(0, ask($server, 2, '/left'));
+    ok(RLP::Httpd::wait_for(sub { $ended->() == 2 }), 'RLP001: two that would wait hang up');
+    is($told->(), 0, 'RLP001: which is not said of them');
+    my @connections = ask($server, 4, '/left');
+    is(statuses(answers(\@connections, 1)), '429', 'RLP001: of four more one would wait for too long');
+    ok(RLP::Httpd::wait_for(sub { $told->() == 1 }), 'RLP001: which is said');
+    abort(0, @connections);
+    ok($server->stop, 'httpd stops');
+}
+
 # --- more that would wait than may: one in four, of eight
 
 {
