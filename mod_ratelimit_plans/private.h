@@ -473,6 +473,9 @@ void respond_fields(request_rec *r, verdict_t *verdict, const dir_conf_t *conf);
 /* RATELIMIT_* of a decision. */
 void respond_env(request_rec *r, const verdict_t *verdict);
 
+/* Takes back what they said of one that was exempt. */
+void respond_env_none(request_rec *r);
+
 /* The bandwidth of a decision, as stock mod_ratelimit reads it; and the hook that sees to its
    filter. */
 void respond_bandwidth(request_rec *r, const verdict_t *verdict);

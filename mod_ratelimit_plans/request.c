@@ -501,6 +501,17 @@ static int request_answer_own(request_rec *r)
     return strcmp(r->handler, quota_handler_name) == 0 ? quota_handler(r) : admin_handler(r);
 }
 
+/* Of who was exempt before mod_dir put something else there, the variables say so no more where he
+   has been judged and passed. */
+static void request_unexempt(request_rec *r, const dir_conf_t *conf)
+{
+    const verdict_t *verdict = request_verdict(r);
+
+    if (verdict->judged != 0 && verdict->action[0] == 'p' && conf->env_always != 1) {
+        respond_env_none(r);
+    }
+}
+
 /* Writes a refusal in JSON; and: mod_dir puts another resource in the place of the one judged in
    fixups, whose rules are judged here, or a directory's index would go round them. */
 static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verdict_t *verdict)
@@ -517,8 +528,15 @@ static int request_judge_late(request_rec *r, const dir_conf_t *conf, const verd
     if (!request_concerned(r, conf) || request_is_error_document(r) || request_is_uncounted(r)) {
         return DECLINED;
     }
-    return request_is_exempt(r, conf) ? request_exempt(r, conf)
-                                      : decide_request(r, conf, PHASE_BOTH, true, NULL);
+    if (request_is_exempt(r, conf)) {
+        return request_exempt(r, conf);
+    }
+    const int rv = decide_request(r, conf, PHASE_BOTH, true, NULL);
+
+    if (verdict != NULL && verdict == &verdict->conf->exempted) {
+        request_unexempt(r, conf);
+    }
+    return rv;
 }
 
 /* What mod_dir puts in the place of the resource has none of its filters, and may have fields of

@@ -391,6 +391,11 @@ void respond_env(request_rec *r, const verdict_t *verdict)
     }
 }
 
+void respond_env_none(request_rec *r)
+{
+    apr_table_unset(r->subprocess_env, respond_variables.action);
+}
+
 /* --- bandwidth */
 
 #define RESPOND_RATE_FILTER "RATE_LIMIT"

@@ -409,6 +409,13 @@ for my $case (@chains) {
         is(join(' ', grep { defined } map { $response->header($_) } qw(X-Action X-Rule)), $variables, '... and its variables');
     }
 }
+for my $case ([ '/free-directory/', '"counted";r=8;t=54', undef ], [ '/free-directory/elsewhere/', undef, 'exempt' ]) {
+    my ($path, $left, $action) = @{$case};
+    begin;
+    my $index = get($path);
+    is($index->header('RateLimit'), $left, "$path: what an index tells of, in a directory whose rules exempt the client");
+    is($index->header('X-Action'), $action, '... who is exempt if nothing is judged there');
+}
 begin;
 my $unknown = get('/c/unknown', 'X-Chain' => 'nobody');
 is($unknown->status, 403, 'a refusal without limits, whose page is made by a script ...');
@@ -771,6 +778,18 @@ RateLimitPlan h-same rate=5/min
     <Location "/exempt">
         RateLimitExempt ip 127.0.0.1
         RateLimitRule exempt rate=1/min
+    </Location>
+    AliasMatch "^/free-directory/(?:elsewhere/)?$" "${T}/htdocs/directory/"
+    <Location "/free-directory">
+        RateLimitExempt ip 127.0.0.1
+        RateLimitRule free rate=1/min
+        DirectoryIndex /c/counted
+    </Location>
+    <Location "/free-directory/elsewhere">
+        DirectoryIndex /c/free
+    </Location>
+    <Location "/c/counted">
+        RateLimitRule counted rate=9/min
     </Location>
     <Location "/c/last">
         RateLimitEnv always
