@@ -51,7 +51,8 @@ typedef struct {
     rlp_time_t period;   /* 1 ms to 10 years, in whole milliseconds; 0: never renewed */
     rlp_units_t burst;   /* the capacity; above 0 unless count is 0 */
     rlp_units_t initial; /* what a new key may spend at once, 0 to burst */
-    rlp_time_t start;    /* windows are aligned to this instant, microseconds since the epoch */
+    rlp_time_t start;  /* windows are aligned to this instant, microseconds since the epoch; 0 where
+                          there are none: it is not given */
     int64_t price;     /* credit of a thousandth, where a microsecond earns count: period / 1000 */
     uint64_t capacity; /* credit of the burst; below 2^63 for an algorithm that counts in it */
     rlp_time_t drain;  /* from empty to full again: burst * period / count, rounded up; 0: never */

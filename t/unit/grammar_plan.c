@@ -301,6 +301,11 @@ static void test_signature_kinds(void **state)
         { "quota=5/year", "quota=6/year" },
         { "concurrent=5", "concurrent=6 lease=1s" },
         { "rate=5/day algorithm=fixed-window", "rate=6/24h algorithm=fixed-window" },
+        { "rate=5/h algorithm=fixed-window",
+          "rate=6/h algorithm=fixed-window start=1970-01-01T01:00+01:00" },
+        { "rate=5/h algorithm=stepped-bucket", "rate=6/h algorithm=stepped-bucket" },
+        { "rate=5/h algorithm=stepped-bucket start=1970-01-01",
+          "rate=6/h algorithm=stepped-bucket start=1970-01-01T01:00+01:00" },
     };
     uint64_t of[UNIT_N(kinds)];
 
