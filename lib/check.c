@@ -34,6 +34,18 @@ static int64_t check_requests(const rlp_limit_t *limit, rlp_units_t cost)
     return units <= RLP_UNIT ? limit->requests : limit_requests(limit, units);
 }
 
+/* A key that may not have all at first (initial=) lacks the rest from its beginning, and nobody has
+   used that: or one request, which may even be refused, would weigh as much as a whole burst. */
+__attribute__((noinline)) static float check_loss_used(float loss, int64_t held,
+                                                       const rlp_limit_t *limit)
+{
+    const float lacks = (float)held * RLP_LOSS_REQUEST *
+                        ((float)(limit->burst - limit->initial) / (float)limit->burst);
+    const float least = loss < RLP_LOSS_REQUEST ? loss : RLP_LOSS_REQUEST;
+
+    return loss - lacks > least ? loss - lacks : least;
+}
+
 /* What forgetting the counter would lose, in requests like the one that is charged, or corrected:
    whoever would have a counter pushed out has to make as many with each of those that push. The
    share of the capacity would not do, of which one request is much where the limit is small. */
@@ -43,8 +55,12 @@ CHECK_INLINE float check_loss(const rlp_charge_t *charge)
                              ? charge->limit->requests
                              : check_requests(charge->limit, charge->cost);
 
-    return (float)held * (float)charge->decision.loss *
-           ((float)RLP_LOSS_REQUEST / (float)RLP_LOSS_FULL);
+    const float loss = (float)held * (float)charge->decision.loss *
+                       ((float)RLP_LOSS_REQUEST / (float)RLP_LOSS_FULL);
+
+    return charge->limit->initial == charge->limit->burst
+               ? loss
+               : check_loss_used(loss, held, charge->limit);
 }
 
 /* Asks the step of one charge what is written in op. */

@@ -166,6 +166,7 @@ const rlp_algorithm_t rlp_quota = {
     .state_size = sizeof(quota_t),
     .takes = RLP_TAKES_INITIAL,
     .windowed = true,
+    .lasting = true,
     .quota = true,
     .step = quota_step,
 };

@@ -58,25 +58,34 @@ static void test_entry(void **state)
         uint32_t share;
         float loss;
         bool held;
-    } rows[] = { { &told_units, 8000, 1000, 0, 0, false },
-                 { &told_units, 8000, 1000, 1, 0x1p-21F, false },
-                 { &told_units, 8000, 1000, RLP_LOSS_FULL / 2, 1024, false },
-                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 2048, false },
-                 { &told_units, 8000, 999, RLP_LOSS_FULL, 2048, false },
-                 { &told_units, 8000, 1001, RLP_LOSS_FULL, 1792, false },
-                 { &told_units, 8000, 2000, RLP_LOSS_FULL, 1024, false },
-                 { &told_units, 8000, 8000, RLP_LOSS_FULL, 256, false },
-                 { &told_units, 900, 1, RLP_LOSS_FULL, 256, false },
-                 { &told_units, 8000, 8001, RLP_LOSS_FULL, 256, false },
-                 { &told_units, 8000, 9000000, RLP_LOSS_FULL / 2, 128, false },
-                 { &told_units, 8000, -2000, RLP_LOSS_FULL, 1024, false },
-                 { &told_units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 0xFFFFFEp8F, false },
-                 { &told_units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, 0x1p32F, false },
-                 { &told_units, INT64_C(4294967299000), 1000, 16777215, 0xFFFFFFp8F, false },
-                 { &told_units, INT64_C(4294967299000), 1000, 2, 512, false },
-                 { &told_places, 8000, 1000, 0, 0, false },
-                 { &told_places, 8000, 1000, 1, 0x1p-21F, true },
-                 { &told_places, 8000, 1000, RLP_LOSS_FULL, 2048, true } };
+        rlp_units_t lacks; /* of the burst at first */
+    } rows[] = { { &told_units, 8000, 1000, 0, 0, false, 0 },
+                 { &told_units, 8000, 1000, 1, 0x1p-21F, false, 0 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL / 2, 1024, false, 0 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 2048, false, 0 },
+                 { &told_units, 8000, 999, RLP_LOSS_FULL, 2048, false, 0 },
+                 { &told_units, 8000, 1001, RLP_LOSS_FULL, 1792, false, 0 },
+                 { &told_units, 8000, 2000, RLP_LOSS_FULL, 1024, false, 0 },
+                 { &told_units, 8000, 8000, RLP_LOSS_FULL, 256, false, 0 },
+                 { &told_units, 900, 1, RLP_LOSS_FULL, 256, false, 0 },
+                 { &told_units, 8000, 8001, RLP_LOSS_FULL, 256, false, 0 },
+                 { &told_units, 8000, 9000000, RLP_LOSS_FULL / 2, 128, false, 0 },
+                 { &told_units, 8000, -2000, RLP_LOSS_FULL, 1024, false, 0 },
+                 { &told_units, INT64_C(16777214000), 1000, RLP_LOSS_FULL, 0xFFFFFEp8F, false, 0 },
+                 { &told_units, INT64_C(16777216000), 1000, RLP_LOSS_FULL, 0x1p32F, false, 0 },
+                 { &told_units, INT64_C(4294967299000), 1000, 16777215, 0xFFFFFFp8F, false, 0 },
+                 { &told_units, INT64_C(4294967299000), 1000, 2, 512, false, 0 },
+                 { &told_places, 8000, 1000, 0, 0, false, 0 },
+                 { &told_places, 8000, 1000, 1, 0x1p-21F, true, 0 },
+                 { &told_places, 8000, 1000, RLP_LOSS_FULL, 2048, true, 0 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 512, false, 6000 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 384, false, 6500 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 256, false, 7000 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL, 256, false, 8000 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL / 2, 256, false, 4000 },
+                 { &told_units, 8000, 1000, RLP_LOSS_FULL / 2, 256, false, 8000 },
+                 { &told_units, 8000, 1000, 1, 0x1p-21F, false, 8000 },
+                 { &told_units, 8000, 2000, RLP_LOSS_FULL, 512, false, 4000 } };
     ask_t ask;
 
     (void)state;
@@ -87,6 +96,7 @@ static void test_entry(void **state)
         ask_begin(&ask, 1 + (int)(i % 2));
         ask.limits[0].algorithm = rows[row].algorithm;
         ask.limits[0].burst = rows[row].burst;
+        ask.limits[0].initial = rows[row].burst - rows[row].lacks;
         ask.limits[0].requests = limit_requests(&ask.limits[0], RLP_UNIT);
         ask.charges[0].cost = rows[row].cost;
         told.answer[0] = (rlp_decision_t){ .loss = rows[row].share, .expires = 33, .reach = 8 };

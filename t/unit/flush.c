@@ -28,27 +28,42 @@ typedef struct {
     int each;                /* requests of each */
     rlp_units_t cost;        /* of each of those */
     rlp_time_t after;        /* when they come, after his first */
+    const char *other_again; /* under which each asks once more; NULL */
 } flush_t;
 
 static const flush_t flushes[] = {
-    { "a plan of two limits", "rate=10/min rate=1000/day", 10, NULL, OTHERS, 1, RLP_UNIT, 0 },
-    { "and later, too", "rate=10/min rate=1000/day", 10, NULL, OTHERS, 1, RLP_UNIT,
-      50 * RLP_SECOND },
+    { "a plan of two limits", "rate=10/min rate=1000/day", 10, NULL, OTHERS, 1, RLP_UNIT, 0, NULL },
+    { "and later, too", "rate=10/min rate=1000/day", 10, NULL, OTHERS, 1, RLP_UNIT, 50 * RLP_SECOND,
+      NULL },
     { "a plan whose windows are fixed",
       "rate=10/h algorithm=fixed-window rate=1000/day algorithm=fixed-window", 10, NULL, OTHERS, 1,
-      RLP_UNIT, 3599 * RLP_SECOND },
+      RLP_UNIT, 3599 * RLP_SECOND, NULL },
     { "a window that is nearly over", "rate=10/10s algorithm=fixed-window", 10, NULL, OTHERS, 1,
-      RLP_UNIT, 9900 * RLP_SECOND / 1000 },
+      RLP_UNIT, 9900 * RLP_SECOND / 1000, NULL },
     { "a log of which nearly all is over", "rate=5/10min algorithm=sliding-log", 5, NULL, 3000, 1,
-      RLP_UNIT, 590 * RLP_SECOND },
+      RLP_UNIT, 590 * RLP_SECOND, NULL },
     { "others whose limit is used up by one request", "rate=10/min", 10, "rate=1/min", OTHERS, 1,
-      RLP_UNIT, 20 * RLP_SECOND },
+      RLP_UNIT, 20 * RLP_SECOND, NULL },
     { "others whose requests cost more", "rate=10/min", 10, "quota=1000000000/day", OTHERS, 1,
-      1000000 * RLP_UNIT, 0 },
+      1000000 * RLP_UNIT, 0, NULL },
     { "others of whom much is left", "rate=10/min", 10, "quota=100000000000/year", OTHERS, 1,
-      RLP_UNIT, 0 },
+      RLP_UNIT, 0, NULL },
     { "others who ask nine times each", "rate=10/min rate=1000/day", 10, NULL, OTHERS / 5, 9,
-      RLP_UNIT, 0 },
+      RLP_UNIT, 0, NULL },
+    { "others who have not all at first", "rate=10/min", 10, "rate=1000/min initial=1", OTHERS, 1,
+      RLP_UNIT, 0, NULL },
+    { "others whose packet is not full at first", "rate=10/min", 10, "quota=1000 initial=1", OTHERS,
+      1, RLP_UNIT, 0, NULL },
+    { "others whose steps fill a bucket", "rate=10/min", 10,
+      "rate=1000/min initial=1 algorithm=stepped-bucket", OTHERS, 1, RLP_UNIT, 0, NULL },
+    { "he has not had all at first", "rate=10/min initial=5", 5, "rate=10/min", OTHERS, 4, RLP_UNIT,
+      0, NULL },
+    { "a month that is nearly over", "quota=100/month", 100, "rate=10/min", OTHERS, 9, RLP_UNIT,
+      (15 * 24 + 23) * 3600 * RLP_SECOND, NULL },
+    { "a sliding window that is nearly over", "rate=10/h algorithm=sliding-window", 10,
+      "rate=10/min", OTHERS, 4, RLP_UNIT, 3599 * RLP_SECOND, NULL },
+    { "a step that is nearly there", "rate=10/h algorithm=stepped-bucket", 10, "rate=10/min",
+      OTHERS, 4, RLP_UNIT, 3599 * RLP_SECOND, NULL },
 };
 
 static rlp_store_t *store_new(rlp_segment_t *segment)
@@ -99,6 +114,7 @@ static void test_flush(void **state)
     const flush_t *row = unit_row(state);
     const rlp_plan_t *plan = unit_plan(row->words);
     const rlp_plan_t *other = row->other_words == NULL ? plan : unit_plan(row->other_words);
+    const rlp_plan_t *again = row->other_again == NULL ? NULL : unit_plan(row->other_again);
     const char *other_rule = row->other_words == NULL ? "site" : "other";
     rlp_segment_t segment;
     rlp_store_t *store = store_new(&segment);
@@ -114,6 +130,10 @@ static void test_flush(void **state)
         snprintf(identity, sizeof(identity), "ip:%d", i);
         for (int k = 0; k < row->each; k++) {
             assert_int_equal(ask(store, identity, other_rule, other, row->cost, row->after, after),
+                             RLP_ALLOW);
+        }
+        if (again != NULL) {
+            assert_int_equal(ask(store, identity, other_rule, again, row->cost, row->after, after),
                              RLP_ALLOW);
         }
     }
