@@ -193,8 +193,7 @@ static void window_report(rlp_decision_t *d, const window_t *window, rlp_time_t 
     if (window->second_used > 0) {
         const int64_t last = (window->second_used - 1) / window_second_burst(window) + 1;
         const rlp_time_t second_end = window_begin(window->number + last, limit);
-        const uint32_t second =
-            rlp_loss((uint64_t)window->second_used, (uint64_t)window_second_burst(window));
+        const uint32_t second = rlp_loss((uint64_t)window->second_used, (uint64_t)limit->burst);
 
         d->expires = end > second_end ? end : second_end;
         d->loss = second > d->loss ? second : d->loss; /* eviction would forget both */

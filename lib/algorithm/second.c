@@ -121,10 +121,10 @@ void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *li
     if (second->mark == 0 || second->full <= now) {
         return;
     }
-    const second_wide_t all =
-        (second_wide_t)(uint64_t)second_burst(second->mark) * (uint64_t)limit->price + more;
-    const uint32_t loss =
-        rlp_loss((uint64_t)(second->full - now), (uint64_t)second_span(second->mark, all, true));
+    const uint64_t all = limit->capacity + more;
+    const second_wide_t used =
+        (second_wide_t)(uint64_t)(second->full - now) * (uint64_t)second_count(second->mark);
+    const uint32_t loss = rlp_loss(used < all ? (uint64_t)used : all, all);
 
     d->loss = loss > d->loss ? loss : d->loss;
     d->expires = second->full > d->expires ? second->full : d->expires;

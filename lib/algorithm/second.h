@@ -63,7 +63,8 @@ void second_follow(second_t *second, rlp_time_t was, rlp_time_t at);
 void second_settle(second_t *second, rlp_time_t at, rlp_time_t turn, rlp_units_t units,
                    const rlp_limit_t *limit, uint64_t more);
 
-/* What eviction would forget, and until when, is that of the limit that has more. */
+/* What eviction would forget, and until when, is that of the limit that has more: units are
+   compared, as a share of this limit. */
 void second_report(const second_t *second, rlp_time_t now, const rlp_limit_t *limit, uint64_t more,
                    rlp_decision_t *d);
 

@@ -174,8 +174,7 @@ static void steps_report(rlp_decision_t *d, const steps_t *steps, rlp_time_t now
     d->reset = steps_until(steps, steps->used, now, limit);
     d->loss = rlp_loss((uint64_t)steps->used, (uint64_t)limit->burst);
     if (steps->second) { /* eviction would forget that of both which is more */
-        const uint32_t second =
-            rlp_loss((uint64_t)steps->second_used, (uint64_t)second_burst(steps->second));
+        const uint32_t second = rlp_loss((uint64_t)steps->second_used, (uint64_t)limit->burst);
 
         d->loss = second > d->loss ? second : d->loss;
     }

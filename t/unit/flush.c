@@ -59,11 +59,17 @@ static const flush_t flushes[] = {
     { "he has not had all at first", "rate=10/min initial=5", 5, "rate=10/min", OTHERS, 4, RLP_UNIT,
       0, NULL },
     { "a month that is nearly over", "quota=100/month", 100, "rate=10/min", OTHERS, 9, RLP_UNIT,
-      (15 * 24 + 23) * 3600 * RLP_SECOND, NULL },
+      (15 * 24 + 23) * INT64_C(3600) * RLP_SECOND, NULL },
     { "a sliding window that is nearly over", "rate=10/h algorithm=sliding-window", 10,
       "rate=10/min", OTHERS, 4, RLP_UNIT, 3599 * RLP_SECOND, NULL },
     { "a step that is nearly there", "rate=10/h algorithm=stepped-bucket", 10, "rate=10/min",
       OTHERS, 4, RLP_UNIT, 3599 * RLP_SECOND, NULL },
+    { "others under two limits of one counter", "rate=10/min", 10, "rate=1/min", OTHERS, 1,
+      RLP_UNIT, 0, "rate=1000/min" },
+    { "others under two limits in steps", "rate=10/min", 10, "rate=1/min algorithm=stepped-bucket",
+      OTHERS, 1, RLP_UNIT, 0, "rate=1000/min algorithm=stepped-bucket" },
+    { "others under two limits in windows", "rate=10/min", 10, "rate=1/min algorithm=fixed-window",
+      OTHERS, 1, RLP_UNIT, 0, "rate=1000/min algorithm=fixed-window" },
 };
 
 static rlp_store_t *store_new(rlp_segment_t *segment)

@@ -307,6 +307,33 @@ static void test_report(void **state)
     }
 }
 
+/* Under another limit its units are a share of this one's. */
+static void test_report_other(void **state)
+{
+    static const struct {
+        const char *words;
+        rlp_time_t ahead;
+        uint64_t more;
+        uint32_t loss;
+    } rows[] = {
+        { "rate=1/s burst=1", RLP_SECOND, 0, RLP_LOSS_FULL / 20 | 1 },
+        { "rate=1/s burst=1", RLP_SECOND, 20 * CREDIT, RLP_LOSS_FULL / 40 | 1 },
+        { "rate=100/s burst=1000", 50 * MS, 0, RLP_LOSS_FULL / 4 | 1 },
+        { "rate=100/s burst=1000", 199 * MS, 0, UINT32_C(4273492459) },
+        { "rate=100/s burst=1000", 200 * MS, 0, RLP_LOSS_FULL },
+        { "rate=100/s burst=1000", SECOND_MAX, 0, RLP_LOSS_FULL },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(rows); i++) {
+        const second_t second = { limit_of(rows[i].words)->mark | SECOND_CUT, AT + rows[i].ahead };
+        rlp_decision_t d = { .loss = 0 };
+
+        second_report(&second, AT, limit_of(WORDS), rows[i].more, &d);
+        assert_int_equal(d.loss, rows[i].loss);
+    }
+}
+
 /* Before all time, or where what it holds is no whole number of microseconds. */
 static void test_report_edges(void **state)
 {
@@ -318,8 +345,10 @@ static void test_report_edges(void **state)
     second_report(&none, -1, limit, 0, &d);
     assert_int_equal(d.expires, 0);
     second_report(&second, AT - 6666666, limit, 0, &d);
-    assert_int_equal(d.loss, rlp_loss(6666666, 6666667));
-    assert_true(d.loss < rlp_loss(6666666, 6666666));
+    assert_int_equal(d.loss, rlp_loss(19999998, 20000000));
+    d.loss = 0;
+    second_report(&second, AT - 6666667, limit, 0, &d); /* rounded up to more than there is */
+    assert_int_equal(d.loss, RLP_LOSS_FULL);
 }
 
 /* --- counts of units */
@@ -391,6 +420,7 @@ int main(void)
     }
     unit_add("parts of a microsecond", test_rounding, NULL);
     unit_add("what is told", test_report, NULL);
+    unit_add("what is told of another limit", test_report_other, NULL);
     unit_add("what is told at the edges", test_report_edges, NULL);
     unit_add("units", test_counts, NULL);
     unit_add("when", test_instant, NULL);
