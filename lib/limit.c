@@ -468,7 +468,7 @@ static const char *limit_derive(const parser_t *parser, rlp_limit_t *limit)
     }
     if ((parser->draft.given & RLP_TAKES_START) && limit->start == 0 &&
         !limit->algorithm->windowed) {
-        limit->start = -limit->period; /* the epoch, too, begins a step: 0 is that none is given */
+        limit->start = limit->period; /* as good as the epoch: 0 is that none is given */
     }
     limit->price = limit->period / RLP_UNIT;
     __extension__ const unsigned __int128 capacity =

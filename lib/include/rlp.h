@@ -129,7 +129,7 @@ typedef struct rlp_charge_t {
 
 /* What is asked for all of them together. */
 typedef struct rlp_question_t {
-    rlp_time_t now;        /* the caller's monotonic clock, read once per request */
+    rlp_time_t now;        /* the caller's monotonic clock, read once per request; 0 or later */
     rlp_time_t wall;       /* the wall clock, for calendars */
     rlp_hold_t owner;      /* for concurrency limits: this process (rlp_owner_open()) */
     rlp_time_t charged_at; /* rlp_settle(): rlp_store_time() of the charge; or RLP_TIME_EVER */
