@@ -34,11 +34,23 @@ static int64_t check_requests(const rlp_limit_t *limit, rlp_units_t cost)
     return units <= RLP_UNIT ? limit->requests : limit_requests(limit, units);
 }
 
+CHECK_INLINE float check_weigh(const rlp_charge_t *charge, int64_t held)
+{
+    return (float)held * (float)charge->decision.loss *
+           ((float)RLP_LOSS_REQUEST / (float)RLP_LOSS_FULL);
+}
+
 /* A key that may not have all at first (initial=) lacks the rest from its beginning, and nobody has
    used that: or one request, which may even be refused, would weigh as much as a whole burst. */
-__attribute__((noinline)) static float check_loss_used(float loss, int64_t held,
-                                                       const rlp_limit_t *limit)
+__attribute__((noinline)) static float check_loss_else(const rlp_charge_t *charge)
 {
+    const rlp_limit_t *limit = charge->limit;
+    const int64_t held = check_requests(limit, charge->cost);
+    const float loss = check_weigh(charge, held);
+
+    if (limit->initial == limit->burst) {
+        return loss;
+    }
     const float lacks = (float)held * RLP_LOSS_REQUEST *
                         ((float)(limit->burst - limit->initial) / (float)limit->burst);
     const float least = loss < RLP_LOSS_REQUEST ? loss : RLP_LOSS_REQUEST;
@@ -51,16 +63,9 @@ __attribute__((noinline)) static float check_loss_used(float loss, int64_t held,
    share of the capacity would not do, of which one request is much where the limit is small. */
 CHECK_INLINE float check_loss(const rlp_charge_t *charge)
 {
-    const int64_t held = __builtin_expect(charge->cost == RLP_UNIT, 1)
-                             ? charge->limit->requests
-                             : check_requests(charge->limit, charge->cost);
-
-    const float loss = (float)held * (float)charge->decision.loss *
-                       ((float)RLP_LOSS_REQUEST / (float)RLP_LOSS_FULL);
-
-    return charge->limit->initial == charge->limit->burst
-               ? loss
-               : check_loss_used(loss, held, charge->limit);
+    return __builtin_expect(charge->cost == charge->limit->usual, 1)
+               ? check_weigh(charge, charge->limit->requests)
+               : check_loss_else(charge);
 }
 
 /* Asks the step of one charge what is written in op. */

@@ -515,7 +515,7 @@ static const char *limit_finish(parser_t *parser)
     }
     limit->state_size = limit->algorithm->holds ? RLP_OWNERS_USUAL * (uint32_t)sizeof(rlp_hold_t)
                                                 : limit->algorithm->state_size;
-    limit->requests = limit_requests(limit, RLP_UNIT);
+    limit_weigh(limit);
     error = limit_derive(parser, limit);
     if (error != NULL) {
         return error;

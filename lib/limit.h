@@ -14,6 +14,9 @@ const char *limit_describe(const rlp_limit_t *limit, apr_pool_t *pool);
    costs more than all of it has used all of it. */
 uint32_t limit_requests(const rlp_limit_t *limit, uint64_t units);
 
+/* Derives what its counters weigh when the store is full. */
+void limit_weigh(rlp_limit_t *limit);
+
 /* Do both count the same thing, ordinals aside? */
 bool limit_same_kind(const rlp_limit_t *a, const rlp_limit_t *b);
 

@@ -18,6 +18,12 @@ uint32_t limit_requests(const rlp_limit_t *limit, uint64_t units)
     return most == 0 ? 1 : most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
 }
 
+void limit_weigh(rlp_limit_t *limit)
+{
+    limit->requests = limit_requests(limit, RLP_UNIT);
+    limit->usual = limit->initial == limit->burst ? RLP_UNIT : INT64_MIN;
+}
+
 void rlp_limit_share(rlp_limit_t *limit, int64_t hosts)
 {
     const bool full = limit->initial == limit->burst;
@@ -28,7 +34,7 @@ void rlp_limit_share(rlp_limit_t *limit, int64_t hosts)
     limit->count = limit->count / hosts > 1 ? limit->count / hosts : 1;
     limit->burst = limit->burst / hosts > RLP_UNIT ? limit->burst / hosts : RLP_UNIT;
     limit->initial = full ? limit->burst : limit->initial / hosts;
-    limit->requests = limit_requests(limit, RLP_UNIT);
+    limit_weigh(limit);
     if (limit->period > 0) {
         limit->capacity = (uint64_t)limit->burst * (uint64_t)limit->price;
         limit->drain =

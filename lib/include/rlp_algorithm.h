@@ -60,6 +60,8 @@ typedef struct {
     unsigned ordinal;  /* among the limits of the plan that are otherwise equal */
     uint32_t state_size;            /* bytes of state of one key, a multiple of 8, above 0 */
     int64_t requests;               /* of one unit, that the burst has room for: 1 to UINT32_MAX */
+    rlp_units_t usual;              /* the cost of requests that weigh what `requests` says: one
+                                       unit; INT64_MIN if initial is below the burst */
     const rlp_calendar_t *calendar; /* a quota of calendar periods, whose usual length is `period`;
                                        NULL: none */
     rlp_time_t lease;               /* concurrency in Redis; 0: not given */

@@ -97,7 +97,7 @@ static void test_entry(void **state)
         ask.limits[0].algorithm = rows[row].algorithm;
         ask.limits[0].burst = rows[row].burst;
         ask.limits[0].initial = rows[row].burst - rows[row].lacks;
-        ask.limits[0].requests = limit_requests(&ask.limits[0], RLP_UNIT);
+        limit_weigh(&ask.limits[0]);
         ask.charges[0].cost = rows[row].cost;
         told.answer[0] = (rlp_decision_t){ .loss = rows[row].share, .expires = 33, .reach = 8 };
         ask.charges[0].entry.held = !rows[row].held;
