@@ -148,7 +148,10 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
 {
     dir_conf_t *conf = dir;
     const exempt_t *exempt = NULL;
+    char **words = NULL;
+    const int n = config_all_words(&words, cmd);
 
+    (void)argv;
     if (argc < 1) {
         return "RateLimitExempt: expected ip CIDR..., file:PATH or \"expr=EXPR\"";
     }
@@ -157,7 +160,7 @@ static const char *config_exempt(cmd_parms *cmd, void *dir, int argc, char *cons
     if (error != NULL) {
         return error;
     }
-    error = exempt_parse(&exempt, cmd, argc, argv);
+    error = exempt_parse(&exempt, cmd, n, words);
     if (conf->exempts == NULL) {
         conf->exempts = apr_array_make(cmd->pool, 1, sizeof(exempt_t *));
     }

@@ -201,6 +201,23 @@ const char *config_repeated(int argc, char *const argv[], int from)
     return NULL;
 }
 
+/* httpd hands over the first 64 and drops the others. */
+int config_all_words(char ***words, const cmd_parms *cmd)
+{
+    apr_array_header_t *all = apr_array_make(cmd->pool, 16, sizeof(char *));
+    const char *rest = cmd->directive->args;
+
+    while (*rest != '\0') {
+        char *word = ap_getword_conf(cmd->pool, &rest);
+
+        if (*word != '\0' || *rest != '\0') {
+            APR_ARRAY_PUSH(all, char *) = word;
+        }
+    }
+    *words = (char **)all->elts;
+    return all->nelts;
+}
+
 const char *config_unknown_word(cmd_parms *cmd, const char *expected, const char *got,
                                 const char *const known[])
 {

@@ -66,6 +66,9 @@ int config_word(const char *word, const char *const words[]);
 /* The first option ("name=value") from a word on that an earlier one has given already, or NULL. */
 const char *config_repeated(int argc, char *const argv[], int from);
 
+/* All words of a directive that may have any number of them; how many. */
+int config_all_words(char ***words, const cmd_parms *cmd);
+
 /* Is it a directive of .htaccess? What it makes lives as long as the request, and must not be found
    through rlp_world. */
 bool config_is_htaccess(const cmd_parms *cmd);

@@ -359,6 +359,7 @@ my @wrong = (
     ['RateLimitExempt ip 192.0.2.1/24', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "192.0.2.1/24"'],
     ['RateLimitExempt ip 2001:db8::1/64', 'expected nothing behind the bits of the network: 2001:db8::/64, got "2001:db8::1/64"'],
     ['RateLimitExempt ip ::ffff:192.0.2.1/120', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "::ffff:192.0.2.1/120"'],
+    ['RateLimitExempt ip' . ' 192.0.2.1' x 100 . ' 192.0.2.300', 'got "192.0.2.300"', 'a wrong network behind a hundred'],
     ['RateLimitExempt file:', 'RateLimitExempt: expected file:PATH with a path, got "file:"'],
     ['RateLimitExempt file:networks ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
     ['RateLimitExempt file:missing', qr{RateLimitExempt: cannot open \Q$dir\E/missing: No such file}],

@@ -183,6 +183,11 @@ END
     like($said, qr/^  host one\.example: engine off; without a plan: pro; a new plan keeps what is used; waits up to 1 s in 20% of the threads; rules site /m, 'a host has its own');
     like($said, qr/^  host two\.example: engine on; \Q$whole\E; rules site /m, 'another those of the server');
 }
+{
+    my $networks = join ' ', map { "192.0.2.$_" } 1 .. 200;
+    my (undef, undef, $said) = tested("RateLimitExempt ip $networks", '-D', 'DUMP_RATELIMIT');
+    like($said, qr/; exempt: 200 networks of IPv4 and 0 of IPv6$/m, 'two hundred networks in one directive');
+}
 ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
 
 done_testing;

@@ -367,6 +367,17 @@ static char *reader_word(const char **line)
     return word;
 }
 
+char *ap_getword_conf(apr_pool_t *pool, const char **line)
+{
+    char *word = reader_word(line);
+
+    if (word == NULL) {
+        *line += strlen(*line);
+        word = apr_pstrdup(pool, "");
+    }
+    return word;
+}
+
 static server_rec *reader_host(bool is_virtual)
 {
     server_rec *server = apr_pcalloc(reader.pool, sizeof(*server));
