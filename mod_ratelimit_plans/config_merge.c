@@ -140,14 +140,26 @@ int config_rule_index(const apr_array_header_t *rules, const char *name)
     return -1;
 }
 
-/* Rules of .htaccess add to what is there, and no more. */
-static bool config_may_add(const apr_array_header_t *rules, int known, const rule_t *rule)
+static const char config_adds[] = "it can only add rules, and this name is used outside of it";
+
+static bool config_same_file(const rule_t *a, const rule_t *b)
+{
+    return a->directory != NULL && b->directory != NULL && strcmp(a->directory, b->directory) == 0;
+}
+
+/* Rules of .htaccess add to what is there, and no more; but sections of one file merge as others
+   do. */
+static bool config_may_add(const apr_array_header_t *rules, const rule_t *known, const rule_t *rule)
 {
     int local = 0;
 
-    if (known >= 0) {
-        denial_log_ignored(rule, "it can only add rules, and this name is used outside of it");
-        return false;
+    if (known != NULL) {
+        const bool same = config_same_file(known, rule);
+
+        if (!same) {
+            denial_log_ignored(rule, config_adds);
+        }
+        return same;
     }
     for (int i = 0; i < rules->nelts; i++) {
         local += APR_ARRAY_IDX(rules, i, const rule_t *)->directory != NULL;
@@ -168,16 +180,20 @@ static apr_array_header_t *config_merge_rules(apr_pool_t *pool, const apr_array_
 
     for (int i = 0; i < add->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(add, i, const rule_t *);
-        const int known = config_rule_index(rules, rule->name);
+        const int at = config_rule_index(rules, rule->name);
+        const rule_t *known = at >= 0 ? APR_ARRAY_IDX(rules, at, const rule_t *) : NULL;
 
         if (rule->directory != NULL && !config_may_add(rules, known, rule)) {
             continue;
         }
-        if (known >= 0) {
-            APR_ARRAY_IDX(rules, known, const rule_t *) = rule;
-        } else {
+        if (known == NULL) {
             APR_ARRAY_PUSH(rules, const rule_t *) = rule;
+            continue;
         }
+        if (known->directory != NULL && rule->directory == NULL) {
+            denial_log_ignored(known, config_adds);
+        }
+        APR_ARRAY_IDX(rules, at, const rule_t *) = rule;
     }
     return rules;
 }

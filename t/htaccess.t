@@ -59,6 +59,12 @@ begin;
 unlike(logged(sub { is(in_force('/sections/ok.txt', 'X-If' => 'yes'), 'host/8 mine/3 more/2', 'sections in .htaccess have rules') }),
     qr/RLP020/, '... without a word in the log');
 
+tenant('again', "RateLimitRule mine rate=3/min\n<Files ok.txt>\nRateLimitRule mine rate=4/min\n</Files>\n<If \"req('X-If') == 'yes'\">\nRateLimitRule mine rate=2/min\n</If>");
+begin;
+unlike(logged(sub { is(in_force('/again/ok.txt'), 'host/8 mine/4', 'a name again in a section of the same file') }), qr/RLP020/, '... without a word in the log');
+is(in_force('/again/ok.txt', 'X-If' => 'yes'), 'host/8 mine/2', '... and in one that is merged later');
+is(get('/again/no')->header('RateLimit-Policy') =~ s/;w=\d+//gr, '"mine";q=3, "host";q=8', '... but not where neither speaks');
+
 tenant('index', "DirectoryIndex ok.txt\nRateLimitRule mine rate=3/min");
 begin;
 unlike(logged(sub { is(answers(4, '/index/'), 'A2 A1 A0 D20', 'a request is charged once, if mod_dir answers with an index file') }),
@@ -87,6 +93,8 @@ tenant('name-later', 'RateLimitRule later rate=1000/min');
 begin;
 $log = logged(sub { is(in_force('/name-later/ok.txt'), 'host/8 later/6', 'a name of a <Location> that is merged later') });
 is(answers(1, '/name-later/ok.txt'), 'A4', '... counts as it does elsewhere');
+like($log, qr{RLP020: line 1 of \Q$root\E/name-later/[.]htaccess: RateLimitRule later is ignored: it can only add rules, and this name is used outside of it},
+    '... as a line of the log says');
 tenant('name-elsewhere', 'RateLimitRule elsewhere rate=4/min');
 begin;
 is(in_force('/name-elsewhere/ok.txt'), 'elsewhere/4 host/8', 'a name of another section is free');
