@@ -61,8 +61,8 @@ const char *algorithm_refused(const char *const words[], int n, apr_pool_t *pool
 extern const rlp_store_provider_t store_shm_provider;
 extern const rlp_store_provider_t store_redis_provider;
 
-/* The size of the first store, in bytes; 0: it is of another type. */
-size_t store_shm_size(void);
+/* The size of such a store, in bytes. */
+size_t store_shm_size(const void *settings);
 
 /* The annex of one segment, whose store is rlp_world->annexed; NULL: no store has a segment. */
 void *store_shm_annex(void);

@@ -140,16 +140,17 @@ static need_t *room_of(apr_hash_t *needs, const server_rec *server, apr_hash_t *
 
 /* The host that needs most: nobody knows how many of the values come to more than one. There may
    be thousands: each rule is looked at once. Rules of one name have the same counters. */
-static need_t room_most(apr_pool_t *pool)
+static need_t room_most(const depot_t *depot, apr_hash_t *counts, apr_pool_t *pool)
 {
-    apr_hash_t *counts = apr_hash_make(pool);
     apr_hash_t *needs = apr_hash_make(pool); /* server_rec -> need_t */
     const need_t none = { .sum = "" };
     const need_t *most = &none;
 
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         const rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *);
-        need_t *need = rule->off ? NULL : room_of(needs, rule->server, counts, pool);
+        need_t *need = rule->off || stores_of(rule) != depot
+                           ? NULL
+                           : room_of(needs, rule->server, counts, pool);
 
         if (need == NULL || apr_hash_get(need->scopes, rule->scope, APR_HASH_KEY_STRING) != NULL) {
             continue;
@@ -161,16 +162,20 @@ static need_t room_most(apr_pool_t *pool)
     return *most;
 }
 
-const char *room_doubt(const plan_map_t **map, apr_pool_t *pool)
+/* Which store it is, where there are several. */
+static const char *room_name(const depot_t *depot, apr_pool_t *pool)
 {
-    const size_t given = store_shm_size();
-    size_t size = given;
+    return rlp_world->depots->nelts > 1 ? apr_psprintf(pool, " \"%s\"", depot->name) : "";
+}
 
-    if (given == 0) {
-        return NULL;
-    }
+/* Of one store in shared memory. */
+static const char *room_doubt_of(const depot_t *depot, const plan_map_t **map, apr_hash_t *counts,
+                                 apr_pool_t *pool)
+{
+    const size_t given = store_shm_size(depot->settings);
     const size_t room = rlp_segment_room(given, ROOM_STATE);
-    const need_t need = room_most(pool);
+    const need_t need = room_most(depot, counts, pool);
+    size_t size = given;
 
     if (need.quotas <= room) {
         return NULL;
@@ -180,11 +185,26 @@ const char *room_doubt(const plan_map_t **map, apr_pool_t *pool)
     }
     *map = need.map;
     return apr_psprintf(pool,
-                        "the store is too small for all quotas: %s; size=%" APR_SIZE_T_FMT
+                        "the store%s is too small for all quotas: %s; size=%" APR_SIZE_T_FMT
                         "M has room for %" APR_SIZE_T_FMT
                         " counters and forgets some, size=%" APR_SIZE_T_FMT
                         "M has room for %" APR_SIZE_T_FMT,
-                        need.sum, given / ROOM_MEGABYTE, room,
+                        room_name(depot, pool), need.sum, given / ROOM_MEGABYTE, room,
                         (size + ROOM_MEGABYTE - 1) / ROOM_MEGABYTE,
                         rlp_segment_room(size, ROOM_STATE));
+}
+
+const char *room_doubt(const plan_map_t **map, apr_pool_t *pool)
+{
+    apr_hash_t *counts = apr_hash_make(pool);
+    const char *doubt = NULL;
+
+    for (int i = 0; i < rlp_world->depots->nelts && doubt == NULL; i++) {
+        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, i, const depot_t);
+
+        if (depot->provider == &store_shm_provider) {
+            doubt = room_doubt_of(depot, map, counts, pool);
+        }
+    }
+    return doubt;
 }

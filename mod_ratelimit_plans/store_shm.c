@@ -254,11 +254,11 @@ const rlp_store_provider_t store_shm_provider = { .options = "[size=SIZE] [file=
                                                   .configure = shm_configure,
                                                   .open = shm_open };
 
-size_t store_shm_size(void)
+size_t store_shm_size(const void *made)
 {
-    const shm_settings_t *settings = rlp_world->store_settings;
+    const shm_settings_t *settings = made;
 
-    return rlp_world->store_provider == &store_shm_provider ? settings->size : 0;
+    return settings->size;
 }
 
 void *store_shm_annex(void)

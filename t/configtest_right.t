@@ -113,6 +113,11 @@ passes("quotas that have room: $_->[0]", "RateLimitStore x shm size=$_->[1]\n${q
 # --- what is right
 
 passes('nothing', '');
+warns('the second store too small for its quotas', "RateLimitStore x shm size=4M\nRateLimitStore y shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y", 5,
+    qr/the store "y" is too small for all quotas: 30000 by rule r for 20000 values of "user"; size=1M has/);
+passes("quotas of several stores: $_->[0]", "RateLimitStore x shm size=$_->[1]\nRateLimitStore y $_->[2]\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y$_->[3]")
+    for ['counted in the larger one', '1M', 'shm size=4M', ''], ['shared', '2M', 'shm size=4M', "\nRateLimitRule s plan=one"],
+    RLP::Httpd::has_redis() ? ['counted in Redis', '1M', 'redis url=redis://127.0.0.1:1/0', ''] : ();
 passes('V-15 limits without Redis', "RateLimitStore x shm\nRateLimitEngine On\nRateLimitRule r rate=10/min");
 passes("RateLimitEngine $_", "RateLimitEngine $_") for qw(On off LOGONLY);
 passes("a store of size=$_", "RateLimitStore x shm size=$_") for qw(1M 1m 1024K 1048576 16M 2G 1024G);
