@@ -116,11 +116,17 @@ static const char *rule_misfit(const depot_t *depot, const rlp_plan_t *plan, apr
     return NULL;
 }
 
-/* Does the rule count, perhaps by that plan? */
+/* Does the rule count, perhaps by that plan, or by it once a quota is used up? */
 static bool rule_may_count(const rule_t *rule, const plan_t *plan)
 {
-    return !rule->off && rule->choice != CHOICE_NONE &&
-           (rule->choice == CHOICE_AUTO || strcmp(rule->plan_name, plan->limits->name) == 0);
+    if (rule->off || rule->choice != CHOICE_NAMED) {
+        return !rule->off && rule->choice == CHOICE_AUTO;
+    }
+    const plan_t *named = apr_hash_get(rlp_world->plans, rule->plan_name, APR_HASH_KEY_STRING);
+    const char *then = named ? named->limits->then : NULL;
+
+    return strcmp(rule->plan_name, plan->limits->name) == 0 ||
+           (then != NULL && strcmp(then, plan->limits->name) == 0);
 }
 
 /* Is anything counted in that store by that plan? In the first one, if in none. */

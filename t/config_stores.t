@@ -289,6 +289,14 @@ for my $case (
     my ($line, $text) = @$case;
     refused("V-11 $line", "$far\n$line", $text);
 }
+{
+    my $then = "RateLimitPlan team quota=9/day then=slow\nRateLimitRule r plan=team store=";
+    passes('lease= in a plan that takes over in Redis', "RateLimitStore near shm\nRateLimitStore far redis $url\nRateLimitPlan slow concurrent=2 lease=10s\n${then}far");
+    passes('a plan that takes over in memory', "$far\nRateLimitPlan slow concurrent=20000\n${then}near");
+    refused('a plan that takes over in Redis', "RateLimitStore near shm\nRateLimitStore far redis $url\nRateLimitPlan slow concurrent=20000\n${then}far",
+        'RateLimitPlan: expected at most 16384 places in Redis, got concurrent=20000', 3);
+    refused('lease= in a plan that takes over in memory', "$far\nRateLimitPlan slow concurrent=2 lease=10s\n${then}near", 'RateLimitPlan: expected no lease= with a store of this host', 3);
+}
 refused('a map by redis: beside a store in memory', "RateLimitStore near shm\nRateLimitPlanMap user redis:plan:%s",
     'RateLimitPlanMap: expected a RateLimitStore of the type redis, which a map by redis: asks');
 for my $case (
