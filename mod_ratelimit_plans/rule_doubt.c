@@ -29,14 +29,15 @@ static bool doubt_may_wait(const rule_t *rule)
                                      : rlp_world->longest_wait) > 0;
 }
 
-/* Are there limits by which the rule can count anybody? The default may be that of any host whose
-   requests it judges. */
+/* Are there limits by which the rule can count anybody? Maps and the default may be those of any
+   host whose requests it judges. */
 static bool doubt_has_limits(const rule_t *rule)
 {
+    const server_conf_t *server = server_conf(rule->server);
+
     return rule->off || rule->own != NULL || rule->choice == CHOICE_NAMED ||
-           rlp_world->maps->nelts > 0 ||
-           (rule->server->is_virtual ? server_conf(rule->server)->default_name != NULL
-                                     : rlp_world->defaults);
+           (rule->server->is_virtual ? server->maps->nelts > 0 || server->default_name != NULL
+                                     : rlp_world->maps->nelts > 0 || rlp_world->defaults);
 }
 
 /* What the store has to say of the rule's own limits. */
@@ -325,6 +326,19 @@ static const char *doubt_of_type(const identity_type_t *type, apr_pool_t *pool)
     return NULL;
 }
 
+/* Does a map pass values of that type over that it does not know? */
+static bool doubt_passes_over(const char *type)
+{
+    bool over = false;
+
+    for (int i = 0; i < rlp_world->maps->nelts; i++) {
+        const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
+
+        over |= map->unknown == UNKNOWN_NEXT && strcmp(map->type, type) == 0;
+    }
+    return over;
+}
+
 /* What stands behind an identity that every request has. */
 static void doubt_chain(server_rec *server, const chain_t *chain, apr_pool_t *pool)
 {
@@ -333,7 +347,9 @@ static void doubt_chain(server_rec *server, const chain_t *chain, apr_pool_t *po
         bool always = true;
 
         for (int part = 0; part < identity->n; part++) {
-            always &= identity->parts[part].type->always;
+            const identity_type_t *type = identity->parts[part].type;
+
+            always &= type->always && !doubt_passes_over(type->name);
         }
         if (always) {
             doubt_tell(server, chain->file, chain->line,

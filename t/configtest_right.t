@@ -23,6 +23,10 @@ warns('a header identity of a key= without a map', "RateLimitEngine On\nRateLimi
 warns("an identity behind $_->[0]", "RateLimitEngine On\nRateLimitIdentity user $_->[0] vhost+user", 2, qr{nothing behind "\Q$_->[1]\E" is ever used})
     for map { ref ? $_ : [$_, $_] } 'ip', 'vhost', 'global', 'anonymous', 'vhost+ip', ['ip/24', 'ip/24,64'];
 passes("an identity behind $_", "RateLimitIdentity $_ ip") for 'user', 'vhost+user', 'cert', 'ip+user';
+passes("an identity behind $_, where unknown ones are passed over", "${plans}RateLimitIdentity $_ user\nRateLimitPlanMap ip txt:empty unknown=next") for 'ip', 'vhost+ip', 'ip/24';
+warns('an identity behind ip, where unknown ones are refused', "${plans}RateLimitIdentity ip user\nRateLimitPlanMap ip txt:empty unknown=deny", 3, 'nothing behind "ip" is ever used');
+warns('an identity behind ip, where unknown ones of another type are passed over', "${plans}RateLimitIdentity ip vhost\nRateLimitPlanMap vhost txt:empty unknown=next", 3,
+    'nothing behind "ip" is ever used');
 warns('R-26 a query behind path=', 'RateLimitRule r rate=1/s path=/search?q=x', 1, 'path= is compared with the path alone, which has no query');
 warns('a cookie as identity without a map', 'RateLimitIdentity k=cookie:sid ip', 1, 'the identity "k" is never used');
 warns('a plan that nobody uses', "RateLimitEngine On\nRateLimitPlan p rate=1/s\nRateLimitRule r rate=1/s", 2, '"p"');
@@ -81,6 +85,10 @@ warns('a slip in the name of a rule that is taken out', "RateLimitRule login rat
 passes('a rule of another host that is taken out everywhere', "RateLimitRule r Off\n<VirtualHost *:80>\nRateLimitRule r rate=1/s\n</VirtualHost>");
 warns('a default of another host', "RateLimitPlan p rate=1/s\n<VirtualHost *:80>\nRateLimitRule r\n</VirtualHost>\n<VirtualHost *:81>\nRateLimitPlanDefault p\n</VirtualHost>",
     3, 'the rule counts nobody');
+warns('a map of another host', "RateLimitPlan p rate=1/s\n<VirtualHost *:80>\nRateLimitRule r\n</VirtualHost>\n<VirtualHost *:81>\nRateLimitPlanMap user txt:empty\n</VirtualHost>",
+    3, 'the rule counts nobody');
+passes('a rule for hosts of which one has a map', "RateLimitPlan p rate=1/s\nRateLimitRule r\n<VirtualHost *:80>\nRateLimitPlanMap user txt:empty\n</VirtualHost>");
+passes('a rule of a host by the map of the server', "RateLimitPlan p rate=1/s\nRateLimitPlanMap user txt:empty\n<VirtualHost *:80>\nRateLimitRule r\n</VirtualHost>");
 passes('a rule for hosts of which one has a default', "RateLimitPlan p rate=1/s\nRateLimitRule r\n<VirtualHost *:80>\nRateLimitPlanDefault p\n</VirtualHost>");
 passes('a rule of a host by the default of the server', "RateLimitPlan p rate=1/s\nRateLimitPlanDefault p\n<VirtualHost *:80>\nRateLimitRule r\n</VirtualHost>");
 warns('a forwarding header as identity', "${plans}RateLimitRule r\nRateLimitPlanDefault free\nRateLimitRule s plan=pro\n"
@@ -105,6 +113,11 @@ warns('a store too small for the quotas of two rules', "RateLimitStore x shm siz
     qr/too small for all quotas: 30000 by rule r for 20000 values of "user", 20000 by rule s for 20000 values of "user"; size=2M has/);
 warns('a store too small for the quotas of one host', "RateLimitStore x shm size=1M\n${quotas}RateLimitPlanMap user txt:large\n<VirtualHost *:80>\nRateLimitRule v plan=one\n</VirtualHost>",
     4, qr/20000 by rule v for 20000 values of "user"/);
+warns('the second store too small for its quotas', "RateLimitStore x shm size=4M\nRateLimitStore y shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y", 5,
+    qr/the store "y" is too small for all quotas: 30000 by rule r for 20000 values of "user"; size=1M has/);
+passes("quotas of several stores: $_->[0]", "RateLimitStore x shm size=$_->[1]\nRateLimitStore y $_->[2]\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y$_->[3]")
+    for ['counted in the larger one', '1M', 'shm size=4M', ''], ['shared', '2M', 'shm size=4M', "\nRateLimitRule s plan=one"],
+    RLP::Httpd::has_redis() ? ['counted in Redis', '1M', 'redis url=redis://127.0.0.1:1/0', ''] : ();
 passes("quotas that have room: $_->[0]", "RateLimitStore x shm size=$_->[1]\n${quotas}RateLimitPlanMap user txt:large\n$_->[2]")
     for ['a larger store', '4M', 'RateLimitRule r'], ['addresses are counted', '1M', 'RateLimitRule r key=ip'], ['the rule has limits for everybody', '1M', 'RateLimitRule r plan=none rate=1/s'],
     ['no rule', '1M', ''], ['Off', '1M', "RateLimitRule r Off\n<Location /x>\nRateLimitRule r rate=1/s plan=none\n</Location>"], ['one name in two sections', '2M', "RateLimitRule r plan=one\n<Location /x>\nRateLimitRule r plan=one\n</Location>"],
@@ -113,11 +126,6 @@ passes("quotas that have room: $_->[0]", "RateLimitStore x shm size=$_->[1]\n${q
 # --- what is right
 
 passes('nothing', '');
-warns('the second store too small for its quotas', "RateLimitStore x shm size=4M\nRateLimitStore y shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y", 5,
-    qr/the store "y" is too small for all quotas: 30000 by rule r for 20000 values of "user"; size=1M has/);
-passes("quotas of several stores: $_->[0]", "RateLimitStore x shm size=$_->[1]\nRateLimitStore y $_->[2]\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y$_->[3]")
-    for ['counted in the larger one', '1M', 'shm size=4M', ''], ['shared', '2M', 'shm size=4M', "\nRateLimitRule s plan=one"],
-    RLP::Httpd::has_redis() ? ['counted in Redis', '1M', 'redis url=redis://127.0.0.1:1/0', ''] : ();
 passes('V-15 limits without Redis', "RateLimitStore x shm\nRateLimitEngine On\nRateLimitRule r rate=10/min");
 passes("RateLimitEngine $_", "RateLimitEngine $_") for qw(On off LOGONLY);
 passes("a store of size=$_", "RateLimitStore x shm size=$_") for qw(1M 1m 1024K 1048576 16M 2G 1024G);
