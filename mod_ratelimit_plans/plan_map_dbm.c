@@ -56,7 +56,11 @@ static const char *dbm_problem(const dbm_state_t *state, apr_status_t rv, apr_po
                             "or sdbm), got \"%s\"",
                             state->type);
     }
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_EACCES(rv)) {
+    if (APR_STATUS_IS_EACCES(rv)) {
+        return apr_psprintf(pool, "cannot open %s: %s; the user of httpd's children reads it",
+                            state->parts[0], apr_strerror(rv, reason, sizeof(reason)));
+    }
+    if (APR_STATUS_IS_ENOENT(rv)) {
         return apr_psprintf(pool, "cannot open %s: %s; to make it: httxt2dbm%s%s -i TEXT -o %s",
                             state->parts[0], apr_strerror(rv, reason, sizeof(reason)),
                             usual ? "" : " -f ", usual ? "" : state->type, state->path);
@@ -200,9 +204,10 @@ static void dbm_log_failed(dbm_state_t *state, const file_mark_t marks[2], apr_s
                            apr_pool_t *pool)
 {
     if (!state->complained || !dbm_same(marks, state->failed)) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, 0, state->server,
-                     "RLP012: plan map of %s: %s; what was read before stays in force",
-                     state->identity, dbm_problem(state, rv, pool));
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, state->server, "RLP012: plan map of %s: %s; %s",
+                     state->identity, dbm_problem(state, rv, pool),
+                     state->file.pool ? "what was read before stays in force"
+                                      : "this process knows none of its values");
     }
     state->complained = true;
     memcpy(state->failed, marks, sizeof(state->failed));
