@@ -243,11 +243,33 @@ static const char *rule_unknown(const char *word, apr_pool_t *pool)
         "algorithm=", "start=",   "store=",      "failure=",   "sync=",  NULL
     };
 
+    const char *option = apr_pstrcat(pool, word, "=", NULL);
+    const char *near = strchr(word, '=') != NULL         ? config_near(word, names, pool)
+                       : config_word(option, names) >= 0 ? apr_psprintf(pool, " (%s?)", option)
+                                                         : "";
+
     return apr_psprintf(pool,
                         "expected a limit, plan=, key=, method=, path=, priority=, cost=, "
                         "reserve=, count=, action=, mode=, phase=, store=, failure=, sync= or "
                         "\"if=EXPR\", got \"%s\"%s",
-                        word, config_near(word, names, pool));
+                        word, near);
+}
+
+/* A word without a value, such as those of "plan none", is told of when the limits have been read:
+   in "rate=10 per minute" it is the rate that is wrong. */
+static bool rule_is_stray(const char *word)
+{
+    return apr_isalpha(*word) && strpbrk(word, "=/") == NULL;
+}
+
+static const char *rule_stray(int argc, char *const argv[], apr_pool_t *pool)
+{
+    for (int i = 1; i < argc; i++) {
+        if (rule_is_stray(argv[i])) {
+            return rule_unknown(argv[i], pool);
+        }
+    }
+    return NULL;
 }
 
 static const char *rule_parse_word(rule_t *rule, cmd_parms *cmd, const char *word,
@@ -277,7 +299,9 @@ static const char *rule_parse_word(rule_t *rule, cmd_parms *cmd, const char *wor
         ap_strcasestr(word, "limit=") == NULL && ap_strcasestr(word, "window=") == NULL) {
         return rule_unknown(word, cmd->pool);
     }
-    APR_ARRAY_PUSH(limits, const char *) = word;
+    if (!rule_is_stray(word)) {
+        APR_ARRAY_PUSH(limits, const char *) = word;
+    }
     return NULL;
 }
 
@@ -354,6 +378,9 @@ const char *rule_parse(rule_t **made, cmd_parms *cmd, int argc, char *const argv
     }
     if (error == NULL && limits->nelts > 0) {
         error = rule_limits(rule, limits, cmd->pool);
+    }
+    if (error == NULL) {
+        error = rule_stray(argc, argv, cmd->pool);
     }
     if (error == NULL && rule->own != NULL && rule->own->bandwidth > 0) {
         config_needs(cmd, HOOK_BANDWIDTH);

@@ -261,6 +261,9 @@ my @wrong = (
     ['RateLimitRule r rate=1/s xyzzyx=1', qr/RateLimitRule: expected .*got "xyzzyx=1"(?! \()/],
     ['RateLimitRule r Off rate=1/s', qr/RateLimitRule: expected .*got "Off"/],
     ['RateLimitRule r rate=1/s Off', qr/RateLimitRule: expected .*got "Off"/],
+    (map { ["RateLimitRule r rate=1/s $_->[0] $_->[1]", qr/RateLimitRule: expected a limit, plan=, .*, got "\Q$_->[0]\E" \(\Q$_->[0]\E=\?\)/, "V-13 $_->[0] without its ="] }
+        ['plan', 'none'], ['key', 'ip'], ['method', 'GET'], ['burst', 'five']),
+    ['RateLimitRule r rate=1/s xyzzy', qr/RateLimitRule: expected a limit, plan=, .*got "xyzzy"(?! \()/],
     ['RateLimitRule r plan=1x', qq{RateLimitRule: $name_rule, got "1x"}],
     ['RateLimitRule r plan=', qq{RateLimitRule: $name_rule, got ""}],
     ['RateLimitRule r plan=none', 'RateLimitRule: expected a limit with plan=none, such as rate=10/min, got none'],
