@@ -303,11 +303,15 @@ static bool rule_check(rule_t *rule, apr_pool_t *pool)
     return true;
 }
 
-static bool rule_check_default(server_rec *server, apr_pool_t *pool)
+/* What hosts have from the server is told of once. */
+static bool rule_check_default(server_rec *server, const server_rec *first, apr_pool_t *pool)
 {
+    const server_conf_t *outer = server_conf(first);
     server_conf_t *conf = server_conf(server);
 
-    if (conf->default_name == NULL) {
+    if (conf->default_name == NULL ||
+        (server != first && conf->default_name == outer->default_name)) {
+        conf->plan_default = outer->plan_default;
         return true;
     }
     conf->plan_default = rule_use_plan(server, "RateLimitPlanDefault", conf->default_name,
@@ -404,7 +408,7 @@ bool rule_check_all(server_rec *server, apr_pool_t *pool)
         sound &= rule_check_then(server, plan, pool);
     }
     for (server_rec *s = server; s; s = s->next) {
-        sound &= rule_check_default(s, pool);
+        sound &= rule_check_default(s, server, pool);
     }
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         rule_t *rule = APR_ARRAY_IDX(rlp_world->rules, i, rule_t *);

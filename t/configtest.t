@@ -359,10 +359,10 @@ my @wrong = (
     (map { ["RateLimitExempt ip 192.0.2.1 $_", qq{RateLimitExempt: expected an address or a network, such as 192.0.2.0/24 or 2001:db8::/32, got "$_"}] }
         qw(192.0.2 192.0.2.0/33 192.0.2.0/ 192.0.2.0/x 192.0.2.0/-1 192.0.2.0/+8 192.0.2.0/255.255.255.0 192.0.2.256 2001:db8::/129 /64
         fe80::1%lo example.org 1::2::3 192.0.2.0//24 file:networks)),
+    ['RateLimitExempt ip' . ' 192.0.2.1' x 100 . ' 192.0.2.300', 'got "192.0.2.300"', 'a wrong network behind a hundred'],
     ['RateLimitExempt ip 192.0.2.1/24', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "192.0.2.1/24"'],
     ['RateLimitExempt ip 2001:db8::1/64', 'expected nothing behind the bits of the network: 2001:db8::/64, got "2001:db8::1/64"'],
     ['RateLimitExempt ip ::ffff:192.0.2.1/120', 'expected nothing behind the bits of the network: 192.0.2.0/24, got "::ffff:192.0.2.1/120"'],
-    ['RateLimitExempt ip' . ' 192.0.2.1' x 100 . ' 192.0.2.300', 'got "192.0.2.300"', 'a wrong network behind a hundred'],
     ['RateLimitExempt file:', 'RateLimitExempt: expected file:PATH with a path, got "file:"'],
     ['RateLimitExempt file:networks ip', 'RateLimitExempt: expected ip CIDR..., file:PATH or "expr=EXPR", got "ip"'],
     ['RateLimitExempt file:missing', qr{RateLimitExempt: cannot open \Q$dir\E/missing: No such file}],
@@ -559,6 +559,13 @@ for my $words (
     isnt($code, 0, "refused: $words");
     like($said, qr/expected .*, got ".*\.\.\./, 'and says what came');
     unlike($said, qr/hush-hush/, 'without the password');
+}
+
+{
+    my ($code, $said) = tested("RateLimitPlanDefault nobody\n" . "<VirtualHost *:80>\n</VirtualHost>\n" x 3 . "<VirtualHost *:80>\nRateLimitPlanDefault none-at-all\n</VirtualHost>");
+    isnt($code, 0, 'a wrong default that hosts have from the server is refused');
+    is(scalar(() = $said =~ /got "nobody"/g), 1, '... and told of once');
+    is(scalar(() = $said =~ /got "none-at-all"/g), 1, '... as that of a host');
 }
 
 ok(!-e "$dir/run/ratelimit-default.shm" && !-e "$dir/run/ratelimit-x.shm", 'httpd -t makes no store');
