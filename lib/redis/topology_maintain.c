@@ -29,6 +29,12 @@ static bool topology_answers(const node_t *node)
     return redis_breaker_look(redis_connection_breaker(node->connection), 0).phase == REDIS_CLOSED;
 }
 
+/* Is it in use, and does not answer? */
+static bool topology_is_away(const redis_endpoint_t *endpoint, const node_t *node)
+{
+    return (node->mapped || endpoint->url.kind != REDIS_CLUSTER) && !topology_answers(node);
+}
+
 /* The trouble of all nodes together; and whether a server that is in use does not answer. */
 static unsigned topology_trouble(redis_endpoint_t *endpoint, bool *away)
 {
@@ -40,8 +46,7 @@ static unsigned topology_trouble(redis_endpoint_t *endpoint, bool *away)
 
         if (node->connection != NULL) {
             trouble += redis_connection_trouble(node->connection);
-            *away |=
-                (node->mapped || endpoint->url.kind != REDIS_CLUSTER) && !topology_answers(node);
+            *away |= topology_is_away(endpoint, node);
         }
     }
     pthread_mutex_unlock(&endpoint->mutex);
@@ -61,13 +66,15 @@ static node_t *topology_use(redis_endpoint_t *endpoint, int i)
     return present ? node : NULL;
 }
 
-/* Resolves the names of the nodes: all, or those that have no address yet. */
+/* Resolves the names of the nodes: all, or those that have no address yet, or are not there any
+   more where they had one. */
 static void topology_resolve(redis_endpoint_t *endpoint, bool all)
 {
     for (int i = 0; i < REDIS_NODES_MAX; i++) {
         node_t *node = topology_use(endpoint, i);
 
-        if (node != NULL && (all || !redis_connection_resolved(node->connection))) {
+        if (node != NULL && (all || topology_is_away(endpoint, node) ||
+                             !redis_connection_resolved(node->connection))) {
             redis_connection_resolve(node->connection);
         }
         if (node != NULL) {
