@@ -180,6 +180,24 @@ int redis_ledger_take(redis_ledger_t *ledger, redis_debt_t *debts[], int n)
     return taken;
 }
 
+/* Behind the others of its list: they have their turn first. */
+void redis_ledger_put(redis_ledger_t *ledger, redis_debt_t *debt)
+{
+    rlp_charge_t charge;
+
+    redis_subject_charge(&charge, debt->subject);
+    redis_debt_t **last = &ledger->lists[ledger_list(&charge)];
+
+    debt->next = NULL;
+    pthread_mutex_lock(&ledger->mutex);
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    *last = debt;
+    ledger->n++;
+    pthread_mutex_unlock(&ledger->mutex);
+}
+
 int redis_ledger_size(redis_ledger_t *ledger)
 {
     pthread_mutex_lock(&ledger->mutex);

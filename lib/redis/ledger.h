@@ -45,6 +45,9 @@ void redis_ledger_note(redis_ledger_t *ledger, const rlp_charge_t *charge, rlp_u
    counter once. They are the caller's, to free (redis_debt_free()). How many. */
 int redis_ledger_take(redis_ledger_t *ledger, redis_debt_t *debts[], int n);
 
+/* Puts one back that was taken out: Redis has not heard of it. */
+void redis_ledger_put(redis_ledger_t *ledger, redis_debt_t *debt);
+
 /* Frees one that was taken out. */
 void redis_debt_free(redis_debt_t *debt);
 

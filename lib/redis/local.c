@@ -173,7 +173,7 @@ apr_status_t redis_local_decide(redis_local_t *local, rlp_charge_t *charges, int
 
 /* --- handing back */
 
-/* Where states are too large for a charge, each has room of its own. */
+/* A state that is too large for a charge has room of its own. */
 static bool local_has_room(rlp_charge_t *charge)
 {
     if (charge->entry.key.size > sizeof(charge->room)) {
@@ -182,45 +182,50 @@ static bool local_has_room(rlp_charge_t *charge)
     return charge->entry.state != NULL;
 }
 
-static void local_free_rooms(rlp_charge_t charges[], int n)
-{
-    for (int i = 0; i < n; i++) {
-        if (charges[i].entry.state != charges[i].room) {
-            free(charges[i].entry.state);
-        }
-    }
-}
-
-/* Makes charges of what was taken out of the ledger; those of which nothing is left are not. */
-static int local_charges(rlp_charge_t charges[], redis_debt_t *const debts[], int n)
-{
-    const rlp_time_t now = rlp_clock_monotonic();
-    int made = 0;
-
-    for (int i = 0; i < n; i++) {
-        redis_debt_t *debt = debts[i];
-        rlp_charge_t *charge = &charges[made];
-
-        redis_subject_charge(charge, debt->subject);
-        charge->cost = redis_left(charge->limit, debt->units, now - debt->at, debt->reset);
-        made += charge->cost > 0 && local_has_room(charge);
-    }
-    return made;
-}
-
-/* What has no answer is not told again: it may have been heard. */
-static void local_hand_back(const redis_local_t *local, redis_debt_t *const debts[], int n)
+/* Tells Redis of what was counted here, as far as it is still in use. */
+static apr_status_t local_hand_back(const redis_local_t *local, const redis_debt_t *debt)
 {
     const rlp_question_t question = { .now = rlp_clock_monotonic(), .wall = rlp_clock_wall() };
-    rlp_charge_t *charges = malloc((size_t)n * sizeof(*charges));
-    const int made = charges ? local_charges(charges, debts, n) : 0;
+    rlp_charge_t charge;
     rlp_answer_t answer;
 
-    if (made > 0) {
-        (void)rlp_settle(local->settings.redis, charges, made, &question, &answer);
-        local_free_rooms(charges, made);
+    redis_subject_charge(&charge, debt->subject);
+    charge.cost = redis_left(charge.limit, debt->units, question.now - debt->at, debt->reset);
+    if (charge.cost <= 0 || !local_has_room(&charge)) {
+        return APR_SUCCESS;
     }
-    free(charges);
+    const apr_status_t rv = rlp_settle(local->settings.redis, &charge, 1, &question, &answer);
+
+    if (charge.entry.state != charge.room) {
+        free(charge.entry.state);
+    }
+    return rv;
+}
+
+/* Has Redis surely not heard it? What has no answer may have been heard, and is not told again; nor
+   is what it has no memory for: no breaker would keep that from being asked all the time. */
+static bool local_is_unheard(apr_status_t rv)
+{
+    return rv == APR_EAGAIN || rv == APR_ECONNREFUSED;
+}
+
+/* One server of several may be away: what the others are to be told waits for one timeout at
+   most. */
+static void local_hand_back_all(const redis_local_t *local, redis_debt_t *const debts[], int n)
+{
+    const rlp_time_t end = rlp_clock_monotonic() + local->settings.own.timeout;
+    bool over = false;
+
+    for (int i = 0; i < n; i++) {
+        const apr_status_t rv = over ? APR_EAGAIN : local_hand_back(local, debts[i]);
+
+        over = over || (rv != APR_SUCCESS && rlp_clock_monotonic() >= end);
+        if (local_is_unheard(rv)) {
+            redis_ledger_put(local->ledger, debts[i]);
+        } else {
+            redis_debt_free(debts[i]);
+        }
+    }
 }
 
 void redis_local_maintain(redis_local_t *local)
@@ -234,14 +239,7 @@ void redis_local_maintain(redis_local_t *local)
     if (__atomic_load_n(&shared->away, __ATOMIC_RELAXED) != 0) {
         return;
     }
-    const int n = redis_ledger_take(local->ledger, debts, LOCAL_BATCH);
-
-    if (n > 0) {
-        local_hand_back(local, debts, n);
-    }
-    for (int i = 0; i < n; i++) {
-        redis_debt_free(debts[i]);
-    }
+    local_hand_back_all(local, debts, redis_ledger_take(local->ledger, debts, LOCAL_BATCH));
 }
 
 /* --- making */

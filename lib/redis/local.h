@@ -39,7 +39,8 @@ apr_status_t redis_local_decide(redis_local_t *local, rlp_charge_t *charges, int
                                 rlp_answer_t *answer);
 
 /* Tells Redis that this host lives, and, when it is back, what was counted here: a part of it at a
-   time, each charge once at most. For one thread of each process, ten times a second or so. */
+   time, each charge once at most; what a server that is still away has not heard, it is told later.
+   For one thread of each process, ten times a second or so. */
 void redis_local_maintain(redis_local_t *local);
 
 #endif

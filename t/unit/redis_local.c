@@ -57,22 +57,31 @@ static void redis_open(void)
     redis = redis_store_create(&made, unit_pool());
 }
 
+/* What counts here, and tells that store later. */
+static redis_local_t *local_for(rlp_store_t *told, int64_t hosts)
+{
+    static const unsigned char id[REDIS_HOST_ID] = "nobody:";
+    const redis_local_settings_t settings = { .redis = told,
+                                              .local = here,
+                                              .denials = &denials,
+                                              .shared = &shared,
+                                              .hosts = hosts,
+                                              .own = hosts_of(id) };
+    redis_local_t *made = redis_local_create(&settings, unit_pool());
+
+    assert_non_null(made);
+    return made;
+}
+
 /* An empty server, and a host that knows nothing, one of so many. */
 static void fresh(int64_t hosts)
 {
-    static const unsigned char id[REDIS_HOST_ID] = "nobody:";
-    redis_local_settings_t settings = {
-        .redis = redis, .denials = &denials, .shared = &shared, .hosts = hosts, .own = hosts_of(id)
-    };
-
     freeReplyObject(redis_server_ask("FLUSHALL"));
     memset(&denials, 0, sizeof(denials));
     memset(&shared, 0, sizeof(shared));
     assert_int_equal(redis_denials_init(&denials), APR_SUCCESS);
     assert_int_equal(rlp_memory_create(&here, unit_pool()), APR_SUCCESS);
-    settings.local = here;
-    local = redis_local_create(&settings, unit_pool());
-    assert_non_null(local);
+    local = local_for(redis, hosts);
 }
 
 static void charge_init(rlp_charge_t *charge, const char *identity, const char *words)
@@ -497,6 +506,57 @@ static void test_batches(void **state)
     }
 }
 
+/* A Redis of which the server of user:1 is away. */
+static apr_status_t away_with;
+
+static apr_status_t partly_decide(rlp_store_t *store, rlp_charge_t *charges, int n,
+                                  const rlp_question_t *question, rlp_op_kind_t kind,
+                                  rlp_answer_t *answer)
+{
+    (void)store;
+    for (int i = 0; i < n; i++) {
+        if (memcmp(charges[i].entry.key.identity, "user:1", 6) == 0 && away_with != APR_SUCCESS) {
+            return away_with;
+        }
+    }
+    return redis->type->decide(redis, charges, n, question, kind, answer);
+}
+
+static const struct {
+    apr_status_t rv;
+    int64_t left;
+} unheard[] = {
+    { APR_EAGAIN, 7 },
+    { APR_ECONNREFUSED, 7 },
+    { APR_TIMEUP, 10 },
+    { APR_EOF, 10 },
+};
+
+/* What Redis has surely not heard it is told again, and others are told meanwhile. */
+static void test_unheard(void **state)
+{
+    rlp_store_type_t type = *redis->type;
+    rlp_store_t partly = *redis;
+
+    (void)state;
+    type.decide = partly_decide;
+    partly.type = &type;
+    for (size_t i = 0; i < UNIT_N(unheard); i++) {
+        fresh(1);
+        local = local_for(&partly, 1);
+        shared.hosts.due = rlp_clock_monotonic() + REDIS_HOSTS_EVERY;
+        assert_int_equal(admits_here("user:1", "rate=10/day", 3), 3);
+        assert_int_equal(admits_here("user:2", "rate=10/day", 3), 3);
+        for (int round = 0; round < 4; round++) {
+            shared.away = 0;
+            away_with = round < 2 ? unheard[i].rv : APR_SUCCESS;
+            redis_local_maintain(local);
+            assert_int_equal(left("user:1", "rate=10/day"), round < 2 ? 10 : unheard[i].left);
+            assert_int_equal(left("user:2", "rate=10/day"), 7);
+        }
+    }
+}
+
 static void add_with_server(void)
 {
     redis_open();
@@ -513,6 +573,7 @@ static void add_with_server(void)
     unit_add("told of each plan", test_hand_back_plans, NULL);
     unit_add("never above a full limit", test_hand_back_full, NULL);
     unit_add("corrections", test_correct, NULL);
+    unit_add("a server of several is away still", test_unheard, NULL);
     unit_add("a look charges nothing", test_peek, NULL);
     unit_add("places are this host's", test_places, NULL);
     unit_add("a plan that takes over", test_branches, NULL);
