@@ -375,8 +375,8 @@ static void connection_round(redis_connection_t *connection, redis_call_t *const
     }
 }
 
-/* A server without memory, or whose script fails, is there: nobody else says why it is of no
-   use. */
+/* A server without memory or without the slot, or whose script fails, is there: nobody else says
+   why it is of no use. */
 static void connection_tell(const redis_connection_t *connection, redis_call_t *const calls[],
                             int n)
 {
@@ -386,7 +386,8 @@ static void connection_tell(const redis_connection_t *connection, redis_call_t *
         const redis_fault_t fault = calls[i]->fault;
 
         if (calls[i]->script != NULL &&
-            (fault == REDIS_FAULT_MEMORY || fault == REDIS_FAULT_ERROR)) {
+            (fault == REDIS_FAULT_MEMORY || fault == REDIS_FAULT_UNSERVED ||
+             fault == REDIS_FAULT_ERROR)) {
             redis_reply_why(calls[i]->reply, why);
             connection->settings->error(connection->settings->baton, connection->name, why);
         }

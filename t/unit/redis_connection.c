@@ -75,6 +75,53 @@ static void test_answer(void **state)
     peer_stop(&peer);
 }
 
+/* What is told of a script's errors: those that the breaker says nothing of. */
+static char error_told[REDIS_WHY_MAX];
+
+static void error_tell(void *baton, const char *server, const char *why)
+{
+    (void)baton;
+    (void)server;
+    apr_cpystrn(error_told, why, sizeof(error_told));
+}
+
+static const struct {
+    answer_t answer;
+    const char *told;
+} errors[] = {
+    { { .text = ":1\r\n" }, "" },
+    { { .text = "-LOADING Redis is loading\r\n" }, "" },
+    { { .text = "-MOVED 42 127.0.0.1:7000\r\n" }, "" },
+    { { .text = "-TRYAGAIN Multiple keys request\r\n" }, "" },
+    { { .text = "-OOM command not allowed\r\n" }, "OOM command not allowed" },
+    { { .text = "-CLUSTERDOWN Hash slot not served\r\n" }, "CLUSTERDOWN Hash slot not served" },
+    { { .text = "-ERR of the script\r\n" }, "ERR of the script" },
+};
+
+static void test_error_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < UNIT_N(errors); i++) {
+        const char *argv[] = { "EVALSHA", "digest", "0" };
+        const size_t len[] = { 7, 6, 1 };
+        redis_call_t call = {
+            .argc = 3, .argv = argv, .argv_len = len, .script = "return 1", .script_len = 8
+        };
+        redis_call_t *const calls[] = { &call };
+        client_t client = { .settings.error = error_tell };
+        peer_t peer;
+
+        error_told[0] = '\0';
+        peer_start(&peer, serve_answer, &errors[i].answer);
+        client_open(&client, peer.port);
+        redis_connection_exchange(client.connection, calls, 1, rlp_clock_monotonic() + TIMEOUT);
+        assert_string_equal(error_told, errors[i].told);
+        freeReplyObject(call.reply);
+        client_close(&client);
+        peer_stop(&peer);
+    }
+}
+
 /* How a peer lets one wait, or goes. */
 typedef struct {
     const char *name;
@@ -463,6 +510,7 @@ int main(void)
     for (size_t i = 0; i < UNIT_N(slownesses); i++) {
         unit_add(slownesses[i].name, test_slow, &slownesses[i]);
     }
+    unit_add("errors of a script that nobody else tells", test_error_told, NULL);
     unit_add("a reply of 100 MB", test_large, NULL);
     unit_add("K-03 K-04: refused three times, then not asked", test_refused, NULL);
     unit_add("max number of clients", test_crowded, NULL);
