@@ -20,6 +20,7 @@
 #include <apr_strings.h>
 
 #include <string.h>
+#include <sys/mman.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
 
@@ -29,18 +30,25 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define FAR_JITTER 20                 /* percent */
 #define FAR_EVERY (APR_USEC_PER_SEC / 10)
 #define FAR_RETAINED "mod_ratelimit_plans host 1"
+#define FAR_KNOWN "mod_ratelimit_plans known 1 %s"
 #define FAR_COMPLAIN (60 * APR_USEC_PER_SEC) /* between two lines of one process */
 
 /* --- asking */
 
-/* What all processes of this host share. */
+/* What all processes of this host share, until a restart. */
 typedef struct {
     redis_breaker_t breakers[FAR_BREAKERS];
     rlp_owners_t owners;
-    redis_local_shared_t local;
-    redis_denials_t denials;
     far_orders_shared_t orders;
 } far_shared_t;
+
+/* ... and beyond it, or a host that is reloaded while Redis is away would not know any more what
+   was left, and how many hosts share it. */
+typedef struct {
+    unsigned char where[RLP_DIGEST_SIZE]; /* of which Redis it is known */
+    redis_local_shared_t local;
+    redis_denials_t denials;
+} far_known_t;
 
 typedef struct {
     rlp_store_t head;
@@ -255,9 +263,57 @@ static far_shared_t *far_share(apr_pool_t *pool)
     if (apr_shm_create(&shm, sizeof(far_shared_t), NULL, pool) != APR_SUCCESS) {
         return NULL;
     }
-    far_shared_t *shared = memset(apr_shm_baseaddr_get(shm), 0, sizeof(far_shared_t));
+    return memset(apr_shm_baseaddr_get(shm), 0, sizeof(far_shared_t));
+}
 
-    return redis_denials_init(&shared->denials) == APR_SUCCESS ? shared : NULL;
+/* Plain data, since this file is unloaded in between. */
+typedef struct {
+    void *memory;
+} far_retained_t;
+
+static far_retained_t *far_retained(const char *store, apr_pool_t *pool)
+{
+    const char *name = apr_psprintf(pool, FAR_KNOWN, store);
+    far_retained_t *retained = ap_retained_data_get(name);
+
+    return retained ? retained : ap_retained_data_create(name, sizeof(*retained));
+}
+
+/* NULL: no memory. */
+static far_known_t *far_know_nothing(const unsigned char where[RLP_DIGEST_SIZE])
+{
+    far_known_t *known =
+        mmap(NULL, sizeof(*known), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (known == MAP_FAILED) {
+        return NULL;
+    }
+    memcpy(known->where, where, RLP_DIGEST_SIZE);
+    if (redis_denials_init(&known->denials) != APR_SUCCESS) {
+        (void)munmap(known, sizeof(*known));
+        return NULL;
+    }
+    return known;
+}
+
+/* What is known of this Redis; of another one that the store was in, nothing is any more. */
+static far_known_t *far_know(const far_settings_t *settings, apr_pool_t *pool)
+{
+    far_retained_t *retained = far_retained(settings->name, pool);
+    far_known_t *known = retained->memory;
+    const char *text =
+        apr_pstrcat(pool, redis_url_print(&settings->url, pool), " ", settings->prefix, NULL);
+    unsigned char where[RLP_DIGEST_SIZE];
+
+    rlp_digest(where, text, strlen(text));
+    if (known != NULL && memcmp(known->where, where, sizeof(where)) == 0) {
+        redis_denials_doubt(&known->denials, rlp_clock_monotonic()); /* a reload asks anew */
+        return known;
+    }
+    if (known != NULL) { /* children keep it until they end */
+        (void)munmap(known, sizeof(*known));
+    }
+    return retained->memory = far_know_nothing(where);
 }
 
 /* The key of digests, the same on all hosts. */
@@ -305,12 +361,12 @@ static const unsigned char *far_host(void)
     return id;
 }
 
-static bool far_stand(far_t *store, far_shared_t *shared, apr_pool_t *pool)
+static bool far_stand(far_t *store, far_known_t *known, apr_pool_t *pool)
 {
     const redis_local_settings_t settings = { .redis = store->redis,
                                               .local = store->local,
-                                              .denials = &shared->denials,
-                                              .shared = &shared->local,
+                                              .denials = &known->denials,
+                                              .shared = &known->local,
                                               .hosts = store->settings->hosts,
                                               .own = { .endpoint = store->endpoint,
                                                        .prefix = store->settings->prefix,
@@ -330,6 +386,7 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
 {
     far_t *store = apr_pcalloc(pool, sizeof(*store));
     far_shared_t *shared = far_share(pool);
+    far_known_t *known = far_know(settings, pool);
 
     store->settings = settings;
     store->server = server;
@@ -342,7 +399,7 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
         }
     }
     far_digest_key(store, pool);
-    if (shared == NULL || far_connect(store, shared, pool) != APR_SUCCESS) {
+    if (shared == NULL || known == NULL || far_connect(store, shared, pool) != APR_SUCCESS) {
         return "cannot get memory for what the processes share about Redis";
     }
     store->orders = (far_orders_t){ .shared = &shared->orders,
@@ -357,11 +414,11 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
                                            .timeout = store->settings->timeout,
                                            .owners = store->head.owners,
                                            .secret = store->secret,
-                                           .denials = &shared->denials,
-                                           .away = &shared->local.away };
+                                           .denials = &known->denials,
+                                           .away = &known->local.away };
 
     store->redis = store->exact = redis_store_create(&inner, pool);
-    if (!far_stand(store, shared, pool)) {
+    if (!far_stand(store, known, pool)) {
         return "cannot get memory to count without Redis";
     }
     if (store->settings->leases || store->settings->leased) {
@@ -369,7 +426,7 @@ static const char *far_open(rlp_store_t **made, void *settings, const rlp_clock_
         if (store->redis == NULL) {
             return "cannot get memory for the leases of this host";
         }
-        lease_store_note(store->redis, &shared->denials);
+        lease_store_note(store->redis, &known->denials);
     }
     *made = &store->head;
     return NULL;

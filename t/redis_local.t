@@ -147,6 +147,24 @@ subtest 'K-14 the hosts that live are counted' => sub {
     ok(RLP::Httpd::wait_for(sub { hosts('n:') == 1 }, 60), 'and is soon forgotten');
 };
 
+subtest 'a restart while Redis is away' => sub {
+    my @servers = map { server("$patient prefix=w:", 'RateLimitRule site quota=10/year') } 1 .. 2;
+    ok(RLP::Httpd::wait_for(sub { hosts('w:') == 2 }), 'two hosts live');
+    my @first = hosts('w:');
+    ok(RLP::Httpd::wait_for(sub { 2 == grep { my $ends = $_; !grep { $_ == $ends } @first } hosts('w:') }), 'and know of each other');
+    is($_->statuses(2, '/index.html'), '200 200', 'two of ten, counted in Redis') for @servers;
+    $redis->kill9;
+    my @left = (4, 3); # a half of what was left when the host heard last
+    my @restarts = map { my $how = $_; sub { $_[0]->$how } } qw(graceful restart);
+    for my $i (0, 1) {
+        is($servers[$i]->statuses(2, '/index.html'), '200 200', 'two on this host');
+        ok($restarts[$i]->($servers[$i]), 'it restarts');
+        is($servers[$i]->statuses(4, '/index.html'), join(' ', (200) x ($left[$i] - 2), (429) x (6 - $left[$i])), 'and goes on with its share');
+    }
+    $redis->start;
+    ok($_->stop, 'it stops as ever') for @servers;
+};
+
 subtest 'other modes tell no lives' => sub {
     my $server = server("$patient prefix=o: failure=open", 'RateLimitRule site rate=10/hour');
     is($server->get('/index.html')->{status}, 200, 'it counts');

@@ -157,6 +157,11 @@ apr_status_t redis_denials_init(redis_denials_t *denials)
     return apr_generate_random_bytes((unsigned char *)denials->key, sizeof(denials->key));
 }
 
+void redis_denials_doubt(redis_denials_t *denials, rlp_time_t now)
+{
+    __atomic_store_n(&denials->since, now, __ATOMIC_RELAXED);
+}
+
 /* --- learning */
 
 static said_t denial_said(const rlp_charge_t *charge)
@@ -366,8 +371,10 @@ static fact_t denial_fact(const redis_denials_t *denials, const rlp_charge_t *ch
     if (age < 0 || age > REDIS_DENIAL_BELIEVED_MAX) {
         return fact;
     }
-    fact.fresh = age <= denial_believed(charge->limit) &&
-                 !denial_refunded(&denials->refunds[name.set], words, now);
+    fact.fresh =
+        age <= denial_believed(charge->limit) &&
+        (rlp_time_t)words[WORD_ASKED] >= __atomic_load_n(&denials->since, __ATOMIC_RELAXED) &&
+        !denial_refunded(&denials->refunds[name.set], words, now);
     fact.decision = denial_decision(charge->limit, words, age);
     fact.known =
         denial_judge(&fact, charge, denial_request(name.fingerprint, charge), words, age) &&

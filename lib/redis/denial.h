@@ -37,6 +37,7 @@ typedef struct {
     redis_denial_t entries[REDIS_DENIALS];
     rlp_time_t asked_until[REDIS_DENIALS]; /* somebody asks about the entry now; 0: nobody does */
     redis_refund_t refunds[REDIS_DENIALS / REDIS_DENIAL_WAYS];
+    rlp_time_t since; /* what was said before refuses nobody */
 } redis_denials_t;
 
 /* When an answer was given. */
@@ -57,6 +58,9 @@ typedef struct {
 
 /* Makes it ready, in memory that is all zero. */
 apr_status_t redis_denials_init(redis_denials_t *denials);
+
+/* From now on what was said before refuses nobody any more; levels stay. */
+void redis_denials_doubt(redis_denials_t *denials, rlp_time_t now);
 
 /* Is the request refused for sure? Then its decisions and the answer are those that Redis would
    give. Nothing is remembered where denials is NULL. Refusals for want of a place are never

@@ -113,6 +113,24 @@ static void test_round_trips(void **state)
     assert_in_range(server_asked(), 10, 10 + beliefs_since(begin));
 }
 
+/* What was said before a restart refuses nobody; but what was left is known. */
+static void test_doubt(void **state)
+{
+    rlp_charge_t charge;
+    redis_level_t level;
+
+    (void)state;
+    server_fresh();
+    charge_init(&charge, "user:42", "rate=1/hour");
+    assert_int_equal(ask(store, &charge, 1).verdict, RLP_ALLOW);
+    assert_int_equal(ask(store, &charge, 1).verdict, RLP_DENY);
+    redis_denials_doubt(&denials, rlp_clock_monotonic());
+    assert_true(redis_denials_level(&denials, &charge, rlp_clock_monotonic(), &level));
+    assert_int_equal(level.remaining, 0);
+    freeReplyObject(redis_server_ask("FLUSHALL"));
+    assert_int_equal(ask(store, &charge, 1).verdict, RLP_ALLOW);
+}
+
 /* For all of a second, in true time, far above ten times what is admitted. */
 static void test_hammer(void **state)
 {
@@ -441,6 +459,7 @@ int main(void)
     store = store_open(&denials);
     forgetful = store_open(NULL);
     unit_add("round trips of who is refused", test_round_trips, NULL);
+    unit_add("what was said before a restart", test_doubt, NULL);
     unit_add("a client that does not let up", test_hammer, NULL);
     unit_add("a crowd of one client", test_crowd, NULL);
     for (size_t i = 0; i < UNIT_N(told_plans); i++) {
