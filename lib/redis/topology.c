@@ -223,8 +223,9 @@ static node_t *topology_redirect(redis_endpoint_t *endpoint, const redis_call_t 
     return node;
 }
 
-/* Asks the node where the key is by now, once; nothing for one that is not elsewhere. */
-static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, const node_t *from,
+/* Asks the node where the key is by now, and gives it, in use; NULL for a key that is not
+   elsewhere. */
+static node_t *topology_hop(redis_endpoint_t *endpoint, redis_call_t *call, const node_t *from,
                             rlp_time_t deadline)
 {
     const char *asking_word = "ASKING";
@@ -236,7 +237,7 @@ static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, cons
         ask || call->fault == REDIS_FAULT_MOVED ? topology_redirect(endpoint, call, from) : NULL;
 
     if (node == NULL) {
-        return;
+        return NULL;
     }
     freeReplyObject(call->reply);
     call->reply = NULL;
@@ -247,7 +248,25 @@ static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, cons
     if (asking.reply != NULL) {
         freeReplyObject(asking.reply);
     }
-    topology_leave(endpoint, node);
+    return node;
+}
+
+/* Follows a key once; and once more where who has the slot says that it is on its way. */
+static void topology_follow(redis_endpoint_t *endpoint, redis_call_t *call, const node_t *from,
+                            rlp_time_t deadline)
+{
+    const bool moved = call->fault == REDIS_FAULT_MOVED;
+    node_t *node = topology_hop(endpoint, call, from, deadline);
+    node_t *next = node != NULL && moved && call->fault == REDIS_FAULT_ASK
+                       ? topology_hop(endpoint, call, node, deadline)
+                       : NULL;
+
+    if (next != NULL) {
+        topology_leave(endpoint, next);
+    }
+    if (node != NULL) {
+        topology_leave(endpoint, node);
+    }
 }
 
 /* A master that has become a replica ends the connection: a new one, once, may lead to another
