@@ -30,7 +30,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define FAR_JITTER 20                 /* percent */
 #define FAR_EVERY (APR_USEC_PER_SEC / 10)
 #define FAR_RETAINED "mod_ratelimit_plans host 1"
-#define FAR_KNOWN "mod_ratelimit_plans known 1 %s"
+#define FAR_KNOWN "mod_ratelimit_plans known 1 %" APR_SIZE_T_FMT " %s"
 #define FAR_COMPLAIN (60 * APR_USEC_PER_SEC) /* between two lines of one process */
 
 /* --- asking */
@@ -273,7 +273,8 @@ typedef struct {
 
 static far_retained_t *far_retained(const char *store, apr_pool_t *pool)
 {
-    const char *name = apr_psprintf(pool, FAR_KNOWN, store);
+    /* another build of this module may be loaded next */
+    const char *name = apr_psprintf(pool, FAR_KNOWN, sizeof(far_known_t), store);
     far_retained_t *retained = ap_retained_data_get(name);
 
     return retained ? retained : ap_retained_data_create(name, sizeof(*retained));
