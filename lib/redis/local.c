@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOCAL_BATCH 32 /* limits of identities that Redis is told of at once */
+#define LOCAL_UNHEARD 8 /* of those may be of servers that are away */
+#define LOCAL_BATCH 32  /* limits of identities that Redis is told of at once */
 
 struct redis_local_t {
     redis_local_settings_t settings;
@@ -210,16 +211,19 @@ static bool local_is_unheard(apr_status_t rv)
 }
 
 /* One server of several may be away: what the others are to be told waits for one timeout at
-   most. */
+   most. And it may be there, and not have the slot: no breaker keeps that from being asked. */
 static void local_hand_back_all(const redis_local_t *local, redis_debt_t *const debts[], int n)
 {
     const rlp_time_t end = rlp_clock_monotonic() + local->settings.own.timeout;
     bool over = false;
+    int unheard = 0;
 
     for (int i = 0; i < n; i++) {
         const apr_status_t rv = over ? APR_EAGAIN : local_hand_back(local, debts[i]);
 
-        over = over || (rv != APR_SUCCESS && rlp_clock_monotonic() >= end);
+        unheard += local_is_unheard(rv);
+        over =
+            over || unheard == LOCAL_UNHEARD || (rv != APR_SUCCESS && rlp_clock_monotonic() >= end);
         if (local_is_unheard(rv)) {
             redis_ledger_put(local->ledger, debts[i]);
         } else {
