@@ -97,6 +97,43 @@ like($said, qr/^quickstart: cannot install: apache2-bin /m, 'it says what it can
 is(there(), '', 'and nothing is left then either');
 script("$dir/bin/dpkg-query", "echo installed\n");
 
+# --- a test that died: why is repeated at the end
+
+spill("$tree/suite", <<'END');
+PASS: t/x.t 1 - one
+ERROR: t/x.t - missing test plan
+.. contents:: :depth: 2
+
+ERROR: t/x
+==========
+
+the server did not start:
+no port
+ok 1 - one
+    ok 1 - some
+    1..1
+PASS: t/x.t 1 - one
+ERROR: t/x.t - missing test plan
+
+============================================================================
+Testsuite summary
+# TOTAL: 2
+# PASS:  1
+# ERROR: 1
+END
+script("$tree/configure", "printf 'all check-asan check-tsan lint check-unit:\\ncheck:\\n\\tcat ../../suite; exit 1\\n' >Makefile\n");
+($status, $said) = quickstart('check');
+is($status, 1, 'a check that fails');
+is($said =~ s/.*(?==== tests: failed)//sr, <<'END', 'ends with what failed, and why it died');
+=== tests: failed
+ERROR: t/x.t - missing test plan
+ERROR: t/x
+the server did not start:
+no port
+ERROR: t/x.t - missing test plan
+1 passed, 1 failed
+END
+
 # --- the demo
 
 SKIP: {

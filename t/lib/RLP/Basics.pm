@@ -15,6 +15,12 @@ use Time::HiRes qw(time);
 our @EXPORT_OK = qw(configured free_port slurp slurp_any spill wait_for);
 our $patience = 30; # seconds that anything may take
 
+my $lowest_port = 12_000;
+my $ports = 20_000;
+my $port_tries = 1000;
+my $most_kept = 200; # of the descriptors of a process
+my @kept_ports;
+
 my $build = $ENV{builddir} || '.';
 
 # A proxy of the user's is not for 127.0.0.1.
@@ -54,10 +60,19 @@ sub configured {
     return $value // '';
 }
 
+# A port of 127.0.0.1 that is this script's until it ends, or has asked for very many: its UDP side is kept, so that no
+# other call gives the same, here or in a test beside. It lies below those that systems give to whoever asks for any.
 sub free_port {
-    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1)
-        or die "no port on 127.0.0.1: $!\n";
-    return $socket->sockport;
+    for (1 .. $port_tries) {
+        my $port = $lowest_port + int rand $ports;
+        my %at = (LocalAddr => '127.0.0.1', LocalPort => $port);
+        my $kept = IO::Socket::INET->new(%at, Proto => 'udp') or next;
+        IO::Socket::INET->new(%at, Listen => 1) or next;
+        push @kept_ports, $kept;
+        shift @kept_ports if @kept_ports > $most_kept;
+        return $port;
+    }
+    die "no port on 127.0.0.1: $!\n";
 }
 
 # Calls it every 20 ms until it says something; what it said, or nothing after the deadline.

@@ -56,9 +56,8 @@ sub cluster {
             $servers[$i]->ask('CLUSTER', 'ADDSLOTSRANGE', int($i * $slots / $sets), int(($i + 1) * $slots / $sets) - 1);
         }
         $servers[$i]->ask('CLUSTER', 'SET-CONFIG-EPOCH', $i + 1);
-        my $bus = $servers[$i]->ask('CONFIG', 'GET', 'cluster-port')->[1];
-        $servers[0]->ask('CLUSTER', 'MEET', '127.0.0.1', $servers[$i]->port, $bus);
     }
+    $self->meet;
     $_->await(qr/cluster_known_nodes:6/, 'CLUSTER', 'INFO') for @servers;
     for my $i ($sets .. $#servers) {
         $servers[$i]->await(qr/\AOK/, 'CLUSTER', 'REPLICATE', $self->{id}[$i - $sets]);
@@ -68,6 +67,25 @@ sub cluster {
     # and know of the replicas, too
     $_->await(qr/(?:\bslave\b.*){3}/s, 'CLUSTER', 'NODES') for @servers;
     return $self;
+}
+
+# The first server meets the others. Redis gives up who does not shake hands within a second: so who is missing then is
+# met again.
+sub meet {
+    my ($self) = @_;
+    my ($first, @others) = $self->servers;
+    my $again = 0;
+    return RLP::Httpd::wait_for(sub {
+        my $known = $first->ask('CLUSTER', 'NODES');
+        my @missing = grep { $known !~ /^$self->{id}[$_] /m } 1 .. @others;
+        if (@missing && time > $again) {
+            for my $server (@others[map { $_ - 1 } @missing]) {
+                $first->ask('CLUSTER', 'MEET', '127.0.0.1', $server->port, $server->ask('CONFIG', 'GET', 'cluster-port')->[1]);
+            }
+            $again = time + 2;
+        }
+        return !@missing;
+    }) || die "Redis' servers do not meet\n";
 }
 
 # The number of the master that a key was first given to, and its slot.
