@@ -86,10 +86,6 @@ static inline void annex_begin(void *annex, annex_area_t area)
    all zero. In the parent, each time the store was opened. NULL: no memory. */
 void *annex_open(void);
 
-/* Memory without a file, shared by all children and kept by graceful restarts, all zero at first;
-   of a name the same each time. In the parent. NULL: there is none. */
-void *annex_memory(const char *name, size_t size);
-
 /* The store that it lies in: what is kept there, of whichever store, has its time and its
    secret. */
 const rlp_store_t *annex_store(void);

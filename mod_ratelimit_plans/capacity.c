@@ -9,8 +9,8 @@
  * It may miss a limit (it is full, or being written): then the old number counts on.
  */
 
-#include "annex.h"
 #include "private.h"
+#include "retained.h"
 
 #define CAPACITY_CELLS 4096 /* 32 kB */
 #define CAPACITY_USED (CAPACITY_CELLS / 4 * 3)
@@ -80,7 +80,8 @@ void capacity_open(apr_pool_t *temp)
     uint64_t *cells = apr_pcalloc(temp, sizeof(*cells) * CAPACITY_CELLS);
     int used = 0;
 
-    rlp_world->capacities = annex_memory(CAPACITY_RETAINED, sizeof(*cells) * CAPACITY_CELLS);
+    rlp_world->capacities =
+        retained_memory(CAPACITY_RETAINED, sizeof(*cells) * CAPACITY_CELLS, NULL);
     for (int i = 0; i < rlp_world->rules->nelts; i++) {
         capacity_add_rule(APR_ARRAY_IDX(rlp_world->rules, i, const rule_t *), cells, &used);
     }

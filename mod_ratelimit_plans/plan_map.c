@@ -275,20 +275,19 @@ static const char *plan_map_identity(const plan_map_t *map, apr_pool_t *pool)
 
 apr_status_t plan_map_open(apr_pool_t *pool)
 {
-    apr_status_t rv = APR_SUCCESS;
-
-    for (int i = 0; i < rlp_world->maps->nelts && rv == APR_SUCCESS; i++) {
+    for (int i = 0; i < rlp_world->maps->nelts; i++) {
         const plan_map_t *map = APR_ARRAY_IDX(rlp_world->maps, i, const plan_map_t *);
 
         if (!plan_map_keeps(map)) {
             continue;
         }
-        rv = rlp_world->cache ? APR_SUCCESS : cache_open(&rlp_world->cache);
-        if (rv == APR_SUCCESS) {
-            map->state->source = cache_source(rlp_world->cache, plan_map_identity(map, pool));
+        rlp_world->cache = cache_open();
+        if (rlp_world->cache == NULL) {
+            return APR_ENOMEM;
         }
+        map->state->source = cache_source(rlp_world->cache, plan_map_identity(map, pool));
     }
-    return rv;
+    return APR_SUCCESS;
 }
 
 /* --- the thread of a child that looks for new versions of files */

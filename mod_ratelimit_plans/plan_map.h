@@ -109,8 +109,8 @@ typedef enum {
     CACHE_OLD    /* the plan that was known, to be asked again */
 } cache_found_t;
 
-/* Opens it, in the parent. */
-apr_status_t cache_open(cache_t **cache);
+/* The one that there is, in the parent. NULL: no memory. */
+cache_t *cache_open(void);
 
 /* What stands for a source, or for one version of it, by a text. */
 uint64_t cache_source(const cache_t *cache, const char *text);

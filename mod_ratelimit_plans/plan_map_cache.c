@@ -8,15 +8,13 @@
  */
 
 #include "plan_map.h"
-
-#include <http_config.h>
+#include "retained.h"
 
 #include <apr_general.h>
 #include <apr_siphash.h>
 
 #include <arpa/inet.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define CACHE_RETAINED "mod_ratelimit_plans answers 1"
 #define CACHE_SETS 32768 /* a power of two */
@@ -47,35 +45,16 @@ struct cache_t {
 
 /* --- making it */
 
-/* Plain data, too, since this file is unloaded in between. */
-typedef struct {
-    void *memory;
-} cache_retained_t;
-
-apr_status_t cache_open(cache_t **cache)
+static apr_status_t cache_begin(void *memory)
 {
-    cache_retained_t *retained = ap_retained_data_get(CACHE_RETAINED);
+    cache_t *cache = memory;
 
-    if (retained == NULL) {
-        retained = ap_retained_data_create(CACHE_RETAINED, sizeof(*retained));
-    }
-    if (retained->memory == NULL) {
-        cache_t *made =
-            mmap(NULL, sizeof(*made), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return apr_generate_random_bytes(cache->key, sizeof(cache->key));
+}
 
-        if (made == MAP_FAILED) {
-            return APR_ENOMEM;
-        }
-        const apr_status_t rv = apr_generate_random_bytes(made->key, sizeof(made->key));
-
-        if (rv != APR_SUCCESS) {
-            (void)munmap(made, sizeof(*made));
-            return rv;
-        }
-        retained->memory = made;
-    }
-    *cache = retained->memory;
-    return APR_SUCCESS;
+cache_t *cache_open(void)
+{
+    return retained_memory(CACHE_RETAINED, sizeof(cache_t), cache_begin);
 }
 
 /* --- keys */

@@ -10,6 +10,7 @@
 #include "redis/lease_store.h"
 #include "redis/local.h"
 #include "redis/store.h"
+#include "retained.h"
 #include "thread.h"
 
 #include <http_log.h>
@@ -20,7 +21,6 @@
 #include <apr_strings.h>
 
 #include <string.h>
-#include <sys/mman.h>
 
 APLOG_USE_MODULE(ratelimit_plans);
 
@@ -30,7 +30,7 @@ APLOG_USE_MODULE(ratelimit_plans);
 #define FAR_JITTER 20                 /* percent */
 #define FAR_EVERY (APR_USEC_PER_SEC / 10)
 #define FAR_RETAINED "mod_ratelimit_plans host 1"
-#define FAR_KNOWN "mod_ratelimit_plans known 1 %" APR_SIZE_T_FMT " %s"
+#define FAR_KNOWN "mod_ratelimit_plans known 2 %" APR_SIZE_T_FMT " %s %s %s"
 #define FAR_COMPLAIN (60 * APR_USEC_PER_SEC) /* between two lines of one process */
 
 /* --- asking */
@@ -45,7 +45,6 @@ typedef struct {
 /* ... and beyond it, or a host that is reloaded while Redis is away would not know any more what
    was left, and how many hosts share it. */
 typedef struct {
-    unsigned char where[RLP_DIGEST_SIZE]; /* of which Redis it is known */
     redis_local_shared_t local;
     redis_denials_t denials;
 } far_known_t;
@@ -266,55 +265,25 @@ static far_shared_t *far_share(apr_pool_t *pool)
     return memset(apr_shm_baseaddr_get(shm), 0, sizeof(far_shared_t));
 }
 
-/* Plain data, since this file is unloaded in between. */
-typedef struct {
-    void *memory;
-} far_retained_t;
-
-static far_retained_t *far_retained(const char *store, apr_pool_t *pool)
+static apr_status_t far_know_nothing(void *memory)
 {
-    /* another build of this module may be loaded next */
-    const char *name = apr_psprintf(pool, FAR_KNOWN, sizeof(far_known_t), store);
-    far_retained_t *retained = ap_retained_data_get(name);
+    far_known_t *known = memory;
 
-    return retained ? retained : ap_retained_data_create(name, sizeof(*retained));
+    return redis_denials_init(&known->denials);
 }
 
-/* NULL: no memory. */
-static far_known_t *far_know_nothing(const unsigned char where[RLP_DIGEST_SIZE])
-{
-    far_known_t *known =
-        mmap(NULL, sizeof(*known), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-    if (known == MAP_FAILED) {
-        return NULL;
-    }
-    memcpy(known->where, where, RLP_DIGEST_SIZE);
-    if (redis_denials_init(&known->denials) != APR_SUCCESS) {
-        (void)munmap(known, sizeof(*known));
-        return NULL;
-    }
-    return known;
-}
-
-/* What is known of this Redis; of another one that the store was in, nothing is any more. */
+/* What is known of this Redis; another one has memory of its own, children that know the old one
+   keep that. */
 static far_known_t *far_know(const far_settings_t *settings, apr_pool_t *pool)
 {
-    far_retained_t *retained = far_retained(settings->name, pool);
-    far_known_t *known = retained->memory;
-    const char *text =
-        apr_pstrcat(pool, redis_url_print(&settings->url, pool), " ", settings->prefix, NULL);
-    unsigned char where[RLP_DIGEST_SIZE];
+    const char *name = apr_psprintf(pool, FAR_KNOWN, sizeof(far_known_t), settings->name,
+                                    redis_url_print(&settings->url, pool), settings->prefix);
+    far_known_t *known = retained_memory(name, sizeof(*known), far_know_nothing);
 
-    rlp_digest(where, text, strlen(text));
-    if (known != NULL && memcmp(known->where, where, sizeof(where)) == 0) {
+    if (known != NULL) {
         redis_denials_doubt(&known->denials, rlp_clock_monotonic()); /* a reload asks anew */
-        return known;
     }
-    if (known != NULL) { /* children keep it until they end */
-        (void)munmap(known, sizeof(*known));
-    }
-    return retained->memory = far_know_nothing(where);
+    return known;
 }
 
 /* The key of digests, the same on all hosts. */

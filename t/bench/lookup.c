@@ -112,7 +112,7 @@ int main(int argc, char *argv[])
     int found[2] = { 0 };
 
     if (argc != 2 || apr_initialize() != APR_SUCCESS ||
-        apr_pool_create(&pool, NULL) != APR_SUCCESS || cache_open(&cache) != APR_SUCCESS) {
+        apr_pool_create(&pool, NULL) != APR_SUCCESS || (cache = cache_open()) == NULL) {
         fputs("usage: lookup FILE\n", stderr);
         return 1;
     }
