@@ -256,10 +256,7 @@ static void test_many(void **state)
 
 int main(void)
 {
-    const char *missing = redis_server_start();
-
-    if (missing != NULL) {
-        unit_add("leases of several limits", unit_skip_row, missing);
+    if (!redis_server_start("leases of several limits")) {
         return unit_run();
     }
     unit_add("under two limits", test_under_both, NULL);

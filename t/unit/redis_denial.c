@@ -450,10 +450,7 @@ static void test_branch_level(void **state)
 
 int main(void)
 {
-    const char *missing = redis_server_start();
-
-    if (missing != NULL) {
-        unit_add("with a server", unit_skip_row, missing);
+    if (!redis_server_start("with a server")) {
         return unit_run();
     }
     store = store_open(&denials);

@@ -117,11 +117,7 @@ static void add_with_server(void)
 
 int main(void)
 {
-    const char *missing = redis_server_start();
-
-    if (missing != NULL) {
-        unit_add("with a server", unit_skip_row, missing);
-    } else {
+    if (redis_server_start("with a server")) {
         add_with_server();
     }
     return unit_run();

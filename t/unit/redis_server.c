@@ -103,7 +103,8 @@ void redis_server_again(void)
     }
 }
 
-const char *redis_server_start(void)
+/* NULL, or why not. */
+static const char *server_try(void)
 {
     char path[128];
 
@@ -133,6 +134,16 @@ const char *redis_server_start(void)
     }
     server_stop();
     return "no redis-server could be started (Debian: redis-server)";
+}
+
+bool redis_server_start(const char *tests)
+{
+    const char *why = server_try();
+
+    if (why != NULL) {
+        unit_add(tests, unit_skip_row, why);
+    }
+    return why == NULL;
 }
 
 const char *redis_server_path(void)

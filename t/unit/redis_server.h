@@ -12,8 +12,9 @@
 
 #include "redis/store.h"
 
-/* Starts it. NULL, or why there is none: then the tests that need it are skipped. */
-const char *redis_server_start(void);
+/* Starts it. False: there is none, and a row of the name that was given, which stands for the tests
+   that need it, is skipped and says why. */
+bool redis_server_start(const char *tests);
 
 /* The connection to it; the program aborts if that breaks. */
 redisContext *redis_server(void);

@@ -531,10 +531,7 @@ static void test_stranger_away(void **state)
 
 int main(void)
 {
-    const char *missing = redis_server_start();
-
-    if (missing != NULL) {
-        unit_add("the store in Redis", unit_skip_row, missing);
+    if (!redis_server_start("the store in Redis")) {
         return unit_run();
     }
     store = store_open(redis_server_path());

@@ -369,12 +369,8 @@ static void add_with_server(void)
 
 int main(void)
 {
-    const char *missing = redis_server_start();
-
     unit_add("the server is away", test_away, NULL);
-    if (missing != NULL) {
-        unit_add("with a server", unit_skip_row, missing);
-    } else {
+    if (redis_server_start("with a server")) {
         add_with_server();
     }
     return unit_run();

@@ -506,10 +506,7 @@ static void test_holders(void **state)
 
 int main(void)
 {
-    const char *missing = redis_server_start();
-
-    if (missing != NULL) {
-        unit_add("calls of the script", unit_skip_row, missing);
+    if (!redis_server_start("calls of the script")) {
         return unit_run();
     }
     for (size_t i = 0; i < UNIT_N(lifetimes); i++) {

@@ -231,10 +231,7 @@ static void test_short_way(void **state)
 
 int main(void)
 {
-    const char *missing = redis_server_start();
-
-    if (missing != NULL) {
-        unit_add("states in Redis", unit_skip_row, missing);
+    if (!redis_server_start("states in Redis")) {
         return unit_run();
     }
     for (size_t i = 0; i < UNIT_N(damages); i++) {
