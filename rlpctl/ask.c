@@ -163,6 +163,20 @@ static const char *ask_of_server(const ask_t *ask)
     return NULL;
 }
 
+/* Of whom a secret is; NULL: all is well. */
+static const char *ask_secret_odd(const ask_t *ask)
+{
+    if (ask->command->words[0] != 'i') {
+        return apr_psprintf(ask->pool, "expected no --secret with %s, which is of nobody",
+                            ask->command->name);
+    }
+    if (ask->place.url != NULL) {
+        return "expected --url= or --file=PATH with --secret: only a server knows what Redis "
+               "counts it by";
+    }
+    return option_secret_odd(APR_ARRAY_IDX(ask->words, 0, const char *));
+}
+
 /* What does not go together. */
 static const char *ask_odd(const ask_t *ask)
 {
@@ -175,9 +189,8 @@ static const char *ask_odd(const ask_t *ask)
     if (ask->place.url != NULL && ask->place.file != NULL) {
         return "expected either --file=PATH or --store=URL";
     }
-    if (ask->place.url != NULL && ask->secret) {
-        return "expected --url= or --file=PATH with --secret: only a server knows what Redis "
-               "counts it by";
+    if (ask->secret && ask_secret_odd(ask) != NULL) {
+        return ask_secret_odd(ask);
     }
     if (ask->place.url == NULL && (ask->place.prefix != NULL || option_has_tls(&ask->place))) {
         return "expected --store=URL with --prefix= or --tls-...=";

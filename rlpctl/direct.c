@@ -139,8 +139,8 @@ static const char *direct_operands(direct_t *job, const char *const words[], int
         if (n == 0 || (strchr(words[0], ':') == NULL && !job->secret)) {
             return "expected IDENTITY, such as ip:192.0.2.1, and RULE";
         }
-        if (job->secret && strchr(words[0], ':') != NULL) {
-            return "expected TYPE alone, such as apikey, with --secret";
+        if (job->secret && option_secret_odd(words[0]) != NULL) {
+            return option_secret_odd(words[0]);
         }
         job->identity = words[i++];
     }

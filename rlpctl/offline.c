@@ -216,9 +216,6 @@ static const char *file_identity(file_t *file)
     char digest[33];
 
     file->identity = job->identity;
-    if (job->secret != NULL && strchr(job->identity, ':') != NULL) {
-        return "expected TYPE alone, such as apikey, with --secret";
-    }
     if (job->secret != NULL) {
         rlp_store_digest(file->store, job->secret, strlen(job->secret), digest);
         file->identity = apr_pstrcat(job->pool, job->identity, ":", digest, NULL);

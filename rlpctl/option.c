@@ -95,6 +95,12 @@ const char *option_prefix_odd(const char *prefix)
                : NULL;
 }
 
+const char *option_secret_odd(const char *identity)
+{
+    return strchr(identity, ':') != NULL ? "expected TYPE alone, such as apikey, with --secret"
+                                         : NULL;
+}
+
 int option_fail(const char *error, int status)
 {
     fprintf(stderr, "rlpctl: %s\n", error);

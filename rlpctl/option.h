@@ -56,6 +56,9 @@ const char *option_place_odd(const option_place_t *place);
 /* What is wrong with a prefix; NULL: nothing, or there is none. */
 const char *option_prefix_odd(const char *prefix);
 
+/* What is wrong with the identity that stands beside --secret; NULL: nothing. */
+const char *option_secret_odd(const char *identity);
+
 /* Says why the command ends, with which status: that is returned. */
 int option_fail(const char *error, int status);
 

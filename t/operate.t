@@ -214,7 +214,11 @@ like((rlpctl('', 'ban', "--file=$file", 'ip:127.0.0.1', 'soon'))[2], qr/expected
 like((rlpctl('', 'ban', "--file=$file", 'amy', '1h'))[2], qr/expected TYPE:VALUE/, 'no identity');
 for my $type ('apikey:', 'apikey:x') {
     my ($got, $printed, $complaint) = rlpctl("key-of-zoe\n", 'ban', "--file=$file", '--secret', $type, '1h');
-    is("$got $printed$complaint", "65 rlpctl: expected TYPE alone, such as apikey, with --secret\n", "$type is no type: nobody whom that would ban");
+    is("$got $printed$complaint", "64 rlpctl: expected TYPE alone, such as apikey, with --secret\n", "$type is no type: nobody whom that would ban");
+}
+for my $list (qw(overrides top)) {
+    my ($got, $printed, $complaint) = rlpctl("key-of-zoe\n", $list, "--file=$file", '--secret');
+    is("$got $printed$complaint", "64 rlpctl: expected no --secret with $list, which is of nobody\n", "$list --secret");
 }
 
 done_testing();

@@ -176,8 +176,16 @@ for my $command (sort keys %words) {
         [ [ @right, '--url=http://h/x', '--password=-' ],                       qr/^rlpctl: expected --login=NAME with --password$/ ],
         [ [ @right, '--url=http://h/x', '--login=ann', "--password=$dir/no" ],  qr/^rlpctl: expected a password in the first line of \Q$dir\E/ ],
         [ [ @right, '--url=http://h/x', '--login=ann', '--password=-' ],        qr/^rlpctl: expected a password in the first line of -$/ ],
-        [ [ @right, '--url=http://h/x', '--secret' ],                           qr/^rlpctl: expected a secret on standard input$/ ],
     );
+    if ($command =~ /^(?:overrides|plans|top|explain)$/) {
+        usage($command, undef, [ [ @right, '--url=http://h/x', '--secret' ], qr/^rlpctl: expected no --secret with $command, which is of nobody$/ ]);
+    } else {
+        usage(
+            $command, undef,
+            [ [ @right, '--url=http://h/x', '--secret' ], qr/^rlpctl: expected TYPE alone, such as apikey, with --secret$/ ],
+            [ [ 'apikey', @right[ 1 .. $#right ], '--url=http://h/x', '--secret' ], qr/^rlpctl: expected a secret on standard input$/ ],
+        );
+    }
     if ($command eq 'grant') {
         usage($command, undef, [ [ @right, "--file=$dir/store" ], qr/^rlpctl: expected UNITS/ ]);
     } elsif ($command =~ /^(?:plans|explain)$/) {
