@@ -13,7 +13,7 @@ __extension__ typedef unsigned __int128 wide_t;
 struct redis_ledger_t {
     pthread_mutex_t mutex; /* of all */
     int n;
-    int first; /* the list that is taken from next */
+    int next; /* the list that is taken from */
     redis_debt_t *lists[LEDGER_LISTS];
 };
 
@@ -136,48 +136,23 @@ void redis_ledger_note(redis_ledger_t *ledger, const rlp_charge_t *charge, rlp_u
     pthread_mutex_unlock(&ledger->mutex);
 }
 
-/* Are both of one counter? Of two outages, or under two limits. */
-static bool ledger_same_counter(const redis_debt_t *a, const redis_debt_t *b)
+redis_debt_t *redis_ledger_take(redis_ledger_t *ledger)
 {
-    const redis_subject_t *x = a->subject;
-    const redis_subject_t *y = b->subject;
-
-    return x->signature == y->signature && x->identity_len == y->identity_len &&
-           memcmp(x->bytes, y->bytes, x->identity_len) == 0;
-}
-
-/* The first of the list that is of none of the counters taken already; NULL in it: there is
-   none. */
-static redis_debt_t **ledger_other(redis_debt_t **list, redis_debt_t *const debts[], int taken)
-{
-    for (int i = 0; *list != NULL && i < taken; i++) {
-        if (ledger_same_counter(debts[i], *list)) {
-            list = &(*list)->next;
-            i = -1;
-        }
-    }
-    return list;
-}
-
-int redis_ledger_take(redis_ledger_t *ledger, redis_debt_t *debts[], int n)
-{
-    int taken = 0;
+    redis_debt_t *debt = NULL;
 
     pthread_mutex_lock(&ledger->mutex);
-    for (int lists = 0; taken < n && ledger->n > 0 && lists < LEDGER_LISTS;) {
-        redis_debt_t **at = ledger_other(&ledger->lists[ledger->first], debts, taken);
+    while (debt == NULL && ledger->n > 0) {
+        redis_debt_t **list = &ledger->lists[ledger->next];
 
-        if (*at == NULL) {
-            ledger->first = (ledger->first + 1) % LEDGER_LISTS;
-            lists++;
-            continue;
+        ledger->next = (ledger->next + 1) % LEDGER_LISTS;
+        debt = *list;
+        if (debt != NULL) {
+            *list = debt->next;
+            ledger->n--;
         }
-        debts[taken] = *at;
-        *at = debts[taken++]->next;
-        ledger->n--;
     }
     pthread_mutex_unlock(&ledger->mutex);
-    return taken;
+    return debt;
 }
 
 /* Behind the others of its list: they have their turn first. */

@@ -41,9 +41,9 @@ redis_ledger_t *redis_ledger_create(apr_pool_t *pool);
 void redis_ledger_note(redis_ledger_t *ledger, const rlp_charge_t *charge, rlp_units_t units,
                        uint64_t outage, rlp_time_t now);
 
-/* Takes up to n of them out, no two of one counter: Redis is told of them at once, and of each
-   counter once. They are the caller's, to free (redis_debt_free()). How many. */
-int redis_ledger_take(redis_ledger_t *ledger, redis_debt_t *debts[], int n);
+/* Takes one of them out, whose turn it is. It is the caller's, to free (redis_debt_free()) or to
+   put back: meanwhile nothing can be given back of it. NULL: there is none. */
+redis_debt_t *redis_ledger_take(redis_ledger_t *ledger);
 
 /* Puts one back that was taken out: Redis has not heard of it. */
 void redis_ledger_put(redis_ledger_t *ledger, redis_debt_t *debt);

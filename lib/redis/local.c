@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOCAL_BATCH 32  /* limits of identities that Redis is told of in a tick */
 #define LOCAL_UNHEARD 8 /* of those may be of servers that are away */
-#define LOCAL_BATCH 32  /* limits of identities that Redis is told of at once */
 
 struct redis_local_t {
     redis_local_settings_t settings;
@@ -210,24 +210,23 @@ static bool local_is_unheard(apr_status_t rv)
     return rv == APR_EAGAIN || rv == APR_ECONNREFUSED;
 }
 
-/* One server of several may be away: what the others are to be told waits for one timeout at
-   most. And it may be there, and not have the slot: no breaker keeps that from being asked. */
-static void local_hand_back_all(const redis_local_t *local, redis_debt_t *const debts[], int n)
+/* For one timeout at most, and one question more: a server may be slow, or away. And it may be
+   there, and not have the slot: no breaker keeps that from being asked. */
+static void local_hand_back_some(const redis_local_t *local)
 {
     const rlp_time_t end = rlp_clock_monotonic() + local->settings.own.timeout;
-    bool over = false;
+    const int size = redis_ledger_size(local->ledger);
+    const int most = size < LOCAL_BATCH ? size : LOCAL_BATCH;
     int unheard = 0;
 
-    for (int i = 0; i < n; i++) {
-        const apr_status_t rv = over ? APR_EAGAIN : local_hand_back(local, debts[i]);
+    for (int i = 0; i < most && unheard < LOCAL_UNHEARD && rlp_clock_monotonic() < end; i++) {
+        redis_debt_t *debt = redis_ledger_take(local->ledger);
 
-        unheard += local_is_unheard(rv);
-        over =
-            over || unheard == LOCAL_UNHEARD || (rv != APR_SUCCESS && rlp_clock_monotonic() >= end);
-        if (local_is_unheard(rv)) {
-            redis_ledger_put(local->ledger, debts[i]);
-        } else {
-            redis_debt_free(debts[i]);
+        if (debt != NULL && local_is_unheard(local_hand_back(local, debt))) {
+            redis_ledger_put(local->ledger, debt);
+            unheard++;
+        } else if (debt != NULL) {
+            redis_debt_free(debt);
         }
     }
 }
@@ -235,15 +234,13 @@ static void local_hand_back_all(const redis_local_t *local, redis_debt_t *const 
 void redis_local_maintain(redis_local_t *local)
 {
     redis_local_shared_t *shared = local->settings.shared;
-    redis_debt_t *debts[LOCAL_BATCH];
 
     if (redis_hosts_tell(&shared->hosts, &local->settings.own, rlp_clock_monotonic())) {
         __atomic_store_n(&shared->away, 0, __ATOMIC_RELAXED);
     }
-    if (__atomic_load_n(&shared->away, __ATOMIC_RELAXED) != 0) {
-        return;
+    if (__atomic_load_n(&shared->away, __ATOMIC_RELAXED) == 0) {
+        local_hand_back_some(local);
     }
-    local_hand_back_all(local, debts, redis_ledger_take(local->ledger, debts, LOCAL_BATCH));
 }
 
 /* --- making */
