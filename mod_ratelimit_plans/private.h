@@ -225,9 +225,10 @@ void rule_doubt_all(server_rec *server, apr_pool_t *pool);
 
 /* --- room.c */
 
-/* Compares the quotas of the values that plan maps have with the store's size. NULL, or how it is
-   too small; *map says where. */
-const char *room_doubt(const plan_map_t **map, apr_pool_t *pool);
+/* Compares the quotas of the values that plan maps have with the sizes of stores, from *next (0 at
+   first) on. NULL, or how the first of them is too small; *map says where, and *next is behind it.
+   counts, empty at first, keeps what maps have. */
+const char *room_doubt(int *next, const plan_map_t **map, apr_hash_t *counts, apr_pool_t *pool);
 
 /* --- dump.c */
 

@@ -194,13 +194,12 @@ static const char *room_doubt_of(const depot_t *depot, const plan_map_t **map, a
                         rlp_segment_room(size, ROOM_STATE));
 }
 
-const char *room_doubt(const plan_map_t **map, apr_pool_t *pool)
+const char *room_doubt(int *next, const plan_map_t **map, apr_hash_t *counts, apr_pool_t *pool)
 {
-    apr_hash_t *counts = apr_hash_make(pool);
     const char *doubt = NULL;
 
-    for (int i = 0; i < rlp_world->depots->nelts && doubt == NULL; i++) {
-        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, i, const depot_t);
+    while (*next < rlp_world->depots->nelts && doubt == NULL) {
+        const depot_t *depot = &APR_ARRAY_IDX(rlp_world->depots, (*next)++, const depot_t);
 
         if (depot->provider == &store_shm_provider) {
             doubt = room_doubt_of(depot, map, counts, pool);

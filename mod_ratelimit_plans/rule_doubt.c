@@ -395,10 +395,21 @@ static void doubt_plans(server_rec *server, apr_pool_t *pool)
     }
 }
 
+/* Each store that is too small. */
+static void doubt_room(server_rec *server, apr_pool_t *pool)
+{
+    apr_hash_t *counts = apr_hash_make(pool);
+    const plan_map_t *map = NULL;
+    const char *doubt;
+
+    for (int next = 0; (doubt = room_doubt(&next, &map, counts, pool)) != NULL;) {
+        doubt_tell(server, map->file, map->line, doubt);
+    }
+}
+
 void rule_doubt_all(server_rec *server, apr_pool_t *pool)
 {
     apr_hash_t *buckets = apr_hash_make(pool);
-    const plan_map_t *map = NULL;
 
     if (rlp_world->rules->nelts > 0) {
         doubt_engine();
@@ -417,9 +428,5 @@ void rule_doubt_all(server_rec *server, apr_pool_t *pool)
     if (rlp_world->rules->nelts > 0 && rlp_world->maps->nelts == 0) {
         doubt_plans(server, pool);
     }
-    const char *doubt = room_doubt(&map, pool);
-
-    if (doubt != NULL) {
-        doubt_tell(server, map->file, map->line, doubt);
-    }
+    doubt_room(server, pool);
 }

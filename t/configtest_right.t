@@ -115,6 +115,8 @@ warns('a store too small for the quotas of one host', "RateLimitStore x shm size
     4, qr/20000 by rule v for 20000 values of "user"/);
 warns('the second store too small for its quotas', "RateLimitStore x shm size=4M\nRateLimitStore y shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y", 5,
     qr/the store "y" is too small for all quotas: 30000 by rule r for 20000 values of "user"; size=1M has/);
+warns('each of two stores too small for its quotas', "RateLimitStore x shm size=1M\nRateLimitStore y shm size=1M\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r\nRateLimitRule s store=y", 5,
+    qr/the store "x" is too small for all quotas: 30000 by rule r .*the store "y" is too small for all quotas: 30000 by rule s /s);
 passes("quotas of several stores: $_->[0]", "RateLimitStore x shm size=$_->[1]\nRateLimitStore y $_->[2]\n${quotas}RateLimitPlanMap user txt:large\nRateLimitRule r store=y$_->[3]")
     for ['counted in the larger one', '1M', 'shm size=4M', ''], ['shared', '2M', 'shm size=4M', "\nRateLimitRule s plan=one"],
     RLP::Httpd::has_redis() ? ['counted in Redis', '1M', 'redis url=redis://127.0.0.1:1/0', ''] : ();
