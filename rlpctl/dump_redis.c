@@ -132,6 +132,15 @@ static void write_counter(writer_t *writer, const script_key_t *key, const redis
     writer->out->counters++;
 }
 
+/* What a server answers in the place of a value; another type under the key is no error. */
+static const char *write_refused(const redisReply *reply, apr_pool_t *pool)
+{
+    static const char other[] = "WRONGTYPE ";
+    const char *error = redis_ctl_error(reply, pool);
+
+    return error != NULL && strncmp(reply->str, other, strlen(other)) == 0 ? NULL : error;
+}
+
 /* Of a few keys of one server: the time there, and of each its value and the rest of its life. */
 static const char *write_few(writer_t *writer, const script_key_t keys[], int n, apr_pool_t *pool)
 {
@@ -145,7 +154,9 @@ static const char *write_few(writer_t *writer, const script_key_t keys[], int n,
     const char *error = redis_ctl_ask(writer->ctl, calls, 2 * n + 1, pool);
     const rlp_time_t now = error == NULL ? redis_reply_time(calls[0].reply) : -1;
 
-    error = error ? error : redis_ctl_error(calls[0].reply, pool);
+    for (int i = 0; error == NULL && i < 2 * n + 1; i++) {
+        error = write_refused(calls[i].reply, pool);
+    }
     if (error == NULL && now < 0) {
         error = "Redis: expected seconds and microseconds of TIME";
     }

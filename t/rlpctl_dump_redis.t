@@ -125,6 +125,12 @@ $here->ask('SET', 'rlp:{ip:7}:later', value(1, 40), 'PX', 9_000_000_000_000); # 
 (undef, undef, undef, $said) = dumped(1205, @here);
 is($said, "rlpctl: left out 7 keys that hold something else than counters\n", 'what is no counter');
 
+for my $word (qw(GET PTTL)) {
+    my $without = RLP::Redis->alone('--rename-command', $word, 'elsewhere');
+    fill($without, '', 'rlp:{ip:192.0.2.1}:site' => value(1, 8));
+    refused("a server without $word", '', [ 'dump', '--store=redis://127.0.0.1:' . $without->port ], 69, qr/^rlpctl: Redis: ERR unknown command/);
+}
+
 # --- what has ended
 
 my $now = int(time * 1e6);
