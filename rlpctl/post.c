@@ -7,12 +7,30 @@
 #include <apr_strings.h>
 #include <apr_uri.h>
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #define POST_PATIENCE (30 * APR_USEC_PER_SEC)
 #define POST_ANSWER_MAX ((apr_size_t)64 * 1024 * 1024)
 #define POST_PORT 80
+
+/* apr_uri_parse() cuts a port to 16 bits: it would be another one. */
+static bool post_port_is_sound(const apr_uri_t *uri)
+{
+    const long port = uri->port_str != NULL ? strtol(uri->port_str, NULL, 10) : POST_PORT;
+
+    return port >= 1 && port <= UINT16_MAX;
+}
+
+/* APR cuts a longer path: it would be another socket. */
+static bool post_socket_fits(const post_server_t *server)
+{
+    return server->socket == NULL ||
+           strlen(server->socket) < sizeof(((struct sockaddr_un *)0)->sun_path);
+}
 
 /* NULL, or what was expected of the URL. */
 static const char *post_parse(apr_uri_t *uri, const post_server_t *server, apr_pool_t *pool)
@@ -24,8 +42,15 @@ static const char *post_parse(apr_uri_t *uri, const post_server_t *server, apr_p
                "127.0.0.1, or use --socket=PATH";
     }
     if (apr_uri_parse(pool, url, uri) != APR_SUCCESS || uri->scheme == NULL ||
-        strcmp(uri->scheme, "http") != 0 || uri->hostname == NULL || uri->path == NULL) {
+        strcmp(uri->scheme, "http") != 0 || uri->hostname == NULL || uri->hostname[0] == '\0' ||
+        uri->path == NULL) {
         return "expected --url=http://HOST[:PORT]/PATH of ratelimit-admin";
+    }
+    if (!post_port_is_sound(uri)) {
+        return "expected --url= with a port from 1 to 65535 after the host and \":\"";
+    }
+    if (!post_socket_fits(server)) {
+        return "expected --socket=PATH of at most 107 bytes";
     }
     return uri->user != NULL || uri->password != NULL
                ? "expected no name or password in the URL: use --login=NAME and --password=FILE"
