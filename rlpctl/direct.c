@@ -122,7 +122,8 @@ static const char *direct_rule(const direct_t *job)
         return "expected the limits of the plan behind RULE with --plan=NAME";
     }
     if (job->rule == NULL && !lists) {
-        return "expected RULE, such as api, behind IDENTITY";
+        return direct_is(job, "top") ? "expected RULE, such as api, and its limits behind it"
+                                     : "expected RULE, such as api, behind IDENTITY";
     }
     return job->n == 0 && !direct_is(job, "get")
                ? "expected the limits of the rule or plan behind RULE, such as rate=10/min"

@@ -130,6 +130,18 @@ script_key_t redis_ctl_key(const redis_ctl_t *ctl, const rlp_charge_t *charge, a
     return key;
 }
 
+/* A password is no argument; a user of the URL has one all the same. */
+static const char *ctl_login_odd(const redis_login_t *login, const option_place_t *place)
+{
+    if (login->password != NULL) {
+        return "expected no password in the URL, which others can see, but --password=file:PATH or "
+               "--password=env:NAME";
+    }
+    return login->user != NULL && place->password == NULL
+               ? "expected --password=file:PATH or --password=env:NAME with the user of the URL"
+               : NULL;
+}
+
 /* The URL, and how its servers are spoken to. */
 static const char *ctl_read(redis_url_t *url, redis_tls_t **tls, const option_place_t *place,
                             apr_pool_t *pool)
@@ -140,11 +152,9 @@ static const char *ctl_read(redis_url_t *url, redis_tls_t **tls, const option_pl
 
     /* a user without a password is an error here, and none with the password of its own option */
     (void)redis_url_parse(url, place->url, NULL, pool);
-    const char *error = url->login.password == NULL
-                            ? redis_url_parse(url, place->url, place->password, pool)
-                            : "expected no password in the URL, which others can see, but "
-                              "--password=file:PATH or --password=env:NAME";
+    const char *error = ctl_login_odd(&url->login, place);
 
+    error = error ? error : redis_url_parse(url, place->url, place->password, pool);
     if (error == NULL && url->tls) {
         (void)apr_signal(SIGPIPE, SIG_IGN); /* OpenSSL writes as it is */
         error = redis_tls_create(tls, &secure, pool);

@@ -220,6 +220,7 @@ SKIP: {
         [ 'redis://h/0?x=y',            qr/^rlpctl: expected the number of a database/ ],
         [ 'redis://[::1',               qr/^rlpctl: expected a host name/ ],
         [ 'redis://u:secret@h',         qr/^rlpctl: expected no password in the URL/ ],
+        [ 'redis://u@h',                qr/^rlpctl: expected --password=file:PATH or --password=env:NAME with the user of the URL$/ ],
         [ 'http://h',                   qr{^rlpctl: expected redis://} ],
         [ 'localhost',                  qr{^rlpctl: expected redis://} ],
         [ '',                           qr{^rlpctl: expected redis://} ],
@@ -234,6 +235,7 @@ SKIP: {
     my @get = ('get', '--store=redis://127.0.0.1:1');
     for my $row (
         [ [ @get, 'ip:a' ],                          qr/^rlpctl: expected RULE, such as api, behind IDENTITY$/ ],
+        [ [ 'top', '--store=redis://127.0.0.1:1' ],  qr/^rlpctl: expected RULE, such as api, and its limits behind it$/ ],
         [ [ @get, 'a', 'r' ],                        qr/^rlpctl: expected IDENTITY/ ],
         [ [ @get, 'ip:a', 'r', 'rate=1/fortnight' ], qr/^rlpctl: expected a span/ ],
         [ [ @get, '--colour', 'ip:a', 'r' ],         qr/^rlpctl: expected --file=, --store=, --password=, --prefix=, --tls-...=, --plan=, --secret or --json, got "--colour"$/ ],
