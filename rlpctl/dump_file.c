@@ -81,7 +81,26 @@ static rlp_time_t file_now(const file_t *file)
 typedef struct {
     dump_out_t *out;
     const file_t *file;
+    uint64_t damaged;
 } writer_t;
+
+/* No server has made it, and load would refuse the whole dump for it. */
+static bool write_is_damaged(writer_t *writer, rlp_time_t end)
+{
+    const bool damaged = end != RLP_TIME_NEVER && end > DUMP_NUMBER_MAX;
+
+    writer->damaged += damaged;
+    return damaged;
+}
+
+static void write_tell(const writer_t *writer)
+{
+    if (writer->damaged > 0) {
+        fprintf(stderr,
+                "rlpctl: left out %" APR_UINT64_T_FMT " counters, bans or plans that are damaged\n",
+                writer->damaged);
+    }
+}
 
 static void write_header(const writer_t *writer, bool with_key)
 {
@@ -116,8 +135,8 @@ static bool write_counter(void *baton, const rlp_counter_t *counter)
     writer_t *writer = baton;
     const size_t len = write_length(counter->state, counter->size);
 
-    if (len == 0) {
-        return true; /* as good as new */
+    if (len == 0 || write_is_damaged(writer, counter->expires)) {
+        return true; /* with nothing in it, it is as good as new */
     }
     json_out_t line = dump_begin_line(writer->out, "counter");
 
@@ -140,7 +159,8 @@ static void write_override(void *baton, const override_key_t *key, const char *s
 {
     writer_t *writer = baton;
 
-    if (found->brought) {
+    if (found->brought || write_is_damaged(writer, found->ban) ||
+        write_is_damaged(writer, found->until)) {
         return;
     }
     json_out_t line = dump_begin_line(writer->out, "override");
@@ -176,6 +196,7 @@ const char *dump_file(const dump_job_t *job, dump_out_t *out, int *status)
     } else if (file.has_table) {
         override_visit(&file.table, file_now(&file), write_override, &writer);
     }
+    write_tell(&writer);
     rlp_segment_close(&file.segment);
     return error;
 }

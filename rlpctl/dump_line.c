@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define LINE_MAX_BYTES ((size_t)4 * 1024 * 1024) /* a value in Redis has 1 MB at most */
-#define LINE_NUMBER_MAX (INT64_C(1) << 53)       /* what any reader of JSON has exactly */
 
 static const char line_digits[] = "0123456789abcdef";
 
@@ -142,7 +141,7 @@ const char *dump_get_number(const json_t *object, const char *name, int64_t *num
     *number = text[strspn(text, "0123456789")] == '\0' && strlen(text) <= 16
                   ? apr_strtoi64(text, NULL, 10)
                   : -1;
-    return *number >= 0 && *number <= LINE_NUMBER_MAX
+    return *number >= 0 && *number <= DUMP_NUMBER_MAX
                ? NULL
                : member_error(name, "a whole number from 0 to 9007199254740992", line);
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #define DUMP_VERSION 1
+#define DUMP_NUMBER_MAX (INT64_C(1) << 53) /* what any reader of JSON has exactly */
 
 /* --- writing */
 

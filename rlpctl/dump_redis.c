@@ -17,7 +17,6 @@
 #define VALUE_MAX ((size_t)1 << 20) /* servers answer no more (lib/redis/wire.h) */
 #define KEY_MAX 4096
 #define KEY_HEAD "rlp:{"
-#define LIFE_END (INT64_C(1) << 53) /* no later instant stands in a dump */
 
 /* --- what keys and values look like (docs/redis-format.md) */
 
@@ -117,7 +116,7 @@ static void write_counter(writer_t *writer, const script_key_t *key, const redis
         return; /* its life has ended */
     }
     if (value->type != REDIS_REPLY_STRING || left->type != REDIS_REPLY_INTEGER ||
-        left->integer < 0 || left->integer > (LIFE_END - now) / 1000 ||
+        left->integer < 0 || left->integer > (DUMP_NUMBER_MAX - now) / 1000 ||
         !key_is_ours(key->bytes + prefix, key->len - prefix) ||
         !value_is_ours((const unsigned char *)value->str, (size_t)value->len)) {
         writer->foreign++;

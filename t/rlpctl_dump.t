@@ -14,6 +14,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 use lib dirname($0) . '/lib';
+use RLP::Basics qw(slurp);
 use RLP::Rlpctl qw($dir refused rlpctl scratch);
 
 my $json = JSON::PP->new->canonical;
@@ -157,6 +158,23 @@ my $old = scratch('old', lines(header(wall => $now - 2 * $hour, time => 5 * $hou
 is("$sum->{loaded} $sum->{over}", '1 1', 'lives end on the wall clock');
 my ($header) = split /\n/, (rlpctl('', 'dump', "--file=$dir/old-file"))[1];
 cmp_ok(abs($json->decode($header)->{time} - 7 * $hour), '<', 300_000_000, 'and the time line goes on');
+
+# --- a damaged file: what no dump could say is left out, and told
+
+load('damaged', scratch('whole', lines(header(), counter(1), counter(2), override(1), override(2))), '--size=1M');
+my $bytes = slurp("$dir/damaged");
+my $counter = pack('H*', counter(1)->{fingerprint});
+$counter = reverse $counter if $order eq 'little-endian';
+my $slot = index $bytes, $counter . pack 'Q', 0xab;
+my $ban = index $bytes, pack 'QQ', 1, $now + $hour;
+ok($slot > 0 && $ban > 0, 'a counter and a ban are found');
+substr($bytes, $slot + 16, 8) = pack 'Q', unpack('Q', substr $bytes, $slot + 16, 8) | 1 << 62; # its end is in the first 48 bits
+substr($bytes, $ban + 8, 8) = pack 'Q', 1 << 62;
+scratch('damaged', $bytes);
+($status, $out, my $said) = rlpctl('', 'dump', '--with-key', "--file=$dir/damaged");
+is("$status $said", "0 rlpctl: left out 2 counters, bans or plans that are damaged\n", 'a damaged file');
+($status, $sum) = load('undamaged', scratch('rest', $out), '--size=1M');
+is("$status: $sum->{loaded} $sum->{overrides_loaded}", '0: 1 1', 'the rest is loaded');
 
 # --- other keys
 
