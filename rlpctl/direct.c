@@ -90,7 +90,7 @@ static bool direct_option(direct_t *job, const char *word)
                                  { .name = "--json", .flag = &job->json },
                                  { .name = NULL } };
 
-    return option_take(options, word, 0, NULL) == NULL ||
+    return option_take(options, word, 1, NULL) == NULL ||
            option_place(&job->place, word, 0) == NULL;
 }
 
@@ -105,7 +105,16 @@ static const char *direct_odd(const direct_t *job)
     if (job->place.file == NULL && job->secret) {
         return "expected --file=PATH with --secret: only a server knows what Redis counts it by";
     }
+    if (job->plan_name != NULL && rlp_name_check(job->plan_name, job->pool) != NULL) {
+        return "expected --plan=NAME of a plan";
+    }
     return option_prefix_odd(job->place.prefix);
+}
+
+static const char *direct_no_rule(const direct_t *job)
+{
+    return direct_is(job, "top") ? "expected RULE, such as api, and its limits behind it"
+                                 : "expected RULE, such as api, behind IDENTITY";
 }
 
 /* What the command has to have behind IDENTITY and UNITS. */
@@ -113,6 +122,9 @@ static const char *direct_rule(const direct_t *job)
 {
     const bool lists = direct_is(job, "get") && job->place.file != NULL;
 
+    if (job->rule != NULL && job->rule[0] == '\0') {
+        return direct_no_rule(job);
+    }
     if (direct_is(job, "reset")) {
         return job->n > 0 || job->plan_name != NULL
                    ? "expected IDENTITY and RULE, and no limits or --plan=: all of it is reset"
@@ -122,8 +134,7 @@ static const char *direct_rule(const direct_t *job)
         return "expected the limits of the plan behind RULE with --plan=NAME";
     }
     if (job->rule == NULL && !lists) {
-        return direct_is(job, "top") ? "expected RULE, such as api, and its limits behind it"
-                                     : "expected RULE, such as api, behind IDENTITY";
+        return direct_no_rule(job);
     }
     return job->n == 0 && !direct_is(job, "get")
                ? "expected the limits of the rule or plan behind RULE, such as rate=10/min"
@@ -137,7 +148,7 @@ static const char *direct_operands(direct_t *job, const char *const words[], int
     int i = 0;
 
     if (!direct_is(job, "top")) {
-        if (n == 0 || (strchr(words[0], ':') == NULL && !job->secret)) {
+        if (n == 0 || (!job->secret && !option_identity_is_whole(words[0]))) {
             return "expected IDENTITY, such as ip:192.0.2.1, and RULE";
         }
         if (job->secret && option_secret_odd(words[0]) != NULL) {

@@ -3,6 +3,7 @@
 #include "offline.h"
 
 #include "instant.h"
+#include "option.h"
 #include "override.h"
 #include "rlp.h"
 #include "stats_area.h"
@@ -220,7 +221,7 @@ static const char *file_identity(file_t *file)
         rlp_store_digest(file->store, job->secret, strlen(job->secret), digest);
         file->identity = apr_pstrcat(job->pool, job->identity, ":", digest, NULL);
     }
-    return file->identity == NULL || strchr(file->identity, ':') != NULL
+    return file->identity == NULL || option_identity_is_whole(file->identity)
                ? NULL
                : "expected TYPE:VALUE as it stands in RATELIMIT_IDENTITY";
 }

@@ -95,10 +95,18 @@ const char *option_prefix_odd(const char *prefix)
                : NULL;
 }
 
+bool option_identity_is_whole(const char *identity)
+{
+    const char *colon = strchr(identity, ':');
+
+    return colon != NULL && colon != identity && colon[1] != '\0';
+}
+
 const char *option_secret_odd(const char *identity)
 {
-    return strchr(identity, ':') != NULL ? "expected TYPE alone, such as apikey, with --secret"
-                                         : NULL;
+    return identity[0] == '\0' || strchr(identity, ':') != NULL
+               ? "expected TYPE alone, such as apikey, with --secret"
+               : NULL;
 }
 
 int option_fail(const char *error, int status)

@@ -86,7 +86,7 @@ static const char *orders_wanted(const orders_t *job, const char **plan, rlp_tim
 
     *span = 0;
     *plan = orders_is(job, "set-plan") ? (ends ? "" : job->plan) : NULL;
-    if (strchr(job->identity, ':') == NULL) {
+    if (!option_identity_is_whole(job->identity)) {
         return "expected TYPE:VALUE as it stands in RATELIMIT_IDENTITY";
     }
     if (strlen(job->identity) > REDIS_ORDERS_IDENTITY_MAX) {

@@ -211,8 +211,8 @@ is(-s $other, 3_000_000, 'and not touched');
 is((rlpctl('', 'unban', '--file=' . $server->file('none'), 'ip:127.0.0.1'))[0], 65, 'one that is not there is refused');
 ok(!-e $server->file('none'), 'and not made');
 like((rlpctl('', 'ban', "--file=$file", 'ip:127.0.0.1', 'soon'))[2], qr/expected a span/, 'no moment');
-like((rlpctl('', 'ban', "--file=$file", 'amy', '1h'))[2], qr/expected TYPE:VALUE/, 'no identity');
-for my $type ('apikey:', 'apikey:x') {
+like((rlpctl('', 'ban', "--file=$file", $_, '1h'))[2], qr/expected TYPE:VALUE/, "no identity: $_") for qw(amy ip: :amy), '';
+for my $type ('apikey:', 'apikey:x', '') {
     my ($got, $printed, $complaint) = rlpctl("key-of-zoe\n", 'ban', "--file=$file", '--secret', $type, '1h');
     is("$got $printed$complaint", "64 rlpctl: expected TYPE alone, such as apikey, with --secret\n", "$type is no type: nobody whom that would ban");
 }

@@ -161,7 +161,7 @@ for my $case (
             map { "$year-$_" } qw(02-30T00:00:00Z 04-31T00:00:00Z 01-00T00:00:00Z 01-32T00:00:00Z 00-01T00:00:00Z 13-01T00:00:00Z),
         qw(01-01T24:00:00Z 01-01T00:60:00Z 01-01T00:00:61Z +1-01T00:00:00Z 01-01t00:00:00z 01-01T00:00:00),
         qw(01-01T00:00:00Z0 1-001T00:00:00Z), ' 1-01T00:00:00Z' ),
-    [ 65, qr/expected TYPE:VALUE/, 'unban', 'amy' ],
+    ( map { [ 65, qr/expected TYPE:VALUE/, 'unban', $_ ] } qw(amy ip: :amy), '' ),
     [ 65, qr/expected an identity of 1200 bytes at most/, 'ban', 'user:' . 'x' x 1196, '1h' ],
     [ 65, qr/expected a name of/, 'set-plan', 'ip:192.0.2.1', '1gold', '1h' ],
     [ 64, qr/only a server knows what Redis counts it by/, 'ban', '--secret', 'apikey', '1h' ],
