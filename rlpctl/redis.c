@@ -65,6 +65,11 @@ const char *redis_try_open(rlp_store_t **store, const option_place_t *place, apr
     return error;
 }
 
+const char *redis_try_why(const rlp_store_t *store, apr_pool_t *pool)
+{
+    return redis_ctl_why(((const redis_try_t *)store)->ctl, REDIS_FAULT_ERROR, pool);
+}
+
 const char *redis_try_refuses(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool)
 {
     return redis_store_limit_error(limit, max_wait, pool);

@@ -13,6 +13,9 @@
    went wrong. */
 const char *redis_try_open(rlp_store_t **store, const option_place_t *place, apr_pool_t *pool);
 
+/* Why it did not answer. */
+const char *redis_try_why(const rlp_store_t *store, apr_pool_t *pool);
+
 /* NULL, or why a limit cannot be counted there. */
 const char *redis_try_refuses(const rlp_limit_t *limit, rlp_time_t max_wait, apr_pool_t *pool);
 

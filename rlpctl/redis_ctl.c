@@ -25,7 +25,19 @@ const char *redis_ctl_why(const redis_ctl_t *ctl, redis_fault_t fault, apr_pool_
     for (int i = 0; i < n; i++) {
         why = servers[i].why[0] != '\0' ? servers[i].why : why;
     }
+    if (fault == REDIS_FAULT_ERROR && ctl->told[0] != '\0') {
+        why = ctl->told;
+    }
     return apr_pstrcat(pool, "Redis: ", why, NULL);
+}
+
+/* A store keeps to itself what its script was answered with. */
+static void ctl_tell(void *baton, const char *server, const char *why)
+{
+    redis_ctl_t *ctl = baton;
+
+    (void)server;
+    apr_cpystrn(ctl->told, why, sizeof(ctl->told));
 }
 
 /* May it be better in a moment? */
@@ -171,7 +183,9 @@ static const char *ctl_connect(redis_ctl_t *ctl, const option_place_t *place, ap
                                   .breaker = { .threshold = 1000,
                                                .recovery = RLP_SECOND,
                                                .longest = RLP_SECOND,
-                                               .probe = RLP_SECOND } };
+                                               .probe = RLP_SECOND },
+                                  .error = ctl_tell,
+                                  .baton = ctl };
     redis_url_t url = { .n = 0 };
     redis_tls_t *tls = NULL;
     const char *error = ctl_read(&url, &tls, place, pool);

@@ -17,6 +17,7 @@ typedef struct redis_ctl_t {
     redis_endpoint_t *endpoint;
     const char *prefix;
     bool cluster;
+    char told[REDIS_WHY_MAX]; /* what a script was answered with last; "": no error yet */
     redis_breaker_t breaker;
     rlp_owners_t owners;
     unsigned char secret[RLP_STORE_SECRET];

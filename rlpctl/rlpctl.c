@@ -201,6 +201,21 @@ static const char *try_line(try_t *try, char *line, apr_pool_t *pool)
     return NULL;
 }
 
+/* What is known of it, behind what is said of a line. */
+static const char *try_why(const try_t *try, const char *error, apr_pool_t *pool)
+{
+#ifdef RLP_REDIS
+    if (error == try_failed && try->redis.url != NULL) {
+        return apr_pstrcat(pool, ": ", redis_try_why(try->store, pool), NULL);
+    }
+#else
+    (void)try;
+    (void)error;
+    (void)pool;
+#endif
+    return "";
+}
+
 static int try_run(try_t *try, apr_pool_t *pool)
 {
     apr_pool_t *scratch;
@@ -215,7 +230,7 @@ static int try_run(try_t *try, apr_pool_t *pool)
                                 : try_line(try, line, scratch);
 
         if (error != NULL) {
-            fprintf(stderr, "rlpctl: line %d: %s\n", n, error);
+            fprintf(stderr, "rlpctl: line %d: %s%s\n", n, error, try_why(try, error, scratch));
             free(line);
             return error == try_failed ? EXIT_AWAY : EXIT_INPUT;
         }

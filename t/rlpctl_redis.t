@@ -74,7 +74,7 @@ unlike($said, qr/topsecret/, 'and not repeated');
 $redis->ask(qw(CONFIG SET maxmemory 1));
 ($status, undef, $said) = rlpctl("0\n", 'try', @there, 'rate=5/s');
 is($status, 69, 'a server that cannot count any more');
-like($said, qr/^rlpctl: line 1: the store failed$/, 'is told from a line that is not understood');
+like($said, qr/^rlpctl: line 1: the store failed: Redis: .*OOM command not allowed/, 'is told from a line that is not understood, and says why');
 $redis->ask(qw(CONFIG SET maxmemory 0));
 ($status, undef, $said) = rlpctl("0\n", 'try', @there, 'rate=2000000000000/s');
 like($said, qr/expected a count and a burst of at most 1000000000000 in Redis/, 'what cannot be counted there is refused');
@@ -122,6 +122,13 @@ for my $case (
     is($status, 64, "refused: @$words");
     like($said, $expected, 'and says why');
     unlike($said, qr/sesame/, 'without what may be a secret');
+}
+
+my $mute = RLP::Redis->alone('--rename-command', 'EVALSHA', 'elsewhere');
+for my $words ([qw(get ip:192.0.2.1 site rate=5/s)], [qw(grant ip:192.0.2.1 1 site rate=5/s)]) {
+    ($status, undef, $said) = rlpctl('', @$words, '--store=redis://127.0.0.1:' . $mute->port);
+    is($status, 69, "$words->[0]: a server that runs no script");
+    like($said, qr/^rlpctl: Redis: ERR unknown command/, 'says why');
 }
 
 # --- a cluster whose slots move while it is looked through
