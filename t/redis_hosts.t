@@ -61,7 +61,7 @@ sub asked {
 }
 
 subtest 'T-24 T-25 one limit of 1000, exactly' => sub {
-    my @hosts = map { host("KeepAlive On\nRateLimitRule site rate=1000/day\n") } 1 .. 2;
+    my @hosts = map { host("KeepAlive On\nRateLimitRule site rate=1000/week\n") } 1 .. 2;
     cmp_ok(scalar(my @children = $_->children), '>=', 4, 'four children at least') for @hosts;
     my @connections = map { $hosts[$_ % 2]->connection } 1 .. 18;
     asked();

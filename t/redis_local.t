@@ -106,7 +106,7 @@ subtest 'K-14 hosts= says the share, which begins with what is left' => sub {
 };
 
 subtest 'a full Redis that still answers what writes nothing is not back' => sub {
-    my $server = server("$patient prefix=full: failure=local hosts=1", 'RateLimitRule site quota=10/day "cost=expr=%{HTTP:X-Cost}"');
+    my $server = server("$patient prefix=full: failure=local hosts=1", 'RateLimitRule site quota=10/year "cost=expr=%{HTTP:X-Cost}"');
     my $ask = sub {
         my ($cost, $n) = @_;
         return join ' ', map { $server->get('/index.html', "X-Cost: $cost")->{status} } 1 .. $n;

@@ -150,7 +150,7 @@ SKIP: {
     subtest 'T-24 T-25 an algorithm of another module' => sub {
         $redis->ask('FLUSHALL');
         my $config = qq{LoadModule rlp_first_window_module "$strange"\n} . store('far', '')
-            . "RateLimitRule a rate=9/hour algorithm=first-window\nRateLimitRule b rate=100/hour";
+            . "RateLimitRule a rate=9/hour algorithm=first-window\nRateLimitRule b rate=100/week";
         my @servers = map { server($config) } 1 .. 2;
         my @connections = map { $servers[$_ % 2]->connection } 1 .. 30;
         $_->send("GET /index.html HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") for @connections;

@@ -71,7 +71,7 @@ subtest 'each rule counts in its store' => sub {
 # One rule a store; none may count twice.
 sub rules {
     my ($engine, @stores) = @_;
-    return join "\n", @stores, map({ /RateLimitStore (\w+)/ && "RateLimitRule $1 rate=99/hour store=$1" } @stores), $engine;
+    return join "\n", @stores, map({ /RateLimitStore (\w+)/ && "RateLimitRule $1 rate=99/week store=$1" } @stores), $engine;
 }
 
 sub rests {
