@@ -361,6 +361,7 @@ SKIP: {
     ok(RLP::Httpd::wait_for(sub { ask($one, { action => 'ban', for => '1h' })->{status} == 200 }), 'a ban');
     comes($two, 429, 'on the other host');
     $_->await(qr/127/, 'GET', $key) for @replicas;
+    $set->hasten;
     $master->kill9;
     stays($_, '429', 'goes on while there is no master') for $one, $two;
     ok(RLP::Httpd::wait_for(sub { ask($two, { action => 'unban' })->{status} == 200 }, 60), 'and ends with the next');

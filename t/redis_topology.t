@@ -25,7 +25,7 @@ my $patience = 60;
 sub server {
     my ($url, $failure) = @_;
     return RLP::Httpd->new(modules => ['setenvif'], config => <<"CONF")->start;
-RateLimitStore shared redis url=$url failure=$failure timeout=2s connect=2s recovery=200ms
+RateLimitStore shared redis url=$url failure=$failure timeout=5s connect=5s recovery=200ms
 RateLimitEngine On
 SetEnvIf X-Client (.+) CLIENT=\$1
 RateLimitIdentity client=env:CLIENT ip
@@ -165,6 +165,7 @@ subtest 'a Cluster' => sub {
         $cluster->replica(2)->await(qr/\A1\z/, 'EXISTS', key($client));
         my %seen;
         my $begin = time;
+        $cluster->hasten;
         $masters[2]->kill9;
         RLP::Httpd::wait_for(sub { $seen{ $server->get('/index.html', "X-Client: $client")->{status} }++; $seen{503} });
         is(join(' ', sort keys %seen), '503', 'failure=closed: 503');
@@ -193,6 +194,7 @@ subtest 'Sentinels' => sub {
     is($served, 20, 'and the next');
     unlike($server->log_text, qr/RLP030/, 'no circuit has opened');
     $_->await(qr/\A1\z/, 'EXISTS', key('first')) for @replicas;
+    $set->hasten;
     $master->kill9;
     $watchers[0]->kill9; # and who may have been asked first
     my $begin = time;

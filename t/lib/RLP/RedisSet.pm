@@ -12,6 +12,7 @@ use RLP::Redis;
 
 my $sets = 3;
 my $slots = 16_384;
+my ($short, $long) = (500, 5000); # milliseconds without an answer after which a server is dead
 my @plain = ('--save', '', '--appendonly', 'no', '--repl-diskless-sync-delay', '0');
 
 # --- a master, two replicas, three Sentinels
@@ -25,7 +26,7 @@ sub sentinels {
     $_->await(qr/^master_link_status:up/m, 'INFO', 'replication') for @{ $self->{servers} }[1 .. $sets - 1];
     my $file = <<"CONF";
 sentinel monitor main 127.0.0.1 $port 2
-sentinel down-after-milliseconds main 500
+sentinel down-after-milliseconds main $long
 sentinel failover-timeout main 3000
 CONF
     $self->{watchers} = [map { RLP::Redis->new(file => $file, options => ['--sentinel'])->start } 1 .. $sets];
@@ -37,8 +38,16 @@ CONF
     return $self;
 }
 
+# From now on, a server that is killed is soon found dead. Until then, one that a busy machine holds up is not.
+sub hasten {
+    my ($self) = @_;
+    $_->ask('SENTINEL', 'SET', 'main', 'down-after-milliseconds', $short) for $self->watchers;
+    $_->ask('CONFIG', 'SET', 'cluster-node-timeout', 2 * $short) for $self->{id} ? $self->servers : ();
+    return;
+}
+
 sub servers { return @{ $_[0]{servers} } }
-sub watchers { return @{ $_[0]{watchers} } }
+sub watchers { return @{ $_[0]{watchers} // [] } }
 
 # --- three masters, each with a replica
 
@@ -46,7 +55,7 @@ sub watchers { return @{ $_[0]{watchers} } }
 sub cluster {
     my ($class, $more) = @_;
     my @options = (
-        @plain, '--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-replica-validity-factor', '0',
+        @plain, '--cluster-enabled', 'yes', '--cluster-node-timeout', $long, '--cluster-replica-validity-factor', '0',
         '--cluster-require-full-coverage', 'no'
     );
     my @servers = map { RLP::Redis->new(options => [@options, '--cluster-port', RLP::Httpd::free_port(), $more ? $more->() : ()])->start } 1 .. 2 * $sets;
