@@ -18,6 +18,7 @@ plan skip_all => RLP::Redis::missing() if RLP::Redis::missing();
 my $limit = 10; # of each client
 my $share = 5; # of this host, while Redis is away
 my $asked = 8; # requests of a client during a fault
+my $patient = 'timeout=5s connect=5s'; # lets a slow machine be slow
 
 my $redis = RLP::Redis->alone('--maxmemory-policy', 'noeviction', '--loading-process-events-interval-bytes', '1024');
 my $peer = RLP::RedisPeer->new($redis->port);
@@ -26,8 +27,9 @@ my $peer = RLP::RedisPeer->new($redis->port);
 
 sub server {
     my ($failure, $url, $options) = @_;
+    $options = "timeout=500ms connect=500ms $options" if $options !~ /timeout=/;
     my $server = RLP::Httpd->new(modules => ['headers', 'setenvif'], config => <<"CONF");
-RateLimitStore shared redis url=$url failure=$failure hosts=2 timeout=500ms connect=500ms recovery=200ms $options
+RateLimitStore shared redis url=$url failure=$failure hosts=2 recovery=200ms $options
 RateLimitEngine On
 SetEnvIf X-Client (.+) CLIENT=\$1
 Header always set X-Action %{RATELIMIT_ACTION}e env=RATELIMIT_ACTION
@@ -215,11 +217,14 @@ for my $fault (@faults) {
 # --- what is no fault to a client
 
 subtest 'T-28 the script is flushed' => sub {
-    $redis->ask('SCRIPT', 'FLUSH');
     for my $mode (@modes) {
+        my $server = server($mode, 'redis://127.0.0.1:' . $redis->port, $patient);
         my $client = "flush-$mode";
-        is(statuses(requests($servers{$mode}, $client, 2)), '200 200', "$mode: served");
+        is(statuses(requests($server, 'before', 1)), '200', "$mode: served");
+        $redis->ask('SCRIPT', 'FLUSH');
+        is(statuses(requests($server, $client, 2)), '200 200', "$mode: as before");
         ok(counted($client), 'and counted');
+        ok($server->stop, 'it stops as ever');
     }
 };
 
@@ -232,8 +237,8 @@ subtest 'K-18 Redis starts without data' => sub {
     $peer->do('pass');
     ok(defined recovered($servers{$_}), "$_: limits hold again") for @modes;
     for my $i (0 .. $#modes) {
-        ok(RLP::Httpd::wait_for(sub { requests($servers{ $modes[$i] }, $clients[$i], 1); counted($clients[$i]) }), 'all begin anew');
-        is(statuses(requests($servers{ $modes[$i] }, $clients[$i], 1)), '200', 'and are served');
+        my $anew = RLP::Httpd::wait_for(sub { statuses(requests($servers{ $modes[$i] }, $clients[$i], 1)) eq '200' && counted($clients[$i]) });
+        ok($anew, 'all begin anew, and are served');
     }
 };
 
@@ -264,9 +269,10 @@ subtest 'a key holds something else' => sub {
 # On a connection that is kept, the short way knows its client, and has asked already.
 subtest 'the reply to a question is lost' => sub {
     my $url = 'redis://127.0.0.1:' . $peer->port;
+    my $seconds = 4;
     for my $mode (qw(open closed)) {
         my $server = RLP::Httpd->new(config => <<"CONF")->start;
-RateLimitStore shared redis url=$url failure=$mode timeout=1s failure-threshold=1000 prefix=lost-$mode:
+RateLimitStore shared redis url=$url failure=$mode timeout=${seconds}s connect=5s failure-threshold=1000 prefix=lost-$mode:
 RateLimitEngine On
 RateLimitIdentity ip
 RateLimitRule site rate=$limit/hour
@@ -278,13 +284,13 @@ CONF
             $send->();
             is($left->($connection->response('GET')), $limit - $_, "$mode: counted");
         }
-        $peer->do('lose EVALSHA');
+        my $heard = $peer->do('lose EVALSHA');
         my $begin = time;
         $send->();
-        sleep 0.3; # Redis has heard it
+        ok(RLP::Httpd::wait_for(sub { $peer->do('lose EVALSHA') > $heard }), 'Redis has heard it');
         $peer->do('pass');
         my $lost = $connection->response('GET');
-        cmp_ok(time - $begin, '<', 1.8, 'it is waited for once');
+        cmp_ok(time - $begin, '<', 2 * $seconds, 'it is waited for once');
         is($lost->{status}, $mode eq 'open' ? 200 : 503, 'and not asked again');
         is($left->($lost), undef, 'without fields that tell numbers');
         is($left->($server->get('/index.html')), $limit - 4, 'it was charged once');
@@ -334,7 +340,8 @@ subtest 'WRONGPASS' => sub {
     for my $mode (@modes) {
         my $server = server($mode, 'redis://:battery-staple@127.0.0.1:' . $redis->port . '/0', '');
         $sees{$mode}->('wrongpass', requests($server, 'wrongpass', $asked));
-        like($server->log_text, qr/RLP030: .*\(WRONGPASS/, 'the log says why');
+        # a slow machine may have had another reason at first
+        ok(RLP::Httpd::wait_for(sub { requests($server, 'wrongpass', 1); $server->log_text =~ /RLP030: .*\(WRONGPASS/ }), 'the log says why');
         unlike($server->log_text, qr/battery-staple/, 'without the password');
         ok($server->stop, 'it stops as ever');
     }
