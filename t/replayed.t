@@ -57,7 +57,7 @@ for (my $round = 0; $round < 18 || (time < $until && !enough()); $round++) {
     for my $plan (@plans) {
         for my $i (1 .. 6) {
             select undef, undef, undef, 0.06 if $i == 4 && $plan->[0] eq 'delayed';
-            $passed{ $plan->[0] }{ $server->get("/$plan->[0]", 'X-Who: ' . qw(ann bob eve)[ $round % 3 ])->{status} }++;
+            $passed{ $plan->[0] }{ $server->get_to_the_end("/$plan->[0]", 'X-Who: ' . qw(ann bob eve)[ $round % 3 ])->{status} }++;
         }
     }
 }
@@ -69,7 +69,7 @@ my @asked = (
     'GET /s/a/b%zz', 'GET /s/%252e/b', 'GET http://localhost/s/a/b', 'GET /S/a/b', 'GET /s/"a/b', 'GET /s/\\a/b', 'GET /s/a/b#c',
     'GET /s/%3f/b', 'GET /s/a/../../s/a/b', 'GET /s/.../b', 'GET /s/a/b/.', 'OPTIONS *',
 );
-$server->request(split(/ /), 'X-Who: ann') for @asked;
+$server->request_to_the_end(split(/ /), 'X-Who: ann') for @asked;
 $server->stop;
 
 for my $plan (@plans) {

@@ -262,14 +262,16 @@ sub request {
     return $self->sent($method, @rest)->response($method);
 }
 
-# What httpd does after a response is done when it has closed.
-sub get_to_the_end {
-    my ($self, @rest) = @_;
-    my $connection = $self->sent('GET', @rest);
-    my $response = $connection->response('GET');
+# What httpd does after a response, its line in the access log among it, is done when it has closed.
+sub request_to_the_end {
+    my ($self, $method, @rest) = @_;
+    my $connection = $self->sent($method, @rest);
+    my $response = $connection->response($method);
     $connection->closed or die "httpd keeps a connection that was to be closed\n";
     return $response;
 }
+
+sub get_to_the_end { return shift->request_to_the_end('GET', @_) }
 
 sub get {
     my ($self, $path, @fields) = @_;
