@@ -81,7 +81,7 @@ run_mpm() {
     run_unprivileged env RLP_MPM="$1" RLP_TOP="$scratch/$1" RLPCTL="$scratch/bin/rlpctl" HTTPD="$HTTPD" \
         HTTPD_MODULES="$HTTPD_MODULES" MODULE_SO="$scratch/modules/mod_ratelimit_plans.so" \
         TESTCLOCK_SO="$scratch/modules/mod_rlp_testclock.so" C_MODULES="$scratch/modules" HOME="$scratch/$1" \
-        "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$1/t/conf/mpm.conf" -port select $tests
+        "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$1/t/conf/mpm.conf" $tests
 }
 
 # What there is to say about a failure, since the copy goes; and no httpd outlives its tests, however they ended.
