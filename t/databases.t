@@ -26,7 +26,7 @@ my $table = 'CREATE TABLE customers (id TEXT PRIMARY KEY, plan TEXT);'
 
 my $time = 0; # of the test's clock
 
-my $timeout = 3; # of the map, seconds: a slow machine is no failure
+my $timeout = 6; # of the map, seconds: a slow machine is no failure
 my $once = 900 * $timeout; # milliseconds in which nobody has waited for that, not even once
 
 # The limit that a request with this key is told: 5 is that of whom no plan is known.
@@ -205,7 +205,7 @@ SKIP: {
 SKIP: {
     skip 'PostgreSQL is missing (Debian: postgresql)', 1 if !RLP::Postgres::programs();
     my $postgres = RLP::Postgres->new;
-    my $server = server('pgsql', 'host=' . $postgres->dir . ' dbname=postgres user=tester connect_timeout=2');
+    my $server = server('pgsql', 'host=' . $postgres->dir . ' dbname=postgres user=tester connect_timeout=10');
     my $sql = sub { return $postgres->sql(@_) };
     $sql->($table);
     if (my $error = $server->try_start) {
