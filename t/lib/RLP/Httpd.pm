@@ -34,6 +34,8 @@ my $uptime = 1_000_000; # and its monotonic time
 
 my %static; # modules that are part of httpd
 
+umask 022; # children of a httpd that root has started are not root, and read what tests write
+
 # --- what there is
 
 # What is missing to start a httpd, or nothing.
