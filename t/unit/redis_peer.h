@@ -39,7 +39,7 @@ bool peer_say(int fd, const char *text);
 /* Is it this command? */
 bool peer_is(const redisReply *command, const char *name);
 
-/* A free port of the loopback. */
+/* A free port of the loopback, which is this program's until it ends. */
 int peer_port(void);
 
 /* Starts redis-server with this port, in a directory of its own, with more arguments (parted by
