@@ -22,9 +22,9 @@ site_t *site_open(const char *text)
 {
     site_t *site = apr_pcalloc(unit_pool(), sizeof(*site));
     const redis_settings_t settings = {
-        .session.connect = RLP_SECOND,
+        .session.connect = ANSWERED,
         .breaker = { .threshold = 3,
-                     .recovery = RLP_SECOND / 2,
+                     .recovery = RECOVERY,
                      .longest = RLP_SECOND,
                      .probe = RLP_SECOND },
         .report = site_report,
@@ -32,7 +32,7 @@ site_t *site_open(const char *text)
     };
     redis_url_t url;
 
-    site->timeout = TIMEOUT;
+    site->timeout = ANSWERED;
     assert_null(redis_url_parse(&url, text, NULL, unit_pool()));
     assert_int_equal(redis_endpoint_create(&site->endpoint, &url, &settings, site->breakers, 16,
                                            unit_pool()),

@@ -8,9 +8,11 @@
 
 #include "redis_peer.h"
 
-#define TIMEOUT (RLP_SECOND / 2)
-#define SLACK 4000 /* ms that a slow machine may add */
-#define PATIENCE 20000
+#define TIMEOUT (RLP_SECOND / 5)   /* of an exchange that nobody answers */
+#define ANSWERED (20 * RLP_SECOND) /* of one that is answered, on a slow machine, too */
+#define RECOVERY (RLP_SECOND / 2)  /* of a breaker */
+#define SLACK 4000                 /* ms that a slow machine may add */
+#define PATIENCE 120000            /* ms: Sentinels that have slept rub their eyes for 30 s */
 #define SETS 3
 #define PLAIN "--save --appendonly no --repl-diskless-sync-delay 0 --busy-reply-threshold 20"
 
@@ -18,7 +20,7 @@
 typedef struct {
     redis_endpoint_t *endpoint;
     redis_breaker_t breakers[16];
-    rlp_time_t timeout; /* of an exchange: TIMEOUT, unless a test sets another */
+    rlp_time_t timeout; /* of an exchange: ANSWERED, unless a test sets another */
     atomic_int opened;
     atomic_int closed;
 } site_t;
