@@ -23,7 +23,7 @@ void client_open(client_t *client, int port)
 
     client->breaker = (redis_breaker_t){ 0 };
     atomic_store(&client->transitions, 0);
-    client->settings.session.connect = RLP_SECOND;
+    client->settings.session.connect = PATIENCE;
     client->settings.breaker = (redis_breaker_settings_t){ .threshold = 3,
                                                            .recovery = 600 * RLP_SECOND,
                                                            .longest = 600 * RLP_SECOND,
@@ -64,7 +64,7 @@ redis_fault_t client_echo_by(client_t *client, const char *word, char got[32], r
 
 redis_fault_t client_echo(client_t *client, const char *word, char got[32])
 {
-    return client_echo_by(client, word, got, rlp_clock_monotonic() + TIMEOUT);
+    return client_echo_by(client, word, got, rlp_clock_monotonic() + PATIENCE);
 }
 
 bool client_serve_echo(peer_t *peer, int fd, const redisReply *command)

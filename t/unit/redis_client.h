@@ -8,8 +8,9 @@
 
 #include "redis_peer.h"
 
-#define TIMEOUT (RLP_SECOND / 2) /* of an exchange; generous, for slow machines */
-#define SLACK 4000               /* ms that a slow machine may add */
+#define TIMEOUT (RLP_SECOND / 2)   /* of an exchange that nobody answers */
+#define PATIENCE (20 * RLP_SECOND) /* of one that is answered, on a slow machine, too */
+#define SLACK 4000                 /* ms that a slow machine may add */
 
 /* The end of the connection that is tested. */
 typedef struct {
@@ -31,7 +32,7 @@ redis_breaker_look_t client_look(const client_t *client);
 /* ECHO word, by such a deadline; the fault, and the reply as text in `got`. */
 redis_fault_t client_echo_by(client_t *client, const char *word, char got[32], rlp_time_t deadline);
 
-/* The same, in the usual time. */
+/* The same, with patience. */
 redis_fault_t client_echo(client_t *client, const char *word, char got[32]);
 
 /* A peer that answers to ECHO, and OK to anything else. */

@@ -15,7 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TIMEOUT (500 * RLP_SECOND / 1000)
+#define TIMEOUT (RLP_SECOND / 2)   /* of what nobody answers */
+#define PATIENCE (20 * RLP_SECOND) /* of what is answered, on a slow machine, too */
 
 typedef struct scene_t scene_t;
 
@@ -33,7 +34,7 @@ struct scene_t {
 };
 
 static const redis_settings_t settings = {
-    .session.connect = RLP_SECOND,
+    .session.connect = PATIENCE,
     .breaker = { .threshold = 100, .recovery = RLP_SECOND, .probe = RLP_SECOND },
 };
 
@@ -122,8 +123,9 @@ static void scene_end(scene_t *scene)
     }
 }
 
-/* GET key: which peer answered; -1: none, and *fault says why. */
-static int scene_get(redis_endpoint_t *endpoint, const char *key, redis_fault_t *fault)
+/* GET key, in such a time: which peer answered; -1: none, and *fault says why. */
+static int scene_get_in(redis_endpoint_t *endpoint, const char *key, redis_fault_t *fault,
+                        rlp_time_t timeout)
 {
     const char *argv[] = { "GET", key };
     const size_t len[] = { 3, strlen(key) };
@@ -132,13 +134,27 @@ static int scene_get(redis_endpoint_t *endpoint, const char *key, redis_fault_t 
     };
     int peer = -1;
 
-    redis_endpoint_exchange(endpoint, &call, 1, rlp_clock_monotonic() + TIMEOUT);
+    redis_endpoint_exchange(endpoint, &call, 1, rlp_clock_monotonic() + timeout);
     *fault = call.fault;
     if (call.reply != NULL) {
         peer = call.fault == REDIS_FAULT_NONE ? (int)call.reply->integer : -1;
         freeReplyObject(call.reply);
     }
     return peer;
+}
+
+static int scene_get(redis_endpoint_t *endpoint, const char *key, redis_fault_t *fault)
+{
+    return scene_get_in(endpoint, key, fault, PATIENCE);
+}
+
+/* Why nobody answers who is not known yet. */
+static redis_fault_t scene_miss(redis_endpoint_t *endpoint, const char *key)
+{
+    redis_fault_t fault;
+
+    assert_int_equal(scene_get_in(endpoint, key, &fault, TIMEOUT), -1);
+    return fault;
 }
 
 #define ALL_OF_0 "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:#0\r\n"
@@ -184,7 +200,7 @@ static void test_ask_script(void **state)
                           .script = "return 1",
                           .script_len = 8 };
 
-    redis_endpoint_exchange(endpoint, &call, 1, rlp_clock_monotonic() + TIMEOUT);
+    redis_endpoint_exchange(endpoint, &call, 1, rlp_clock_monotonic() + PATIENCE);
     assert_int_equal(call.fault, REDIS_FAULT_NONE);
     assert_int_equal(call.reply->integer, 1);
     assert_int_equal(scene.asking[1], 2);
@@ -242,6 +258,7 @@ static void test_storm(void **state)
         .get = { "-MOVED 12182 127.0.0.1:#1\r\n", "-MOVED 12182 127.0.0.1:#0\r\n" },
     };
     redis_endpoint_t *endpoint = scene_begin(&scene);
+    const int64_t begun = peer_ms();
     redis_fault_t fault;
 
     (void)state;
@@ -251,7 +268,7 @@ static void test_storm(void **state)
         redis_endpoint_maintain(endpoint);
     }
     /* two contacts each time, and the slots asked for once in this second or two */
-    assert_in_range(scene.slots_asked, 1, 2);
+    assert_in_range(scene.slots_asked, 1, 2 + (peer_ms() - begun) / 1000);
     assert_int_equal(scene.peers[0].commands + scene.peers[1].commands, 100 + scene.slots_asked);
     scene_end(&scene);
 }
@@ -291,7 +308,6 @@ static void test_long_names(void **state)
     redis_server_t servers[3];
     redis_endpoint_t *endpoint = scene_begin(&scene);
     char host[256];
-    redis_fault_t fault;
 
     (void)state;
     memset(host, 'a', sizeof(host) - 1);
@@ -305,7 +321,7 @@ static void test_long_names(void **state)
         snprintf(answer, sizeof(answer), "-MOVED %d %s:%d\r\n", redis_slot(key, 3), host, 6378 + i);
         snprintf(name, sizeof(name), "%s:%d", host, 6378 + i);
         scene.get[0] = answer;
-        scene_get(endpoint, key, &fault);
+        (void)scene_miss(endpoint, key);
         assert_int_equal(redis_endpoint_servers(endpoint, servers, 3), 1 + i);
         assert_string_equal(servers[i].name, name);
     }
@@ -374,7 +390,7 @@ static void test_two_servers(void **state)
             .key = keys[i], .key_len = 3, .argc = 2, .argv = argv[i], .argv_len = len
         };
     }
-    redis_endpoint_exchange(endpoint, calls, 4, rlp_clock_monotonic() + TIMEOUT);
+    redis_endpoint_exchange(endpoint, calls, 4, rlp_clock_monotonic() + PATIENCE);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(calls[i].fault, REDIS_FAULT_NONE);
         assert_int_equal(calls[i].reply->integer, expected[i]);
@@ -449,8 +465,7 @@ static void test_sentinel(void **state)
     scene->url = "redis-sentinel://127.0.0.1:#0,127.0.0.1:#1/main";
     redis_endpoint_t *endpoint = scene_begin(scene);
 
-    assert_int_equal(scene_get(endpoint, "foo", &fault), -1);
-    assert_int_equal(fault, REDIS_FAULT_NAME);
+    assert_int_equal(scene_miss(endpoint, "foo"), REDIS_FAULT_NAME);
     redis_endpoint_maintain(endpoint);
     assert_int_equal(scene_get(endpoint, "foo", &fault), 1);
     scene_end(scene);
@@ -466,7 +481,6 @@ static void test_sentinel_why(void **state)
         { "!\r\n", "Sentinel: reply not understood" },
     };
     redis_server_t servers[1];
-    redis_fault_t fault;
 
     (void)state;
     for (size_t i = 0; i < UNIT_N(rows); i++) {
@@ -475,8 +489,7 @@ static void test_sentinel_why(void **state)
         redis_endpoint_t *endpoint = scene_begin(&scene);
 
         redis_endpoint_maintain(endpoint);
-        assert_int_equal(scene_get(endpoint, "foo", &fault), -1);
-        assert_int_equal(fault, REDIS_FAULT_NAME);
+        assert_int_equal(scene_miss(endpoint, "foo"), REDIS_FAULT_NAME);
         assert_int_equal(redis_endpoint_servers(endpoint, servers, 1), 1);
         assert_string_equal(servers[0].why, rows[i][1]);
         scene_end(&scene);
@@ -499,9 +512,9 @@ static void test_demoted(void **state)
     scene.slots[0] = MASTER_1;
     assert_int_equal(scene_get(endpoint, "foo", &fault), -1);
     assert_int_equal(fault, REDIS_FAULT_READONLY);
-    for (int64_t end = peer_ms() + 5000; peer_ms() < end; poll(NULL, 0, 10)) {
+    for (int64_t end = peer_ms() + PATIENCE / 1000; peer_ms() < end; poll(NULL, 0, 10)) {
         redis_endpoint_maintain(endpoint);
-        if (scene_get(endpoint, "foo", &fault) == 1) {
+        if (scene_get_in(endpoint, "foo", &fault, TIMEOUT) == 1) {
             break;
         }
     }
