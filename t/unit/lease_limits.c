@@ -18,11 +18,12 @@ static const rlp_store_type_t *exact_type;
 /* --- one counter under two limits */
 
 /* Limits of one counter each. */
-static const char *const larger[] = { "rate=1000/hour", "rate=1000/hour algorithm=fixed-window",
-                                      "rate=1000/hour algorithm=sliding-window", "quota=1000/day",
-                                      "quota=1000" };
-static const char *const smaller[] = { "rate=10/hour", "rate=10/hour algorithm=fixed-window",
-                                       "rate=10/hour algorithm=sliding-window", "quota=10/day",
+static const char *const larger[] = { "rate=1000/10weeks",
+                                      "rate=1000/10weeks algorithm=fixed-window",
+                                      "rate=1000/10weeks algorithm=sliding-window",
+                                      "quota=1000/year", "quota=1000" };
+static const char *const smaller[] = { "rate=10/10weeks", "rate=10/10weeks algorithm=fixed-window",
+                                       "rate=10/10weeks algorithm=sliding-window", "quota=10/year",
                                        "quota=10" };
 
 /* A limit with a smaller count, of another section or of the plan that follows, refuses what the
@@ -70,8 +71,8 @@ static void test_upgrade(void **state)
 {
     (void)state;
     hosts_fresh();
-    assert_int_equal(host_admits(0, 8, "rate=5/hour"), 5);
-    assert_int_equal(host_admits(0, 200, "rate=100/hour"), 95);
+    assert_int_equal(host_admits(0, 8, "rate=5/10weeks"), 5);
+    assert_int_equal(host_admits(0, 200, "rate=100/10weeks"), 95);
 }
 
 /* And back: what was drawn ahead under the larger plan, and not used, is not held against it. */
@@ -84,9 +85,10 @@ static void test_downgrade(void **state)
     for (size_t i = 0; i < UNIT_N(kinds); i++) {
         hosts_fresh();
         assert_int_equal(host_admits(0, 4,
-                                     apr_pstrcat(unit_pool(), "rate=100/hour", kinds[i], NULL)),
+                                     apr_pstrcat(unit_pool(), "rate=100/10weeks", kinds[i], NULL)),
                          4);
-        assert_int_equal(host_admits(0, 9, apr_pstrcat(unit_pool(), "rate=5/hour", kinds[i], NULL)),
+        assert_int_equal(host_admits(0, 9,
+                                     apr_pstrcat(unit_pool(), "rate=5/10weeks", kinds[i], NULL)),
                          1);
     }
 }
@@ -114,8 +116,9 @@ static void give_back(const char *words, rlp_units_t units)
 /* Units that hosts still hold are not given back: they would be spent beyond a full limit. */
 static void test_give_back_all(void **state)
 {
-    static const char *const kinds[] = { "rate=1000/day", "rate=1000/day algorithm=fixed-window",
-                                         "rate=1000/day algorithm=sliding-window",
+    static const char *const kinds[] = { "rate=1000/10weeks",
+                                         "rate=1000/10weeks algorithm=fixed-window",
+                                         "rate=1000/10weeks algorithm=sliding-window",
                                          "quota=1000/year", "quota=1000" };
 
     (void)state;
@@ -153,10 +156,10 @@ static void test_mixed(void **state)
     (void)state;
     hosts_fresh();
     for (int i = 0; i < 10; i++) {
-        charge_init(&charges[0], "user:1", "api", "rate=100/hour");
+        charge_init(&charges[0], "user:1", "api", "rate=100/10weeks");
         charge_init(&charges[1], "user:1", "places", "concurrent=5");
-        charge_init(&charges[2], "ip:192.0.2.1", "ip", "rate=90/hour algorithm=fixed-window");
-        charge_init(&charges[3], "ip:192.0.2.1", "day", "quota=80/day");
+        charge_init(&charges[2], "ip:192.0.2.1", "ip", "rate=90/10weeks algorithm=fixed-window");
+        charge_init(&charges[3], "ip:192.0.2.1", "day", "quota=80/year");
         const rlp_answer_t answer = host_take(0, charges, 4);
 
         assert_int_equal(answer.verdict, i < 5 ? RLP_ALLOW : RLP_DENY);
@@ -164,7 +167,7 @@ static void test_mixed(void **state)
         assert_int_equal(charges[0].decision.remaining, i < 5 ? 99 - i : 95);
         assert_int_equal(charges[3].decision.remaining, i < 5 ? 79 - i : 75);
     }
-    charge_init(&charges[1], "user:1", "tight", "rate=1/hour");
+    charge_init(&charges[1], "user:1", "tight", "rate=1/10weeks");
     assert_int_equal(host_take(0, charges, 2).verdict, RLP_ALLOW);
     for (int i = 0; i < 5; i++) {
         charges[0].spared = charges[1].spared = false;
@@ -197,7 +200,7 @@ static void check_refused_meanwhile(const char *words)
     exacts[0]->type = &meanwhile;
     for (int i = 0; i < 6; i++) {
         charge_init(&charges[0], "user:1", "api", words);
-        charge_init(&charges[1], "user:1", "log", "rate=1/hour algorithm=sliding-log");
+        charge_init(&charges[1], "user:1", "log", "rate=1/10weeks algorithm=sliding-log");
         assert_int_equal(host_take(0, charges, 2).verdict, i < 1 ? RLP_ALLOW : RLP_DENY);
     }
     exacts[0]->type = exact_type;
@@ -211,10 +214,10 @@ static void check_refused_meanwhile(const char *words)
 static void test_refused_meanwhile(void **state)
 {
     (void)state;
-    check_refused_meanwhile("rate=100/hour");
-    check_refused_meanwhile("rate=100/hour algorithm=fixed-window");
-    check_refused_meanwhile("rate=100/hour algorithm=sliding-window");
-    check_refused_meanwhile("quota=100/day");
+    check_refused_meanwhile("rate=100/10weeks");
+    check_refused_meanwhile("rate=100/10weeks algorithm=fixed-window");
+    check_refused_meanwhile("rate=100/10weeks algorithm=sliding-window");
+    check_refused_meanwhile("quota=100/year");
     check_refused_meanwhile("quota=100");
 }
 

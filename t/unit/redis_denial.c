@@ -131,17 +131,18 @@ static void test_doubt(void **state)
     assert_int_equal(ask(store, &charge, 1).verdict, RLP_ALLOW);
 }
 
-/* For all of a second, in true time, far above ten times what is admitted. */
+/* For all of a second, in true time, and far above ten times what is admitted. */
 static void test_hammer(void **state)
 {
     const rlp_time_t begin = rlp_clock_monotonic();
+    rlp_time_t now = begin;
     int admitted = 0;
     int refused = 0;
     rlp_charge_t charge;
 
     (void)state;
     server_fresh();
-    for (rlp_time_t now = begin; now < begin + RLP_SECOND; now = rlp_clock_monotonic()) {
+    for (; now < begin + RLP_SECOND || refused < 2000; now = rlp_clock_monotonic()) {
         charge_init(&charge, "user:42", "rate=100/s burst=10");
         if (ask(store, &charge, 1).verdict == RLP_ALLOW) {
             admitted++;
@@ -151,7 +152,7 @@ static void test_hammer(void **state)
     }
     const int asked = server_asked();
 
-    assert_in_range(admitted, 10, 111);
+    assert_in_range(admitted, 10, 11 + (now - begin) * 100 / RLP_SECOND);
     assert_true(asked - admitted <= refused / 20);
 }
 
@@ -169,7 +170,7 @@ static void *crowd_run(void *data)
 {
     crowd_t *crowd = data;
 
-    while (rlp_clock_monotonic() < crowd->end) {
+    while (rlp_clock_monotonic() < crowd->end || crowd->refused <= 20 * crowd->admitted) {
         const rlp_question_t question = { .now = rlp_clock_monotonic() };
         rlp_answer_t answer = { .verdict = RLP_NEVER };
 
@@ -181,7 +182,8 @@ static void *crowd_run(void *data)
     return NULL;
 }
 
-/* Many at once: when there is something left again, not all of them ask. */
+/* Many at once, for a second and until far more were refused than admitted: when there is something
+   left again, not all of them ask. */
 static void test_crowd(void **state)
 {
     const rlp_time_t end = rlp_clock_monotonic() + RLP_SECOND;
@@ -213,17 +215,19 @@ static const char *const told_plans[] = {
     "rate=5/day",
     "rate=5/day algorithm=stepped-bucket",
     "rate=5/day algorithm=leaky-bucket burst=5",
-    "rate=5/day algorithm=fixed-window",
-    "rate=5/day algorithm=sliding-window",
+    "rate=5/10weeks algorithm=fixed-window",
+    "rate=5/10weeks algorithm=sliding-window",
     "rate=5/day algorithm=sliding-log",
-    "quota=5/day",
+    "quota=5/year",
     "quota=5",
     "rate=5/hour rate=100/day",
-    "rate=100/day rate=5/hour quota=7/month",
+    "rate=100/day rate=5/hour quota=7/year",
     "rate=5/hour concurrent=50",
 };
 
-static void told_compare(const rlp_charge_t remembered[], const rlp_charge_t told[], int n)
+/* To a second, and what the machine has taken meanwhile. */
+static void told_compare(const rlp_charge_t remembered[], const rlp_charge_t told[], int n,
+                         rlp_time_t near)
 {
     for (int i = 0; i < n; i++) {
         const rlp_decision_t *a = &remembered[i].decision;
@@ -231,9 +235,9 @@ static void told_compare(const rlp_charge_t remembered[], const rlp_charge_t tol
 
         assert_int_equal(a->verdict, b->verdict);
         assert_int_equal(a->remaining, b->remaining);
-        assert_true(llabs(a->retry - b->retry) <= RLP_SECOND);
-        assert_true(llabs(a->reset - b->reset) <= RLP_SECOND);
-        assert_true(a->next == b->next || llabs(a->next - b->next) <= RLP_SECOND);
+        assert_true(llabs(a->retry - b->retry) <= near);
+        assert_true(llabs(a->reset - b->reset) <= near);
+        assert_true(a->next == b->next || llabs(a->next - b->next) <= near);
     }
 }
 
@@ -246,6 +250,8 @@ static void test_told(void **state)
     rlp_time_t before = RLP_TIME_NEVER / 2;
 
     server_fresh();
+    const rlp_time_t first = rlp_clock_monotonic();
+
     for (int i = 0; i < 7 && answer.verdict == RLP_ALLOW; i++) {
         charges_init(charges, "user:1", plan);
         answer = ask(store, charges, plan->n);
@@ -264,8 +270,10 @@ static void test_told(void **state)
         assert_int_equal(rlp_peek(forgetful, told, plan->n, &question, &other), APR_SUCCESS);
         assert_int_equal(answer.verdict, other.verdict);
         assert_int_equal(answer.tightest, other.tightest);
-        assert_true(answer.retry <= before + RLP_SECOND / 100);
-        told_compare(charges, told, plan->n);
+        const rlp_time_t passed = rlp_clock_monotonic() - first;
+
+        assert_true(answer.retry <= before + RLP_SECOND / 100 + passed);
+        told_compare(charges, told, plan->n, RLP_SECOND + passed);
         before = answer.retry;
     }
     /* of 40 questions, 20 went without memory */
@@ -409,8 +417,8 @@ static void test_branches(void **state)
     const rlp_time_t begin = rlp_clock_monotonic();
 
     for (int i = 0; i < 50; i++) {
-        const char *const words[] = { "quota=3/day", "rate=50/hour",
-                                      "rate=2/hour algorithm=fixed-window" };
+        const char *const words[] = { "quota=3/year", "rate=50/hour",
+                                      "rate=2/10weeks algorithm=fixed-window" };
 
         for (int k = 0; k < 3; k++) {
             charge_init(&charges[k], "user:1", words[k]);

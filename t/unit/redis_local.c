@@ -153,7 +153,7 @@ static const struct {
     { "rate=10/hour", 3, 3 },
     { "rate=10/hour", 100, 1 },
     { "rate=10/hour burst=40", 4, 10 },
-    { "rate=10/hour algorithm=fixed-window", 2, 5 },
+    { "rate=10/10weeks algorithm=fixed-window", 2, 5 },
     { "rate=10/hour algorithm=sliding-log", 2, 5 },
     { "quota=10/year", 2, 5 },
 };
@@ -187,8 +187,8 @@ static void test_share_living(void **state)
 static const char *const seeded[] = {
     "rate=10/day",
     "rate=10/day algorithm=stepped-bucket",
-    "rate=10/day algorithm=fixed-window",
-    "rate=10/day algorithm=sliding-window",
+    "rate=10/10weeks algorithm=fixed-window",
+    "rate=10/10weeks algorithm=sliding-window",
     "rate=10/day algorithm=sliding-log",
     "quota=10/year",
     "quota=10",
