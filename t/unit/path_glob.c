@@ -9,7 +9,6 @@
 #include "unit.h"
 
 #include <apr_strings.h>
-#include <apr_time.h>
 
 #include <string.h>
 

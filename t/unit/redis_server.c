@@ -19,7 +19,7 @@
 #include <sys/prctl.h>
 #endif
 
-#define SERVER_TRIES 500 /* of 10 ms */
+#define SERVER_TRIES 3000 /* of 10 ms */
 
 static struct {
     char dir[64];
