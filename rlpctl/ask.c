@@ -163,9 +163,12 @@ static const char *ask_of_server(const ask_t *ask)
     return NULL;
 }
 
-/* Of whom a secret is; NULL: all is well. */
+/* Of whom a secret is, if there is one. */
 static const char *ask_secret_odd(const ask_t *ask)
 {
+    if (!ask->secret) {
+        return NULL;
+    }
     if (ask->command->words[0] != 'i') {
         return apr_psprintf(ask->pool, "expected no --secret with %s, which is of nobody",
                             ask->command->name);
@@ -181,6 +184,7 @@ static const char *ask_secret_odd(const ask_t *ask)
 static const char *ask_odd(const ask_t *ask)
 {
     const char *of_server = ask_of_server(ask);
+    const char *secret = ask_secret_odd(ask);
 
     if (of_server != NULL && (ask->place.file != NULL || ask->place.url != NULL)) {
         return apr_psprintf(ask->pool, "expected no %s with %s, but with a server alone", of_server,
@@ -189,8 +193,8 @@ static const char *ask_odd(const ask_t *ask)
     if (ask->place.url != NULL && ask->place.file != NULL) {
         return "expected either --file=PATH or --store=URL";
     }
-    if (ask->secret && ask_secret_odd(ask) != NULL) {
-        return ask_secret_odd(ask);
+    if (secret != NULL) {
+        return secret;
     }
     if (ask->place.url == NULL && (ask->place.prefix != NULL || option_has_tls(&ask->place))) {
         return "expected --store=URL with --prefix= or --tls-...=";

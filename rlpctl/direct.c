@@ -148,7 +148,7 @@ static const char *direct_operands(direct_t *job, const char *const words[], int
     int i = 0;
 
     if (!direct_is(job, "top")) {
-        if (n == 0 || (!job->secret && !option_identity_is_whole(words[0]))) {
+        if (n == 0 || (!job->secret && option_identity_odd(words[0]) != NULL)) {
             return "expected IDENTITY, such as ip:192.0.2.1, and RULE";
         }
         if (job->secret && option_secret_odd(words[0]) != NULL) {

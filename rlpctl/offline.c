@@ -221,9 +221,7 @@ static const char *file_identity(file_t *file)
         rlp_store_digest(file->store, job->secret, strlen(job->secret), digest);
         file->identity = apr_pstrcat(job->pool, job->identity, ":", digest, NULL);
     }
-    return file->identity == NULL || option_identity_is_whole(file->identity)
-               ? NULL
-               : "expected TYPE:VALUE as it stands in RATELIMIT_IDENTITY";
+    return file->identity != NULL ? option_identity_odd(file->identity) : NULL;
 }
 
 static const char *file_command(file_t *file)

@@ -95,11 +95,13 @@ const char *option_prefix_odd(const char *prefix)
                : NULL;
 }
 
-bool option_identity_is_whole(const char *identity)
+const char *option_identity_odd(const char *identity)
 {
     const char *colon = strchr(identity, ':');
 
-    return colon != NULL && colon != identity && colon[1] != '\0';
+    return colon != NULL && colon != identity && colon[1] != '\0'
+               ? NULL
+               : "expected TYPE:VALUE as it stands in RATELIMIT_IDENTITY";
 }
 
 const char *option_secret_odd(const char *identity)

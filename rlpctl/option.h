@@ -56,8 +56,9 @@ const char *option_place_odd(const option_place_t *place);
 /* What is wrong with a prefix; NULL: nothing, or there is none. */
 const char *option_prefix_odd(const char *prefix);
 
-/* Is it TYPE:VALUE, with something on both sides of the colon? */
-bool option_identity_is_whole(const char *identity);
+/* What is wrong with an identity, which is TYPE:VALUE with something on both sides of the colon;
+   NULL: nothing. */
+const char *option_identity_odd(const char *identity);
 
 /* What is wrong with the identity that stands beside --secret; NULL: nothing. */
 const char *option_secret_odd(const char *identity);

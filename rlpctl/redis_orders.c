@@ -86,8 +86,8 @@ static const char *orders_wanted(const orders_t *job, const char **plan, rlp_tim
 
     *span = 0;
     *plan = orders_is(job, "set-plan") ? (ends ? "" : job->plan) : NULL;
-    if (!option_identity_is_whole(job->identity)) {
-        return "expected TYPE:VALUE as it stands in RATELIMIT_IDENTITY";
+    if (option_identity_odd(job->identity) != NULL) {
+        return option_identity_odd(job->identity);
     }
     if (strlen(job->identity) > REDIS_ORDERS_IDENTITY_MAX) {
         return apr_psprintf(job->pool, "expected an identity of %d bytes at most",

@@ -222,10 +222,13 @@ static void local_hand_back_some(const redis_local_t *local)
     for (int i = 0; i < most && unheard < LOCAL_UNHEARD && rlp_clock_monotonic() < end; i++) {
         redis_debt_t *debt = redis_ledger_take(local->ledger);
 
-        if (debt != NULL && local_is_unheard(local_hand_back(local, debt))) {
+        if (debt == NULL) {
+            return;
+        }
+        if (local_is_unheard(local_hand_back(local, debt))) {
             redis_ledger_put(local->ledger, debt);
             unheard++;
-        } else if (debt != NULL) {
+        } else {
             redis_debt_free(debt);
         }
     }
