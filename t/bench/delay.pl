@@ -6,10 +6,14 @@
 # idle server; and how late those who sleep get their answers. One line of JSON.
 use strict;
 use warnings;
+use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use POSIX qw(_exit);
 use Time::HiRes qw(clock_gettime sleep time CLOCK_MONOTONIC);
+
+use lib dirname($0) . '/../lib';
+use RLP::Basics qw(free_port);
 
 my $main = $$;
 my ($build) = @ARGV;
@@ -45,7 +49,7 @@ sub now { return clock_gettime(CLOCK_MONOTONIC) }
 
 sub median { my @v = sort { $a <=> $b } @_; return $v[$#v / 2] }
 
-my $port = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1')->sockport;
+my $port = free_port();
 
 sub configure {
     open my $out, '>', "$scratch/httpd.conf" or die "httpd.conf: $!\n";
