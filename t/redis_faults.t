@@ -230,6 +230,7 @@ subtest 'T-28 the script is flushed' => sub {
 
 subtest 'K-18 Redis starts without data' => sub {
     my @clients = map { "restart-$_" } @modes;
+    local @servers{@modes} = map { server($_, 'redis://127.0.0.1:' . $peer->port . '/0', $patient) } @modes;
     requests($servers{ $modes[$_] }, $clients[$_], $limit) for 0 .. $#modes;
     $peer->do('cut'); # or a host would tell it at once what others had before
     restart();
@@ -237,8 +238,8 @@ subtest 'K-18 Redis starts without data' => sub {
     $peer->do('pass');
     ok(defined recovered($servers{$_}), "$_: limits hold again") for @modes;
     for my $i (0 .. $#modes) {
-        my $anew = RLP::Httpd::wait_for(sub { statuses(requests($servers{ $modes[$i] }, $clients[$i], 1)) eq '200' && counted($clients[$i]) });
-        ok($anew, 'all begin anew, and are served');
+        ok(RLP::Httpd::wait_for(sub { requests($servers{ $modes[$i] }, $clients[$i], 1); counted($clients[$i]) }), 'all begin anew');
+        is(statuses(requests($servers{ $modes[$i] }, $clients[$i], 1)), '200', 'and are served');
     }
 };
 
@@ -290,7 +291,7 @@ CONF
         ok(RLP::Httpd::wait_for(sub { $peer->do('lose EVALSHA') > $heard }), 'Redis has heard it');
         $peer->do('pass');
         my $lost = $connection->response('GET');
-        cmp_ok(time - $begin, '<', 2 * $seconds, 'it is waited for once');
+        cmp_ok(time - $begin, '<', 1.8 * $seconds, 'it is waited for once');
         is($lost->{status}, $mode eq 'open' ? 200 : 503, 'and not asked again');
         is($left->($lost), undef, 'without fields that tell numbers');
         is($left->($server->get('/index.html')), $limit - 4, 'it was charged once');
@@ -338,10 +339,9 @@ subtest 'nobody listens' => sub {
 subtest 'WRONGPASS' => sub {
     $redis->ask('CONFIG', 'SET', 'requirepass', 'correct-horse');
     for my $mode (@modes) {
-        my $server = server($mode, 'redis://:battery-staple@127.0.0.1:' . $redis->port . '/0', '');
+        my $server = server($mode, 'redis://:battery-staple@127.0.0.1:' . $redis->port . '/0', $patient);
         $sees{$mode}->('wrongpass', requests($server, 'wrongpass', $asked));
-        # a slow machine may have had another reason at first
-        ok(RLP::Httpd::wait_for(sub { requests($server, 'wrongpass', 1); $server->log_text =~ /RLP030: .*\(WRONGPASS/ }), 'the log says why');
+        like($server->log_text, qr/RLP030: .*\(WRONGPASS/, 'the log says why');
         unlike($server->log_text, qr/battery-staple/, 'without the password');
         ok($server->stop, 'it stops as ever');
     }

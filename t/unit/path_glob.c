@@ -138,12 +138,12 @@ static void test_hostile(void **state)
     (void)state;
     /* 81 segments */
     assert_in_range(steps_of(glob_of(repeated("/**/a", 6, "/b")), repeated("/a", 81, "")), 81,
-                    128 * 81);
+                    2000);
     /* the longest line that httpd reads, and the pattern that compares most often: 31 segments at
        each place */
     assert_in_range(steps_of(glob_of(repeated("/**", 1, repeated("/a", 30, "/b"))),
                              repeated("/a", 4090, "")),
-                    4090, 64 * 31 * 4090);
+                    4090, 1300000);
 }
 
 /* Twice as much more path, at most twice as many more steps; and not many for a segment. */

@@ -53,8 +53,8 @@ static void test_killed(void **state)
     assert_in_range(peer_ms() - begun, 0, SLACK);
     assert_int_equal(site->opened, 1);
     pid = server_start(port, PLAIN);
-    assert_in_range(site_await(site, "INCR key", got), 0, 2000 + SLACK);
-    assert_string_equal(got, "1"); /* it has forgotten */
+    assert_in_range(site_await(site, "INCR key", got), 1, 200); /* two seconds of them */
+    assert_string_equal(got, "1");                              /* it has forgotten */
     assert_int_equal(site->closed, 1);
     server_kill(pid);
 }
@@ -80,9 +80,11 @@ static void test_stopped(void **state)
         begun = peer_ms();
         assert_int_equal(site_ask(site, "INCR key", got), REDIS_FAULT_TIMEOUT);
     }
-    /* unless this machine, too, has stood still, until the breaker lets one try */
-    assert_true(site_ask(site, "INCR key", got) == REDIS_FAULT_BREAKER ||
-                peer_ms() - begun >= RECOVERY / 1000);
+    /* if this machine has stood still, too, the breaker may have let one try, and one more */
+    while (site_ask(site, "INCR key", got) != REDIS_FAULT_BREAKER) {
+        assert_true(peer_ms() - begun >= RECOVERY / 1000);
+        begun = peer_ms();
+    }
     kill(pid, SIGCONT);
     site->timeout = ANSWERED;
     site_await(site, "INCR key", got);

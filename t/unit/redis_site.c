@@ -74,14 +74,14 @@ redis_fault_t site_ask(const site_t *site, const char *command, char got[64])
     return call.fault;
 }
 
-int64_t site_await(const site_t *site, const char *command, char got[64])
+int site_await(const site_t *site, const char *command, char got[64])
 {
     const int64_t begun = peer_ms();
 
-    while (peer_ms() - begun < PATIENCE) {
+    for (int asked = 1; peer_ms() - begun < PATIENCE; asked++) {
         redis_endpoint_maintain(site->endpoint);
         if (site_ask(site, command, got) == REDIS_FAULT_NONE) {
-            return peer_ms() - begun;
+            return asked;
         }
         poll(NULL, 0, 10);
     }

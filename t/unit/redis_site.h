@@ -32,7 +32,8 @@ site_t *site_open(const char *text);
    server_ask() gives it. */
 redis_fault_t site_ask(const site_t *site, const char *command, char got[64]);
 
-/* The same until it is answered, the endpoint kept up meanwhile; how many milliseconds it took. */
-int64_t site_await(const site_t *site, const char *command, char got[64]);
+/* The same each 10 ms until it is answered, the endpoint kept up meanwhile: how often. A count is
+   the same where the machine stands still for a while. */
+int site_await(const site_t *site, const char *command, char got[64]);
 
 #endif
