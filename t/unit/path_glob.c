@@ -15,16 +15,30 @@
 #define PATTERNS 20000
 #define PATHS 20 /* for each */
 
-/* Basic blocks of the matcher that were entered. */
+/*
+ * Calls of the matcher's functions, each of which reads one segment at most. Calls, since compilers
+ * and sanitizers agree about them, inlined or not; of basic blocks each makes a number of its own.
+ */
 static uint64_t steps;
 
-/* By the name that the compiler calls in each of them. */
-void __sanitizer_cov_trace_pc(void); /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
+/* By the names that the compiler calls in each of them. */
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
+void __cyg_profile_func_enter(void *function, void *caller);
+void __cyg_profile_func_exit(void *function, void *caller);
 
-void __sanitizer_cov_trace_pc(void) /* NOLINT(bugprone-reserved-identifier,cert-dcl*) */
+void __cyg_profile_func_enter(void *function, void *caller)
 {
+    (void)function;
+    (void)caller;
     steps++;
 }
+
+void __cyg_profile_func_exit(void *function, void *caller)
+{
+    (void)function;
+    (void)caller;
+}
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 
 static const struct row {
     const char *id;
@@ -136,14 +150,14 @@ static uint64_t steps_of(const path_glob_t *glob, const char *path)
 static void test_hostile(void **state)
 {
     (void)state;
-    /* 81 segments */
-    assert_in_range(steps_of(glob_of(repeated("/**/a", 6, "/b")), repeated("/a", 81, "")), 81,
-                    2000);
+    /* 81 segments: each is skipped, compared, and met by a "**" or two */
+    assert_in_range(steps_of(glob_of(repeated("/**/a", 6, "/b")), repeated("/a", 81, "")), 2 * 81,
+                    6 * 81);
     /* the longest line that httpd reads, and the pattern that compares most often: 31 segments at
-       each place */
+       each place, each skipped and compared, and the "**" */
     assert_in_range(steps_of(glob_of(repeated("/**", 1, repeated("/a", 30, "/b"))),
                              repeated("/a", 4090, "")),
-                    4090, 1300000);
+                    2 * 31 * 4000, 64 * 4090);
 }
 
 /* Twice as much more path, at most twice as many more steps; and not many for a segment. */
@@ -166,7 +180,7 @@ static void test_linear(void **state)
         for (uint64_t n = 162; n <= 81 << 7; n *= 2) {
             const uint64_t now = steps_of(glob, repeated("/a", (int)n, "/c"));
 
-            assert_in_range(now, n, 128 * n);
+            assert_in_range(now, n, 12 * n);
             assert_true(growth == 0 || now - before <= 2 * growth);
             growth = now - before;
             before = now;
@@ -246,7 +260,7 @@ static void test_random(void **state)
                 fail_msg("%s %s %s", text, expected ? "does not match" : "matches", path);
             }
             assert_in_range(steps - before, 1,
-                            8 * ((uint64_t)glob_parts.n + 1) * (strlen(path) + 1));
+                            3 * ((uint64_t)glob_parts.n + 2) * ((uint64_t)path_parts.n + 1));
         }
         apr_pool_clear(pool);
     }
