@@ -102,6 +102,11 @@ script("$dir/bin/dpkg-query", "echo installed\n");
 spill("$tree/suite", <<'END');
 PASS: t/x.t 1 - one
 ERROR: t/x.t - missing test plan
+
+# TOTAL: 2
+# PASS:  1
+# ERROR: 1
+
 .. contents:: :depth: 2
 
 ERROR: t/x
