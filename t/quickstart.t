@@ -102,6 +102,9 @@ script("$dir/bin/dpkg-query", "echo installed\n");
 spill("$tree/suite", <<'END');
 PASS: t/x.t 1 - one
 ERROR: t/x.t - missing test plan
+==================================
+   mod_x 1.0: ./test-suite.log
+==================================
 
 # TOTAL: 2
 # PASS:  1
@@ -125,6 +128,12 @@ Testsuite summary
 # TOTAL: 2
 # PASS:  1
 # ERROR: 1
+============================================================================
+See ./test-suite.log
+# PASS:  40
+# FAIL:  0
+# SKIP:  2
+# ERROR: 0
 END
 script("$tree/configure", "printf 'all check-asan check-tsan lint check-unit:\\ncheck:\\n\\tcat ../../suite; exit 1\\n' >Makefile\n");
 ($status, $said) = quickstart('check');
@@ -136,7 +145,7 @@ ERROR: t/x
 the server did not start:
 no port
 ERROR: t/x.t - missing test plan
-1 passed, 1 failed
+41 passed, 1 failed, 2 skipped
 END
 
 # --- the demo
