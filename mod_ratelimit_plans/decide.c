@@ -25,14 +25,60 @@ void decide_log_damage(const request_rec *r)
     }
 }
 
-/* The identity of a charge, for the variables; NULL if nobody reads it. */
-DECIDE_INLINE const char *decide_identity(const decide_t *d, int i)
+/* Does anybody read the variables? */
+DECIDE_INLINE bool decide_is_read(const decide_t *d)
+{
+    return d->verdict->action[0] != 'p' || d->conf->env_always == 1;
+}
+
+static const char *decide_identity(const decide_t *d, int i)
 {
     const rlp_key_t *key = &d->charges[i].entry.key;
 
-    return d->verdict->action[0] != 'p' || d->conf->env_always == 1
-               ? apr_pstrmemdup(d->r->pool, key->identity, key->identity_len)
-               : NULL;
+    return apr_pstrmemdup(d->r->pool, key->identity, key->identity_len);
+}
+
+static bool decide_has(const dir_conf_t *conf, const rule_t *rule)
+{
+    for (int i = 0; i < conf->rules->nelts; i++) {
+        if (APR_ARRAY_IDX(conf->rules, i, const rule_t *) == rule) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whom a rule counts that was judged before authentication or an internal redirect, where nobody
+   has read it then. */
+static const char *decide_whom_before(const decide_t *d, const rule_t *rule)
+{
+    const verdict_t *verdict = d->before;
+    who_t who;
+
+    while (verdict != NULL && !decide_has(verdict->conf, rule)) {
+        verdict = verdict->before;
+    }
+    if (verdict == NULL) {
+        return NULL;
+    }
+    identity_find(&who, decide_chain(rule, verdict->conf), d->r, d->server);
+    return who.found ? apr_pstrmemdup(d->r->pool, who.text, who.len) : NULL;
+}
+
+/* Whom the rule counts that the variables tell of: one judged now, or before. */
+static const char *decide_whom(const decide_t *d, int tightest)
+{
+    const verdict_t *verdict = d->verdict;
+    const rule_t *rule = verdict->n > 0 ? verdict->outcomes[0].rule : d->rules[tightest];
+    const char *whom = verdict->identity;
+
+    for (int i = 0; i < d->n; i++) {
+        if (d->rules[i] == rule) {
+            return decide_identity(d, i);
+        }
+    }
+    whom = whom != NULL ? whom : decide_whom_before(d, rule);
+    return whom != NULL ? whom : decide_identity(d, tightest);
 }
 
 DECIDE_INLINE void decide_set_outcome(outcome_t *outcome, const decide_t *d, int i)
@@ -48,13 +94,17 @@ DECIDE_INLINE void decide_set_outcome(outcome_t *outcome, const decide_t *d, int
 DECIDE_INLINE void decide_remember(decide_t *d, int tightest)
 {
     verdict_t *verdict = d->verdict;
-    const char *identity = decide_identity(d, tightest);
 
-    verdict->identity = identity ? identity : verdict->identity;
     for (int i = 0; i < d->n; i++) {
         if (!d->charges[i].spared) {
             decide_set_outcome(&verdict->outcomes[verdict->n++], d, i);
         }
+    }
+    if (verdict->n > 1) {
+        respond_sort(verdict);
+    }
+    if (decide_is_read(d) || verdict->identity != NULL) {
+        verdict->identity = decide_whom(d, tightest);
     }
 }
 
@@ -166,7 +216,7 @@ static void decide_remember_apart(decide_t *d)
     if (verdict->apart.decision.verdict > RLP_WAIT && !verdict->denied) {
         verdict->action = verdict->apart.rule->marks ? "mark" : "would-deny";
     }
-    verdict->apart_identity = decide_identity(d, tightest);
+    verdict->apart_identity = decide_is_read(d) ? decide_identity(d, tightest) : NULL;
 }
 
 /* Asks the store about the charges of one rule that refuses nobody. */
@@ -268,9 +318,6 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
 {
     verdict_t *verdict = d->verdict;
 
-    if (verdict->n > 1) {
-        respond_sort(verdict);
-    }
     if (d->conf->fields != FIELDS_OFF && enforced) {
         respond_fields(d->r, verdict, d->conf);
     }

@@ -214,4 +214,49 @@ END
     is(RLP::Httpd::slurp($server->file("logs/$_.log")), "GET /page/x HTTP/1.1 front\n" x 2, "refused behind a redirect, in a log of those $_") for qw(set refused);
 }
 
+# --- variables tell of one limit: its rule, and whom that counts
+
+SKIP: {
+    my @modules = qw(log_config rewrite);
+    skip 'httpd has no mod_log_config or mod_rewrite', 1 if grep { !RLP::Httpd::has_module($_) } @modules;
+    my $server = RLP::Httpd->new(modules => \@modules, config => <<'END');
+LogFormat "%U %{RATELIMIT_ACTION}e %{RATELIMIT_RULE}e %{RATELIMIT_IDENTITY}e %{RATELIMIT_REMAINING}e" whom
+CustomLog logs/whom.log whom
+ServerName whom.test
+RateLimitEngine On
+<Location "/early">
+    RateLimitEnv always
+    RateLimitRule early rate=5/week key=ip phase=early
+    RateLimitRule late rate=9/week key=vhost
+</Location>
+<Location "/early/late">
+    RateLimitRule late rate=3/week key=vhost
+</Location>
+<LocationMatch "^/(?:known|unknown)/">
+    RateLimitRule outer rate=7/week key=vhost
+</LocationMatch>
+<Location "/known/">
+    RateLimitEnv always
+</Location>
+<Files "index.html">
+    RateLimitEnv always
+    RateLimitRule inner rate=9/week key=ip
+</Files>
+<Directory "@DIR@/htdocs">
+    RewriteEngine On
+    RewriteBase "/"
+    RewriteRule "^(?:known|unknown)/" "index.html"
+</Directory>
+END
+    $server->start;
+    $server->get_to_the_end($_) for qw(/early /early/late /known/x /unknown/x);
+    ok($server->stop, 'it stops as ever');
+    is(RLP::Httpd::slurp($server->file('logs/whom.log')), <<'END', 'whom the rule counts that has least left, before authentication or a redirect, too');
+/early pass early ip:127.0.0.1 4
+/early/late pass late vhost:whom.test 1
+/known/x pass outer vhost:whom.test 6
+/unknown/x pass outer vhost:whom.test 5
+END
+}
+
 done_testing;
