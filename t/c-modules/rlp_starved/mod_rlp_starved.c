@@ -18,20 +18,31 @@
 static struct rlimit starved_files;
 static struct rlimit starved_threads;
 
-/* The soft limit alone, so that it can be taken back. */
-static void starved_limit(const char *define, int resource, struct rlimit *usual, rlim_t limit)
+/* glibc has a type of its own for which limit it is. */
+static int starved_get(bool files, struct rlimit *limit)
 {
-    if (ap_exists_config_define(define) && getrlimit(resource, usual) == 0) {
-        const struct rlimit little = { .rlim_cur = limit, .rlim_max = usual->rlim_max };
+    return files ? getrlimit(RLIMIT_NOFILE, limit) : getrlimit(RLIMIT_NPROC, limit);
+}
 
-        (void)setrlimit(resource, &little);
+static void starved_set(bool files, const struct rlimit *limit)
+{
+    (void)(files ? setrlimit(RLIMIT_NOFILE, limit) : setrlimit(RLIMIT_NPROC, limit));
+}
+
+/* The soft limit alone, so that it can be taken back. */
+static void starved_limit(const char *define, bool files, struct rlimit *usual)
+{
+    if (ap_exists_config_define(define) && starved_get(files, usual) == 0) {
+        const struct rlimit none = { .rlim_cur = 0, .rlim_max = usual->rlim_max };
+
+        starved_set(files, &none);
     }
 }
 
-static void starved_feed(const char *define, int resource, const struct rlimit *usual)
+static void starved_feed(const char *define, bool files, const struct rlimit *usual)
 {
     if (ap_exists_config_define(define)) {
-        (void)setrlimit(resource, usual);
+        starved_set(files, usual);
     }
 }
 
@@ -40,16 +51,16 @@ static void starved_begin(apr_pool_t *pchild, server_rec *server)
 {
     (void)pchild;
     (void)server;
-    starved_limit("STARVE_FILES", RLIMIT_NOFILE, &starved_files, 0);
-    starved_limit("STARVE_THREADS", RLIMIT_NPROC, &starved_threads, 0);
+    starved_limit("STARVE_FILES", true, &starved_files);
+    starved_limit("STARVE_THREADS", false, &starved_threads);
 }
 
 static void starved_end(apr_pool_t *pchild, server_rec *server)
 {
     (void)pchild;
     (void)server;
-    starved_feed("STARVE_FILES", RLIMIT_NOFILE, &starved_files);
-    starved_feed("STARVE_THREADS", RLIMIT_NPROC, &starved_threads);
+    starved_feed("STARVE_FILES", true, &starved_files);
+    starved_feed("STARVE_THREADS", false, &starved_threads);
 }
 
 /* --- stores that keep nothing */
