@@ -94,4 +94,11 @@ cmp_ok(scalar @sections, '>', 5, 'make bench has sections');
 is(join(' ', slurp('docs/benchmarks.md') =~ /^\| `(\w+)` \|/mg), "@sections", 'which docs/benchmarks.md names');
 like(slurp('CONTRIBUTING.md'), qr/`make bench`.*\(sections: \Q@sections\E\)/, 'and CONTRIBUTING.md');
 
+# --- a TMPDIR with a blank in it
+
+for my $file (qw(haproxy nginx evasive modsecurity)) {
+    unlike(slurp("t/attack/peers/$file.conf"), qr/(?<!")\@DIR\@/, "t/attack/peers/$file.conf has directories in quotes");
+}
+unlike(slurp('t/lib/RLP/Peer.pm'), qr{(?<!["/])\\\@DIR\\\@}, 'so have the servers of make bench');
+
 done_testing;

@@ -50,7 +50,7 @@ sub counted {
     my ($server) = @_;
     my $sum = 0;
     control($server, '--dump');
-    for my $file (glob $server->dir . '/cg.*.*') {
+    for my $file (glob "\Q@{[ $server->dir ]}\E/cg.*.*") {
         my ($n) = RLP::Httpd::slurp($file) =~ /^(?:totals|summary): (\d+)/m;
         $sum += $n // 0;
         unlink $file;
@@ -102,7 +102,7 @@ for my $name (RLP::Peer::names()) {
     my $reason = RLP::Peer::missing($name);
     $reason ||= 'valgrind is missing' if system('command -v valgrind >/dev/null') != 0;
     if (!$reason && !eval { figures($name); 1 }) {
-        $reason = $@ =~ s/\s+/ /gr;
+        $reason = join ' ', split ' ', $@;
     }
     told('Instructions of a request', $name, 'not run', $reason) if $reason;
 }

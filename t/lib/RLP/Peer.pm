@@ -20,9 +20,9 @@ my $patience = 60; # seconds; valgrind is slow
 
 # Debian's mod_qos is not linked with the libpcre that it needs.
 my $qos = "LoadFile libpcre.so.3\nLoadModule qos_module \@MODULES\@/mod_qos.so\nQS_ClientEntries 50000\nQS_SetEnv QS_Limit 1\n";
-my $evasive = "LoadModule evasive20_module \@MODULES\@/mod_evasive20.so\nDOSLogDir \@DIR\@\n";
+my $evasive = "LoadModule evasive20_module \@MODULES\@/mod_evasive20.so\nDOSLogDir \"\@DIR\@\"\n";
 my $security = "LoadModule unique_id_module \@MODULES\@/mod_unique_id.so\nLoadModule security2_module \@MODULES\@/mod_security2.so\n"
-    . "SecRuleEngine On\nSecRequestBodyAccess Off\nSecResponseBodyAccess Off\nSecAuditEngine Off\nSecDataDir \@DIR\@\nSecTmpDir \@DIR\@\n"
+    . "SecRuleEngine On\nSecRequestBodyAccess Off\nSecResponseBodyAccess Off\nSecAuditEngine Off\nSecDataDir \"\@DIR\@\"\nSecTmpDir \"\@DIR\@\"\n"
     . 'SecAction "id:1,phase:1,nolog,pass,initcol:ip=%%{REMOTE_ADDR},setvar:ip.hits=+1,deprecatevar:ip.hits=1/600"' . "\n"
     . 'SecRule IP:HITS "@gt %d" "id:2,phase:1,deny,status:429,nolog"' . "\n";
 my $limit_req = "limit_req_zone \$binary_remote_addr zone=z:10m rate=%s;\nlimit_req_status 429;\nlimit_req_log_level info;\nlimit_req zone=z%s;\n";
@@ -101,11 +101,11 @@ sub paired_text {
 
 sub nginx_text {
     my ($self, $lines) = @_;
-    my $temp = join '', map { "${_}_temp_path \@DIR\@/$_;\n" } qw(client_body proxy fastcgi uwsgi scgi);
-    return 'daemon off;' . ($self->{single} ? ' master_process off;' : '') . " worker_processes 1;\npid \@DIR\@/pid;\n"
-        . "error_log \@DIR\@/error.log crit;\nevents { worker_connections 1024; }\nhttp {\naccess_log off;\n"
+    my $temp = join '', map { qq{${_}_temp_path "\@DIR\@/$_";\n} } qw(client_body proxy fastcgi uwsgi scgi);
+    return 'daemon off;' . ($self->{single} ? ' master_process off;' : '') . " worker_processes 1;\npid \"\@DIR\@/pid\";\n"
+        . "error_log \"\@DIR\@/error.log\" crit;\nevents { worker_connections 1024; }\nhttp {\naccess_log off;\n"
         . "keepalive_requests 1000000000;\nkeepalive_timeout 300s;\ndefault_type text/plain;\n$temp$lines"
-        . "server { listen 127.0.0.1:$self->{port}; root \@DIR\@/www; }\n}\n";
+        . "server { listen 127.0.0.1:$self->{port}; root \"\@DIR\@/www\"; }\n}\n";
 }
 
 sub haproxy_text {
