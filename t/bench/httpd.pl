@@ -135,7 +135,7 @@ sub tried {
     my $reason = RLP::Peer::missing($name);
 
     if (!$reason && !eval { $measure->(); 1 }) {
-        $reason = $@ =~ s/\s+/ /gr;
+        $reason = join ' ', split ' ', $@;
     }
     told($table, $name, 'not run', $reason) if $reason;
     return;

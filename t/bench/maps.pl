@@ -216,13 +216,15 @@ for my $i (1 .. $reloads) {
 my $memory_after = memory();
 stop();
 
-my ($dbm_small, $dbm) = (0, 0);
+my @dbm;
 if (system("command -v httxt2dbm >/dev/null") == 0) {
     write_map('small', 1000, 'free');
     system "cd '$scratch' && httxt2dbm -i small -o small.dbm >/dev/null && httxt2dbm -i keys -o keys.dbm >/dev/null";
     chmod 0644, "$scratch/small.dbm", "$scratch/keys.dbm";
-    $dbm_small = starts("$module$plans${rule}RateLimitPlanMap key dbm:small.dbm\n");
-    $dbm = starts("$module$plans${rule}RateLimitPlanMap key dbm:keys.dbm\n");
+    push @dbm, starts("$module$plans${rule}RateLimitPlanMap key dbm:small.dbm\n");
+    push @dbm, starts("$module$plans${rule}RateLimitPlanMap key dbm:keys.dbm\n");
+} else {
+    print "DBM files: not measured, httxt2dbm is missing\n";
 }
 
 my $vhosts = sub { join '', map { "<VirtualHost 127.0.0.1:$port>\nServerName h$_.example\n$_[0]</VirtualHost>\n" } 1 .. $hosts };
@@ -230,8 +232,8 @@ my $vhosts_bare = starts($vhosts->(''));
 my $vhosts_with = starts("$module$plans${rule}RateLimitPlanMap key txt:keys\n" . $vhosts->($rule));
 
 printf '{"mpm":"%s","keys":%d,"start_bare_s":%.3f,"start_module_s":%.3f,"start_txt_s":%.3f,"memory_txt_mb":%.1f,'
-    . '"memory_after_reloads_mb":%.1f,"idle_max_ms":[%s],"reload_max_ms":[%s],"idle_999_ms":[%s],"reload_999_ms":[%s],"start_dbm_1000_s":%.3f,"start_dbm_s":%.3f,'
+    . '"memory_after_reloads_mb":%.1f,"idle_max_ms":[%s],"reload_max_ms":[%s],"idle_999_ms":[%s],"reload_999_ms":[%s],"start_dbm_1000_s":%s,"start_dbm_s":%s,'
     . '"vhosts":%d,"start_vhosts_bare_s":%.3f,"start_vhosts_txt_s":%.3f}' . "\n",
     $mpm, $keys, $bare, $with, $txt, $memory - $memory_before, $memory_after - $memory_before,
     (map { my $rows = $_; join ',', map { sprintf '%.2f', $_->[0] } @{$rows} } \@idle, \@busy),
-    (map { my $rows = $_; join ',', map { sprintf '%.2f', $_->[1] } @{$rows} } \@idle, \@busy), $dbm_small, $dbm, $hosts, $vhosts_bare, $vhosts_with;
+    (map { my $rows = $_; join ',', map { sprintf '%.2f', $_->[1] } @{$rows} } \@idle, \@busy), (map { defined ? sprintf '%.3f', $_ : 'null' } @dbm[0, 1]), $hosts, $vhosts_bare, $vhosts_with;

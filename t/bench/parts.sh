@@ -56,6 +56,7 @@ beside() { # name, options: a plan beside one bucket
         "$(median <"$scratch/ratio")" "$(median <"$scratch/all")" "$(median <"$scratch/ratio_all")" "$(counted "$@")"
 }
 
+have valgrind || echo 'Instructions: not counted, valgrind is missing'
 echo "Plans, ns of a decision, one process, one key (ratio: plan / one token bucket; +release: places given back)"
 printf '%-34s %8s %8s %8s %8s %8s %12s\n' '' bucket plan ratio +release ratio instructions
 beside 'a token bucket'
