@@ -38,6 +38,7 @@ my %only = (    # of which sources alone a program speaks
     calendar_quota => qr/calendar|quota|limit/,
     concurrency_step => qr/concurrency/,
     calendar_table => qr/calendar/,
+    flush => qr/bucket|window|log|quota|check|second/,
     grammar => qr/limit|calendar/,
     grammar_plan => qr/limit|calendar/,
     joint => qr/check/,
