@@ -132,11 +132,8 @@ sub figures {
 # Or why there are none.
 sub tried {
     my ($table, $name, $measure) = @_;
-    my $reason = RLP::Peer::missing($name);
+    my $reason = RLP::Peer::tried($name, $measure);
 
-    if (!$reason && !eval { $measure->(); 1 }) {
-        $reason = join ' ', split ' ', $@;
-    }
     told($table, $name, 'not run', $reason) if $reason;
     return;
 }

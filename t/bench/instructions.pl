@@ -1,9 +1,9 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 #
 # Instructions of a request, in the user space of one server process, counted by valgrind: instructions.pl BUILD.
-# They do not depend on what else the machine does. Counted are 1000 requests over one connection, or 200 of a new
-# client and connection each, after 100 others. Lines of figures (RLP::Figures), never a verdict. Environment: RUNS
-# (2), and see RLP::Peer.
+# They do not depend on what else the machine does, but for those of new clients, whose connections may be met several
+# at once. Counted are 1000 requests over one connection, or 200 of a new client and connection each, after 100 others.
+# Lines of figures (RLP::Figures), never a verdict. Environment: RUNS (2), and see RLP::Peer.
 use strict;
 use warnings;
 
@@ -11,6 +11,7 @@ use RLP::Figures;
 use RLP::Peer;
 
 my ($build) = @ARGV;
+my $title = 'Instructions of a request';
 my $runs = $ENV{RUNS} || 2;
 my ($warm, $requests, $strangers) = (100, 1000, 200); # mod_qos takes long for the last
 my $least = 1000; # instructions of a request, of any server
@@ -79,9 +80,9 @@ sub each_request {
 # The figures of one limiter, and of the bare server in the same run.
 sub figures {
     my ($name) = @_;
-    my $title = 'Instructions of a request';
     my $bare = RLP::Peer::bare($name);
 
+    die "valgrind is missing\n" if system('command -v valgrind >/dev/null') != 0;
     for (1 .. $runs) {
         my $off = each_request($bare, 'served');
         my $on = each_request($name, 'counted');
@@ -99,10 +100,7 @@ sub figures {
 }
 
 for my $name (RLP::Peer::names()) {
-    my $reason = RLP::Peer::missing($name);
-    $reason ||= 'valgrind is missing' if system('command -v valgrind >/dev/null') != 0;
-    if (!$reason && !eval { figures($name); 1 }) {
-        $reason = join ' ', split ' ', $@;
-    }
-    told('Instructions of a request', $name, 'not run', $reason) if $reason;
+    my $reason = RLP::Peer::tried($name, sub { figures($name) });
+
+    told($title, $name, 'not run', $reason) if $reason;
 }

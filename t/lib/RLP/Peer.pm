@@ -148,6 +148,17 @@ sub missing {
     return '';
 }
 
+# Measures it; why that cannot be done, or nothing.
+sub tried {
+    my ($name, $measure) = @_;
+    my $reason = missing($name);
+
+    if (!$reason && !eval { $measure->(); 1 }) {
+        $reason = join ' ', split ' ', $@;
+    }
+    return $reason;
+}
+
 # --- life
 
 # Starts the named; kind: served, refused, or counted, where fewer requests are served. single: one process, for a
