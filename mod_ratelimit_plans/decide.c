@@ -293,13 +293,24 @@ static void decide_tally_unidentified(const decide_t *d)
     }
 }
 
-/* An unknown value of a type whose map says unknown=deny. */
-static int decide_refuse_unknown(decide_t *d)
+void decide_refuse_whom(const decide_t *d, const char *identity)
 {
-    d->verdict->action = "deny";
-    d->verdict->denied = true;
+    verdict_t *verdict = d->verdict;
+
+    verdict->action = "deny";
+    verdict->denied = true;
+    verdict->n = 0; /* what other rules have left is not why */
+    verdict->apart.rule = d->stranger;
+    verdict->apart.variant = NULL;
+    verdict->apart_identity = identity;
     stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
-    respond_env(d->r, d->verdict);
+    respond_env(d->r, verdict);
+}
+
+/* An unknown value of a type whose map says unknown=deny. */
+static int decide_refuse_unknown(const decide_t *d)
+{
+    decide_refuse_whom(d, NULL);
     return refuse_request(d->r, d->refuse);
 }
 
@@ -312,6 +323,18 @@ static int decide_refuse_unasked(decide_t *d)
     return refuse_request(d->r, d->refuse);
 }
 
+/* Sets the variables. */
+static void decide_tell(const decide_t *d)
+{
+    verdict_t *verdict = d->verdict;
+
+    if (verdict->apart.rule != NULL && verdict->apart_identity == NULL &&
+        verdict->apart.variant != NULL) {
+        verdict->apart_identity = decide_whom_before(d, verdict->apart.rule);
+    }
+    respond_env(d->r, verdict);
+}
+
 /* What there is to say after a decision, in which rules were enforced or not; what the hook
    returns. */
 DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handler)
@@ -322,7 +345,7 @@ DECIDE_INLINE int decide_answer(const decide_t *d, bool enforced, bool in_handle
         respond_fields(d->r, verdict, d->conf);
     }
     if (d->conf->env_always == 1 || verdict->action[0] != 'p') {
-        respond_env(d->r, verdict);
+        decide_tell(d);
     }
     if (verdict->bandwidth > 0) {
         respond_bandwidth(d->r, verdict);

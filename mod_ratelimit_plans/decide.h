@@ -167,6 +167,10 @@ rlp_time_t decide_max_wait(const decide_t *d, const rule_t *rule);
 int decide_request(request_rec *r, const dir_conf_t *conf, unsigned phases, bool in_handler,
                    const asked_t *asked);
 
+/* Who is refused whatever the limits say, for the rule that counts it (d->stranger); identity: whom
+   that is (NULL: nobody who is counted). */
+void decide_refuse_whom(const decide_t *d, const char *identity);
+
 /* Says that a counter was damaged, once a process. */
 void decide_log_damage(const request_rec *r);
 

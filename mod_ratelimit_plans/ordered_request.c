@@ -29,14 +29,10 @@ void ordered_apply(who_t *who)
 
 int ordered_refuse(const decide_t *d, bool in_handler)
 {
-    verdict_t *verdict = d->verdict;
+    const char *identity = apr_pstrmemdup(d->r->pool, d->banned->text, d->banned->len);
 
-    verdict->action = "deny";
-    verdict->denied = true;
-    verdict->retry = d->banned->banned;
-    stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
-    verdict->identity = apr_pstrmemdup(d->r->pool, d->banned->text, d->banned->len);
-    respond_env(d->r, verdict);
-    denial_log_banned(d->r, verdict->identity, d->server);
-    return refuse_limited(d->r, verdict, d->conf, in_handler);
+    d->verdict->retry = d->banned->banned;
+    decide_refuse_whom(d, identity);
+    denial_log_banned(d->r, identity, d->server);
+    return refuse_limited(d->r, d->verdict, d->conf, in_handler);
 }

@@ -334,11 +334,25 @@ static const struct {
                         "RATELIMIT_RULE",   "RATELIMIT_PLAN",     "RATELIMIT_REMAINING",
                         "RATELIMIT_RESET" };
 
-/* Of rules that refuse nobody, something is told where they would have, or nothing else is. */
+/* Of rules that refuse nobody, something is told where they would have, or nothing else is; of the
+   rule by which a map or a ban refuses, ever. */
 static bool respond_tells_apart(const verdict_t *verdict)
 {
-    return verdict->apart.rule != NULL && !verdict->denied &&
-           (verdict->n == 0 || verdict->action[0] == 'w' || verdict->action[0] == 'm');
+    if (verdict->apart.rule == NULL) {
+        return false;
+    }
+    return verdict->n > 0 ? verdict->action[0] == 'w' || verdict->action[0] == 'm'
+                          : !verdict->denied || verdict->action[0] == 'd';
+}
+
+/* What there is nothing to say of is not left as it was before authentication or a redirect. */
+static void respond_set(request_rec *r, const char *variable, const char *value)
+{
+    if (value != NULL) {
+        apr_table_setn(r->subprocess_env, variable, value);
+    } else {
+        apr_table_unset(r->subprocess_env, variable);
+    }
 }
 
 /* When it was decided, by the clock of the store that has: several have none in common. */
@@ -353,33 +367,31 @@ static void respond_time(request_rec *r, const verdict_t *verdict)
     }
 }
 
+/* Of the limit that is told of; NULL: none is, but a rule may be. */
+static void respond_env_limit(request_rec *r, const outcome_t *outcome)
+{
+    const rlp_time_t reset = outcome ? outcome->decision.reset : RLP_TIME_NEVER;
+
+    respond_set(r, respond_variables.plan, outcome ? outcome->variant->plan_name : NULL);
+    respond_set(r, respond_variables.remaining,
+                outcome ? respond_number(outcome->decision.remaining, r->pool) : NULL);
+    respond_set(r, respond_variables.reset,
+                reset != RLP_TIME_NEVER
+                    ? respond_number(reset > 0 ? rlp_seconds(reset) : 0, r->pool)
+                    : NULL);
+}
+
 static void respond_env_alone(request_rec *r, const verdict_t *verdict)
 {
-    apr_table_t *env = r->subprocess_env;
     const bool apart = respond_tells_apart(verdict);
-    const char *identity = apart ? verdict->apart_identity : verdict->identity;
-
-    apr_table_setn(env, respond_variables.action, verdict->action);
-    if (identity != NULL) {
-        apr_table_setn(env, respond_variables.identity, identity);
-    }
-    respond_time(r, verdict);
-    if (verdict->n == 0 && !apart) {
-        return;
-    }
     const outcome_t *outcome = apart ? &verdict->apart : verdict->outcomes;
-    const rlp_time_t reset = outcome->decision.reset;
 
-    apr_table_setn(env, respond_variables.rule, outcome->rule->name);
-    if (outcome->variant == NULL) {
-        return;
-    }
-    apr_table_setn(env, respond_variables.plan, outcome->variant->plan_name);
-    apr_table_setn(env, respond_variables.remaining,
-                   respond_number(outcome->decision.remaining, r->pool));
-    if (reset != RLP_TIME_NEVER) {
-        apr_table_setn(env, respond_variables.reset,
-                       respond_number(reset > 0 ? rlp_seconds(reset) : 0, r->pool));
+    apr_table_setn(r->subprocess_env, respond_variables.action, verdict->action);
+    respond_set(r, respond_variables.identity, apart ? verdict->apart_identity : verdict->identity);
+    respond_time(r, verdict);
+    if (verdict->n > 0 || apart) {
+        respond_set(r, respond_variables.rule, outcome->rule->name);
+        respond_env_limit(r, outcome->variant != NULL ? outcome : NULL);
     }
 }
 

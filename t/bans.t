@@ -65,6 +65,33 @@ sub changes {
     return scalar(() = $server->log_text =~ /RLP072: /g);
 }
 
+# --- variables behind rules that were judged before
+
+{
+    my $server = server(<<'END');
+Header always set X-Told "%{RATELIMIT_RULE}e %{RATELIMIT_PLAN}e %{RATELIMIT_IDENTITY}e %{RATELIMIT_REMAINING}e %{RATELIMIT_RESET}e"
+RateLimitPlan some rate=9/week
+RateLimitPlanMap key expr:%{env:NO_PLAN} unknown=deny:401
+<Location "/early">
+    RateLimitRule first rate=9/week key=global phase=early
+    RateLimitRule second rate=8/week key=ip
+</Location>
+<Location "/early/key">
+    RateLimitIdentity key=header:X-Key ip
+    RateLimitRule second rate=8/week
+</Location>
+<Location "/early/ever">
+    RateLimitRule second quota=3 key=ip
+</Location>
+END
+    my $told = sub { my $response = $server->get(@_); return "$response->{status} $response->{fields}{'x-was'} $response->{fields}{'x-told'}" };
+    like($told->('/early'), qr/^404 pass second default $me 7 \d+$/, 'variables: of the rule with less left');
+    is($told->('/early/ever'), "404 pass second default $me 2 (null)", 'of one that is never full again, not when the other is');
+    is($told->('/early/key', 'X-Key: unknown'), '401 deny second (null) (null) (null) (null)', 'of the one for which a map refuses, not of one that let it pass');
+    done($server, 'ban', for => '1h');
+    is($told->('/early'), "429 deny second (null) $me (null) (null)", 'of the one that a ban meets');
+}
+
 # --- several stores
 
 {

@@ -242,20 +242,32 @@ RateLimitEngine On
     RateLimitEnv always
     RateLimitRule inner rate=9/week key=ip
 </Files>
+<Location "/trial">
+    RateLimitEngine LogOnly
+    RateLimitRule trial rate=8/week key=vhost
+</Location>
 <Directory "@DIR@/htdocs">
     RewriteEngine On
     RewriteBase "/"
     RewriteRule "^(?:known|unknown)/" "index.html"
+    RewriteRule "^trial/" "dry.html"
 </Directory>
+<Files "dry.html">
+    RateLimitEnv always
+    RateLimitEngine LogOnly
+    RateLimitRule dry rate=9/week key=ip
+</Files>
 END
+    $server->file('htdocs/dry.html', 'dry');
     $server->start;
-    $server->get_to_the_end($_) for qw(/early /early/late /known/x /unknown/x);
+    $server->get_to_the_end($_) for qw(/early /early/late /known/x /unknown/x /trial/x);
     ok($server->stop, 'it stops as ever');
     is(RLP::Httpd::slurp($server->file('logs/whom.log')), <<'END', 'whom the rule counts that has least left, before authentication or a redirect, too');
 /early pass early ip:127.0.0.1 4
 /early/late pass late vhost:whom.test 1
 /known/x pass outer vhost:whom.test 6
 /unknown/x pass outer vhost:whom.test 5
+/trial/x pass trial vhost:whom.test 7
 END
 }
 
