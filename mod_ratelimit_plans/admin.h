@@ -89,8 +89,8 @@ typedef struct {
 /* Asks, and charges nothing; header fields of the answer are in err_headers_out. */
 probe_answer_t probe_ask(request_rec *made, const dir_conf_t *conf);
 
-/* Why a rule does not speak of it, in a word; NULL: it does. */
-const char *probe_because(const rule_t *rule, request_rec *made);
+/* Why a rule does not speak of it, in a word: of one that does not. */
+const char *probe_because(const rule_t *rule, request_rec *made, const dir_conf_t *conf);
 
 /* Whom the rule would count, and the limits as items of an array that is open. False: nobody. */
 typedef struct {

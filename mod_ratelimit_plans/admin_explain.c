@@ -221,7 +221,7 @@ static void explain_rule(json_out_t *out, request_rec *made, const dir_conf_t *c
     json_string(out, "file", rule->file);
     json_number(out, "line", rule->line);
     json_bool(out, "applies", applies);
-    json_string(out, "because", applies ? NULL : probe_because(rule, made));
+    json_string(out, "because", applies ? NULL : probe_because(rule, made, conf));
     json_bool(out, "refuses", !decide_is_apart(conf, rule));
     json_open(out, "limits", '[');
     if (applies) {

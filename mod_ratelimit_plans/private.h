@@ -537,6 +537,10 @@ void place_error(request_rec *r);
 /* The verdict of the client's request so far, from before an internal redirect too; NULL: none. */
 const verdict_t *request_verdict_so_far(const request_rec *r);
 
+/* Does SetHandler give it to a page of ours that is never charged? Before authentication that is
+   not in the request yet. */
+bool request_will_be_own(request_rec *r);
+
 /* Hook: judges a request before authentication. */
 int request_header_parser(request_rec *r);
 

@@ -123,19 +123,29 @@ uint64_t probe_rules(request_rec *made, const dir_conf_t *conf)
 {
     decide_t d;
 
-    if (rlp_world->store == NULL || conf->engine <= ENGINE_OFF) {
+    if (rlp_world->store == NULL || conf->engine <= ENGINE_OFF || request_will_be_own(made)) {
         return 0;
     }
     probe_begin(&d, made, conf);
     return choose_rules(&d);
 }
 
-const char *probe_because(const rule_t *rule, request_rec *made)
+/* Why no rule speaks of it, in a word; NULL: some may. */
+static const char *probe_because_all(request_rec *made, const dir_conf_t *conf)
 {
+    if (conf->engine <= ENGINE_OFF) {
+        return "engine";
+    }
+    return request_will_be_own(made) ? "handler" : NULL;
+}
+
+const char *probe_because(const rule_t *rule, request_rec *made, const dir_conf_t *conf)
+{
+    const char *because = probe_because_all(made, conf);
     rule_t only = *rule;
 
-    if (rule->off) {
-        return "off";
+    if (rule->off || because != NULL) {
+        return rule->off ? "off" : because;
     }
     only.path = NULL;
     only.condition = NULL;

@@ -303,8 +303,7 @@ __attribute__((noinline)) static bool request_is_own(const request_rec *r)
     return request_is_own_name(r->handler);
 }
 
-/* Before authentication, what SetHandler says is not in the request yet. */
-static bool request_will_be_own(request_rec *r)
+bool request_will_be_own(request_rec *r)
 {
     const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
     const char *error = NULL;

@@ -141,6 +141,7 @@ RemoteIPHeader X-Forwarded-For
 </Location>
 <Location "/off">
     RateLimitEngine Off
+    RateLimitRule resting rate=1/week
 </Location>
 <Location "/people">
     RateLimitRule people rate=10/10min
@@ -466,7 +467,11 @@ is($rule{keys}{identity}, $key->{identity}, 'explain: a key, as its digest');
 $explained = done({ action => 'explain', url => '/epoch' });
 is($explained->{headers}{'X-RateLimit-Reset'} % 86400, 0, 'explain: an instant');
 is(int($explained->{headers}{'X-RateLimit-Reset'} / 86400), int($server->get('/epoch')->{fields}{'x-ratelimit-reset'} / 86400), 'explain: the one that a request is told');
-is(done({ action => 'explain', url => '/off' })->{engine}, 'off', 'explain: engine off');
+$explained = done({ action => 'explain', url => '/off' });
+is($explained->{engine}, 'off', 'explain: engine off');
+is($explained->{rules}[0]{because}, 'engine', 'explain: which is why no rule applies');
+$explained = done({ action => 'explain', url => '/admin' });
+is_deeply([ $explained->{verdict}, map { $_->{because} } @{ $explained->{rules} }[0] ], [ undef, 'handler' ], 'explain: a page of ours is never charged');
 is(done({ action => 'explain', url => '/dry' })->{engine}, 'log-only', 'explain: a dry run');
 is(done({ action => 'explain', url => 'http://other.test/site' })->{host}, 'other.test', 'explain: another host');
 for my $case (

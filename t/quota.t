@@ -60,7 +60,8 @@ is_deeply([ map { @{$_}{qw(remaining used)} } (quota('/c/one'))->{limits}[1] ], 
 is(answers(1, '/c/one'), 'D12', 'as requests say');
 
 # its own rules do not count it, in whatever phase
-is(told(quota('/quota')), 'all/all:95 mine/mine:1 mine-early/mine-early:1', 'rules of its own location were never charged');
+is(told(quota('/c/mine')), 'all/all:95 mine/mine:1 mine-early/mine-early:1', 'rules of its own location were never charged');
+is(told(quota('/quota')), '', 'which it does not tell either');
 get('/quota') for 1 .. 5;
 is(get('/quota')->status, 200, 'it is never refused');
 
@@ -110,6 +111,10 @@ RateLimitPlan keyplan rate=9/min
     RateLimitRule all rate=100/min
     <Location "/quota">
         SetHandler ratelimit-quota
+        RateLimitRule mine rate=1/week
+        RateLimitRule mine-early rate=1/week phase=early key=ip
+    </Location>
+    <Location "/c/mine">
         RateLimitRule mine rate=1/week
         RateLimitRule mine-early rate=1/week phase=early key=ip
     </Location>
