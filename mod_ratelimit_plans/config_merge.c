@@ -107,7 +107,11 @@ const char *config_section(const cmd_parms *cmd)
 {
     const ap_directive_t *parent = cmd->path != NULL ? cmd->directive->parent : NULL;
 
-    return parent ? apr_pstrcat(cmd->pool, parent->directive, " ", parent->args, NULL) : NULL;
+    if (parent == NULL) {
+        return NULL;
+    }
+    return apr_pstrcat(cmd->pool, parent->directive, *parent->args == '>' ? "" : " ", parent->args,
+                       NULL);
 }
 
 const char *config_enter(cmd_parms *cmd, const dir_conf_t *conf, unsigned forbidden)

@@ -112,6 +112,13 @@ SKIP: {
     }
 }
 
+{
+    my $server = RLP::Httpd->new(config => "RateLimitEngine On\n<If \"-T env('a')\">\nRateLimitRule a rate=1/s\n</If>\n<Else>\nRateLimitRule b rate=1/s\n</Else>\n");
+    my ($code, $said) = $server->configtest('-D', 'DUMP_RATELIMIT');
+    is($code, 0, 'DUMP_RATELIMIT') || diag($said);
+    is(join('; ', $said =~ /^  ([ab] in .*?>):/mg), q{a in <If "-T env('a')">; b in <Else>}, 'sections as they stand in the file');
+}
+
 done_testing;
 
 __DATA__
