@@ -24,14 +24,17 @@ static const char *quota_path(request_rec *r)
 {
     static const char name[] = "path=";
     char *rest = NULL;
-    char *path = apr_pstrdup(r->pool, "/");
+    char *path = NULL;
 
     for (char *pair = r->args ? apr_strtok(apr_pstrdup(r->pool, r->args), "&", &rest) : NULL; pair;
          pair = apr_strtok(NULL, "&", &rest)) {
-        if (strncmp(pair, name, sizeof(name) - 1) != 0) {
+        if (path != NULL || strncmp(pair, name, sizeof(name) - 1) != 0) {
             return NULL;
         }
         path = pair + sizeof(name) - 1;
+    }
+    if (path == NULL) {
+        return "/";
     }
     return ap_unescape_urlencoded(path) == OK && *path == '/' ? path : NULL;
 }

@@ -70,6 +70,7 @@ for my $case (
     [ POST   => '/quota',              405, qr/expected GET or HEAD/ ],
     [ DELETE => '/quota',              405, qr/expected GET or HEAD/ ],
     [ GET    => '/quota?pth=/',        400, qr/expected no arguments or/ ],
+    [ GET    => '/quota?path=/a&path=/b', 400, qr/expected no arguments or/ ],
     [ GET    => '/quota?path=c',       400, qr/expected no arguments or/ ],
     [ GET    => '/quota?path=/%zz',    400, qr/expected no arguments or/ ],
     [ GET    => '/quota?path=/%00',    400, qr/expected no arguments or/ ],
