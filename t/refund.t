@@ -108,6 +108,9 @@ is(ask('/rewritten/two')->header('RateLimit'), '"inner";r=9;t=54, "outer";r=18;t
 is(ask('/rewritten/two?Status=500')->header('RateLimit'), '"inner";r=8;t=48, "outer";r=16;t=48', 'an error too');
 is(ask('/rewritten/two')->header('RateLimit'), '"inner";r=8;t=48, "outer";r=16;t=48', 'and given back to both');
 begin;
+is(ask('/rewritten/one?Status=500')->header('RateLimit'), '"inner";r=9;t=54, "one";r=19;t=57', 'an error behind a rewrite');
+is(ask('/rewritten/one')->header('RateLimit'), '"inner";r=9;t=54, "one";r=18;t=54', 'what a section without RateLimitRefund has charged stays charged');
+begin;
 gate('gone', 0);
 my (undef, @gone) = crowd(5, 5, '/cgi/gate/gone?Status=401');
 wait_for(sub { hits('gone-waiting') == 5 });
@@ -170,8 +173,11 @@ __DATA__
         RewriteEngine On
         RewriteBase "/rewritten/"
         RewriteRule "^guess$" "/cgi/hit/once"
-        RewriteRule "^two$" "/cgi/hit/inner"
+        RewriteRule "^(?:one|two)$" "/cgi/hit/inner"
     </Directory>
+    <Location "/rewritten/one">
+        RateLimitRule one rate=20/min
+    </Location>
     <Location "/rewritten/two">
         RateLimitRule outer rate=20/min cost=2
         RateLimitRefund "expr=%{REQUEST_STATUS} -ge 500"
