@@ -43,7 +43,7 @@ sub port { return $_[0]{port} }
 #   lose TEXT          who sends TEXT has no reply any more to what he sends; \r and \n are replaced
 #   cut                nothing gets through in either direction, as when a cable is out
 #   say TEXT           answers each command itself; \r, \n and PORT (its own) are replaced, and xN* by N times x
-# and how many commands it has seen until now.
+# and how many commands it has seen until now; with "lose", how often TEXT.
 sub do {
     my ($self, @what) = @_;
     syswrite $self->{control}, "@what\n";
@@ -65,6 +65,7 @@ END {
 my $mode = 'pass';
 my $value = '';
 my $seen = 0; # commands
+my $heard = 0; # what was to be lost
 my (%to, %in); # of a socket: its other end; what a client sent, but for whole commands
 my %lost; # clients that have no reply any more
 my @late; # [socket, bytes, when]
@@ -99,7 +100,8 @@ sub command {
     $value =~ s/\\n/\n/g;
     $value =~ s/PORT/$port/g;
     $value =~ s/x(\d+)\*/'x' x $1/e;
-    syswrite $control, "$seen\n";
+    my $n = $mode eq 'lose' ? $heard : $seen;
+    syswrite $control, "$n\n";
     return 1;
 }
 
@@ -133,7 +135,10 @@ sub pass {
 sub from_client {
     my ($client, $server, $bytes) = @_;
     $in{$client} .= $bytes;
-    $lost{$client} = 1 if $mode eq 'lose' && index($in{$client}, $value) >= 0;
+    if ($mode eq 'lose' && index($in{$client}, $value) >= 0) {
+        $lost{$client} = 1;
+        $heard++;
+    }
     my $n = whole(\$in{$client});
     $seen += $n;
     if ($mode eq 'say') {
