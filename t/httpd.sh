@@ -1,14 +1,29 @@
 #!/bin/sh
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 #
-# Runs the tests of the module in httpd, under each of MPMS, in a scratch copy of what they need: Apache::Test can
-# have no blanks in its paths, and httpd's children must be able to read them. make check-httpd gives the rest of
-# the environment. HTTPD_TESTS="limits plans" runs these alone; KEEP=yes leaves the copy.
+# Runs the tests of the module in httpd, with the MPM given if it is among MPMS, in a scratch copy of what they need:
+# Apache::Test can have no blanks in its paths, and httpd's children must be able to read them. make check-httpd gives
+# the rest of the environment. HTTPD_TESTS="limits plans" runs these alone; KEEP=yes leaves the copy.
 set -eu
 umask 022
+mpm=$1
 : "${top_srcdir:?}" "${builddir:?}" "${HTTPD:?}" "${HTTPD_MODULES:?}"
 : "${MPMS:=prefork worker event}" "${PERL:=perl}" "${KEEP:=no}"
 : "${HTTPD_TESTS:=$(cd "$top_srcdir" && grep -l '^use RLP::' t/*.t | sed 's|^t/||; s|[.]t$||' | tr '\n' ' ')}"
+
+for one in $MPMS; do
+    case $one in
+    prefork | worker | event) ;;
+    *)
+        echo "expected MPMS=\"prefork worker event\" or some of these, got \"$one\"" >&2
+        exit 1
+        ;;
+    esac
+done
+case " $MPMS " in
+*" $mpm "*) ;;
+*) exit 0 ;;
+esac
 
 # nothing of an outer make or harness is for the tests
 unset MAKEFLAGS MAKELEVEL MFLAGS HARNESS_ACTIVE HARNESS_VERSION PERL5LIB
@@ -56,38 +71,38 @@ copy_rlpctl() {
 }
 
 copy_tests() {
-    tree=$scratch/$1
+    tree=$scratch/$mpm
     mkdir "$tree"
     (cd "$top_srcdir" && tar -cf - t/TEST.PL t/conf t/htdocs t/lib t/*.t conf/examples conf/fail2ban conf/ratelimit_plans.conf docs/operations.md docs/simulate.md) | tar -C "$tree" --no-same-owner -xf -
     chmod -R u=rwX,go=rX "$tree" # make distcheck has its sources read-only
     # all that Apache::Test takes over from elsewhere
-    echo "LoadModule mpm_$1_module \"$HTTPD_MODULES/mod_mpm_$1.so\"" >"$tree/t/conf/mpm.conf"
+    echo "LoadModule mpm_${mpm}_module \"$HTTPD_MODULES/mod_mpm_$mpm.so\"" >"$tree/t/conf/mpm.conf"
     if test "$(id -u)" = 0; then
         chown -R www-data: "$tree"
     fi
 }
 
-# The tests of one MPM. What the configuration says does not depend on it: once is enough.
-run_mpm() {
+# What the configuration says does not depend on the MPM: once is enough.
+run_tests() {
     tests=
     for name in $HTTPD_TESTS; do
-        if test "${name#configtest}" = "$name" || test "$1" = event; then
+        if test "${name#configtest}" = "$name" || test "$mpm" = event; then
             tests="$tests t/$name.t"
         fi
     done
-    copy_tests "$1"
-    cd "$scratch/$1"
+    copy_tests
+    cd "$scratch/$mpm"
     # shellcheck disable=SC2086 # words
-    run_unprivileged env RLP_MPM="$1" RLP_TOP="$scratch/$1" RLPCTL="$scratch/bin/rlpctl" HTTPD="$HTTPD" \
+    run_unprivileged env RLP_MPM="$mpm" RLP_TOP="$scratch/$mpm" RLPCTL="$scratch/bin/rlpctl" HTTPD="$HTTPD" \
         HTTPD_MODULES="$HTTPD_MODULES" MODULE_SO="$scratch/modules/mod_ratelimit_plans.so" \
-        TESTCLOCK_SO="$scratch/modules/mod_rlp_testclock.so" C_MODULES="$scratch/modules" HOME="$scratch/$1" \
-        "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$1/t/conf/mpm.conf" $tests
+        TESTCLOCK_SO="$scratch/modules/mod_rlp_testclock.so" C_MODULES="$scratch/modules" HOME="$scratch/$mpm" \
+        "$PERL" t/TEST.PL -httpd "$HTTPD" -httpd_conf "$scratch/$mpm/t/conf/mpm.conf" $tests
 }
 
 # What there is to say about a failure, since the copy goes; and no httpd outlives its tests, however they ended.
-after_mpm() {
-    logs=$scratch/$1/t/logs
-    if test "$2" != 0 && test -f "$logs/error_log"; then
+after_tests() {
+    logs=$scratch/$mpm/t/logs
+    if test "$1" != 0 && test -f "$logs/error_log"; then
         echo "the end of httpd's error log:"
         grep -v 'RLP001\|:debug\]' "$logs/error_log" | tail -n 20
     fi
@@ -96,17 +111,19 @@ after_mpm() {
     fi
 }
 
+run() {
+    rv=0
+    echo "--- httpd with mpm_$mpm"
+    (run_tests) </dev/null || rv=$?
+    after_tests "$rv"
+    echo "$rv" >"$scratch/status"
+}
+
 mkdir "$scratch/modules"
 cp "$builddir/.libs/mod_ratelimit_plans.so" "$builddir"/t/c-modules/mod_rlp_*.so \
     "$scratch/modules/"
 copy_rlpctl
 
-failed=0
-for mpm in $MPMS; do
-    echo "--- httpd with mpm_$mpm"
-    rv=0
-    (run_mpm "$mpm") </dev/null || rv=$?
-    after_mpm "$mpm" "$rv"
-    test "$rv" = 0 || failed=1
-done
-exit $failed
+# by whole lines, as other MPMs may be tested beside
+run 2>&1 | sed -u "s/^\[/$mpm: [/"
+exit "$(cat "$scratch/status")"
