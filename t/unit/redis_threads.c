@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define THREADS 8
+#define ALL_BEGIN (2 * RLP_SECOND) /* on a machine that is busy, too, all threads run by then */
 
 typedef struct {
     client_t *client;
@@ -148,9 +149,9 @@ static void test_threads_one_failure(void **state)
     (void)state;
     peer_start(&peer, serve_never, NULL);
     client_open(&client, peer.port);
-    client.settings.session.connect = TIMEOUT;
+    client.settings.session.connect = ALL_BEGIN;
     work_together(&client, 1, &right, &wrong);
-    assert_in_range(peer_ms() - begun, 0, TIMEOUT / 1000 + SLACK);
+    assert_in_range(peer_ms() - begun, 0, ALL_BEGIN / 1000 + SLACK);
     assert_int_equal(right + wrong, 0);
     assert_int_equal(client_look(&client).phase, REDIS_CLOSED);
     assert_int_equal(client_look(&client).failures, 1);
