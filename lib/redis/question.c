@@ -54,17 +54,17 @@ static void group_add(redis_group_t *group, const script_key_t *key, rlp_charge_
 static void group_begin(redis_group_t *group, rlp_charge_t *charge, script_op_t op,
                         const rlp_question_t *question)
 {
-    const bool takes = op == SCRIPT_TAKE;
+    const bool corrects = op > SCRIPT_PEEK; /* else nothing is told of a charge before */
 
     if (group->call.n == 0) {
         group->call = (script_call_t){ .op = op,
                                        .charges = group->charges,
                                        .keys = group->keys,
                                        .wall = question->wall,
-                                       .charged_at = takes ? 0 : charge->counted_at,
-                                       .holder = takes ? 0 : charge->holder };
+                                       .charged_at = corrects ? charge->counted_at : 0,
+                                       .holder = corrects ? charge->holder : 0 };
     }
-    if (takes && charge->limit->algorithm->holds && group->call.holder == 0) {
+    if (op == SCRIPT_TAKE && charge->limit->algorithm->holds && group->call.holder == 0) {
         group->call.holder = question_holder();
     }
 }

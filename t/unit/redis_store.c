@@ -251,6 +251,11 @@ static void test_places(void **state)
     assert_int_equal(rlp_release(store, &charges[0], 1, &question, &answer), APR_SUCCESS);
     charge_init(&charges[2], "user:1", "api", "concurrent=2");
     assert_int_equal(store_take(&charges[2], 1).verdict, RLP_ALLOW);
+    /* a look is one of another request, whatever the charge has held */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(rlp_peek(store, &charges[i], 1, &question, &answer), APR_SUCCESS);
+        assert_int_equal(answer.verdict, RLP_DENY);
+    }
 }
 
 static void test_keys(void **state)
