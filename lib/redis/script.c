@@ -18,7 +18,7 @@ static const char script_lua[] = {
 #define SCRIPT_EACH 6 /* and for each charge */
 #define SCRIPT_BAD 4  /* flags beside the verdict */
 #define SCRIPT_SPARED 8
-#define SCRIPT_FLAGS_END 16
+#define SCRIPT_LATE 16 /* for each microsecond of rlp_decision_t.late */
 
 const char *script_text(size_t *len)
 {
@@ -200,18 +200,18 @@ static bool script_plausible(const rlp_decision_t *d, const rlp_charge_t *charge
            d->remaining <= most;
 }
 
-/* Are the charge's flags those that this question can have? */
-static bool script_flags_fit(const script_call_t *call, int64_t flags, const rlp_charge_t *charge)
+/* Is what stands beside the verdict such as this question can have? */
+static bool script_flags_fit(const script_call_t *call, const rlp_decision_t *d, bool spared,
+                             const rlp_charge_t *charge)
 {
-    const bool spared = flags & SCRIPT_SPARED;
-
-    if (flags < 0 || flags >= SCRIPT_FLAGS_END) {
-        return false;
-    }
     if (call->op > SCRIPT_PEEK) {
-        return spared == (charge->limit->algorithm->holds != (call->op != SCRIPT_SETTLE));
+        return d->late == 0 &&
+               spared == (charge->limit->algorithm->holds != (call->op != SCRIPT_SETTLE));
     }
-    return !spared || charge->branch != RLP_ALWAYS;
+    if (spared) {
+        return d->late == 0 && charge->branch != RLP_ALWAYS;
+    }
+    return d->late == 0 || d->verdict <= RLP_WAIT;
 }
 
 /* The decision of a charge, whose numbers begin at an index. */
@@ -229,14 +229,18 @@ static bool script_read(rlp_decision_t *d, bool *spared, const script_call_t *ca
     const int64_t flags = numbers[0];
 
     *spared = flags & SCRIPT_SPARED;
-    *d = (rlp_decision_t){ .verdict = RLP_ALLOW, .damaged = flags & SCRIPT_BAD };
-    if (!script_flags_fit(call, flags, call->charges[i])) {
+    *d = (rlp_decision_t){ .verdict = *spared ? RLP_ALLOW : (rlp_verdict_t)(flags & 3),
+                           .damaged = flags & SCRIPT_BAD };
+    if (flags / SCRIPT_LATE > RLP_CLOCK_SKEW) {
+        return false;
+    }
+    d->late = (uint32_t)(flags / SCRIPT_LATE);
+    if (!script_flags_fit(call, d, *spared, call->charges[i])) {
         return false;
     }
     d->reset = script_span(numbers[4]); /* and of a spared quota, why it is */
     d->remaining = numbers[5];
     if (!*spared) {
-        d->verdict = (rlp_verdict_t)(flags & 3);
         d->wait = numbers[1];
         d->retry = numbers[2];
         d->next = script_span(numbers[3]);

@@ -110,7 +110,7 @@ static void walk_prepare(walk_t *walk, asked_t *asked, script_op_t op)
         charge->branch = walk->branches[i];
         charge->cost = cost;
         charge->max_wait = max_wait;
-        charge->waited = walk->waited;
+        charge->waited = walk->waited[i];
         if (op == SCRIPT_SETTLE && unit_below(&walk->random, 2)) {
             charge->cost = -walk->taken;
         }
@@ -154,7 +154,9 @@ static void walk_ask(walk_t *walk, asked_t *asked)
     }
     if (walk->taken == 0 || unit_below(&walk->random, 2)) { /* else one before it is corrected */
         walk->charged_at = walk->now;
-        walk->waited = answer.wait;
+        for (int i = 0; i < walk->n; i++) {
+            walk->waited[i] = rlp_waited(&asked->charges[i]);
+        }
         walk->taken = asked->charges[0].cost;
     }
     if (places && walk->holders_n < (int)UNIT_N(walk->holders)) {
@@ -187,6 +189,9 @@ static void expect_answer(asked_t *asked)
         }
         expect_same(asked, i, "verdict", d->verdict, c->verdict);
         expect_same(asked, i, "wait", d->wait, c->wait);
+        if (asked->call.op <= SCRIPT_PEEK) {
+            expect_same(asked, i, "late", d->late, c->late);
+        }
         expect_same(asked, i, "retry", d->retry, c->retry);
         expect_same(asked, i, "remaining", d->remaining, c->remaining);
         expect_same(asked, i, "next", d->next, c->next);
@@ -217,7 +222,8 @@ static void walk_begin(walk_t *walk, int number)
     walk->number = number;
     walk->n = 0;
     walk->now = NOW + (rlp_time_t)unit_below(&walk->random, 366 * (uint64_t)DAY);
-    walk->charged_at = walk->waited = walk->taken = 0;
+    walk->charged_at = walk->taken = 0;
+    memset(walk->waited, 0, sizeof(walk->waited));
     walk->holders_n = 0;
     walk->kept = false;
     walk->last = (rlp_decision_t){ .verdict = RLP_ALLOW };

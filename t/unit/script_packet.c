@@ -82,7 +82,9 @@ static const struct field {
     { "half a microsecond", 1, .5, false },
     { "not a number", 1, __builtin_nan(""), false },
     { "infinite", 1, __builtin_inf(), false },
-    { "a flag that is none", 2, 16, false },
+    { "judged a second later", 2, 16 * 1000000, true },
+    { "judged later than readings lie apart", 2, 16 * 1000001, false },
+    { "refused for ever, and judged later", 2, 16 + 3, false },
     { "a verdict below all", 2, -1, false },
     { "spared, where nothing can be", 2, 8, false },
     { "waits for no time", 2, 1, false },
@@ -143,6 +145,7 @@ static void expect_possible(const rlp_charge_t *charge)
     assert_true(d->wait >= 0 && d->wait <= charge->max_wait);
     assert_true(d->retry >= 0 && (d->retry > 0) == (d->verdict == RLP_DENY));
     assert_true(d->next >= 0 && d->reset >= 0);
+    assert_true(d->late == 0 || (d->late <= RLP_CLOCK_SKEW && d->verdict <= RLP_WAIT));
     assert_true(d->remaining >= 0 && d->remaining <= 5);
 }
 
@@ -168,7 +171,7 @@ static void test_garbage(void **state)
                 bytes[unit_below(&random, len)] = (char)unit_random(&random);
             } else {
                 answer_put(bytes, 2 + (int)unit_below(&random, 12),
-                           (double)unit_below(&random, 16));
+                           (double)unit_below(&random, 64));
             }
         }
         for (int k = 0; k < 2; k++) {

@@ -43,7 +43,7 @@ typedef struct {
     rlp_time_t now;
     rlp_time_t longest;
     rlp_time_t charged_at;
-    rlp_time_t waited;
+    rlp_time_t waited[LIMITS];
     rlp_units_t taken;
     rlp_decision_t last; /* of the first limit that counts */
     uint64_t holders[64];

@@ -34,6 +34,6 @@ if kind <= PEEK and slots_n == 1 and charges_n == 1 and read('<d', args, pos + 4
       head = head .. (middle or '') .. (tail or '')
       redis.call('SET', KEYS[1], MAGIC .. signature .. write('<I4d', #head, d.expires) .. head, 'PX', lifetime(d.expires))
     end
-    return write('<dddddddd', FORMAT, now, d.verdict + (d.damaged and 4 or 0), d.wait, d.retry, d.next, d.reset, d.remaining)
+    return write('<dddddddd', FORMAT, now, d.verdict + (d.damaged and 4 or 0) + 16 * d.late, d.wait, d.retry, d.next, d.reset, d.remaining)
   end
 end

@@ -204,7 +204,7 @@ end
 local answer = { write('<dd', FORMAT, now) }
 for _, charge in ipairs(charges) do
   local d = charge.decision or decision()
-  local flags = d.verdict + (charge.damaged and 4 or 0) + (charge.spared and 8 or 0)
+  local flags = d.verdict + (charge.damaged and 4 or 0) + (charge.spared and 8 or 0) + (kind <= PEEK and 16 * d.late or 0)
   answer[#answer + 1] = write('<dddddd', flags, d.wait, d.retry, d.next, d.reset, d.remaining)
 end
 for _, numbers in ipairs(told) do

@@ -148,6 +148,7 @@ if number == 4 then
       local queued = queue(d, kind)
       changed = (queued or healed) and kind == TAKE
     elseif kind == TAKE and units > 0 then
+      d.late = lateness(begin(number), now)
       used = used + units
       changed = true
     end

@@ -113,6 +113,7 @@ local function tell_late(d, late, ahead)
     end
     return span > ahead and span + late or clamp(span, ahead - SKEW)
   end
+  d.late = d.verdict <= WAIT and late or 0
   d.retry, d.next, d.reset = since(d.retry), since(d.next), since(d.reset)
 end
 
@@ -172,14 +173,14 @@ end
 
 -- tables are made with all that they will have: growing one costs more than all the rest of it
 local function decision()
-  return { verdict = ALLOW, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0, turn = FOREVER,
-    damaged = false }
+  return { verdict = ALLOW, late = 0, wait = 0, retry = 0, next = 0, reset = 0, remaining = 0, expires = 0,
+    turn = FOREVER, damaged = false }
 end
 
 -- The step of an algorithm, by its number, for the parameters at a position of the arguments. The step gets a
 -- state as a part of a value, or none: step(kind, value, from, size). It answers a decision and, if it has
 -- changed, the state, in up to three strings. A state that cannot be its own is judged as none and told as
--- damaged. For a lease it is asked about n units: step(kind, value, from, size, n, leases, drawn); leases are those of
+-- damaged; late: what was taken counts from so much after now. For a lease it is asked about n units: step(kind, value, from, size, n, leases, drawn); leases are those of
 -- the limit (lease.lua), and no unit that the host still has was drawn before that instant. A decision's turn is when
 -- the window of what is taken now ends; its cut is what another plan, a larger one, has used beyond what this one has,
 -- in units; it is second where the state has another limit, too. One function makes all of them, so that a call makes

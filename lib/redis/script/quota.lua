@@ -62,13 +62,14 @@ if number == 7 then
     return true
   end
 
-  local function take(d, kind, left)
+  local function take(d, kind, left, wall)
     if units < 0 or units > burst or burst == 0 then
       d.verdict = NEVER
     elseif units > 0 and units > burst - used then
       d.verdict = left == FOREVER and NEVER or DENY
       d.retry = left == FOREVER and 0 or left
     elseif kind == TAKE and units > 0 then
+      d.late = calendar == 1 and begin > wall and begin - wall or 0
       used = used + units
       return true
     end
@@ -91,7 +92,7 @@ if number == 7 then
     if kind == SETTLE then
       changed = settle(wall, seen, not n and leases and leases.held or 0)
     else
-      changed = take(d, kind, left)
+      changed = take(d, kind, left, wall)
       changed = changed or (healed and kind == TAKE and d.verdict == DENY)
     end
     d.remaining = used < burst and whole(burst - used, UNIT) or 0

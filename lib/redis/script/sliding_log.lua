@@ -263,6 +263,8 @@ if number == 6 then
     end
     if turn > instant then
       d.verdict, d.wait = WAIT, turn - now
+    else
+      d.late = instant - now
     end
     if kind == TAKE then
       drop(turn)

@@ -114,6 +114,8 @@ if number == 5 then
     end
     if turn > instant then
       d.verdict, d.wait = WAIT, turn - now
+    else
+      d.late = instant - now
     end
     if kind == TAKE then
       if ahead > 0 then
