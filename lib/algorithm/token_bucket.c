@@ -260,6 +260,16 @@ static void bucket_ask(bucket_t *bucket, const rlp_limit_t *limit, const rlp_op_
     bucket_report(d, used, used < limit->capacity ? limit->capacity - used : 0, op->now, limit);
 }
 
+/* The turns that have been reserved at the instant now outlive what is told of them: that is less
+   where a clock has stepped back. */
+static rlp_time_t bucket_expires(const bucket_t *bucket, rlp_time_t told, rlp_time_t now,
+                                 const rlp_limit_t *limit)
+{
+    const rlp_time_t earned = now + bucket_span(bucket->used, limit);
+
+    return bucket->at == now && earned > told ? earned : told;
+}
+
 /* All that is asked but what most requests ask. */
 __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const rlp_limit_t *limit,
                                                          const rlp_op_t *op, rlp_decision_t *d)
@@ -277,6 +287,7 @@ __attribute__((noinline)) static void bucket_step_seldom(bucket_t *bucket, const
     second_report(&turned.second, judged.now, limit, 0, d);
     reading_tell(d, op, &judged, turned.at);
     if (d->changed) {
+        d->expires = bucket_expires(&turned, d->expires, judged.now, limit);
         *bucket = turned;
         bucket->mark |= turned.second.mark ? BUCKET_BOTH : 0;
     }

@@ -29,6 +29,21 @@ static void walk_use(walk_t *walk)
     }
 }
 
+/* When the state expires, all fits that fits into a new one. */
+static void rule_forgotten(const walk_t *walk, const rlp_decision_t *d)
+{
+    walk_t unseen = *walk;
+
+    if (!d->changed || d->expires == RLP_TIME_NEVER) {
+        return;
+    }
+    memset(unseen.state, 0, sizeof(unseen.state));
+    walk_expect(walk,
+                walk_try(walk, RLP_PEEK, walk->limit->burst, d->expires).verdict ==
+                    walk_try(&unseen, RLP_PEEK, walk->limit->burst, d->expires).verdict,
+                "a state that has expired is as good as none");
+}
+
 static void test_step_back(void **state)
 {
     walk_t walk = walk_of(unit_row(state));
@@ -55,6 +70,7 @@ static void test_step_back(void **state)
         }
         walk_expect(&walk, d.wait <= walk_lockout(&walk, walk.longest),
                     "nor does it make wait longer");
+        rule_forgotten(&walk, &d);
     }
 }
 

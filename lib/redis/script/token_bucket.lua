@@ -110,6 +110,7 @@ if number == 1 then
     end
 
     local state
+    local lasts = 0 -- until when turns are reserved beyond what is told
     if kind == SETTLE then
       if at or units >= 0 then
         local instant = at and at > now and at or now
@@ -176,6 +177,7 @@ if number == 1 then
         at = healed and now or at -- as a look sees it
         local end_q, end_r = plus(full_q, full_r, cap_q, cap_r, count)
         if less(end_q, end_r, q, r) then
+          lasts = state and now + span(q, r) or 0
           q, r = end_q, end_r
         end
       end
@@ -191,6 +193,7 @@ if number == 1 then
     end
     d.reset = span(q, r)
     local empty = now + d.reset
+    empty = lasts > empty and lasts or empty
     d.expires = (full > empty and full or empty) + (fills == 1 and 0 or RETENTION)
     if late > 0 or at and at > now then
       tell_late(d, late, at > now and at - now or 0)
