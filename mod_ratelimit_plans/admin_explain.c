@@ -164,10 +164,11 @@ static const char *explain_table(apr_table_t **table, const admin_t *admin, cons
     return NULL;
 }
 
-/* A word that can be a method, in a request that httpd would read. */
+/* A word that can be a method, in a request that httpd would read. But TRACE is answered when its
+   path is mapped: that would stand before our answer. */
 static bool explain_is_method(const char *method)
 {
-    return *method != '\0' && strlen(method) <= 32 &&
+    return *method != '\0' && strlen(method) <= 32 && strcmp(method, "TRACE") != 0 &&
            strspn(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_") ==
                strlen(method);
 }
@@ -200,7 +201,8 @@ static const char *explain_read(probe_t *probe, const admin_t *admin)
     probe->ip = admin_text(admin, "ip", &error);
     probe->user = admin_text(admin, "user", &error);
     if (error == NULL && !explain_is_method(probe->method)) {
-        error = "expected \"method\": a word such as GET";
+        error = "expected \"method\": a word such as GET, and not TRACE, which httpd answers "
+                "before any rule is judged";
     }
     error = error ? error : explain_url(probe, admin, url);
     error = error ? error : explain_table(&probe->headers, admin, "headers");

@@ -295,6 +295,7 @@ my @bodies = (
     [ '{"action":"explain","url":"api"}',                     400, qr/expected "url"/ ],
     [ '{"action":"explain","url":"/","ip":"localhost"}',      400, qr/expected "ip": an address/ ],
     [ '{"action":"explain","url":"/","method":"GET /x"}',     400, qr/expected "method"/ ],
+    [ '{"action":"explain","url":"/","method":"TRACE"}',      400, qr/expected "method": .* not TRACE/ ],
     [ '{"action":"explain","url":"/","headers":["a"]}',       400, qr/expected an object of strings as "headers"/ ],
     [ '{"action":"' . ('x' x 70_000) . '"}',                  413, qr/65536 bytes at most/ ],
 );
