@@ -73,6 +73,12 @@ static size_t key_plain(const key_part_t *part, log_text_t value, char *to)
     return value.len;
 }
 
+/* Of an empty name httpd writes two quotes: that is nobody. */
+static size_t key_user(const key_part_t *part, log_text_t value, char *to)
+{
+    return value.len == 2 && memcmp(value.text, "\"\"", 2) == 0 ? 0 : key_plain(part, value, to);
+}
+
 static void key_mask(unsigned char *bytes, int size, int bits)
 {
     for (int i = 0; i < size; i++, bits -= 8) {
@@ -171,7 +177,7 @@ static const struct {
     key_value_fn *value;
 } key_words[] = {
     { "ip", { "%a", "%h", "%{c}a", "%{c}h" }, key_ip },
-    { "user", { "%u" }, key_plain },
+    { "user", { "%u" }, key_user },
     { "vhost", { "%v", "%V" }, key_plain },
     { "method", { "%m" }, key_plain },
     { "method", { "%r" }, key_request_method },

@@ -126,6 +126,8 @@ $said = report($mixed, '--plan=one=quota=1', '--key=user');
 is_deeply([ @{$said}{qw(identities without_identity)}, $said->{plans}[0]{refused}{most} ], [ 1, 1, 1 ], '--key=user');
 $said = report($mixed, '--plan=one=quota=1', '--key=user,ip');
 is_deeply([ @{$said}{qw(identities without_identity)} ], [ 2, 0 ], '--key=user,ip');
+$said = report(line(0, '192.0.2.1', user => '""') . line(0, '192.0.2.9', user => '""'), '--plan=one=quota=1', '--key=user,ip');
+is($said->{identities}, 2, 'an empty name, of which httpd writes two quotes, is nobody');
 $said = report($mixed, '--plan=one=quota=1', '--key=ip/24');
 is($said->{plans}[0]{most_refused}[0]{identity}, 'ip:192.0.2.0/24', '--key=ip/24');
 for my $case ([ '200', 2 ], [ '4xx', 1 ], [ '200,429', 3 ], [ '!429', 2 ], [ '!4xx,!2xx', 0 ]) {
