@@ -192,6 +192,29 @@ DECIDE_INLINE void decide_ask(decide_t *d)
     decide_remember(d, answer.tightest);
 }
 
+/* Is an outcome of a rule that refuses nobody to be told before others that are not admitted? A
+   mark is, since an application may read it: no dry run hides it. Where all rules are dry runs it
+   is who would be refused. */
+static bool decide_is_loud(const dir_conf_t *conf, const outcome_t *outcome)
+{
+    return outcome->rule->marks == (conf->engine != ENGINE_LOG_ONLY);
+}
+
+/* Do the variables tell of this outcome instead of what they would tell of so far? */
+static bool decide_outweighs(const decide_t *d, const outcome_t *outcome)
+{
+    const outcome_t *told = &d->verdict->apart;
+
+    if (told->rule == NULL) {
+        return true;
+    }
+    if (told->decision.verdict > RLP_WAIT && outcome->decision.verdict > RLP_WAIT &&
+        decide_is_loud(d->conf, told) != decide_is_loud(d->conf, outcome)) {
+        return decide_is_loud(d->conf, outcome);
+    }
+    return outcome->variant == NULL || (told->variant != NULL && respond_tighter(outcome, told));
+}
+
 /* Keeps what the variables will tell of charges by a rule that refuses nobody, if they tell of
    it. */
 static void decide_remember_apart(decide_t *d)
@@ -203,9 +226,7 @@ static void decide_remember_apart(decide_t *d)
         outcome_t outcome;
 
         decide_set_outcome(&outcome, d, i);
-        if (!d->charges[i].spared &&
-            (verdict->apart.rule == NULL ||
-             (verdict->apart.variant != NULL && respond_tighter(&outcome, &verdict->apart)))) {
+        if (!d->charges[i].spared && decide_outweighs(d, &outcome)) {
             verdict->apart = outcome;
             tightest = i;
         }
@@ -251,15 +272,17 @@ static void decide_ask_one_apart(decide_t *d)
 static void decide_would_refuse_unknown(decide_t *d, uint64_t bit)
 {
     verdict_t *verdict = d->verdict;
+    const outcome_t outcome = { .rule = d->stranger, .decision.verdict = RLP_DENY };
 
     if (d->stranger->marks) { /* that speaks of limits alone */
         return;
     }
     d->judged |= bit;
-    verdict->apart.rule = d->stranger;
-    verdict->apart.variant = NULL;
-    verdict->apart_identity = NULL;
-    verdict->action = verdict->denied ? verdict->action : "would-deny";
+    if (decide_outweighs(d, &outcome)) {
+        verdict->apart = outcome;
+        verdict->apart_identity = NULL;
+        verdict->action = verdict->denied ? verdict->action : "would-deny";
+    }
     stats_add(stats_counts(d->stranger, NULL), STATS_WOULD_REFUSE);
 }
 

@@ -137,6 +137,9 @@ is(statuses(2, '/mark', Host => 'apart.test'), '200 200', 'action=mark: refuses 
 is(fields(get('/mark', Host => 'apart.test')), '', 'action=mark: no fields tell of it');
 is(told(1, '/mark/log-only'), 'pass marked 1', 'action=mark under LogOnly: counters of its own');
 is(told(2, '/mark/log-only'), 'pass marked 0, mark marked 0', 'action=mark under LogOnly: marks');
+is(told(3, '/loud'), 'pass loudly 0, would-deny loudly 0, mark softly 0', 'action=mark beside mode=log: no trial hides a mark');
+is(told(1, '/loud/unknown', 'X-Key' => 'nobody'), 'mark softly 0', 'action=mark beside mode=log: nor does an unknown value there');
+is(told(3, '/trial'), 'pass softest 0, mark softest 0, would-deny hardest 0', 'action=mark under LogOnly: hides nobody who would be refused');
 
 begin;
 is(told(3, '/choice/dry-first'), 'pass two 1, would-deny one 0, deny two 0', 'mode=log with the highest priority takes the place of none');
@@ -323,6 +326,18 @@ __DATA__
     </Location>
     <Location "/mark/log-only">
         RateLimitEngine LogOnly
+    </Location>
+    <Location "/loud">
+        RateLimitRule softly rate=2/min action=mark
+        RateLimitRule loudly rate=1/min mode=log
+    </Location>
+    <Location "/loud/unknown">
+        RateLimitRule keyed rate=1/s mode=log key=rkey
+    </Location>
+    <Location "/trial">
+        RateLimitEngine LogOnly
+        RateLimitRule softest rate=1/min action=mark
+        RateLimitRule hardest rate=2/min
     </Location>
     <Location "/choice/dry-first">
         RateLimitRule one rate=1/min priority=10 mode=log
