@@ -133,7 +133,9 @@ static const char *exempt_line(exempt_reading_t *reading, char *line, bool last,
     }
     const char *more = apr_strtok(NULL, " \t\r\n", &rest);
 
-    return more ? apr_psprintf(pool, "expected one address or network, and then \"%s\"", more)
+    return more ? apr_psprintf(pool,
+                               "expected one address or network on a line, got \"%s\" behind it",
+                               more)
                 : exempt_network(reading, network, pool);
 }
 

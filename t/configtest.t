@@ -370,7 +370,7 @@ my @wrong = (
     ['RateLimitExempt file:pipe', "RateLimitExempt: expected a file: $dir/pipe"],
     ['RateLimitExempt file:networks-wrong', qq{RateLimitExempt: line 4 of $dir/networks-wrong: expected an address or a network, such as }
         . '192.0.2.0/24 or 2001:db8::/32, got "192.0.2.0/33"'],
-    ['RateLimitExempt file:networks-two', qq{RateLimitExempt: line 1 of $dir/networks-two: expected one address or network, and then "192.0.2.2"}],
+    ['RateLimitExempt file:networks-two', qq{RateLimitExempt: line 1 of $dir/networks-two: expected one address or network on a line, got "192.0.2.2" behind it}],
     ['RateLimitExempt file:networks-long', "RateLimitExempt: line 2 of $dir/networks-long: expected lines of less than 510 bytes"],
     ['RateLimitExempt file:networks-zero', "RateLimitExempt: line 2 of $dir/networks-zero: expected text, got a NUL byte"],
     ['RateLimitExempt file:/dev/zero', 'RateLimitExempt: line 1 of /dev/zero: expected text, got a NUL byte'],
