@@ -323,8 +323,7 @@ void decide_refuse_whom(const decide_t *d, const char *identity)
     verdict->action = "deny";
     verdict->denied = true;
     verdict->n = 0; /* what other rules have left is not why */
-    verdict->apart.rule = d->stranger;
-    verdict->apart.variant = NULL;
+    verdict->apart = (outcome_t){ .rule = d->stranger, .decision.verdict = RLP_DENY };
     verdict->apart_identity = identity;
     stats_add(stats_counts(d->stranger, NULL), STATS_REFUSED);
     respond_env(d->r, verdict);
