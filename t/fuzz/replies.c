@@ -392,7 +392,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     scene_plan(&scene, plans[data[0] >> 4 & 3]);
     scene_charges(&scene, 1 + (data[0] >> 6 & 1), (data[0] >> 2 & 3) != 1);
     for (int i = 0; i < ACTS; i++) {
-        scene_act(&scene, data[1 + i / 4] >> i % 4 * 2 & 3U);
+        scene_act(&scene, (unsigned)data[1 + i / 4] >> i % 4 * 2 & 3U);
     }
     (void)fuzz_pool(); /* closes the connections */
     return 0;
