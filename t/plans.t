@@ -104,7 +104,7 @@ RateLimitPlan trial like=month rate=3/min
     RateLimitPlanDefault free
     RateLimitPlanMap user "txt:${RLP_TOP}/t/conf/plans-users.txt"
     RateLimitPlanMap org "txt:${RLP_TOP}/t/conf/plans-orgs.txt"
-    RateLimitPlanMap apikey "txt:${RLP_TOP}/t/conf/identity-keys.txt" unknown=next
+    RateLimitPlanMap apikey "txt:${RLP_TOP}/t/conf/no-keys.txt" unknown=next
     Header always set X-Was-Plan "%{RATELIMIT_PLAN}e" "expr=-n reqenv('RATELIMIT_PLAN')"
     Header always set X-Was-Identity "%{RATELIMIT_IDENTITY}e" "expr=-n reqenv('RATELIMIT_IDENTITY')"
     SetEnvIf X-Org "^(.*)$" ORG=$1
