@@ -121,6 +121,55 @@ END
     ok($server->stop, 'stores: it stops as ever');
 }
 
+# --- the short ways of the rules that most sites have: one that header fields tell of, one that is silent, and several
+
+{
+    my $server = RLP::Httpd->new(config => <<'END')->start;
+RateLimitEngine On
+RateLimitIdentity ip
+RateLimitPlan less rate=6/week
+<Location "/admin">
+    SetHandler ratelimit-admin
+</Location>
+<Location "/told">
+    RateLimitRule told rate=9/week
+</Location>
+<Location "/silent">
+    RateLimitHeaders Off
+    RateLimitRule silent rate=9/week
+</Location>
+<Location "/two">
+    RateLimitRule one rate=9/week
+    RateLimitRule two rate=20/week
+</Location>
+<Location "/trial">
+    RateLimitRule trial rate=9/week mode=log
+</Location>
+<Location "/marked">
+    RateLimitRule marked rate=9/week action=mark
+</Location>
+<Location "/both">
+    RateLimitRule trial rate=9/week mode=log
+    RateLimitRule one rate=9/week
+</Location>
+END
+    my $statuses = sub { # on one connection: of all but the first the address is known
+        my $connection = $server->connection;
+        return join ' ', map { $connection->send("GET $_ HTTP/1.1\r\nHost: localhost\r\n\r\n"); $connection->response->{status} } @_;
+    };
+    my @paths = qw(/told /silent /two);
+    is($statuses->((@paths) x 2), '404 404 404 404 404 404', 'short ways: let pass');
+    done($server, 'ban', for => '1h');
+    is($statuses->((@paths) x 2), '429 429 429 429 429 429', 'short ways: a ban');
+    is($server->statuses(1, $_), '429', "short ways: a ban, the first request of a connection, $_") for @paths;
+    is($statuses->(qw(/trial /marked /both)), '404 404 429', 'rules that refuse nobody refuse nobody who is banned, either');
+    done($server, 'unban');
+    is($statuses->((@paths) x 2), '404 404 404 404 404 404', 'short ways: that is over');
+    done($server, 'set-plan', plan => 'less', for => '1h');
+    is($statuses->((@paths) x 3), '404 404 404 404 404 404 429 429 429', 'short ways: another plan for a time');
+    ok($server->stop, 'short ways: it stops as ever');
+}
+
 # --- several who are banned
 
 for my $case ([ 'ip:127.0.0.1' => 'global:global', 'b' ], [ 'global:global' => 'ip:127.0.0.1', 'a' ]) {
