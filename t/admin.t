@@ -211,6 +211,7 @@ for my $case (
     [ 'a page of a file',           [ @json, 'Origin: null' ],                             403 ],
     [ 'a name that was rebound',    [ @json, 'Origin: http://localhost' ],                 403 ],
     [ 'another site',               [ @json, 'Sec-Fetch-Site: cross-site' ],               403 ],
+    [ 'what no site has begun',     [ @json, 'Sec-Fetch-Site: none' ],                     200 ],
     [ 'a proxy that speaks for somebody', [ @json, 'X-Forwarded-For: 192.0.2.7' ],         403 ],
     [ 'one that says loopback',     [ @json, 'X-Forwarded-For: 127.0.0.1' ],               403 ],
     [ 'RFC 7239',                   [ @json, 'Forwarded: for=192.0.2.7' ],                 403 ],
@@ -273,16 +274,20 @@ my @bodies = (
     [ '{"action":"reset","identity":"user:bob%00x"}',         400, qr/expected an identity without %00/ ],
     [ '{"action":"ban","identity":"ip:192.0.2.1%00x","for":"1h"}', 400, qr/expected an identity without %00/ ],
     [ '{"action":"get","identity":"apikey:plainly"}',         400, qr/expected the digest of a value behind "apikey:"/ ],
+    [ '{"action":"get","identity":"ip+apikey:127.0.0.1+' . '0' x 32 . '+more"}', 400, qr/expected an identity of several parts as it stands/ ],
     [ '{"action":"get","identity":"user","secret":"x"}',      400, qr/a type whose values clients choose/ ],
     [ '{"action":"get","identity":"ip:127.0.0.1","rule":"sit"}', 400, qr/expected a rule .* got "sit" \(site\?\)/ ],
     [ '{"action":"get","identity":"ip:127.0.0.1","plan":"por"}', 400, qr/expected a plan .* got "por" \(pro\?\)/ ],
     [ '{"action":"grant","identity":"ip:127.0.0.1"}',         400, qr/expected "units": a number above 0/ ],
     [ '{"action":"grant","identity":"ip:127.0.0.1","units":-5}', 400, qr/expected "units"/ ],
+    [ '{"action":"grant","identity":"ip:127.0.0.1","units":0.000}', 400, qr/expected "units": a number above 0/ ],
     [ '{"action":"grant","identity":"ip:127.0.0.1","units":1e99}', 400, qr/expected "units"/ ],
     [ '{"action":"grant","identity":"ip:127.0.0.1","units":"5"}', 400, qr/expected "units"/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1"}',           400, qr/expected either "for".* or "until"/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","for":"1h","until":"2030-01-01T00:00:00Z"}', 400, qr/expected either/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","until":"2001-01-01T00:00:00Z"}', 400, qr/a moment to come/ ],
+    [ '{"action":"ban","identity":"ip:127.0.0.1","for":"3700day"}', 400, qr/ten years away at most/ ],
+    [ '{"action":"ban","identity":"ip:127.0.0.1","until":"2126-01-01T00:00:00Z"}', 400, qr/ten years away at most/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","until":"tomorrow"}', 400, qr/a moment to come/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","until":"2030-02-30T00:00:00Z"}', 400, qr/a moment to come/ ],
     [ '{"action":"ban","identity":"ip:127.0.0.1","until":"2030- 1-01T24:00:00Z"}', 400, qr/a moment to come/ ],
@@ -306,6 +311,10 @@ for my $case (@bodies) {
     ok($response->{status} == $status && ($response->{json}{detail} // '') =~ $detail && $response->{json}{status} == $status,
         "refused: $name") or diag("$response->{status} $response->{body}");
 }
+my $connection = $server->connection;
+$connection->send(join "\r\n", 'POST /admin HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: chunked', @json, '',
+    map { sprintf "%x\r\n%s\r\nno length\r\n", length, $_ } '{"action":"reset","identity":"ip:127.0.0.1"}');
+is($connection->response('POST')->{status}, 400, 'refused: a body that breaks off behind what would be a change');
 is_deeply([ logged('RLP072') ], [], 'what is refused changes nothing');
 is(left('/site'), 9, 'and the server is there');
 
