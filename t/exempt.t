@@ -131,6 +131,8 @@ is(get("$script/counted")->header('X-Was-Action'), 'deny', '... and refuse');
 begin;
 is(answers(3, '/cgi/hit/counted?Location=/c/local'), 'A1 A0 D30', 'exempt behind a redirect: what was counted before it is said');
 is(answers(2, "$script/local"), 'A A', 'exempt on both sides');
+is(get("$script/off")->header('X-Was-Action'), 'exempt', 'exempt before a redirect to where nothing is judged: the variable stays');
+is(get('/exempted/')->header('X-Was-Action'), 'pass', 'exempt, but not for the index that mod_dir puts there: what is always told of that');
 
 done_testing;
 
@@ -211,6 +213,13 @@ RateLimitPlan exempt-key rate=1000/s
     </Location>
     <Location "/c/counted">
         RateLimitRule counted rate=2/min
+    </Location>
+    Alias "/exempted" "${T}/htdocs/directory"
+    <LocationMatch "^/exempted/$">
+        RateLimitExempt ip 127.0.0.1
+    </LocationMatch>
+    <Location "/exempted">
+        RateLimitRule networks rate=1000000/s
     </Location>
     <Location "/cgi/hit/exempt">
         RateLimitExempt ip 127.0.0.1

@@ -53,6 +53,10 @@ begin;
 is(statuses(3, '/error-bad/'), '400 400 400', 'the least error that there is has an ErrorDocument with a rule of its own ...');
 is(answers(2, '/ruled/ok.txt'), 'A0 D60', '... which was not charged');
 
+begin;
+is(statuses(3, '/error-early/missing'), '404 404 404', 'an ErrorDocument with a rule of an early phase is not refused ...');
+is(answers(2, '/early/ok.txt'), 'A0 D60', '... and was not charged');
+
 # --- requests of one connection are requests
 
 begin;
@@ -138,6 +142,14 @@ is($explained->header('Retry-After'), 6, 'with Retry-After');
 is($explained->header('X-RateLimit-Remaining'), 0, 'and what is left');
 is(hits('explain'), 1, 'once');
 
+# --- what is not told before a redirect is not told behind it
+
+host 'untold';
+begin;
+is(get('/quiet')->header('RateLimit'), '"told";r=1;t=30', 'a rule that no field tells of, before a redirect to one that they do');
+is(answers(4, '/quiet'), 'A0 D30 D30 D30', 'and each is charged ...');
+is(get('/quiet/as-it-is')->status, 429, '... that one, too');
+
 # --- a condition that speaks of the path
 
 host 'conditioned';
@@ -153,6 +165,21 @@ __DATA__
     RateLimitEngine On
     RateLimitRule index rate=2/min "if=%{REQUEST_URI} == '/directory/index.html'"
     RateLimitRule reading rate=8/min method=GET
+</VirtualHost>
+<VirtualHost *:${RLP_PORT}>
+    ServerName untold.test
+    RateLimitEngine On
+    RateLimitIdentity ip
+    Alias "/quiet/as-it-is" "${T}/htdocs/ok.txt"
+    <Location "/quiet">
+        RateLimitHeaders Off
+        RateLimitRule quiet rate=5/min method=GET
+        RewriteEngine On
+        RewriteRule "/quiet$" "/ok.txt"
+    </Location>
+    <Location "/ok.txt">
+        RateLimitRule told rate=2/min
+    </Location>
 </VirtualHost>
 <VirtualHost *:${RLP_PORT}>
     ServerName pipelined.test
@@ -220,6 +247,9 @@ __DATA__
     <Location "/error-ruled">
         ErrorDocument 404 /ruled/ok.txt
     </Location>
+    <Location "/error-early">
+        ErrorDocument 404 /early/ok.txt
+    </Location>
     <Location "/error-bad">
         Redirect 400
         ErrorDocument 400 /ruled/ok.txt
@@ -227,6 +257,10 @@ __DATA__
     Alias "/ruled" "${T}/htdocs"
     <Location "/ruled">
         RateLimitRule ruled rate=1/min
+    </Location>
+    Alias "/early" "${T}/htdocs"
+    <Location "/early">
+        RateLimitRule early rate=1/min key=ip phase=early
     </Location>
     AliasMatch "^/refused-script/" "${T}/htdocs/ok.txt"
     <Location "/refused-script">
