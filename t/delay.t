@@ -279,6 +279,7 @@ sub abort {
     abort(0, ask($server, 2, '/left'));
     ok(RLP::Httpd::wait_for(sub { $ended->() == 2 }), 'RLP001: two that would wait hang up');
     is($told->(), 0, 'RLP001: which is not said of them');
+    like($server->get('/server-status?auto')->{body}, qr/^RateLimitRefused: 2$/m, 'RLP001: but they are counted');
     my @connections = ask($server, 4, '/left');
     is(statuses(answers(\@connections, 1)), '429', 'RLP001: of four more one would wait for too long');
     ok(RLP::Httpd::wait_for(sub { $told->() == 1 }), 'RLP001: which is said');

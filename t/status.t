@@ -167,7 +167,7 @@ sub load {
     is($posted->{status}, 405, 'POST is refused');
     like($posted->{fields}{allow}, qr/\bGET\b/, 'and what is allowed');
     is($server->get('/status?format=xml')->{status}, 400, 'a format that there is not');
-    is($server->get('/status?format=jsonx')->{status}, 400, 'nor one that begins like one');
+    is($server->get("/status?format=$_")->{status}, 400, "nor $_, which but begins like one") for qw(jsonx js);
     for my $format ([ '', 'text/html; charset=utf-8' ], [ '?format=json', 'application/json' ],
         [ '?a=b&format=prometheus', 'text/plain; version=0.0.4; charset=utf-8' ]) {
         my $response = $server->get("/status$format->[0]");
@@ -207,15 +207,20 @@ sub load {
             . "<Location /map>\n    RateLimitRule map key=who\n</Location>\n"
             . "Alias \"/index\" \"\@DIR\@/htdocs\"\n"
             . "<Location /index>\n    RateLimitRule index\n    RateLimitRule seen rate=99/week key=ip\n</Location>\n"
-            . "<Location /nobody>\n    RateLimitRule log key=who mode=log rate=1/week\n</Location>\n"
+            . "<LocationMatch ^/(again|spared)>\n    RewriteEngine On\n    RewriteRule /(again|spared)\$ /\$1-page\n</LocationMatch>\n"
+            . "<LocationMatch ^/again>\n    RateLimitRule again rate=9/week\n</LocationMatch>\n"
+            . "<LocationMatch ^/spared>\n    RateLimitExempt ip 127.0.0.1\n    RateLimitRule spared rate=1/week\n</LocationMatch>\n"
+            . "<Location /nobody>\n    RateLimitRule log key=who mode=log rate=1/week\n    RateLimitRule nobody key=who rate=1/week\n</Location>\n"
             . "<Location /log>\n    RateLimitEngine LogOnly\n    RateLimitRule log rate=2/week key=ip\n</Location>\n"
             . "<Location /free>\n    RateLimitRule free rate=1/week key=ip\n    RateLimitCost 0\n</Location>\n"
             . "<Location /back>\n    RateLimitRule back rate=1/week key=ip \"count=response:%{REQUEST_STATUS} -eq 500\"\n"
             . "</Location>\n",
-        modules => [qw(setenvif alias dir)],
+        modules => [qw(setenvif alias dir rewrite)],
     );
     $server->file('who', "ann slow\n");
+    $server->file("htdocs/$_-page", "a page\n") for qw(again spared);
     $server->start;
+    is($server->get("/$_", 'X-Who: ann')->{body}, "a page\n", "$_ is redirected inside") for qw(again spared);
     my @cases = (
         # path, requests, fields, rule, plan, counts, what it is
         [ '/then', 7, [], 'then', 'first', 'admitted 3', 'a plan as long as its quota lasts' ],
@@ -225,7 +230,10 @@ sub load {
         [ '/map', 3, [], 'map', '', 'refused 2, unidentified 3', 'I-05 and who is nobody' ],
         [ '/index/', 4, [], 'index', '', 'unidentified 4', 'I-05 each once, though an index file answers' ],
         [ '/index/', 0, [], 'seen', 'default', 'admitted 4', 'I-05 and other rules are judged' ],
+        [ '/again', 3, [], 'again', '', 'unidentified 3', 'I-05 each once, though it is redirected inside' ],
+        [ '/spared', 3, [], 'spared', '', 'exempt 4', 'and who is exempt' ],
         [ '/nobody', 3, [], 'log', '', 'unidentified 3', 'I-05 in a dry run' ],
+        [ '/nobody', 0, [], 'nobody', '', 'unidentified 3', 'I-05 and beside one, each once' ],
         [ '/index/', 2, ['X-Who: ann'], 'index', 'slow', 'admitted 2', 'I-05 but not who is somebody' ],
         [ '/log', 5, [], 'log', 'default', 'admitted 2, would_refuse 3', 'RateLimitEngine LogOnly' ],
         [ '/free', 4, [], 'free', 'default', 'admitted 4', 'what costs nothing' ],
@@ -269,28 +277,35 @@ sub load {
     is($server->statuses(3, '/slow'), '404 404 404', 'requests that wait are let through');
     my ($admitted, $delayed) = counts($server, 'slow', 'default') =~ /^admitted (\d), delayed (\d)$/;
     is(($admitted // 0) + ($delayed // 0), 3, 'and counted as delayed, each once');
+    my $minutes = 0;
+    $minutes += $_ for map { @{ $_->{minutes}{admitted} } } @{ status($server)->{counts} };
+    is($minutes, 3, 'and as admitted in the chart');
     $server->stop;
 }
 
 # --- the chart
 
 SKIP: {
-    skip 'there is no test clock', 3 if !RLP::Httpd::has_clock();
-    my $server = server("<Location /index.html>\n    RateLimitRule site rate=4/week\n</Location>\n");
+    skip 'there is no test clock', 6 if !RLP::Httpd::has_clock();
+    my $server = server("<Location /index.html>\n    RateLimitRule site rate=4/week\n    RateLimitRule trial rate=1/week mode=log\n</Location>\n");
     $server->start;
     $server->get('/index.html') for 1 .. 3;
     $server->set_clock(60);
+    status($server); # writes down the minute that is over
     $server->get('/index.html') for 1 .. 3; # one passes
     $server->set_clock(120);
     status($server);
     $server->set_clock(300);
-    my ($row) = @{ status($server)->{counts} };
+    my ($row, $trial) = @{ status($server)->{counts} };
     my %minutes = %{ $row->{minutes} };
     is(scalar @{ $minutes{admitted} }, 60, 'an hour of minutes');
     my $sum = 0;
     $sum += $_ for map { @{$_} } @minutes{qw(admitted refused)};
     is($sum, 6, 'has each request once');
-    is(join(' ', @{ $minutes{admitted} }[57 .. 59]), '0 0 0', 'and none where there were none');
+    is(join(' ', @{ $minutes{admitted} }[53 .. 59]), '0 3 1 0 0 0 0', 'in its minute, and none where there were none');
+    is(join(' ', @{ $minutes{refused} }[53 .. 59]), '0 0 2 0 0 0 0', 'refused ones, too');
+    is(join(' ', @{ $trial->{minutes}{would_refuse} }[53 .. 59]), '0 2 3 0 0 0 0', 'and those that a dry run would refuse');
+    is(join(' ', @{ $trial->{minutes}{refused} }[53 .. 59]), '0 0 0 0 0 0 0', 'which it does not');
     $server->stop;
 }
 
@@ -331,7 +346,10 @@ SKIP: {
         cmp_ok(time - $begin, '<', 0.05, 'in less than 50 ms') if $ENV{RLP_STATUS_IDENTITIES};
     }
     note("page, JSON, metrics: @took");
-    cmp_ok(scalar @{ status($server)->{most_refused} }, '<=', 256, 'no more are kept than there is room for');
+    my @most = @{ status($server)->{most_refused} };
+    cmp_ok(scalar @most, '<=', 256, 'no more are kept than there is room for');
+    cmp_ok(scalar(grep { $_->{error} > 0 } @most), '>=', $crowd + @names - 256 > 0 ? 1 : 0, 'of those who took the places of others it is told how much may be theirs');
+    is(scalar(grep { $_->{error} >= $_->{refused} } @most), 0, 'which is not all');
     is(counts($server, 'who', 'default'), 'refused ' . ($crowd + @names), 'and all are counted');
 
     # what the page may show is what the log may
@@ -422,6 +440,9 @@ SKIP: {
     my $read = sub { ($map) = @{ status($server)->{maps} }; return $map && $map->{reloads} + $map->{failed_reloads} == $_[0] };
     ok(RLP::Httpd::wait_for(sub { $read->(1) }), 'a changed map is read again');
     is("$map->{identity} $map->{file} $map->{reloads} $map->{failed_reloads}", "user $users 1 0", 'and told of, by its name');
+    my %sample = RLP::Metrics::samples(metrics($server));
+    is(join(' ', map { $sample{qq(ratelimit_map_reloads_total{identity="user",file="$users",result="$_"})} // 'none' } qw(ok failed)), '1 0',
+        'as metrics have it');
     $server->file('users', "ann nonesuch\n");
     utime 2000, 2000, $users;
     ok(RLP::Httpd::wait_for(sub { $read->(2) }), 'a wrong one is not');
@@ -432,7 +453,7 @@ SKIP: {
 }
 
 SKIP: {
-    skip 'it was built without Redis', 6 if !RLP::Httpd::has_redis();
+    skip 'it was built without Redis', 8 if !RLP::Httpd::has_redis();
     my $closed = RLP::Httpd::free_port();
     my $server = server("RateLimitStore far redis url=redis://127.0.0.1:$closed failure=open\n"
             . "RateLimitStore again redis url=redis://127.0.0.1:$closed/1 prefix=two failure=open\n"
@@ -445,6 +466,7 @@ SKIP: {
     my $open = sub { ($server_seen) = @{ status($server)->{store}{servers} }; return $server_seen && $server_seen->{breaker} ne 'closed' };
     ok(RLP::Httpd::wait_for($open), 'its breaker is open') or diag(explain($server_seen));
     like($server_seen->{name} // '', qr/\Q$closed\E/, 'the server is named');
+    cmp_ok($server_seen->{asked_again_ms}, '<=', 36_000, 'it is asked again in half a minute and a bit at the latest, in milliseconds');
     my %sample = RLP::Metrics::samples(metrics($server));
     my ($up) = grep { /^ratelimit_redis_up/ } keys %sample;
     is($up ? $sample{$up} : 'none', 0, 'metrics say that it is away');
