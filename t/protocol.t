@@ -19,7 +19,7 @@ use RLP::Httpd;
 
 plan skip_all => RLP::Httpd::missing() if RLP::Httpd::missing();
 
-my @pages = qw(free five used who org sorry);
+my @pages = qw(free five used who org sorry alone);
 
 sub server {
     my ($config, %option) = @_;
@@ -329,7 +329,8 @@ SKIP: {
         . qq{<Files "index.html">\nRateLimitRule index rate=2/week\n</Files>\n}
         . qq{<Location "/failing">\nRateLimitRule failing rate=2/week "count=response:%{REQUEST_STATUS} -eq 404"\n</Location>\n}
         . qq{<Location "/sorry">\nRateLimitRule sorry rate=1/week\nRateLimitRule sorry-early rate=1/week key=ip phase=early\n</Location>\n}
-        . qq{<Location "/org">\nH2PushResource /sorry\nH2PushResource /free\n</Location>\n};
+        . qq{<Location "/alone">\nRateLimitRule alone rate=1/week key=ip\n</Location>\n}
+        . qq{<Location "/org">\nH2PushResource /sorry\nH2PushResource /free\nH2PushResource /alone\n</Location>\n};
     my $server = server($config, modules => [qw(dir http2)]);
 
     my $h2 = h2_begin($server);
@@ -355,12 +356,13 @@ SKIP: {
 
     # streams that the server pushes
     $h2 = h2_begin($server, 1);
-    @streams = (h2_ask($h2, 'GET', '/org'), 2, 4);
-    is(h2_answers($h2, 20, @streams), '200 200 200', 'HTTP/2: a page and what is pushed with it');
+    @streams = (h2_ask($h2, 'GET', '/org'), 2, 4, 6);
+    is(h2_answers($h2, 20, @streams), '200 200 200 200', 'HTTP/2: a page and what is pushed with it');
     is($server->statuses(2, '/sorry'), '200 429', 'HTTP/2: what is pushed is not charged');
+    is($server->statuses(2, '/alone'), '200 429', 'HTTP/2: nor by a rule that stands alone');
     $h2 = h2_begin($server, 1);
-    @streams = (h2_ask($h2, 'GET', '/org'), 2, 4);
-    is(h2_answers($h2, 20, @streams), '200 200 200', 'HTTP/2: nor refused');
+    @streams = (h2_ask($h2, 'GET', '/org'), 2, 4, 6);
+    is(h2_answers($h2, 20, @streams), '200 200 200 200', 'HTTP/2: nor refused');
 
     # from HTTP/1.1 to HTTP/2: a stream would ask once more, unknown to the rules
     my @upgrade = ('Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAEAAAAA');

@@ -59,6 +59,21 @@ SKIP: {
     ok($server->stop, 'RLP005: it stops as ever');
 }
 
+{
+    my $path = '';
+    my $rules = 'RateLimitRule met rate=9/day';
+    for my $n (15, 16, 16, 16, 1) { # and one of the server: 64 in the fourth, 65 in the fifth
+        $path .= '/in';
+        my $section = $path =~ tr{/}{};
+        $rules .= join "\n", "\n<Location $path>", (map { "RateLimitRule r$section-$_ rate=9/day method=DELETE" } 1 .. $n), '</Location>';
+    }
+    my $server = server($rules)->start;
+    is($server->statuses(2, '/in/in/in/in'), '404 404', 'RLP005: 64 rules are not too many');
+    is($server->statuses(2, '/in/in/in/in/in'), '500 500', 'RLP005: 65 are, though but one of them is for such requests');
+    told($server, 'RLP005', 1, 'error', 'more than 64 rules or limits apply to one request: use fewer in one place');
+    ok($server->stop, 'RLP005: it stops as ever');
+}
+
 # --- 010, 011: the file of the store
 
 sub damage {
