@@ -46,6 +46,10 @@ is(answers(3, '/c/unfree'), 'A1 A0 D30', 'B-22 the others pay');
 my $before = fields(get('/c/free'));
 is(answers(5, '/c/free'), 'A0 A0 A0 A0 A0', 'B-22 free when there is nothing left');
 is(fields(get('/c/free')), $before, 'B-22 and no field changes');
+begin;
+is(get('/c/free')->header('X-RateLimit-Reset'), 0, 'B-22 where nothing is used, nothing comes back');
+begin;
+answers(3, '/c/unfree');
 is(answers(1, '/c/unfree'), 'D30', 'B-22 the next request costs one, as it did before');
 at 30;
 is(answers(2, '/c/unfree'), 'A0 D30', 'B-22 and passes when it is its time');
@@ -68,6 +72,14 @@ is(answer(ask('/c/asked-two', 'X-Cost' => 'ten')), 'A9', 'junk under two rules')
 is(logged('RLP006') - $lines, 1, 'is one line too');
 is(answers(1, '/c/asked-two', 'X-Cost' => 3), 'A6', 'both rules pay what the request says');
 is(get('/c/asked-two', 'X-Free' => 1)->header('RateLimit'), '"asked-b";r=6;t=36, "asked-c";r=16;t=48', 'each of its own');
+begin;
+my $kept = RLP::Client->new($ENV{RLP_PORT}); # one process answers
+my $known = logged('RLP006');
+get('/c/asked', 'X-Cost' => 'ten', connection => $kept) for 1 .. 5;
+is(logged('RLP006') - $known, 1, 'of one process in a second, whatever comes');
+at 1;
+get('/c/asked', 'X-Cost' => 'ten', connection => $kept) for 1 .. 5;
+is(logged('RLP006') - $known, 2, 'and one in the next');
 
 # --- the cost of a rule, and of sections
 

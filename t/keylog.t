@@ -93,6 +93,7 @@ afresh;
 is(join('|', refusals(20, '/c/keylog/ip', Host => 'keylog-hashed.test')), $expected, 'twenty refusals, one line');
 is(join('|', refusals(1, '/c/keylog/user', Host => 'keylog-hashed.test', user('ann'))), $ann, 'another identity has a line of its own');
 is(join('|', refusals(1, '/c/keylog/mask', Host => 'keylog-hashed.test')), 'RLP001: rule mask, plan default refuses ip/24,64:127.0.0.0', 'another rule too');
+is(join('|', refusals(2, '/c/keylog/same', Host => 'keylog-hashed.test')), 'RLP001: rule same, plan default refuses ip:127.0.0.1', 'also of the same identity');
 at 59;
 is(scalar(my @early = refusals(5, '/c/keylog/ip', Host => 'keylog-hashed.test')), 0, 'nothing within 60 seconds');
 at 60;
@@ -133,6 +134,9 @@ done_testing;
 __DATA__
 <Location "/c/keylog/ip">
     RateLimitRule ip quota=0 key=ip
+</Location>
+<Location "/c/keylog/same">
+    RateLimitRule same quota=0 key=ip
 </Location>
 <Location "/c/keylog/mask">
     RateLimitRule mask quota=0 key=ip/24

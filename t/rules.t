@@ -35,6 +35,7 @@ my @cases = (
     [ 'R-10', 'r10.test', 'GET /items', 'default-rule/5' ],
     [ 'R-10 then', 'r10.test', 'POST /items', 'post/8' ],
     [ 'R-11', 'r10.test', 'PUT /lower', 'lower/6' ],
+    [ 'R-11 what is a POST to many an application', 'r10.test', 'post /items', 'post/8' ],
     [ 'R-13', 'globs.test', 'GET /items/1', 'item/2' ],
     [ 'R-13', 'globs.test', 'GET /items/abc', 'item/2' ],
     [ 'R-14', 'globs.test', 'GET /items/1/edit', '' ],
@@ -135,6 +136,7 @@ begin;
 is(told(3, '/mark'), 'pass marked 1, pass marked 0, mark marked 0', 'action=mark: over the limit');
 is(statuses(2, '/mark', Host => 'apart.test'), '200 200', 'action=mark: refuses nobody');
 is(fields(get('/mark', Host => 'apart.test')), '', 'action=mark: no fields tell of it');
+is(told(3, '/mark/both'), 'pass hard 4, pass hard 3, mark marked 0', 'action=mark beside an enforced rule: what is marked is told of');
 is(told(1, '/mark/log-only'), 'pass marked 1', 'action=mark under LogOnly: counters of its own');
 is(told(2, '/mark/log-only'), 'pass marked 0, mark marked 0', 'action=mark under LogOnly: marks');
 is(told(3, '/loud'), 'pass loudly 0, would-deny loudly 0, mark softly 0', 'action=mark beside mode=log: no trial hides a mark');
@@ -323,6 +325,10 @@ __DATA__
     </Location>
     <Location "/mark">
         RateLimitRule marked rate=2/min action=mark
+    </Location>
+    <Location "/mark/both">
+        RateLimitRule marked rate=2/min action=mark key=vhost+ip
+        RateLimitRule hard rate=5/min
     </Location>
     <Location "/mark/log-only">
         RateLimitEngine LogOnly
