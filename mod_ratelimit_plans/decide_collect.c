@@ -239,7 +239,7 @@ DECIDE_INLINE bool decide_count(decide_t *d, const rule_t *rule, int i)
         return true;
     }
     /* of several the one who is banned longest: all have to be over */
-    if (who->banned > (d->banned ? d->banned->banned : 0) && !decide_is_apart(d->conf, rule)) {
+    if (who->banned > (d->banned ? d->banned->banned : 0)) {
         d->banned = who;
         d->stranger = rule;
     }

@@ -80,12 +80,17 @@ RateLimitPlanMap key expr:%{env:NO_PLAN} unknown=deny:401
     RateLimitIdentity key=header:X-Key ip
     RateLimitRule second rate=8/week
 </Location>
+<Location "/free">
+    RateLimitRule free rate=9/week key=ip
+    RateLimitCost 0
+</Location>
 <Location "/early/ever">
     RateLimitRule second quota=3 key=ip
 </Location>
 END
     my $told = sub { my $response = $server->get(@_); return "$response->{status} $response->{fields}{'x-was'} $response->{fields}{'x-told'}" };
     like($told->('/early'), qr/^404 pass second default $me 7 \d+$/, 'variables: of the rule with less left');
+    is($told->('/free'), "404 pass free default $me 9 0", 'variables: nothing is used, so that all is there now');
     is($told->('/early/ever'), "404 pass second default $me 2 (null)", 'of one that is never full again, not when the other is');
     is($told->('/early/key', 'X-Key: unknown'), '401 deny second (null) (null) (null) (null)', 'of the one for which a map refuses, not of one that let it pass');
     done($server, 'ban', for => '1h');

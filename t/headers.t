@@ -117,6 +117,7 @@ my @bodies = (
     [ 'who prefers any text', 'h-05', 'application/json;q=0.5, text/*', 'text/html; charset=iso-8859-1', qr/429 Too Many Requests/ ],
     [ 'who prefers anything else', 'h-05', 'application/json;q=0.1, */*', 'text/html; charset=iso-8859-1', qr/429 Too Many Requests/ ],
     [ 'who prefers JSON and anything else to HTML', 'h-05', 'application/json;q=0.8, text/html;q=0.5, */*', 'application/problem+json', qr/^\{.*\}$/s ],
+    [ 'who prefers it by more than there is', 'h-05', 'application/json;q=1.5, */*;q=0.1', 'text/html; charset=iso-8859-1', qr/429 Too Many Requests/ ],
     [ 'who takes JSON as anything', 'h-05', 'application/json, text/plain, */*', 'application/problem+json', qr/^\{.*\}$/s ],
     [ 'who takes anything', 'h-05', '*/*', 'text/html; charset=iso-8859-1', qr/429 Too Many Requests/ ],
     [ 'H-06 a text of the administrator', 'h-06-text', '*/*', 'text/html; charset=iso-8859-1', qr/^Slow down/ ],

@@ -428,22 +428,23 @@ SKIP: {
 # --- plan maps and Redis
 
 {
-    my $server = server("RateLimitPlan free rate=5/week\nRateLimitPlanMap user \"txt:\@DIR\@/users\"\n"
+    my $server = server("RateLimitPlan free rate=5/week\nRateLimitPlanMap user \"txt:\@DIR\@/us\\ers\"\n"
             . "<Location /x>\n    RateLimitRule x plan=auto key=user\n</Location>\n");
-    my $users = $server->file('users', "ann free\n");
+    my $users = $server->file('us\ers', "ann free\n");
     utime 1, 1, $users;
     $server->start;
     is_deeply(status($server)->{maps}, [], 'a map that was read but once is not told of');
-    $server->file('users', "ann free\nbob free\n");
+    $server->file('us\ers', "ann free\nbob free\n");
     utime 1000, 1000, $users;
     my $map;
     my $read = sub { ($map) = @{ status($server)->{maps} }; return $map && $map->{reloads} + $map->{failed_reloads} == $_[0] };
     ok(RLP::Httpd::wait_for(sub { $read->(1) }), 'a changed map is read again');
     is("$map->{identity} $map->{file} $map->{reloads} $map->{failed_reloads}", "user $users 1 0", 'and told of, by its name');
+    my $escaped = $users =~ s/\\/\\\\/gr;
     my %sample = RLP::Metrics::samples(metrics($server));
-    is(join(' ', map { $sample{qq(ratelimit_map_reloads_total{identity="user",file="$users",result="$_"})} // 'none' } qw(ok failed)), '1 0',
-        'as metrics have it');
-    $server->file('users', "ann nonesuch\n");
+    is(join(' ', map { $sample{qq(ratelimit_map_reloads_total{identity="user",file="$escaped",result="$_"})} // 'none' } qw(ok failed)), '1 0',
+        'as metrics have it, with an escape');
+    $server->file('us\ers', "ann nonesuch\n");
     utime 2000, 2000, $users;
     ok(RLP::Httpd::wait_for(sub { $read->(2) }), 'a wrong one is not');
     is("$map->{reloads} $map->{failed_reloads}", '1 1', 'and told of, too');
