@@ -154,6 +154,12 @@ static const char *target_plain(admin_target_t *target, const char *value, apr_p
     return text;
 }
 
+/* All are one. */
+static bool target_is_all(const identity_part_t *part)
+{
+    return part->type->source == SOURCE_GLOBAL || part->type->source == SOURCE_ANONYMOUS;
+}
+
 /* A value that a client chooses is counted by its digest. */
 static const char *target_chosen(const char *value)
 {
@@ -182,6 +188,9 @@ static const char *target_single(admin_target_t *target, const identity_t *ident
                                      "digits as in the log; or \"identity\": \"%s\" and "
                                      "the value as \"secret\"",
                                      identity->label, part->name);
+    } else if (target_is_all(part) && strcmp(value, identity_all) != 0) {
+        *error = apr_psprintf(pool, "expected \"identity\": \"%s%s\", as which all are counted",
+                              identity->label, identity_all);
     } else {
         text = target_plain(target, value, pool);
     }

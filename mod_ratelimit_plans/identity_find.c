@@ -129,6 +129,8 @@ static const char *identity_user(const request_rec *r)
     return user;
 }
 
+const char identity_all[] = "global";
+
 /* What the request says of a type; NULL or empty for nothing. */
 static const char *identity_value(const identity_type_t *type, request_rec *r)
 {
@@ -147,7 +149,7 @@ static const char *identity_value(const identity_type_t *type, request_rec *r)
     case SOURCE_ANONYMOUS:
         break;
     }
-    return "global";
+    return identity_all;
 }
 
 /* What the map of the type says of the value; false: this identity does not count. */

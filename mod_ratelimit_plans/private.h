@@ -285,6 +285,9 @@ bool identity_meet(const identity_t *identity, request_rec *r, const server_conf
 /* Whom the request is counted for by this chain; who->found is false for nobody. */
 void identity_find(who_t *who, const chain_t *chain, request_rec *r, const server_conf_t *server);
 
+/* The value of types that count all as one. */
+extern const char identity_all[];
+
 /* An identity as the error log has it: users and the like as digests unless they may be plain;
    addresses and hosts always are. */
 const char *identity_logged(const char *identity, bool plain, apr_pool_t *pool);

@@ -181,6 +181,8 @@ for my $case ([ 'ip:127.0.0.1' => 'global:global', 'b' ], [ 'global:global' => '
     my ($short, $long, $rule) = @{$case};
     my $server = server("RateLimitRule a rate=5/week key=ip\nRateLimitRule b rate=5/week key=global\n<Location /status>\n"
             . "SetHandler ratelimit-status\nRateLimitEngine Off\n</Location>\n<Location /quota>\nSetHandler ratelimit-quota\n</Location>");
+    is(ask($server, { action => 'ban', identity => 'global:all', for => '1h' })->{json}{detail}, 'expected "identity": "global:global", as which all are counted',
+        'a ban of nobody is refused');
     done($server, 'ban', identity => $short, for => '10min');
     done($server, 'ban', identity => $long, for => '2h');
     my $response = $server->get('/index.html');
