@@ -64,7 +64,7 @@ static void group_begin(redis_group_t *group, rlp_charge_t *charge, script_op_t 
                                        .charged_at = corrects ? charge->counted_at : 0,
                                        .holder = corrects ? charge->holder : 0 };
     }
-    if (op == SCRIPT_TAKE && charge->limit->algorithm->holds && group->call.holder == 0) {
+    if (!corrects && charge->limit->algorithm->holds && group->call.holder == 0) {
         group->call.holder = question_holder();
     }
 }

@@ -217,7 +217,8 @@ static void answer_pack(unsigned char *at, const asked_t *asked, rlp_time_t now)
         const rlp_decision_t *d = &charge->decision;
         unsigned char *to = at + 16 + (size_t)48 * (size_t)i;
 
-        script_write(to, (int)d->verdict + (d->damaged ? 4 : 0) + (charge->spared ? 8 : 0));
+        script_write(to, (int64_t)d->verdict + (d->damaged ? 4 : 0) + (charge->spared ? 8 : 0) +
+                             16 * (int64_t)d->late);
         script_write(to + 8, d->wait);
         script_write(to + 16, d->retry);
         script_write(to + 24, d->next);
