@@ -20,7 +20,6 @@
 #define SEQUENCES 40 /* of each kind, unless RLP_SEQUENCES says more */
 #define STEPS 16     /* of one of them */
 #define TAKEN 4      /* requests that may be corrected or end */
-#define PATIENCE (20 * RLP_SECOND)
 
 enum { MEMORY, REDIS, STORES };
 
@@ -56,19 +55,6 @@ typedef apr_status_t ask_fn(rlp_store_t *, rlp_charge_t[], int, const rlp_questi
                             rlp_answer_t *);
 
 static rlp_store_t *redis_store;
-
-static rlp_store_t *redis_open(void)
-{
-    const redis_store_settings_t made = {
-        .endpoint =
-            redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()), PATIENCE),
-        .prefix = "",
-        .timeout = PATIENCE,
-        .told_time = true
-    };
-
-    return redis_store_create(&made, unit_pool());
-}
 
 /* --- the two are asked */
 
@@ -297,7 +283,7 @@ int main(void)
     if (!redis_server_start("what the stores agree on")) {
         return unit_run();
     }
-    redis_store = redis_open();
+    redis_store = redis_server_told();
     for (size_t i = 0; i < UNIT_N(layouts); i++) {
         unit_add_case("T-29 S-15: Redis and memory say the same of", layouts[i].what, test_same,
                       &layouts[i]);

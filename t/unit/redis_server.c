@@ -190,3 +190,17 @@ redis_endpoint_t *redis_server_endpoint(const char *path, const char *script, rl
                      APR_SUCCESS);
     return endpoint;
 }
+
+rlp_store_t *redis_server_told(void)
+{
+    const rlp_time_t patience = 20 * RLP_SECOND; /* a slow machine may be slow */
+    const redis_store_settings_t made = {
+        .endpoint =
+            redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()), patience),
+        .prefix = "t:",
+        .timeout = patience,
+        .told_time = true
+    };
+
+    return redis_store_create(&made, unit_pool());
+}

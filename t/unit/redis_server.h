@@ -32,4 +32,7 @@ redisReply *redis_server_ask(const char *format, ...);
    same breakers. script: what it is to run, or NULL. */
 redis_endpoint_t *redis_server_endpoint(const char *path, const char *script, rlp_time_t connect);
 
+/* A store there, with keys of "t:", to which the question says what time it is. */
+rlp_store_t *redis_server_told(void);
+
 #endif

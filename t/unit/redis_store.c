@@ -126,20 +126,6 @@ static void test_settle(void **state)
     assert_int_equal(charge.decision.remaining, 6);
 }
 
-/* A store to which the question says what time it is. */
-static rlp_store_t *store_told(void)
-{
-    const redis_store_settings_t made = {
-        .endpoint =
-            redis_server_endpoint(redis_server_path(), redis_store_script(unit_pool()), PATIENCE),
-        .prefix = "t:",
-        .timeout = PATIENCE,
-        .told_time = true
-    };
-
-    return redis_store_create(&made, unit_pool());
-}
-
 static rlp_verdict_t told_take(rlp_store_t *host, rlp_charge_t *charge, rlp_units_t cost,
                                rlp_time_t now)
 {
@@ -163,7 +149,7 @@ static void told_renew(rlp_store_t *host, rlp_time_t now)
    and no longer. */
 static void test_renewed(void **state)
 {
-    rlp_store_t *hosts[] = { store_told(), store_told() };
+    rlp_store_t *hosts[] = { redis_server_told(), redis_server_told() };
     rlp_question_t question = { .now = 1000 * RLP_SECOND };
     rlp_charge_t charges[2];
     rlp_answer_t answer;
@@ -188,7 +174,7 @@ static void test_renewed(void **state)
 /* One that Redis has lost is asked for once more. */
 static void test_lost(void **state)
 {
-    rlp_store_t *host = store_told();
+    rlp_store_t *host = redis_server_told();
     rlp_time_t now = 1000 * RLP_SECOND;
     rlp_charge_t charge;
 
@@ -206,7 +192,7 @@ static void test_lost(void **state)
 /* C-09: while Redis is away for half of the lease, the place is not lost. */
 static void test_outage(void **state)
 {
-    rlp_store_t *hosts[] = { store_told(), store_told() };
+    rlp_store_t *hosts[] = { redis_server_told(), redis_server_told() };
     const rlp_time_t begin = 1000 * RLP_SECOND;
     rlp_charge_t charges[2];
 
@@ -226,7 +212,7 @@ static void test_outage(void **state)
 /* One that a free request did not take is not asked for. */
 static void test_free_request(void **state)
 {
-    rlp_store_t *host = store_told();
+    rlp_store_t *host = redis_server_told();
     rlp_charge_t charge;
 
     (void)state;
