@@ -1,12 +1,12 @@
 #!/bin/sh
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 #
-# Runs the tests of the module in httpd, with the MPM given if it is among MPMS, in a scratch copy of what they need:
-# Apache::Test can have no blanks in its paths, and httpd's children must be able to read them. make check-httpd gives
-# the rest of the environment. HTTPD_TESTS="limits plans" runs these alone; KEEP=yes leaves the copy.
+# httpd.sh check-httpd-MPM: runs the tests of the module in httpd, with that MPM if it is among MPMS, in a scratch copy
+# of what they need: Apache::Test can have no blanks in its paths, and httpd's children must be able to read them. make
+# check-httpd gives the rest of the environment. HTTPD_TESTS="limits plans" runs these alone; KEEP=yes leaves the copy.
 set -eu
 umask 022
-mpm=$1
+mpm=${1#check-httpd-}
 : "${top_srcdir:?}" "${builddir:?}" "${HTTPD:?}" "${HTTPD_MODULES:?}"
 : "${MPMS:=prefork worker event}" "${PERL:=perl}" "${KEEP:=no}"
 : "${HTTPD_TESTS:=$(cd "$top_srcdir" && grep -l '^use RLP::' t/*.t | sed 's|^t/||; s|[.]t$||' | tr '\n' ' ')}"

@@ -348,7 +348,7 @@ SKIP: {
     note("page, JSON, metrics: @took");
     my @most = @{ status($server)->{most_refused} };
     cmp_ok(scalar @most, '<=', 256, 'no more are kept than there is room for');
-    cmp_ok(scalar(grep { $_->{error} > 0 } @most), '>=', $crowd + @names - 256 > 0 ? 1 : 0, 'of those who took the places of others it is told how much may be theirs');
+    cmp_ok(scalar(grep { $_->{error} > 0 } @most), '>', 0, 'of those who took the places of others it is told how much may be theirs');
     is(scalar(grep { $_->{error} >= $_->{refused} } @most), 0, 'which is not all');
     is(counts($server, 'who', 'default'), 'refused ' . ($crowd + @names), 'and all are counted');
 
